@@ -1,0 +1,244 @@
+"""Workarounds for defects of the packages that this one plugs into.
+
+One function per defect. Each names the upstream issue, where there is one,
+and does nothing where upstream is sound.
+"""
+import functools
+import inspect
+import sys
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType, SimpleNamespace
+from typing import Any, Callable
+from unittest.mock import patch
+
+import mmaction
+import mmengine.dist.utils as dist_utils
+import mmengine.runner.checkpoint as mmengine_checkpoint
+import numpy as np
+import torch
+from mmaction.registry import MODELS
+from mmengine.device import get_device
+from mmengine.logging import HistoryBuffer
+from torch import Tensor, nn
+
+
+def apply() -> None:
+    """Apply every workaround that this environment needs."""
+    # The others import mmaction.models, which works only after the first.
+    provide_drn()
+    allow_mmengine_checkpoints()
+    start_distributed_without_cuda()
+    bound_testing_views()
+    give_necks_a_tuple()
+    count_frames_with_pyav()
+
+
+def provide_drn() -> None:
+    """Stand in for the localizer DRN that the MMAction2 1.2.0 wheel lacks.
+
+    Without it ``import mmaction.models`` fails.
+    https://github.com/open-mmlab/mmaction2/issues/2714
+    """
+    name = 'mmaction.models.localizers.drn'
+    folder = Path(mmaction.__file__).parent / 'models' / 'localizers' / 'drn'
+    if (folder / 'drn.py').exists() or name in sys.modules:
+        return
+
+    @MODELS.register_module(name='DRN')
+    class DRN:
+
+        def __init__(self, *args, **kwargs) -> None:
+            raise ImportError(
+                'DRN cannot be built: the installed mmaction2 was published '
+                'without mmaction/models/localizers/drn '
+                '(https://github.com/open-mmlab/mmaction2/issues/2714); '
+                'install MMAction2 from its repository')
+
+    package = ModuleType(name)
+    package.__path__ = []
+    package.drn = ModuleType(f'{name}.drn')
+    package.drn.DRN = DRN
+    sys.modules[name] = package
+    sys.modules[f'{name}.drn'] = package.drn
+
+
+def _history_buffer_statistics(owner: Any, name: str) -> Callable:
+    """The ``getattr`` of MMEngine's checkpoints, and of nothing else."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise UnpicklingError(
+        f'the checkpoint asks for the attribute {name!r} of {owner!r}, which '
+        'no checkpoint of MMEngine does; do not load it')
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Let PyTorch's safe loader read what MMEngine's checkpoints hold.
+
+    Since version 2.6 ``torch.load`` refuses by default whatever is not on a
+    list of harmless types, and MMEngine's training logs are not.
+    https://github.com/open-mmlab/mmengine/issues/1655
+    """
+    if 'weights_only' in inspect.getsource(mmengine_checkpoint):
+        return
+    # What rebuilds an array and a scalar; NumPy 2 renamed their module.
+    reconstruct = np.ndarray(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    torch.serialization.add_safe_globals([
+        HistoryBuffer,
+        (_history_buffer_statistics, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(code)) for code in np.typecodes['AllInteger']},
+        *{type(np.dtype(code)) for code in np.typecodes['Float'] + '?'},
+        (reconstruct, 'numpy._core.multiarray._reconstruct'),
+        (reconstruct, 'numpy.core.multiarray._reconstruct'),
+        (scalar, 'numpy._core.multiarray.scalar'),
+        (scalar, 'numpy.core.multiarray.scalar'),
+    ])
+
+
+def start_distributed_without_cuda() -> None:
+    """Let MMEngine's launchers start on a machine without CUDA.
+
+    MMEngine 0.10.7 always calls ``torch.cuda.set_device``, which a CPU build
+    of PyTorch does not have.
+    """
+    for name in ('_init_dist_pytorch', '_init_dist_mpi', '_init_dist_slurm'):
+        upstream = getattr(dist_utils, name)
+        if not hasattr(upstream, '__wrapped__'):
+            setattr(dist_utils, name, _without_cuda_device(upstream))
+
+
+def _without_cuda_device(upstream: Callable) -> Callable:
+
+    @functools.wraps(upstream)
+    def init_dist(backend: str, *args, **kwargs) -> None:
+        if torch.cuda.is_available() or get_device() != 'cpu':
+            return upstream(backend, *args, **kwargs)
+        if backend == 'nccl':
+            raise RuntimeError(
+                "dist_cfg.backend = 'nccl' needs CUDA, which this machine "
+                'does not have; add --cfg-options '
+                'env_cfg.dist_cfg.backend=gloo to train on CPUs')
+        with patch.object(torch.cuda, 'set_device'):
+            return upstream(backend, *args, **kwargs)
+
+    return init_dist
+
+
+def bound_testing_views() -> None:
+    """Mend ``test_cfg.max_testing_views`` of 2D recognizers.
+
+    MMAction2 1.2.0 asks the backbone, a module, for ``.get``, and would run a
+    neck twice. The number counts frames, as it did: so many go through the
+    backbone at a time.
+    """
+    from mmaction.models import Recognizer2D
+    upstream = Recognizer2D.extract_feat
+    if 'self.backbone.get(' not in inspect.getsource(upstream):
+        return
+
+    @functools.wraps(upstream)
+    def extract_feat(self,
+                     inputs: Tensor,
+                     stage: str = 'neck',
+                     data_samples=None,
+                     test_mode: bool = False) -> tuple:
+        max_views = (self.test_cfg or {}).get('max_testing_views')
+        if not (test_mode and max_views):
+            return upstream(self, inputs, stage, data_samples, test_mode)
+        num_segments = getattr(self.backbone, 'num_segments', None) or 1
+        if max_views % num_segments:
+            raise ValueError(
+                f'test_cfg.max_testing_views = {max_views} counts frames and '
+                'has to be a multiple of the num_segments = '
+                f'{num_segments} of {type(self.backbone).__name__}')
+        # [N, views * T, C, H, W] -> [N * views * T, C, H, W]
+        frames = inputs.flatten(0, 1)
+        feats = [
+            upstream(self, chunk.unsqueeze(0), 'backbone')[0]
+            for chunk in frames.split(max_views)
+        ]
+        if isinstance(feats[0], Tensor):
+            feats = torch.cat(feats)
+        else:
+            feats = tuple(torch.cat(level) for level in zip(*feats))
+        return _continue_from(self, upstream, feats, inputs, stage,
+                              data_samples, test_mode)
+
+    Recognizer2D.extract_feat = extract_feat
+
+
+def give_necks_a_tuple() -> None:
+    """Hand necks of 2D recognizers a single map as a level, not as a batch.
+
+    MMAction2 1.2.0 iterates over what the backbone returns, which takes a
+    single tensor apart along the batch.
+    """
+    from mmaction.models import Recognizer2D
+    upstream = Recognizer2D.extract_feat
+    if 'for each in x' not in inspect.getsource(inspect.unwrap(upstream)):
+        return
+
+    @functools.wraps(upstream)
+    def extract_feat(self,
+                     inputs: Tensor,
+                     stage: str = 'neck',
+                     data_samples=None,
+                     test_mode: bool = False) -> tuple:
+        if stage == 'backbone' or not self.with_neck:
+            return upstream(self, inputs, stage, data_samples, test_mode)
+        feats, _ = upstream(self, inputs, 'backbone', None, test_mode)
+        if isinstance(feats, Tensor):
+            feats = (feats, )
+        return _continue_from(self, upstream, feats, inputs, stage,
+                              data_samples, test_mode)
+
+    Recognizer2D.extract_feat = extract_feat
+
+
+def _continue_from(recognizer: nn.Module, extract_feat: Callable,
+                   feats: Any, inputs: Tensor, stage: str, data_samples,
+                   test_mode: bool) -> tuple:
+    """Run ``extract_feat`` on from what the backbone has returned."""
+
+    def backbone(_: Tensor) -> Any:
+        return feats
+
+    backbone.num_segments = getattr(recognizer.backbone, 'num_segments', None)
+    test_cfg = dict(recognizer.test_cfg or {})
+    test_cfg.pop('max_testing_views', None)
+    stand_in = SimpleNamespace(
+        backbone=backbone,
+        backbone_from='mmaction2',
+        test_cfg=test_cfg,
+        with_neck=recognizer.with_neck,
+        neck=getattr(recognizer, 'neck', None),
+        with_cls_head=recognizer.with_cls_head,
+        cls_head=getattr(recognizer, 'cls_head', None))
+    return extract_feat(stand_in, inputs, stage, data_samples, test_mode)
+
+
+def count_frames_with_pyav() -> None:
+    """Count the frames of containers that do not say how many they hold.
+
+    ``PyAVInit`` of MMAction2 1.2.0 takes what the container says, which is 0
+    for WebM. https://github.com/PyAV-Org/PyAV/issues/1131
+    """
+    from mmaction.datasets.transforms import PyAVInit
+    upstream = PyAVInit.transform
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def transform(self, results: dict) -> dict:
+        results = upstream(self, results)
+        if not results['total_frames']:
+            container = results['video_reader']
+            packets = container.demux(video=0)
+            results['total_frames'] = sum(bool(p.size) for p in packets)
+            container.seek(0)
+        return results
+
+    PyAVInit.transform = transform

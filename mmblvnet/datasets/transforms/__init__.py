@@ -1,0 +1,3 @@
+from .sampling import BigLittleDenseSampleFrames, BigLittleSampleFrames
+
+__all__ = ['BigLittleDenseSampleFrames', 'BigLittleSampleFrames']

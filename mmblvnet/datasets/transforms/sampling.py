@@ -1,0 +1,178 @@
+import numpy as np
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+
+class _ClipSampling(BaseTransform):
+    """What the two samplers share: whole clips, one view after the other."""
+
+    def __init__(self,
+                 clip_len: int,
+                 num_clips: int = 1,
+                 test_mode: bool = False) -> None:
+        name = type(self).__name__
+        if clip_len < 2 or clip_len % 2:
+            raise ValueError(
+                f'clip_len = {clip_len} of {name} is not a positive even '
+                'number: each pair of frames shares the two branches. Give '
+                'the num_segments of BLVNet, e.g. 16 for "8x2"')
+        if num_clips < 1:
+            raise ValueError(f'num_clips = {num_clips} of {name} is less than '
+                             '1: give the number of views')
+        self.clip_len = clip_len
+        self.num_clips = num_clips
+        self.test_mode = test_mode
+        self.frame_interval = 1
+
+    def transform(self, results: dict) -> dict:
+        """Choose the frames of the clips.
+
+        Args:
+            results (dict): The result dict.
+
+        Returns:
+            dict: The result dict with ``frame_inds`` (the frames of one view
+            after the other, of shape ``(num_clips * clip_len, )``),
+            ``clip_len``, ``num_clips`` and ``frame_interval``.
+
+        Raises:
+            ValueError: If the video has no frames.
+        """
+        total_frames = results['total_frames']
+        if total_frames < 1:
+            video = results.get('filename', results.get('frame_dir'))
+            raise ValueError(
+                f'{video} has {total_frames} frames, so that none can be '
+                'sampled: take it out of the annotation file, or repair it')
+        if self.test_mode:
+            clips = self._test_clips(total_frames)
+        else:
+            clips = [self._train_clip(total_frames)
+                     for _ in range(self.num_clips)]
+        frame_inds = np.concatenate(clips) + results['start_index']
+        results['frame_inds'] = frame_inds.astype(np.int32)
+        results['clip_len'] = self.clip_len
+        results['num_clips'] = self.num_clips
+        results['frame_interval'] = self.frame_interval
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(clip_len={self.clip_len}, '
+                f'frame_interval={self.frame_interval}, '
+                f'num_clips={self.num_clips}, test_mode={self.test_mode})')
+
+
+@TRANSFORMS.register_module()
+class BigLittleSampleFrames(_ClipSampling):
+    """Spread the frames of each clip evenly over the whole video.
+
+    As bLVNet-TAM samples Something-Something. In training one random offset
+    moves all frames of a clip. In test each view is moved by another number
+    of frames, and numpy's global random state is left alone. Videos that are
+    shorter than a clip give some of their frames more than once.
+
+    Required Keys:
+
+    - total_frames
+    - start_index
+
+    Added Keys:
+
+    - frame_inds
+    - clip_len
+    - num_clips
+    - frame_interval
+
+    Args:
+        clip_len (int): Frames per clip, ``T``, even.
+        num_clips (int): Clips, or views, per video. Defaults to 1.
+        test_mode (bool): Whether to choose the frames for testing, without
+            chance. Defaults to False.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def _train_clip(self, total_frames: int) -> np.ndarray:
+        group = total_frames // self.clip_len
+        if group == 0:
+            return np.sort(np.random.choice(total_frames, self.clip_len))
+        offset = np.random.choice(group, 1, replace=False)
+        return np.arange(self.clip_len) * group + offset
+
+    def _test_clips(self, total_frames: int) -> list:
+        if total_frames <= self.clip_len:
+            return [
+                np.sort(
+                    np.random.RandomState(view).choice(total_frames,
+                                                       self.clip_len))
+                for view in range(self.num_clips)
+            ]
+        tick = total_frames / self.clip_len
+        offsets = np.arange(-self.num_clips // 2 + 1, self.num_clips // 2 + 1)
+        # Short of half a tick, so that no view leaves its group of frames.
+        offsets = np.clip(offsets, -tick / 2, tick / 2 - 1e-4)
+        ticks = tick * np.arange(self.clip_len)
+        return [(tick / 2 + offset + ticks).astype(int) for offset in offsets]
+
+
+@TRANSFORMS.register_module()
+class BigLittleDenseSampleFrames(_ClipSampling):
+    """Take the frames of each clip at a fixed interval.
+
+    As bLVNet-TAM samples Kinetics. In training a clip starts anywhere; in
+    test the views start evenly spread. Where a clip is longer than the video
+    it goes on at the video's start.
+
+    Required Keys:
+
+    - total_frames
+    - start_index
+
+    Added Keys:
+
+    - frame_inds
+    - clip_len
+    - num_clips
+    - frame_interval
+
+    Args:
+        clip_len (int): Frames per clip, ``T``, even.
+        frame_interval (int): From one frame of a clip to the next, in frames
+            of the video.
+        num_clips (int): Clips, or views, per video. Defaults to 1.
+        test_mode (bool): Whether to choose the frames for testing, without
+            chance. Defaults to False.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self,
+                 clip_len: int,
+                 frame_interval: int,
+                 num_clips: int = 1,
+                 test_mode: bool = False) -> None:
+        super().__init__(clip_len, num_clips, test_mode)
+        if frame_interval < 1:
+            raise ValueError(
+                f'frame_interval = {frame_interval} of '
+                'BigLittleDenseSampleFrames is less than 1: give the frames '
+                'of the video from one frame of a clip to the next')
+        self.frame_interval = frame_interval
+
+    def _clip(self, start: int, total_frames: int) -> np.ndarray:
+        frames = start + np.arange(self.clip_len) * self.frame_interval
+        return frames % total_frames
+
+    def _train_clip(self, total_frames: int) -> np.ndarray:
+        starts = total_frames - self.clip_len * self.frame_interval
+        start = np.random.randint(starts) if starts > 0 else 0
+        return self._clip(start, total_frames)
+
+    def _test_clips(self, total_frames: int) -> list:
+        starts = 1 + total_frames - self.clip_len * self.frame_interval
+        return [
+            self._clip(start, total_frames) for start in np.linspace(
+                0, max(1, starts) - 1, self.num_clips).astype(int)
+        ]

@@ -1,0 +1,4 @@
+from .blresnet import BLResNet
+from .blvnet import BLVNet
+
+__all__ = ['BLResNet', 'BLVNet']

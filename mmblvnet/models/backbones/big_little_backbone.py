@@ -1,0 +1,256 @@
+from typing import Callable, List, Optional, Sequence, Tuple, Union
+
+from mmengine.model import BaseModule, Sequential
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+
+from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
+
+from ..common import BigLittleStage, Bottleneck
+from ..common.bottleneck import conv, norm
+
+DEFAULT_INIT = [
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)
+]
+
+
+class BigLittleBackbone(BaseModule):
+    """What the Big-Little image network and the video networks share.
+
+    ::
+
+        x -> stem -> layer1 -> layer2 -> layer3 -> layer4
+             64      256       512       1024      2048     channels
+             1/4     1/8       1/16      1/16      1/32     of the size
+
+    The parameters are named as in the published checkpoints.
+
+    Args:
+        depth (int): Depth of the Big branch, from {50, 101, 152}.
+        alpha (int): By how much the Little branches are thinner.
+        beta (int): By how much the Little branches are shallower.
+        in_channels (int): Channels of the input.
+        out_indices (Sequence[int]): Stages (0 to 3 for layer1 to layer4)
+            whose maps are returned.
+        temporal (Callable, optional): Makes the temporal module of a place
+            from its channels and whether it sees one map per pair of frames
+            (``paired``, in layer4) or all frames.
+        frozen_stages (int): Stages to be frozen (-1 none, 0 the stem, 1 the
+            stem and layer1, ..).
+        norm_cfg (dict): Config of the normalisation.
+        norm_eval (bool): Whether batch norms keep their running statistics
+            and use them in training.
+        with_cp (bool): Whether to save memory in training by computing the
+            blocks again in the backward pass.
+        init_cfg (dict or list[dict], optional): Initialization config. With
+            ``type='Pretrained'`` every weight but those of the temporal
+            modules must be found in the file.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    arch_settings = {
+        50: (3, 4, 6, 3),
+        101: (4, 8, 18, 3),
+        152: (5, 12, 30, 3),
+    }
+    stem_channels = 64
+    stage_channels = (256, 512, 1024, 2048)
+    stage_strides = (2, 2, 1, 2)
+
+    def __init__(self, depth: int, alpha: int, beta: int, in_channels: int,
+                 out_indices: Sequence[int],
+                 temporal: Optional[Callable[..., nn.Module]],
+                 frozen_stages: int, norm_cfg: dict, norm_eval: bool,
+                 with_cp: bool, init_cfg: Union[dict, List[dict],
+                                                None]) -> None:
+        super().__init__(init_cfg=init_cfg or DEFAULT_INIT)
+        self._check_arguments(depth, alpha, beta, in_channels, out_indices,
+                              frozen_stages)
+        self.depth = depth
+        self.alpha = alpha
+        self.beta = beta
+        self.in_channels = in_channels
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        temporal = temporal or (lambda channels, paired: None)
+        self._make_stem(norm_cfg, temporal)
+        self._make_stages(norm_cfg, temporal, with_cp)
+        self._freeze_stages()
+
+    @classmethod
+    def _check_arguments(cls, depth: int, alpha: int, beta: int,
+                         in_channels: int, out_indices: Sequence[int],
+                         frozen_stages: int) -> None:
+        name = cls.__name__
+        if depth not in cls.arch_settings:
+            raise ValueError(
+                f'depth = {depth} of {name} is not one of '
+                f'{tuple(cls.arch_settings)}')
+        if alpha < 1 or cls.stem_channels % alpha:
+            raise ValueError(
+                f'alpha = {alpha} of {name} does not divide the '
+                f'{cls.stem_channels} channels of the stem; the paper uses 2')
+        if beta < 1:
+            raise ValueError(f'beta = {beta} of {name} is less than 1; the '
+                             'paper uses 4')
+        if in_channels < 1:
+            raise ValueError(
+                f'in_channels = {in_channels} of {name} is less than 1; RGB '
+                'has 3')
+        if not out_indices or not set(out_indices) <= set(range(4)):
+            raise ValueError(
+                f'out_indices = {out_indices} of {name} names no stage or one '
+                'that is not in 0..3 (layer1..layer4)')
+        if frozen_stages not in range(-1, 5):
+            raise ValueError(f'frozen_stages = {frozen_stages} of {name} is '
+                             'not in -1..4')
+
+    def _make_stem(self, norm_cfg: dict,
+                   temporal: Callable[..., nn.Module]) -> None:
+        width = self.stem_channels
+        thin = width // self.alpha
+        self.conv1 = conv(self.in_channels, width, 7, 2)
+        self.bn1 = norm(norm_cfg, width)
+        self.relu = nn.ReLU(inplace=True)
+        self.b_conv0 = conv(width, width, 3, 2)
+        self.bn_b0 = norm(norm_cfg, width)
+        self.l_conv0 = conv(width, thin, 3)
+        self.bn_l0 = norm(norm_cfg, thin)
+        self.l_conv1 = conv(thin, thin, 3, 2)
+        self.bn_l1 = norm(norm_cfg, thin)
+        self.l_conv2 = conv(thin, width, 1)
+        self.bn_l2 = norm(norm_cfg, width)
+        self.bl_init = conv(width, width, 1)
+        self.bn_bl_init = norm(norm_cfg, width)
+        self.tam = temporal(width, paired=False)
+
+    def _make_stages(self, norm_cfg: dict, temporal: Callable[..., nn.Module],
+                     with_cp: bool) -> None:
+        blocks = self.arch_settings[self.depth]
+        in_channels = self.stem_channels
+        for i in range(3):
+            stage = BigLittleStage(
+                in_channels,
+                self.stage_channels[i],
+                blocks[i],
+                self.stage_strides[i],
+                alpha=self.alpha,
+                beta=self.beta,
+                temporal=temporal(in_channels, paired=False),
+                norm_cfg=norm_cfg,
+                with_cp=with_cp)
+            self.add_module(f'layer{i + 1}', stage)
+            in_channels = self.stage_channels[i]
+        layer4 = []
+        for i in range(blocks[3]):
+            layer4.append(
+                Bottleneck(
+                    in_channels,
+                    self.stage_channels[3],
+                    1 if i else self.stage_strides[3],
+                    temporal=temporal(in_channels, paired=True),
+                    norm_cfg=norm_cfg,
+                    with_cp=with_cp))
+            in_channels = self.stage_channels[3]
+        self.layer4 = Sequential(*layer4)
+
+    def init_weights(self) -> None:
+        """Initialize the weights, from a file if ``init_cfg`` names one.
+
+        Raises:
+            FileNotFoundError: If the file is missing, with the way to get it.
+            RuntimeError: If a weight other than those of the temporal modules
+                is not found in the file, or the file has others.
+        """
+        if self.is_init:
+            super().init_weights()
+            return
+        given = self.init_cfg
+        pretrained, others = split_pretrained(given)
+        self.init_cfg = others or DEFAULT_INIT
+        super().init_weights()
+        self.init_cfg = given
+        for cfg in pretrained:
+            load_pretrained(self, may_be_absent=is_temporal_weight, **cfg)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the training mode, in which frozen parts stay in evaluation.
+
+        Args:
+            mode (bool): Training or evaluation. Defaults to True.
+
+        Returns:
+            nn.Module: The backbone itself.
+        """
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        stages = [f'layer{i}' for i in range(1, 5)]
+        frozen = stages[:max(0, self.frozen_stages)]
+        if self.frozen_stages >= 0:
+            stem = [name for name, _ in self.named_children()
+                    if name not in stages]
+            frozen = stem + frozen
+        for name in frozen:
+            module = getattr(self, name)
+            module.eval()
+            for parameter in module.parameters():
+                parameter.requires_grad = False
+
+    def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """Extract the maps of the stages in ``out_indices``.
+
+        Args:
+            x (Tensor): Images or frames of shape
+                ``(N, in_channels, H, W)``.
+
+        Returns:
+            Tensor or tuple[Tensor]: The maps; a tuple if there are several.
+        """
+        x = self._stem(x)
+        outs = []
+        for i in range(4):
+            x = getattr(self, f'layer{i + 1}')(x)
+            if i in self.out_indices:
+                outs.append(self._as_output(x))
+        return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        little, big = self._split_branches(x)
+        big = self.bn_b0(self.b_conv0(big))
+        little = self.relu(self.bn_l0(self.l_conv0(little)))
+        little = self.relu(self.bn_l1(self.l_conv1(little)))
+        little = self.bn_l2(self.l_conv2(little))
+        x = self.relu(big + little)
+        return self.relu(self.bn_bl_init(self.bl_init(x)))
+
+    def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """The inputs of the stem's Little and Big branch."""
+        return x, x
+
+    def _as_output(self, x: Tensor) -> Tensor:
+        """The maps of a stage as the user wants them."""
+        return x
+
+
+def is_temporal_weight(name: str) -> bool:
+    """Whether a parameter belongs to a temporal module.
+
+    Args:
+        name (str): Its name in the state dict.
+
+    Returns:
+        bool: Whether image networks do not have it.
+    """
+    return 'tam' in name.split('.')

@@ -1,0 +1,143 @@
+from typing import List, Optional, Sequence, Tuple, Union
+
+from mmaction.registry import MODELS
+from torch import Tensor, nn
+
+from ..common import TemporalAggregation, TemporalShift
+from .big_little_backbone import BigLittleBackbone
+
+
+@MODELS.register_module()
+class BLVNet(BigLittleBackbone):
+    """Big-Little Video Network: bLVNet-TAM, bLVNet-TSM and bLVNet.
+
+    ::
+
+        frames 0 2 4 ..  -> Little -+
+                                    + -> one fused map per pair -> layer1 ..
+        frames 1 3 5 ..  -> Big ----+
+
+    Even frames go to the light high-resolution branch, odd frames to the deep
+    low-resolution one; the temporal module in front of each stage lets them
+    meet. From `More Is Less <https://arxiv.org/abs/1912.00869>`_.
+
+    Args:
+        depth (int): Depth of the Big branch, from {50, 101, 152}.
+        alpha (int): By how much the Little branches are thinner.
+            Defaults to 2.
+        beta (int): By how much the Little branches are shallower.
+            Defaults to 4.
+        in_channels (int): Channels of the input. Defaults to 3.
+        num_segments (int): Frames per clip, ``T``, even: "8x2" in the paper
+            are 16. Defaults to 16.
+        temporal_module (str, optional): ``'TAM'``, ``'TSM'`` or None.
+            Defaults to ``'TAM'``.
+        blend_frames (int): Frames that a TAM blends. Defaults to 3.
+        frame_output (str): ``'repeat'`` returns each pair's map for both of
+            its frames, so that heads and necks that count frames are right;
+            ``'pair'`` returns it once, for heads that are told the number
+            of pairs, as ``TSMHead(num_segments=T // 2)`` is. The scores are
+            the same. Defaults to ``'repeat'``.
+        out_indices (Sequence[int]): Stages (0 to 3 for layer1 to layer4)
+            whose maps are returned. Defaults to ``(3, )``.
+        frozen_stages (int): Stages to be frozen (-1 none, 0 the stem, 1 the
+            stem and layer1, ..). Defaults to -1.
+        norm_cfg (dict): Config of the normalisation.
+            Defaults to ``dict(type='BN')``.
+        norm_eval (bool): Whether batch norms keep their running statistics
+            and use them in training. Defaults to False.
+        with_cp (bool): Whether to save memory in training by computing the
+            blocks again in the backward pass. Defaults to False.
+        init_cfg (dict or list[dict], optional): Initialization config. With
+            ``type='Pretrained'`` every weight but the TAMs' must be found in
+            the file. Defaults to None, the published initialization.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 alpha: int = 2,
+                 beta: int = 4,
+                 in_channels: int = 3,
+                 num_segments: int = 16,
+                 temporal_module: Optional[str] = 'TAM',
+                 blend_frames: int = 3,
+                 frame_output: str = 'repeat',
+                 *,
+                 out_indices: Sequence[int] = (3, ),
+                 frozen_stages: int = -1,
+                 norm_cfg: dict = dict(type='BN'),
+                 norm_eval: bool = False,
+                 with_cp: bool = False,
+                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+        if num_segments < 2 or num_segments % 2:
+            raise ValueError(
+                f'num_segments = {num_segments} of BLVNet is not a positive '
+                'even number: each pair of frames shares the two branches. '
+                'Give the sampled frames per clip, e.g. 16 for "8x2"')
+        if temporal_module not in ('TAM', 'TSM', None):
+            raise ValueError(
+                f'temporal_module = {temporal_module!r} of BLVNet is not one '
+                "of 'TAM', 'TSM' and None")
+        if frame_output not in ('repeat', 'pair'):
+            raise ValueError(f'frame_output = {frame_output!r} of BLVNet is '
+                             "not one of 'repeat' and 'pair'")
+
+        def temporal(channels: int, paired: bool) -> Optional[nn.Module]:
+            num_frames = num_segments // 2 if paired else num_segments
+            if temporal_module == 'TAM':
+                return TemporalAggregation(channels, num_frames, blend_frames)
+            if temporal_module == 'TSM':
+                return TemporalShift(num_frames)
+            return None
+
+        super().__init__(
+            depth,
+            alpha,
+            beta,
+            in_channels,
+            out_indices=out_indices,
+            temporal=temporal,
+            frozen_stages=frozen_stages,
+            norm_cfg=norm_cfg,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            init_cfg=init_cfg)
+        self.num_segments = num_segments
+        self.frame_output = frame_output
+
+    def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """Extract the maps of the stages in ``out_indices``.
+
+        Args:
+            x (Tensor): Frames, clip after clip, of shape
+                ``(N * T, in_channels, H, W)``.
+
+        Returns:
+            Tensor or tuple[Tensor]: Maps of shape ``(N * T, C', H', W')`` or,
+            with ``frame_output='pair'``, ``(N * T / 2, C', H', W')``; a tuple
+            if there are several stages.
+
+        Raises:
+            ValueError: If the frames are not whole clips.
+        """
+        if x.size(0) % self.num_segments:
+            raise ValueError(
+                f'{x.size(0)} frames are no whole clips of num_segments = '
+                f'{self.num_segments} frames: give BLVNet the clip_len of the '
+                'sampler in the pipeline as num_segments')
+        return super().forward(x)
+
+    def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        if self.tam is not None:
+            x = self.tam(x)
+        # [N * T / 2, 2, C, H, W]
+        pairs = x.unflatten(0, (-1, 2))
+        return pairs[:, 0], pairs[:, 1]
+
+    def _as_output(self, x: Tensor) -> Tensor:
+        if self.frame_output == 'pair':
+            return x
+        return x.repeat_interleave(2, dim=0)

@@ -1,0 +1,87 @@
+from typing import Optional
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule, Sequential
+from torch import Tensor, nn
+
+from .bottleneck import Bottleneck, conv, norm
+
+
+class BigLittleStage(BaseModule):
+    """Stage with a deep low-resolution and a light high-resolution branch.
+
+    ::
+
+                       +-> big: num_blocks - 1 blocks, stride 2 -> resize -+
+        x -> temporal -|                                                   +
+                       +-> little: few thin blocks -> little_e ------------+
+                                                                           |
+                             fused maps <- fusion: one block <- ReLU <-----+
+
+    In a video network ``x`` has one map per pair of frames, which stands for
+    both of them: the temporal module turns it into the odd frames, which the
+    Big branch sees, and the even frames, which the Little branch sees.
+    From section 3.1 of `More Is Less <https://arxiv.org/abs/1912.00869>`_.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        num_blocks (int): Blocks of the plain ResNet's stage.
+        stride (int): Stride of the fusion block.
+        alpha (int): By how much the Little branch is thinner.
+        beta (int): By how much the Little branch is shallower.
+        temporal (nn.Module, optional): Temporal module with a method
+            ``forward_pairs``. Defaults to None.
+        norm_cfg (dict): Config of the normalisation.
+        with_cp (bool): Whether to save memory in training by computing the
+            blocks again in the backward pass. Defaults to False.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 num_blocks: int,
+                 stride: int,
+                 *,
+                 alpha: int,
+                 beta: int,
+                 temporal: Optional[nn.Module] = None,
+                 norm_cfg: dict = dict(type='BN'),
+                 with_cp: bool = False) -> None:
+        super().__init__()
+        block = dict(norm_cfg=norm_cfg, with_cp=with_cp)
+        num_big = num_blocks - 1
+        self.big = Sequential(*[
+            Bottleneck(
+                out_channels if i else in_channels,
+                out_channels,
+                1 if i else 2,
+                final_relu=num_big == 1 or i < num_big - 1,
+                **block) for i in range(num_big)
+        ])
+        thin_channels = out_channels // alpha
+        self.little = Sequential(*[
+            Bottleneck(thin_channels if i else in_channels, thin_channels,
+                       **block)
+            for i in range(max(1, num_blocks // beta - 1))
+        ])
+        self.little_e = Sequential(
+            conv(thin_channels, out_channels, 1), norm(norm_cfg, out_channels))
+        self.fusion = Sequential(
+            Bottleneck(out_channels, out_channels, stride, **block))
+        self.relu = nn.ReLU(inplace=True)
+        self.tam = temporal
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run both branches and fuse them.
+
+        Args:
+            x (Tensor): Maps of shape ``(N, in_channels, H, W)``.
+
+        Returns:
+            Tensor: Fused maps of shape ``(N, out_channels, H', W')``.
+        """
+        even, odd = (x, x) if self.tam is None else self.tam.forward_pairs(x)
+        little = self.little_e(self.little(even))
+        big = F.interpolate(self.big(odd), size=little.shape[2:])
+        return self.fusion(self.relu(little + big))

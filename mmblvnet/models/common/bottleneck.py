@@ -1,0 +1,134 @@
+from typing import Optional
+
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule, Sequential
+from torch import Tensor, nn
+
+from .checkpointing import checkpoint_module
+
+
+def conv(in_channels: int,
+         out_channels: int,
+         kernel_size: int,
+         stride: int = 1) -> nn.Conv2d:
+    """A bias-free convolution that keeps the size at stride 1.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        kernel_size (int): Height and width of the kernel, odd.
+        stride (int): Stride. Defaults to 1.
+
+    Returns:
+        nn.Conv2d: The convolution.
+    """
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        bias=False)
+
+
+def norm(norm_cfg: dict, channels: int) -> nn.Module:
+    """The normalisation layer that a config asks for.
+
+    Args:
+        norm_cfg (dict): Config of the normalisation.
+        channels (int): Channels of its input.
+
+    Returns:
+        nn.Module: The normalisation layer.
+    """
+    return build_norm_layer(norm_cfg, channels)[1]
+
+
+class Bottleneck(BaseModule):
+    """Bottleneck of the Big-Little networks.
+
+    Three convolutions with the stride in the 3x3 one. The shortcut is the
+    identity or, where needed, a 3x3 average pool (stride 2) followed by a 1x1
+    convolution with norm (other number of channels).
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output; a quarter of them inside.
+        stride (int): Stride, 1 or 2. Defaults to 1.
+        norm_cfg (dict): Config of the normalisation.
+        final_relu (bool): Whether a ReLU ends the block. Defaults to True.
+        temporal (nn.Module, optional): Temporal module in front of the first
+            convolution. Defaults to None.
+        with_cp (bool): Whether to save memory in training by computing the
+            block again in the backward pass. Defaults to False.
+        init_cfg (dict, optional): Initialization config. Defaults to a zero
+            scale in the last norm, so that a fresh block is its shortcut.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        norm_cfg: dict = dict(type='BN'),
+        final_relu: bool = True,
+        temporal: Optional[nn.Module] = None,
+        with_cp: bool = False,
+        init_cfg: Optional[dict] = dict(
+            type='Constant', val=0, override=dict(name='bn3'))
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        mid_channels = out_channels // 4
+        self.conv1 = conv(in_channels, mid_channels, 1)
+        self.bn1 = norm(norm_cfg, mid_channels)
+        self.conv2 = conv(mid_channels, mid_channels, 3, stride)
+        self.bn2 = norm(norm_cfg, mid_channels)
+        self.conv3 = conv(mid_channels, out_channels, 1)
+        self.bn3 = norm(norm_cfg, out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.tam = temporal
+        self.downsample = self._make_downsample(in_channels, out_channels,
+                                                stride, norm_cfg)
+        self.final_relu = final_relu
+        self.with_cp = with_cp
+
+    @staticmethod
+    def _make_downsample(in_channels: int, out_channels: int, stride: int,
+                         norm_cfg: dict) -> Optional[Sequential]:
+        layers = []
+        if stride == 2:
+            layers.append(nn.AvgPool2d(3, stride=2, padding=1))
+        if in_channels != out_channels:
+            layers.append(conv(in_channels, out_channels, 1))
+            layers.append(norm(norm_cfg, out_channels))
+        return Sequential(*layers) if layers else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block.
+
+        Args:
+            x (Tensor): Maps of shape ``(N, in_channels, H, W)``.
+
+        Returns:
+            Tensor: Maps of shape ``(N, out_channels, H', W')``.
+        """
+        if self.with_cp and x.requires_grad:
+            return checkpoint_module(self, self._forward, x)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        out = x if self.tam is None else self.tam(x)
+        shortcut = self._shortcut(x, out)
+        out = self.relu(self.bn1(self.conv1(out)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out = out + shortcut
+        return self.relu(out) if self.final_relu else out
+
+    def _shortcut(self, x: Tensor, blended: Tensor) -> Tensor:
+        if self.downsample is None:
+            return x
+        if self.tam is not None and self.tam.feeds_downsample:
+            return self.downsample(blended)
+        return self.downsample(x)

@@ -1,0 +1,125 @@
+from typing import List, Optional, Sequence, Tuple, Union
+
+from mmaction.registry import MODELS
+from mmaction.utils import SampleList
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor
+
+from ..common import TemporalAggregation
+
+
+@MODELS.register_module()
+class TAMNeck(BaseModule):
+    """Temporal aggregation of the maps of any backbone.
+
+    Each level goes through a Temporal Aggregation Module of its own.
+
+    Under ``Recognizer2D`` the last level is returned, since 2D heads take one
+    map. The clips of several views are kept apart, and the frames of each are
+    averaged, so that ``TSNHead`` and every other head that is content with
+    one map per clip can follow. Under ``Recognizer3D`` all levels are
+    returned with their frames.
+
+    Args:
+        in_channels (int or Sequence[int]): Channels of the maps: one number
+            per level, or a single one for the last level alone.
+        num_segments (int): Frames per clip that reach the neck.
+        blend_frames (int): Frames that are blended. Defaults to 3.
+        keep_frames (bool): Under ``Recognizer2D``, return one map per frame
+            instead of one per clip, for the heads that are told the number
+            of frames themselves (``TSMHead``, ``TRNHead``).
+            Defaults to False.
+        init_cfg (dict or list[dict], optional): Initialization config.
+            Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self,
+                 in_channels: Union[int, Sequence[int]],
+                 num_segments: int,
+                 blend_frames: int = 3,
+                 keep_frames: bool = False,
+                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if num_segments < 1:
+            raise ValueError(f'num_segments = {num_segments} of TAMNeck is '
+                             'less than 1: give the frames per clip')
+        if isinstance(in_channels, int):
+            in_channels = (in_channels, )
+        self.in_channels = tuple(in_channels)
+        self.num_segments = num_segments
+        self.keep_frames = keep_frames
+        self.tams = ModuleList([
+            TemporalAggregation(channels, num_segments, blend_frames)
+            for channels in self.in_channels
+        ])
+
+    def forward(
+        self,
+        x: Union[Tensor, Sequence[Tensor]],
+        data_samples: Optional[SampleList] = None
+    ) -> Tuple[Union[Tensor, Tuple[Tensor, ...]], dict]:
+        """Aggregate the maps of each level.
+
+        Args:
+            x (Tensor or Sequence[Tensor]): From ``Recognizer2D`` a list of
+                maps of shape ``(N, C, views * T, H, W)``. From
+                ``Recognizer3D`` maps of shape ``(N, C, T, H, W)``, one or a
+                tuple of them.
+            data_samples (list[:obj:`ActionDataSample`], optional): Unused.
+
+        Returns:
+            tuple: The maps and a dict of no losses. For a list, the last
+            level as ``(N * views, C, 1, H, W)`` or, with ``keep_frames``,
+            ``(N * views * T, C, 1, H, W)``; otherwise as they came in.
+
+        Raises:
+            ValueError: If the maps are not those the neck was built for.
+        """
+        levels = [x] if isinstance(x, Tensor) else list(x)
+        if len(self.tams) == 1:
+            levels = levels[-1:]
+        self._check_levels(levels)
+        # Recognizer2D makes a list of what its backbone returns.
+        if isinstance(x, list):
+            return self._aggregate_for_2d_head(levels[-1]), dict()
+        outs = tuple(map(self._aggregate, self.tams, levels))
+        return (outs[0] if len(outs) == 1 else outs), dict()
+
+    def _check_levels(self, levels: Sequence[Tensor]) -> None:
+        if any(level.dim() != 5 for level in levels):
+            raise ValueError(
+                'TAMNeck got maps with the dimensions '
+                f'{[level.dim() for level in levels]} instead of 5 each: '
+                'Recognizer2D takes a single map of a backbone apart; let the '
+                'backbone return a tuple, e.g. by out_indices=(2, 3)')
+        channels = tuple(level.size(1) for level in levels)
+        if channels != self.in_channels:
+            raise ValueError(
+                f'TAMNeck got maps of {channels} channels, but was built with '
+                f'in_channels = {self.in_channels}')
+        frames = [level.size(2) for level in levels]
+        if any(count % self.num_segments for count in frames):
+            raise ValueError(
+                f'TAMNeck got {frames} frames, which are no whole clips of '
+                f'num_segments = {self.num_segments} frames')
+
+    @staticmethod
+    def _frames(level: Tensor) -> Tensor:
+        # [N, C, T, H, W] -> [N * T, C, H, W]
+        return level.transpose(1, 2).flatten(0, 1)
+
+    def _aggregate(self, tam: TemporalAggregation, level: Tensor) -> Tensor:
+        # [N * T, C, H, W] -> [N, C, T, H, W]
+        return tam(self._frames(level)).unflatten(
+            0, (level.size(0), -1)).transpose(1, 2)
+
+    def _aggregate_for_2d_head(self, level: Tensor) -> Tensor:
+        # [N * views * T, C, H, W]
+        frames = self.tams[-1](self._frames(level))
+        if not self.keep_frames:
+            # [N * views, C, H, W]
+            frames = frames.unflatten(0, (-1, self.num_segments)).mean(1)
+        return frames.unsqueeze(2)

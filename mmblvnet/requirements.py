@@ -1,0 +1,34 @@
+"""Whether the packages that this one plugs into are there and fit."""
+from importlib import import_module
+
+from packaging.version import Version
+
+# Module, the lowest version that fits, the first that does not, and what
+# mends it. MMAction2 comes last: importing it needs the other two. mmcv and
+# mmcv-lite own the same folder, so one has to go before the other comes.
+REQUIREMENTS = (
+    ('mmengine', '0.10.7', '1.0.0', "pip install 'mmengine>=0.10.7,<1.0'"),
+    ('mmcv', '2.0.0rc4', '2.2.0', 'pip uninstall -y mmcv mmcv-lite && '
+     "pip install 'mmcv-lite>=2.0.0,<2.2.0'"),
+    ('mmaction', '1.2.0', '1.3.0', "pip install 'mmaction2>=1.2.0,<1.3'"),
+)
+
+
+def check_requirements() -> None:
+    """Stop where MMEngine, MMCV or MMAction2 is missing or does not fit.
+
+    Raises:
+        ImportError: With one sentence that names the package, the version
+            found and the command that mends it.
+    """
+    for module, lowest, first_above, command in REQUIREMENTS:
+        try:
+            version = import_module(module).__version__
+        except ImportError as error:
+            raise ImportError(
+                f'mmblvnet needs {module}, which cannot be imported '
+                f'({error}); run: {command}') from error
+        if not Version(lowest) <= Version(version) < Version(first_above):
+            raise ImportError(
+                f'mmblvnet needs {module} >= {lowest} and < {first_above}, '
+                f'but {version} is installed; run: {command}')

@@ -1,0 +1,25 @@
+import os
+import sys
+from pathlib import Path
+
+# Threads that wait for each other cost more than they bring to small
+# networks, most of all where other processes want the same cores.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+# The helpers of the tests, and the scripts under test, import by name.
+sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tools')]
+
+import mmblvnet  # noqa: E402,F401
+
+
+init_default_scope('mmaction')
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)

@@ -1,0 +1,42 @@
+import golden
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmblvnet.models import BLResNet
+
+CASE, = golden.cases('blresnet')
+
+
+def test_scores_are_the_published_ones():
+    weights = golden.weights(CASE)
+    backbone = BLResNet(CASE['depth'], CASE['alpha'], CASE['beta']).eval()
+    classifier = weights.pop('fc.weight'), weights.pop('fc.bias')
+    backbone.load_state_dict(weights)
+    with torch.no_grad():
+        maps = backbone(golden.inputs(CASE))
+    scores = torch.nn.functional.linear(maps.mean((2, 3)), *classifier)
+    torch.testing.assert_close(
+        scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=0)
+
+
+def test_several_stages_come_as_a_tuple():
+    backbone = MODELS.build(
+        dict(type='BLResNet', depth=50, out_indices=(0, 1, 2, 3))).eval()
+    maps = backbone(torch.randn(1, 3, 64, 64))
+    assert isinstance(maps, tuple)
+    assert [tuple(m.shape) for m in maps] == [(1, 256, 8, 8), (1, 512, 4, 4),
+                                              (1, 1024, 4, 4), (1, 2048, 2, 2)]
+
+
+@pytest.mark.parametrize('argument, value', [
+    ('depth', 34),
+    ('alpha', 3),
+    ('beta', 0),
+    ('in_channels', 0),
+    ('out_indices', (4, )),
+    ('frozen_stages', 5),
+])
+def test_an_argument_out_of_range_is_named(argument, value):
+    with pytest.raises(ValueError) as error:
+        BLResNet(**{'depth': 50, argument: value})
+    assert f'{argument} = {value}' in str(error.value)

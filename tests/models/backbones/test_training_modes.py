@@ -1,0 +1,127 @@
+"""What MMAction2's backbones can do, for both Big-Little networks."""
+import copy
+
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmengine.model import revert_sync_batchnorm
+from networks import randomize
+from torch import nn
+
+BACKBONES = [
+    dict(type='BLResNet', depth=50),
+    dict(type='BLVNet', depth=50, num_segments=4),
+]
+both = pytest.mark.parametrize('config', BACKBONES, ids=lambda c: c['type'])
+
+
+def build(config, **more):
+    return MODELS.build(dict(config, **more))
+
+
+def statistics(module):
+    return {
+        name: value.clone()
+        for name, value in module.named_buffers() if 'running' in name
+    }
+
+
+@both
+def test_norm_eval_keeps_the_statistics(config):
+    backbone = randomize(build(config, norm_eval=True)).train()
+    before = statistics(backbone)
+    backbone(torch.randn(4, 3, 32, 32))
+    for name, value in statistics(backbone).items():
+        assert torch.equal(value, before[name]), name
+
+
+@both
+def test_norms_learn_statistics_by_default(config):
+    backbone = randomize(build(config)).train()
+    before = statistics(backbone)
+    backbone(torch.randn(4, 3, 32, 32))
+    assert not any(
+        torch.equal(value, before[name])
+        for name, value in statistics(backbone).items())
+
+
+@both
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 4])
+def test_frozen_stages_neither_learn_nor_drift(config, frozen_stages):
+    backbone = randomize(build(config, frozen_stages=frozen_stages)).train()
+    before = statistics(backbone)
+    if frozen_stages < 4:
+        backbone(torch.randn(4, 3, 32, 32)).mean().backward()
+    stages = ['layer1', 'layer2', 'layer3', 'layer4']
+    for name, parameter in backbone.named_parameters():
+        stage = name.split('.')[0]
+        number = stages.index(stage) + 1 if stage in stages else 0
+        frozen = number <= frozen_stages
+        assert parameter.requires_grad != frozen, name
+        assert (parameter.grad is None) == frozen, name
+    for name, value in statistics(backbone).items():
+        stage = name.split('.')[0]
+        number = stages.index(stage) + 1 if stage in stages else 0
+        if number <= frozen_stages:
+            assert torch.equal(value, before[name]), name
+
+
+@both
+def test_checkpointing_changes_nothing_but_memory(config):
+    plain = randomize(build(config)).double().train()
+    thrifty = build(config, with_cp=True).double().train()
+    thrifty.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 3, 32, 32, dtype=torch.double)
+    weight = torch.randn_like(plain(x))
+    # The first pass above has moved the statistics of the plain one.
+    plain.load_state_dict(thrifty.state_dict())
+    for backbone in (plain, thrifty):
+        (backbone(x) * weight).sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), thrifty.parameters()):
+        torch.testing.assert_close(q.grad, p.grad, msg=name)
+    for name, value in plain.named_buffers():
+        torch.testing.assert_close(
+            dict(thrifty.named_buffers())[name], value, msg=name)
+
+
+@both
+def test_sync_bn_is_built_and_reverts(config):
+    backbone = build(config, norm_cfg=dict(type='SyncBN'))
+    norms = [m for m in backbone.modules() if isinstance(m, nn.SyncBatchNorm)]
+    plain = build(config)
+    assert len(norms) == sum(
+        isinstance(m, nn.BatchNorm2d) for m in plain.modules())
+    assert backbone.state_dict().keys() == plain.state_dict().keys()
+    reverted = revert_sync_batchnorm(backbone).eval()
+    assert reverted(torch.randn(4, 3, 32, 32)).shape[1] == 2048
+
+
+@both
+def test_group_norm_takes_the_place_of_batch_norm(config):
+    backbone = build(config, norm_cfg=dict(type='GN', num_groups=8))
+    backbone.init_weights()
+    assert not statistics(backbone)
+    assert backbone(torch.randn(4, 3, 32, 32)).isfinite().all()
+
+
+@both
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_stays_near_full_precision(config, dtype):
+    backbone = randomize(build(config)).eval()
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        full = backbone(x)
+        with torch.autocast('cpu', dtype):
+            half = backbone(x)
+    assert half.dtype == dtype
+    error = (half.float() - full).norm() / full.norm()
+    assert error < 0.05
+
+
+@both
+def test_it_compiles_in_one_graph(config):
+    backbone = randomize(build(config)).train()
+    compiled = torch.compile(
+        copy.deepcopy(backbone), backend='eager', fullgraph=True)
+    x = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(compiled(x), backbone(x))

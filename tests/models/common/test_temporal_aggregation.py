@@ -1,0 +1,91 @@
+import golden
+import pytest
+import torch
+from data.fill import golden_input, published_state_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmblvnet.models.common import TemporalAggregation
+
+CASES = golden.cases('tam')
+
+
+def make(num_frames, r, channels=3):
+    module = TemporalAggregation(channels, num_frames, r).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+@pytest.mark.parametrize('case', CASES, ids=lambda case: case['name'])
+def test_output_and_gradients_are_the_published_ones(case):
+    module = TemporalAggregation(case['channels'], case['num_frames'],
+                                 case['blending_frames'])
+    weights = published_state_dict(case['entries'], case['seed'])
+    module.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
+    x = golden.inputs(case).requires_grad_()
+    y = module(x)
+    y.backward(torch.tensor(golden_input(y.shape, case['grad_seed'])))
+    torch.testing.assert_close(
+        y.flatten(), torch.tensor(case['output']), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        x.grad.flatten(), torch.tensor(case['input_grad']), atol=1e-5, rtol=0)
+    gradients = {k: p.grad.flatten() for k, p in module.named_parameters()}
+    assert gradients.keys() == case['weight_grads'].keys()
+    for name, expected in case['weight_grads'].items():
+        torch.testing.assert_close(
+            gradients[name], torch.tensor(expected).flatten(),
+            atol=1e-4, rtol=0)
+
+
+@given(
+    pairs=st.integers(1, 6),
+    r=st.integers(1, 9),
+    clips=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)))
+@settings(deadline=None, max_examples=60)
+def test_pairs_blend_like_their_copies(pairs, r, clips, size):
+    module = make(2 * pairs, r)
+    x = torch.randn(clips * pairs, 3, *size, dtype=torch.double)
+    frames = module(x.repeat_interleave(2, 0))
+    even, odd = module.forward_pairs(x)
+    torch.testing.assert_close(even, frames[0::2])
+    torch.testing.assert_close(odd, frames[1::2])
+
+
+@given(num_frames=st.integers(1, 8), r=st.integers(1, 9))
+@settings(deadline=None, max_examples=30)
+def test_clips_do_not_see_each_other(num_frames, r):
+    module = make(num_frames, r)
+    clips = torch.randn(3, num_frames, 3, 2, 2, dtype=torch.double)
+    together = module(clips.flatten(0, 1)).unflatten(0, (3, -1))
+    alone = torch.stack([module(clip) for clip in clips])
+    torch.testing.assert_close(together, alone)
+
+
+@given(num_frames=st.integers(4, 10), r=st.integers(1, 3))
+@settings(deadline=None, max_examples=30)
+def test_moving_the_clip_in_time_moves_the_output(num_frames, r):
+    module = make(num_frames, r)
+    x = torch.randn(num_frames + 1, 3, 2, 2, dtype=torch.double)
+    early, late = module(x[:-1]), module(x[1:])
+    # Away from the ends, where zeros come in.
+    torch.testing.assert_close(early[2:-1], late[1:-2])
+
+
+@pytest.mark.parametrize('r', [1, 2, 3, 5])
+def test_gradients_are_those_of_finite_differences(r):
+    module = make(4, r, channels=2)
+    x = torch.randn(4, 2, 2, 1, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(module, x)
+    assert torch.autograd.gradcheck(module.forward_pairs, x)
+
+
+def test_it_starts_like_every_convolution_of_the_paper():
+    module = TemporalAggregation(4096, 4)
+    module.init_weights()
+    assert module.weight.std().item() == pytest.approx((2 / 4096)**.5, rel=.05)
+
+
+def test_no_frame_to_blend_is_refused():
+    with pytest.raises(ValueError, match='blend_frames = 0'):
+        TemporalAggregation(4, 4, blend_frames=0)

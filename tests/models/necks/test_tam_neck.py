@@ -1,0 +1,112 @@
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmblvnet.models import TAMNeck
+from mmblvnet.models.common import TemporalAggregation
+from networks import randomize
+
+
+def as_recognizer2d_gives(frames, num_frames):
+    """Maps ``(N * num_frames, C, H, W)`` as a level of Recognizer2D."""
+    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2).contiguous()
+
+
+def test_a_clip_comes_out_as_the_mean_of_its_blended_frames():
+    neck = randomize(TAMNeck(6, num_segments=4))
+    frames = torch.randn(3 * 4, 6, 5, 5)
+    out, losses = neck([as_recognizer2d_gives(frames, 4)])
+    expected = neck.tams[0](frames).unflatten(0, (3, 4)).mean(1)
+    torch.testing.assert_close(out.squeeze(2), expected)
+    assert losses == {}
+
+
+def test_views_are_kept_apart():
+    neck = randomize(TAMNeck(6, num_segments=4))
+    # 2 videos, 3 views of 4 frames each
+    frames = torch.randn(2 * 3 * 4, 6, 5, 5)
+    together, _ = neck([as_recognizer2d_gives(frames, 12)])
+    alone = torch.cat([
+        neck([as_recognizer2d_gives(view, 4)])[0]
+        for view in frames.split(4)
+    ])
+    assert together.shape == (6, 6, 1, 5, 5)
+    torch.testing.assert_close(together, alone)
+
+
+def test_kept_frames_come_out_in_order():
+    neck = randomize(TAMNeck(6, num_segments=4, keep_frames=True))
+    frames = torch.randn(2 * 8, 6, 5, 5)
+    out, _ = neck([as_recognizer2d_gives(frames, 8)])
+    torch.testing.assert_close(out.squeeze(2), neck.tams[0](frames))
+
+
+def test_one_number_of_channels_takes_the_last_level():
+    neck = randomize(TAMNeck(6, num_segments=4))
+    levels = [torch.randn(2, 3, 4, 8, 8), torch.randn(2, 6, 4, 5, 5)]
+    torch.testing.assert_close(neck(levels)[0], neck(levels[-1:])[0])
+
+
+def test_every_level_has_weights_of_its_own():
+    neck = TAMNeck((3, 6), num_segments=4)
+    assert [tam.weight.shape for tam in neck.tams] == [(3, 3), (3, 6)]
+    levels = [torch.randn(2, 3, 4, 8, 8), torch.randn(2, 6, 4, 5, 5)]
+    assert neck(levels)[0].shape == (2, 6, 1, 5, 5)
+
+
+def test_maps_of_a_3d_backbone_keep_their_shape():
+    neck = randomize(TAMNeck(6, num_segments=4))
+    clips = torch.randn(2, 6, 4, 5, 5)
+    out, losses = neck(clips)
+    tam = TemporalAggregation(6, 4)
+    tam.load_state_dict(neck.tams[0].state_dict())
+    expected = torch.stack([tam(clip.transpose(0, 1)) for clip in clips])
+    torch.testing.assert_close(out, expected.transpose(1, 2))
+    assert losses == {}
+
+
+def test_several_maps_of_a_3d_backbone_stay_a_tuple():
+    neck = TAMNeck((3, 6), num_segments=4)
+    clips = (torch.randn(2, 3, 4, 8, 8), torch.randn(2, 6, 8, 5, 5))
+    out, _ = neck(clips)
+    assert isinstance(out, tuple)
+    assert [o.shape for o in out] == [c.shape for c in clips]
+
+
+@pytest.mark.parametrize('levels, message', [
+    ([torch.randn(2, 5, 4, 3, 3)], r'\(5,\) channels.*\(6,\)'),
+    ([torch.randn(2, 6, 6, 3, 3)], r'\[6\] frames.*num_segments = 4'),
+    ([torch.randn(6, 4, 3, 3)], r'out_indices=\(2, 3\)'),
+])
+def test_maps_of_another_model_are_refused(levels, message):
+    with pytest.raises(ValueError, match=message):
+        TAMNeck(6, num_segments=4)(levels)
+
+
+def test_no_frames_are_refused():
+    with pytest.raises(ValueError, match='num_segments = 0'):
+        TAMNeck(6, num_segments=0)
+
+
+def test_a_3d_recognizer_trains_with_it():
+    model = MODELS.build(
+        dict(
+            type='Recognizer3D',
+            backbone=dict(
+                type='ResNet3dSlowOnly',
+                depth=50,
+                pretrained=None,
+                conv1_kernel=(1, 7, 7),
+                conv1_stride_t=1,
+                pool1_stride_t=1,
+                inflate=(0, 0, 1, 1)),
+            neck=dict(type='TAMNeck', in_channels=2048, num_segments=4),
+            cls_head=dict(
+                type='I3DHead',
+                num_classes=5,
+                in_channels=2048,
+                average_clips='prob')))
+    model.init_weights()
+    scores = model(torch.randn(2, 1, 3, 4, 32, 32), stage='head')
+    assert scores.shape == (2, 5)
+    scores.sum().backward()
+    assert model.neck.tams[0].curr.weight.grad.norm() > 0
