@@ -33,11 +33,9 @@ def installation_folders() -> list:
 
 def mmcv_requirement() -> list:
     """The requirement that brings mmcv, if no full mmcv is installed."""
-    installed = {
-        distribution.metadata['Name']
-        for distribution in distributions(path=installation_folders())
-    }
-    return [] if 'mmcv' in installed else ['mmcv-lite>=2.0.0,<2.2.0']
+    if any(distributions(name='mmcv', path=installation_folders())):
+        return []
+    return ['mmcv-lite>=2.0.0,<2.2.0']
 
 
 if __name__ == '__main__':

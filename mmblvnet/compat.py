@@ -13,6 +13,7 @@ from typing import Any, Callable
 from unittest.mock import patch
 
 import mmaction
+import mmaction.evaluation.functional.accuracy as accuracy
 import mmengine.dist.utils as dist_utils
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer
+from mmengine.model import MMDistributedDataParallel
 from torch import Tensor, nn
 
 
@@ -29,9 +31,11 @@ def apply() -> None:
     provide_drn()
     allow_mmengine_checkpoints()
     start_distributed_without_cuda()
+    wrap_cpu_models_for_distribution()
     bound_testing_views()
     give_necks_a_tuple()
     count_frames_with_pyav()
+    leave_unlabelled_out_of_class_means()
 
 
 def provide_drn() -> None:
@@ -125,6 +129,25 @@ def _without_cuda_device(upstream: Callable) -> Callable:
             return upstream(backend, *args, **kwargs)
 
     return init_dist
+
+
+def wrap_cpu_models_for_distribution() -> None:
+    """Let MMEngine wrap a model on the CPU for distributed training.
+
+    MMEngine 0.10.7 always names a CUDA device, which PyTorch refuses for a
+    model that is on the CPU.
+    """
+    upstream = MMDistributedDataParallel.__init__
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def init(self, module: nn.Module, *args, **kwargs) -> None:
+        if all(p.device.type == 'cpu' for p in module.parameters()):
+            kwargs.pop('device_ids', None)
+        upstream(self, module, *args, **kwargs)
+
+    MMDistributedDataParallel.__init__ = init
 
 
 def bound_testing_views() -> None:
@@ -242,3 +265,24 @@ def count_frames_with_pyav() -> None:
         return results
 
     PyAVInit.transform = transform
+
+
+def leave_unlabelled_out_of_class_means() -> None:
+    """Leave samples with the label -1 out of confusion matrices.
+
+    MMAction2 1.2.0 gives this label to samples without one, and counts them
+    to the class with the highest label.
+    """
+    upstream = accuracy.confusion_matrix
+    if hasattr(upstream, '__wrapped__') or upstream([0, 1], [-1, 1]).sum() < 2:
+        return
+
+    @functools.wraps(upstream)
+    def confusion_matrix(y_pred, y_real, normalize=None) -> np.ndarray:
+        labelled = np.asarray(y_real) >= 0
+        if labelled.any():
+            y_pred = np.asarray(y_pred)[labelled]
+            y_real = np.asarray(y_real)[labelled]
+        return upstream(y_pred, y_real, normalize)
+
+    accuracy.confusion_matrix = confusion_matrix

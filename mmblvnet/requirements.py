@@ -24,7 +24,8 @@ def check_requirements() -> None:
     for module, lowest, first_above, command in REQUIREMENTS:
         try:
             version = import_module(module).__version__
-        except ImportError as error:
+        # What uninstalling leaves of a folder imports, but has no version.
+        except (ImportError, AttributeError) as error:
             raise ImportError(
                 f'mmblvnet needs {module}, which cannot be imported '
                 f'({error}); run: {command}') from error

@@ -1,6 +1,7 @@
 import os.path as osp
-from typing import List, Optional
+from typing import Dict, List, Optional
 
+import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
 from mmaction.registry import DATASETS
 from mmengine.dataset import Compose
@@ -10,17 +11,30 @@ from .containers import missing_bytes
 
 
 class BrokenVideoError(RuntimeError):
-    """A video of the data set that cannot be read."""
+    """A video of the data set that cannot be read.
+
+    Args:
+        video (str): Its file or folder.
+        message (str): What is wrong with it and what to do.
+    """
+
+    def __init__(self, video: str, message: str) -> None:
+        super().__init__(video, message)
+        self.video = video
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class _CheckedDataset:
     """Checks of annotations and videos, for the datasets of MMAction2.
 
     In training another sample takes the place of a video that cannot be read;
-    the names of such videos travel with that sample as the metainfo
-    ``broken_videos``, for :class:`DataCheckHook` to report. In test such a
-    video is an error, or, with ``skip_broken``, counts as wrong: the sample
-    in its place has the label -1, which no prediction meets.
+    such videos travel with that sample as the metainfo ``broken_videos``,
+    pairs of a name and a message, for :class:`DataCheckHook` to report. In
+    test such a video is an error, or, with ``skip_broken``, counts as wrong:
+    the sample in its place has no label that a prediction could meet.
     """
 
     # What the lines of the annotation file look like, for messages.
@@ -32,7 +46,8 @@ class _CheckedDataset:
                  max_refetch: int = 100,
                  **kwargs) -> None:
         self.skip_broken = skip_broken
-        self._broken: List[str] = []
+        self._broken: Dict[str, str] = {}
+        self._num_failures = 0
         super().__init__(*args, max_refetch=max_refetch, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -92,11 +107,11 @@ class _CheckedDataset:
             data = self._load(idx, num_loading)
         except BrokenVideoError as error:
             return self._without_video(idx, error)
+        self._num_failures = 0
         data = Compose(self.pipeline.transforms[num_loading:])(data)
         if data is not None and self._broken:
             data['data_samples'].set_metainfo(
-                dict(broken_videos=tuple(self._broken)))
-            self._broken.clear()
+                dict(broken_videos=tuple(self._take_broken().items())))
         return data
 
     def _num_loading(self) -> int:
@@ -119,25 +134,34 @@ class _CheckedDataset:
         except Exception as error:
             reason = str(error).strip() or 'no reason given'
             raise BrokenVideoError(
-                f'{video} cannot be read ({type(error).__name__}: {reason}). '
+                video, f'{video} cannot be read ({type(error).__name__}: {reason}). '
                 f'Repair it, or take it out of {self.ann_file}') from error
+
+    def _take_broken(self) -> Dict[str, str]:
+        """The broken videos since the last sample, which are forgotten."""
+        broken, self._broken = self._broken, {}
+        return broken
 
     def _without_video(self, idx: int,
                        error: BrokenVideoError) -> Optional[dict]:
-        self._broken.append(str(error))
-        if len(self._broken) > self.max_refetch:
+        if self.test_mode and not self.skip_broken:
             raise BrokenVideoError(
-                f'{len(self._broken)} videos in a row cannot be read; does '
+                error.video,
+                f'{error}, or set skip_broken=True in the dataset to count '
+                'it as wrong') from error
+        self._broken[error.video] = error.message
+        self._num_failures += 1
+        if self._num_failures > self.max_refetch:
+            raise BrokenVideoError(
+                error.video,
+                f'{self._num_failures} videos in a row cannot be read; does '
                 f'data_prefix = {self.data_prefix} lead to them? The last: '
                 f'{error}') from error
         if not self.test_mode:
             return None
-        if not self.skip_broken:
-            raise BrokenVideoError(
-                f'{error}, or set skip_broken=True in the dataset to count '
-                'it as wrong') from error
         data = self.prepare_data((idx + 1) % len(self))
-        data['data_samples'].set_gt_label(-1)
+        data['data_samples'].set_gt_label(
+            torch.zeros(self.num_classes) if self.multi_class else -1)
         return data
 
 

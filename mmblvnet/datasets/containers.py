@@ -30,7 +30,7 @@ def missing_bytes(path: str) -> int:
             end = _matroska_end(file)
         elif start[4:8] == b'ftyp':
             end = _mp4_end(file, size)
-        elif start[:4] == b'RIFF':
+        elif start[:4] == b'RIFF' and len(start) >= 8:
             end = 8 + struct.unpack('<I', start[4:8])[0]
         else:
             end = None

@@ -1,4 +1,5 @@
-from typing import Optional, Sequence
+from collections import defaultdict
+from typing import Dict, Optional
 
 from mmaction.registry import HOOKS
 from mmengine.dist import all_gather_object
@@ -16,20 +17,26 @@ class DataCheckHook(Hook):
     each epoch, validation or test ends with their number.
     """
 
+    # Before RuntimeInfoHook hands the metrics on to the log.
+    priority = 'HIGHEST'
+
     def __init__(self) -> None:
         self._named = set()
-        self._broken = set()
+        # Broken videos and messages of the epoch, per mode.
+        self._broken = defaultdict(dict)
 
     def before_train(self, runner: Runner) -> None:
-        """Check the labels that are trained on.
+        """Check the labels that are trained and validated on.
 
         Raises:
             ValueError: If one does not fit the head.
         """
         self._check_labels(runner, runner.train_dataloader.dataset, lowest=0)
+        if runner.val_loop is not None:
+            self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Check the labels that are validated on."""
+        """Check the labels that are validated on; -1 stands for none."""
         self._check_labels(runner, runner.val_dataloader.dataset, lowest=-1)
 
     def before_test(self, runner: Runner) -> None:
@@ -56,17 +63,8 @@ class DataCheckHook(Hook):
                     'Correct the annotation file or '
                     'model.cls_head.num_classes')
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Start counting anew."""
-        self._broken.clear()
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Start counting anew."""
-        self._broken.clear()
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Start counting anew."""
-        self._broken.clear()
+    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+        self._broken[mode].clear()
 
     def _after_iter(self,
                     runner: Runner,
@@ -75,18 +73,27 @@ class DataCheckHook(Hook):
                     outputs=None,
                     mode: str = 'train') -> None:
         for data_sample in (data_batch or {}).get('data_samples', []):
-            self._broken.update(data_sample.get('broken_videos', ()))
-        self._name(runner, sorted(self._broken))
+            broken = dict(data_sample.get('broken_videos', ()))
+            self._broken[mode].update(broken)
+            self._name(runner, broken)
 
-    def _name(self, runner: Runner, messages: Sequence[str]) -> None:
-        for message in messages:
-            if message not in self._named:
-                self._named.add(message)
+    def _name(self, runner: Runner, broken: Dict[str, str]) -> None:
+        for video, message in broken.items():
+            if video not in self._named:
+                self._named.add(video)
                 runner.logger.warning(message)
+
+    def _count(self, runner: Runner, mode: str) -> int:
+        """The broken videos of all processes, named where they were not."""
+        everywhere = {}
+        for broken in all_gather_object(self._broken[mode]):
+            everywhere.update(broken)
+        self._name(runner, everywhere)
+        return len(everywhere)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Report how many videos were replaced in the epoch."""
-        num_broken = self._count(runner)
+        num_broken = self._count(runner, 'train')
         if num_broken:
             runner.logger.warning(
                 f'Epoch {runner.epoch + 1}: {num_broken} videos could not be '
@@ -96,25 +103,19 @@ class DataCheckHook(Hook):
                         runner: Runner,
                         metrics: Optional[dict] = None) -> None:
         """Report how many videos are missing from the validation."""
-        self._report_missing(runner, metrics)
+        self._report_missing(runner, 'val', metrics)
 
     def after_test_epoch(self,
                          runner: Runner,
                          metrics: Optional[dict] = None) -> None:
         """Report how many videos are missing from the test."""
-        self._report_missing(runner, metrics)
+        self._report_missing(runner, 'test', metrics)
 
-    def _report_missing(self, runner: Runner,
+    def _report_missing(self, runner: Runner, mode: str,
                         metrics: Optional[dict]) -> None:
-        num_broken = self._count(runner)
+        num_broken = self._count(runner, mode)
         if num_broken:
             runner.logger.warning(
                 f'{num_broken} videos could not be read and count as wrong')
             if metrics is not None:
                 metrics['missing_videos'] = num_broken
-
-    def _count(self, runner: Runner) -> int:
-        """The broken videos of all processes, named where they were not."""
-        everywhere = set().union(*all_gather_object(self._broken))
-        self._name(runner, sorted(everywhere))
-        return len(everywhere)

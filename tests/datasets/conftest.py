@@ -1,0 +1,24 @@
+import gc
+
+import pytest
+from tiny_videos import FOURCC, write_rawframes, write_video
+
+
+@pytest.fixture(scope='session')
+def videos(tmp_path_factory) -> dict:
+    """A whole video per container, and one as a folder of pictures."""
+    folder = tmp_path_factory.mktemp('videos')
+    paths = {
+        suffix[1:]: write_video(folder / f'whole{suffix}')
+        for suffix in FOURCC
+    }
+    paths['rawframes'] = write_rawframes(folder / 'rawframes')
+    return paths
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick_garbage_collection():
+    """Every data set collects garbage, in all that was ever imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

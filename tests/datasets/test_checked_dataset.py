@@ -1,0 +1,546 @@
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmaction.datasets import RawframeDataset, VideoDataset
+from mmaction.evaluation import AccMetric
+from mmaction.registry import TRANSFORMS
+from mmaction.structures import ActionDataSample
+from mmblvnet.datasets import (BrokenVideoError, CheckedRawframeDataset,
+                               CheckedVideoDataset)
+from tiny_videos import NUM_FRAMES, shown_numbers, write_rawframes, write_video
+
+VIDEO_FORM = 'PATH LABEL'
+RAWFRAME_FORM = 'FOLDER [OFFSET] NUMBER_OF_FRAMES LABEL'
+
+
+@pytest.fixture
+def annotate(tmp_path):
+    """Writes an annotation file."""
+
+    def write(*lines: str) -> str:
+        file = tmp_path / 'annotation.txt'
+        file.write_text(''.join(f'{line}\n' for line in lines))
+        return str(file)
+
+    return write
+
+
+def pipeline(*augmentations, test_mode=False, decoder='Decord'):
+    sampler = dict(
+        type='BigLittleSampleFrames', clip_len=4, test_mode=test_mode)
+    decode = dict(type=f'{decoder}Decode')
+    steps = [sampler, decode]
+    if decoder != 'RawFrame':
+        steps.insert(0, dict(type=f'{decoder}Init'))
+    steps += augmentations
+    steps.append(dict(type='FormatShape', input_format='NCHW'))
+    steps.append(dict(type='PackActionInputs'))
+    return [
+        TRANSFORMS.build(step) if isinstance(step, dict) else step
+        for step in steps
+    ]
+
+
+def load_videos(annotation, *augmentations, decoder='Decord', **kwargs):
+    test_mode = kwargs.get('test_mode', False)
+    return CheckedVideoDataset(
+        annotation,
+        pipeline(*augmentations, test_mode=test_mode, decoder=decoder),
+        **kwargs)
+
+
+def load_rawframes(annotation, **kwargs):
+    test_mode = kwargs.get('test_mode', False)
+    return CheckedRawframeDataset(
+        annotation, pipeline(test_mode=test_mode, decoder='RawFrame'),
+        **kwargs)
+
+
+def infos(dataset):
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+def label(data):
+    return data['data_samples'].gt_label.item()
+
+
+def broken_videos(data):
+    """The messages about the broken videos that a sample stands for."""
+    pairs = data['data_samples'].get('broken_videos', ())
+    assert all(video in message for video, message in pairs)
+    return tuple(message for _, message in pairs)
+
+
+def rejected(dataset_type, annotation, **kwargs):
+    """The message with which an annotation file is rejected."""
+    with pytest.raises(ValueError) as caught:
+        dataset_type(annotation, pipeline=[], **kwargs)
+    return str(caught.value)
+
+
+# What is wrong, the line, and how the data set is set.
+VIDEO_LINES = [
+    ('no label', 'a.webm', {}),
+    ('3 parts', 'a b.webm 3', {}),
+    ('3 parts', 'a.webm  3', {}),
+    ("'x'", 'a.webm x', {}),
+    ("'1.5'", 'a.webm 1.5', {}),
+    ("'-1'", 'a.webm -1', {}),
+    ("'-1'", 'a.webm -1', dict(test_mode=True)),
+    ("'-2'", 'a.webm 1 -2', dict(multi_class=True, num_classes=5)),
+    ('no video', '', {}),
+    ('no video', '', dict(test_mode=True)),
+    ('no label', 'a.webm 3', dict(delimiter=';')),
+    ('label 5', 'a.webm 5', dict(num_classes=5)),
+    ('label 7', 'a.webm 1 7', dict(multi_class=True, num_classes=5)),
+]
+
+
+@pytest.mark.parametrize('problem, line, settings', VIDEO_LINES)
+def test_a_video_line_out_of_form_is_named(annotate, problem, line, settings):
+    good = 'good.webm;1' if 'delimiter' in settings else 'good.webm 1'
+    annotation = annotate(good, line)
+    message = rejected(CheckedVideoDataset, annotation, **settings)
+    assert message.startswith(f'{annotation}, line 2: {line!r} ')
+    assert problem in message
+    assert message.endswith(VIDEO_FORM)
+
+
+RAWFRAME_LINES = [
+    ('how many frames', 'a', {}),
+    ("['x']", 'a x 1', {}),
+    ("['-3']", 'a -3 1', {}),
+    ("['2.5']", 'a 2.5 1', {}),
+    ('how many frames', '', {}),
+    ('how many frames', 'a', dict(test_mode=True)),
+    ('how many frames', 'a 7', dict(test_mode=True, with_offset=True)),
+    ("['x', '9']", 'a x 9 1', dict(with_offset=True)),
+    ('no label', 'a 9', {}),
+    ('no label', 'a 0 9', dict(with_offset=True)),
+    ('2 labels', 'a 9 1 2', {}),
+    ("'x'", 'a 9 x', {}),
+    ("'-1'", 'a 9 -1', {}),
+    ('label 5', 'a 9 5', dict(num_classes=5)),
+    ('label 6', 'a 9 1 6', dict(multi_class=True, num_classes=5)),
+]
+
+
+@pytest.mark.parametrize('problem, line, settings', RAWFRAME_LINES)
+def test_a_rawframe_line_out_of_form_is_named(annotate, problem, line,
+                                              settings):
+    good = 'good 0 9 1' if 'with_offset' in settings else 'good 9 1'
+    annotation = annotate(good, line)
+    message = rejected(CheckedRawframeDataset, annotation, **settings)
+    assert message.startswith(f'{annotation}, line 2: {line!r} ')
+    assert problem in message
+    assert message.endswith(RAWFRAME_FORM)
+
+
+@pytest.mark.parametrize('dataset_type, form', [
+    (CheckedVideoDataset, VIDEO_FORM),
+    (CheckedRawframeDataset, RAWFRAME_FORM),
+])
+def test_an_empty_annotation_file_is_named(annotate, dataset_type, form):
+    annotation = annotate()
+    message = rejected(dataset_type, annotation)
+    assert message.startswith(f'{annotation} is empty')
+    assert message.endswith(form)
+
+
+@pytest.mark.parametrize('lines, settings', [
+    (['a.webm 0', 'b/c.mp4 17'], {}),
+    (['a.webm 0', 'b.webm 4'], dict(num_classes=5)),
+    (['a.webm 0'], dict(data_prefix=dict(video='folder'))),
+    (['a b.webm;0', 'c.webm;1'], dict(delimiter=';')),
+    (['a b.webm, 0'], dict(delimiter=', ')),
+    (['a.webm 0 3', 'b.webm 2'], dict(multi_class=True, num_classes=5)),
+    (['a.webm', 'b.webm 1'], dict(test_mode=True)),
+    (['a.webm 0', 'b.webm 1', 'c.webm 2'], dict(indices=2)),
+])
+def test_good_video_lines_load_as_upstream(annotate, lines, settings):
+    annotation = annotate(*lines)
+    checked = CheckedVideoDataset(annotation, pipeline=[], **settings)
+    upstream = VideoDataset(annotation, pipeline=[], **settings)
+    assert_same_infos(infos(checked), infos(upstream))
+
+
+@pytest.mark.parametrize('lines, settings', [
+    (['a 9 0', 'b/c 120 17'], {}),
+    (['a 9  0', 'b\t9\t1'], {}),
+    (['a 9 4'], dict(num_classes=5)),
+    (['a 9 0'], dict(data_prefix=dict(img='folder'))),
+    (['a 3 9 0', 'b 0 7 1'], dict(with_offset=True)),
+    (['a 9 0 3', 'b 9 2'], dict(multi_class=True, num_classes=5)),
+    (['a 3 9 0 4'], dict(with_offset=True, multi_class=True, num_classes=5)),
+    (['a 9', 'b 9 1'], dict(test_mode=True)),
+    (['a 0 9'], dict(with_offset=True, test_mode=True)),
+])
+def test_good_rawframe_lines_load_as_upstream(annotate, lines, settings):
+    annotation = annotate(*lines)
+    checked = CheckedRawframeDataset(annotation, pipeline=[], **settings)
+    upstream = RawframeDataset(annotation, pipeline=[], **settings)
+    assert_same_infos(infos(checked), infos(upstream))
+
+
+def assert_same_infos(actual, expected):
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected):
+        assert one.keys() == other.keys()
+        for key, value in other.items():
+            if isinstance(value, torch.Tensor):
+                assert one[key].tolist() == value.tolist()
+            else:
+                assert one[key] == value
+
+
+@pytest.mark.parametrize('test_mode', (False, True))
+def test_good_samples_are_those_of_upstream(annotate, videos, test_mode):
+    annotation = annotate(f'{videos["webm"]} 3', f'{videos["mp4"]} 4')
+    checked = load_videos(annotation, test_mode=test_mode)
+    upstream = VideoDataset(
+        annotation, pipeline(test_mode=test_mode), test_mode=test_mode)
+    for i in range(2):
+        np.random.seed(i)
+        one = checked[i]
+        np.random.seed(i)
+        other = upstream[i]
+        assert label(one) == label(other)
+        assert one['inputs'].equal(other['inputs'])
+        assert not broken_videos(one)
+
+
+def test_good_rawframe_samples_are_those_of_upstream(annotate, videos):
+    annotation = annotate(f'{videos["rawframes"]} 5 {NUM_FRAMES - 5} 3')
+    dataset = load_rawframes(annotation, with_offset=True, test_mode=True)
+    upstream = RawframeDataset(
+        annotation,
+        pipeline(test_mode=True, decoder='RawFrame'),
+        with_offset=True,
+        test_mode=True)
+    assert dataset[0]['inputs'].equal(upstream[0]['inputs'])
+
+
+def missing(path, whole):
+    pass
+
+
+def empty(path, whole):
+    path.touch()
+
+
+def text(path, whole):
+    path.write_text('404 not found\n' * 100)
+
+
+def truncated(path, whole):
+    path.write_bytes(whole[:-50])
+
+
+def zeroed(path, whole):
+    path.write_bytes(bytes(len(whole)))
+
+
+def without_frames(path, whole):
+    write_video(path, num_frames=0)
+
+
+def a_folder(path, whole):
+    path.mkdir()
+
+
+BREAKAGES = [missing, empty, text, truncated, zeroed, without_frames, a_folder]
+
+
+@pytest.fixture(params=BREAKAGES, ids=lambda write: write.__name__)
+def broken(request, tmp_path, videos):
+    """A video that cannot be read."""
+    path = tmp_path / 'broken.webm'
+    request.param(path, Path(videos['webm']).read_bytes())
+    return path
+
+
+@pytest.fixture(params=('mp4', 'avi'))
+def truncated_other(request, tmp_path, videos):
+    """A video in another container than WebM that was cut."""
+    path = tmp_path / f'broken.{request.param}'
+    path.write_bytes(Path(videos[request.param]).read_bytes()[:-50])
+    return path
+
+
+@pytest.fixture
+def gone(tmp_path):
+    """The simplest of broken videos."""
+    return tmp_path / 'gone.webm'
+
+
+def test_another_sample_takes_the_place_of_a_broken_one_in_training(
+        annotate, videos, broken):
+    dataset = load_videos(annotate(f'{broken} 1', f'{videos["webm"]} 3'))
+    data = dataset[0]
+    assert label(data) == 3
+    assert data['inputs'].shape == (4, 3, 48, 64)
+    assert all(str(broken) in message for message in broken_videos(data))
+    assert broken_videos(data)
+
+
+def test_a_cut_video_of_another_container_is_broken(annotate, videos,
+                                                    truncated_other):
+    dataset = load_videos(
+        annotate(f'{truncated_other} 1', f'{videos["webm"]} 3'))
+    message = broken_videos(dataset[0])[0]
+    assert str(truncated_other) in message
+    assert '50 bytes are missing' in message
+
+
+@pytest.mark.parametrize('decoder', ('Decord', 'PyAV', 'OpenCV'))
+def test_every_decoder_has_broken_videos_replaced(annotate, videos, broken,
+                                                  decoder):
+    annotation = annotate(f'{broken} 1', f'{videos["webm"]} 3')
+    data = load_videos(annotation, decoder=decoder)[0]
+    assert label(data) == 3
+    assert str(broken) in broken_videos(data)[0]
+
+
+def test_a_readable_sample_names_no_broken_videos(annotate, videos, broken):
+    dataset = load_videos(annotate(f'{broken} 1', f'{videos["webm"]} 3'))
+    dataset[0]
+    assert not broken_videos(dataset[1])
+
+
+def test_broken_videos_outlive_the_batch(annotate, videos, gone):
+    dataset = load_videos(annotate(f'{gone} 1', f'{videos["webm"]} 3'))
+    sample = dataset[0]['data_samples']
+    assert 'broken_videos' in sample.metainfo_keys()
+    assert sample.cpu().broken_videos == sample.broken_videos
+
+
+def test_a_broken_video_ends_the_test_with_the_remedy(annotate, videos,
+                                                      broken):
+    annotation = annotate(f'{videos["webm"]} 3', f'{broken} 1')
+    dataset = load_videos(annotation, test_mode=True)
+    with pytest.raises(BrokenVideoError) as caught:
+        dataset[1]
+    for expected in (str(broken), annotation, 'skip_broken=True'):
+        assert expected in str(caught.value)
+
+
+def test_the_error_names_what_the_decoder_said(annotate, gone):
+    dataset = load_videos(annotate(f'{gone} 1'), test_mode=True)
+    with pytest.raises(BrokenVideoError, match='FileNotFoundError') as caught:
+        dataset[0]
+    assert isinstance(caught.value.__cause__, BrokenVideoError)
+
+
+def test_a_sample_after_an_error_names_no_broken_videos(
+        annotate, videos, gone):
+    annotation = annotate(f'{gone} 1', f'{videos["webm"]} 3')
+    dataset = load_videos(annotation, test_mode=True)
+    with pytest.raises(BrokenVideoError):
+        dataset[0]
+    assert not broken_videos(dataset[1])
+
+
+def test_skipping_puts_a_stand_in_that_counts_as_wrong(annotate, videos,
+                                                       broken):
+    dataset = load_videos(
+        annotate(f'{videos["webm"]} 3', f'{broken} 1'),
+        test_mode=True,
+        skip_broken=True)
+    data = dataset[1]
+    assert label(data) == -1
+    assert data['inputs'].shape == dataset[0]['inputs'].shape
+    assert len(broken_videos(data)) == 1
+    assert str(broken) in broken_videos(data)[0]
+
+
+def test_skipping_leaves_the_other_samples_as_they_are(annotate, videos, gone):
+    dataset = load_videos(
+        annotate(f'{gone} 1', f'{videos["webm"]} 3'),
+        test_mode=True,
+        skip_broken=True)
+    dataset[0]
+    assert label(dataset[1]) == 3
+    assert not broken_videos(dataset[1])
+
+
+def test_skipping_gets_over_several_broken_videos_in_a_row(
+        annotate, videos, gone):
+    others = [f'{gone}{i}' for i in range(3)]
+    dataset = load_videos(
+        annotate(*(f'{path} 1' for path in others), f'{videos["webm"]} 3'),
+        test_mode=True,
+        skip_broken=True)
+    data = dataset[0]
+    assert label(data) == -1
+    assert len(broken_videos(data)) == 3
+
+
+def score(*labels_and_predictions, metric):
+    """A metric of MMAction2 for pairs of label and predicted class."""
+    measured = AccMetric(
+        metric_list=metric,
+        metric_options=dict(top_k_accuracy=dict(topk=(1, ))))
+    for wanted, predicted in labels_and_predictions:
+        sample = ActionDataSample().set_gt_label(wanted)
+        sample.set_pred_score(torch.eye(2)[predicted])
+        measured.process(None, [sample.to_dict()])
+    return list(measured.evaluate(len(labels_and_predictions)).values())[0]
+
+
+@pytest.mark.parametrize('metric', ('top_k_accuracy', 'mean_class_accuracy'))
+def test_a_stand_in_never_raises_a_metric(annotate, videos, gone, metric):
+    dataset = load_videos(
+        annotate(f'{gone} 1', f'{videos["webm"]} 1'),
+        test_mode=True,
+        skip_broken=True)
+    stand_in = label(dataset[0])
+    readable = [(0, 0), (1, 0)]
+    skipped = [(stand_in, 1)] * 3
+    with_skipped = score(*readable, *skipped, metric=metric)
+    assert with_skipped <= score(*readable, metric=metric)
+
+
+def test_a_stand_in_for_several_classes_can_be_scored(annotate, videos, gone):
+    dataset = load_videos(
+        annotate(f'{gone} 0 1', f'{videos["webm"]} 0 2'),
+        multi_class=True,
+        num_classes=3,
+        test_mode=True,
+        skip_broken=True)
+    metric = AccMetric(metric_list='mean_average_precision')
+    for i in range(2):
+        sample = dataset[i]['data_samples'].set_pred_score(torch.ones(3) / 3)
+        metric.process(None, [sample.to_dict()])
+    assert 'acc/mean_average_precision' in metric.evaluate(2)
+
+
+@pytest.mark.parametrize('settings',
+                         [{}, dict(test_mode=True, skip_broken=True)])
+def test_too_many_broken_videos_in_a_row_point_to_the_prefix(
+        annotate, tmp_path, settings):
+    prefix = dict(video=str(tmp_path / 'elsewhere'))
+    dataset = load_videos(
+        annotate(*(f'{i}.webm 1' for i in range(9))),
+        data_prefix=prefix,
+        max_refetch=3,
+        **settings)
+    with pytest.raises(BrokenVideoError) as caught:
+        dataset[0]
+    assert str(caught.value).startswith('4 videos in a row')
+    assert f'data_prefix = {prefix}' in str(caught.value)
+
+
+def test_readable_samples_in_between_are_no_row(annotate, videos, gone,
+                                                monkeypatch):
+    dataset = load_videos(
+        annotate(f'{gone} 1', f'{videos["webm"]} 3'), max_refetch=1)
+    monkeypatch.setattr(dataset, '_rand_another', lambda: 1)
+    assert [label(dataset[0]) for _ in range(4)] == [3] * 4
+
+
+class Buggy:
+    """An augmentation with a bug."""
+
+    def __call__(self, results):
+        raise RuntimeError('shapes do not fit')
+
+
+@pytest.mark.parametrize('settings', [
+    {},
+    dict(test_mode=True),
+    dict(test_mode=True, skip_broken=True),
+])
+def test_a_bug_in_an_augmentation_is_raised_as_it_is(annotate, videos,
+                                                     settings):
+    dataset = load_videos(annotate(f'{videos["webm"]} 3'), Buggy(), **settings)
+    with pytest.raises(RuntimeError, match='^shapes do not fit$') as caught:
+        dataset[0]
+    assert not isinstance(caught.value, BrokenVideoError)
+
+
+class DropsFirst:
+    """An augmentation that finds nothing of use in the first sample."""
+
+    def __call__(self, results):
+        return results if results['label'] else None
+
+
+def test_a_sample_that_an_augmentation_drops_is_not_broken(annotate, videos):
+    dataset = load_videos(
+        annotate(f'{videos["webm"]} 0', f'{videos["webm"]} 3'), DropsFirst())
+    data = dataset[0]
+    assert label(data) == 3
+    assert not broken_videos(data)
+
+
+@pytest.mark.parametrize('settings', [
+    {},
+    dict(test_mode=True),
+    dict(test_mode=True, skip_broken=True),
+])
+@pytest.mark.parametrize('decoder, module', [('Decord', 'decord'),
+                                             ('PyAV', 'av')])
+def test_a_decoder_that_is_not_installed_is_not_a_broken_video(
+        annotate, videos, monkeypatch, settings, decoder, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    dataset = load_videos(
+        annotate(f'{videos["webm"]} 3'), decoder=decoder, **settings)
+    with pytest.raises(ImportError, match=f'pip install {module}'):
+        dataset[0]
+
+
+@pytest.fixture(params=('gap', 'text', 'gone'))
+def broken_rawframes(request, tmp_path):
+    """A folder of pictures where one or all are missing, or one is text."""
+    folder = tmp_path / request.param
+    if request.param != 'gone':
+        write_rawframes(folder, num_frames=4)
+        (folder / 'img_00002.jpg').unlink()
+    if request.param == 'text':
+        (folder / 'img_00002.jpg').write_text('404 not found')
+    return folder
+
+
+def test_broken_rawframes_are_replaced_in_training(annotate, videos,
+                                                   broken_rawframes):
+    dataset = load_rawframes(
+        annotate(f'{broken_rawframes} 4 1',
+                 f'{videos["rawframes"]} {NUM_FRAMES} 3'))
+    data = dataset[0]
+    assert label(data) == 3
+    assert str(broken_rawframes) in broken_videos(data)[0]
+
+
+def test_broken_rawframes_end_the_test_with_the_remedy(annotate,
+                                                       broken_rawframes):
+    dataset = load_rawframes(
+        annotate(f'{broken_rawframes} 4 1'), test_mode=True)
+    message = f'{re.escape(str(broken_rawframes))}.*skip_broken=True'
+    with pytest.raises(BrokenVideoError, match=message):
+        dataset[0]
+
+
+def test_rawframes_that_are_fewer_than_annotated_are_broken(annotate, videos):
+    annotation = annotate(f'{videos["rawframes"]} {NUM_FRAMES + 9} 3')
+    dataset = load_rawframes(annotation, test_mode=True)
+    with pytest.raises(BrokenVideoError, match=videos['rawframes']):
+        dataset[0]
+
+
+def test_rawframes_without_frames_are_broken(annotate, videos):
+    dataset = load_rawframes(
+        annotate(f'{videos["rawframes"]} 0 3'), test_mode=True)
+    with pytest.raises(BrokenVideoError, match='has 0 frames'):
+        dataset[0]
+
+
+def test_rawframes_show_the_frames_from_the_offset_on(annotate, videos):
+    dataset = load_rawframes(
+        annotate(f'{videos["rawframes"]} 7 8 3'),
+        with_offset=True,
+        test_mode=True)
+    assert shown_numbers(dataset[0]['inputs']) == [8, 10, 12, 14]

@@ -1,0 +1,417 @@
+import gc
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmaction.registry import DATASETS, TRANSFORMS
+from mmblvnet.engine.hooks import DataCheckHook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from tiny_videos import write_video
+from torch import nn
+
+
+class Head(nn.Linear):
+    """The head of a recognizer, by its number of classes."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(1, num_classes)
+        self.num_classes = num_classes
+
+
+class Recognizer(BaseModel):
+    """Classifies videos by their mean."""
+
+    def __init__(self, num_classes: int = 5) -> None:
+        super().__init__()
+        self.cls_head = Head(num_classes)
+        self.num_forwards = 0
+
+    def forward(self, inputs, data_samples, mode):
+        self.num_forwards += 1
+        means = torch.stack([video.float().mean() for video in inputs])
+        scores = self.cls_head(means[:, None] / 255).softmax(-1)
+        if mode == 'loss':
+            return dict(loss=scores.square().sum())
+        for data_sample, score in zip(data_samples, scores):
+            data_sample.set_pred_score(score)
+        return data_samples
+
+
+class Failing:
+    """Fails for some videos, as their names tell.
+
+    "different" each time with other words, as Decord does; "once" the first
+    time.
+    """
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, results):
+        self.times += 1
+        name = Path(results['filename']).stem
+        if name == 'different' or name == 'once' and self.times == 1:
+            raise RuntimeError(f'[10:44:{self.times:02}] cannot be opened')
+        return results
+
+
+def pipeline(test_mode):
+    steps = [
+        dict(type='DecordInit'),
+        dict(type='BigLittleSampleFrames', clip_len=2, test_mode=test_mode),
+        dict(type='DecordDecode'),
+        dict(type='FormatShape', input_format='NCHW'),
+        dict(type='PackActionInputs'),
+    ]
+    return [Failing(), *(TRANSFORMS.build(step) for step in steps)]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def quick_garbage_collection():
+    """Every data set collects garbage, in all that was ever imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    """A video that can be read."""
+    return write_video(tmp_path_factory.mktemp('videos') / 'whole.webm')
+
+
+@pytest.fixture
+def gone(tmp_path):
+    """Videos that cannot be read."""
+    return [str(tmp_path / f'gone{i}.webm') for i in range(2)]
+
+
+@pytest.fixture
+def loader(tmp_path):
+    """Builds the settings of a dataloader from annotations."""
+
+    def build(*lines, num_workers=0, batch_size=2, test_mode=False, **dataset):
+        annotation = tmp_path / f'{uuid.uuid4()}.txt'
+        annotation.write_text(''.join(f'{line}\n' for line in lines))
+        return dict(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+            dataset=DATASETS.build(
+                dict(
+                    type='CheckedVideoDataset',
+                    ann_file=str(annotation),
+                    pipeline=pipeline(test_mode),
+                    test_mode=test_mode,
+                    **dataset)))
+
+    return build
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    """Builds a runner with the hook, which trains two epochs."""
+
+    def build(train=None, val=None, test=None, num_classes=5, **train_cfg):
+        train_cfg = train_cfg or dict(by_epoch=True, max_epochs=2)
+        settings = {}
+        if train:
+            settings.update(
+                train_dataloader=train,
+                train_cfg=train_cfg,
+                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))
+        evaluator = dict(
+            type='AccMetric',
+            metric_list='top_k_accuracy',
+            metric_options=dict(top_k_accuracy=dict(topk=(1, ))))
+        if val:
+            settings.update(
+                val_dataloader=val, val_cfg={}, val_evaluator=evaluator)
+        if test:
+            settings.update(
+                test_dataloader=test, test_cfg={}, test_evaluator=evaluator)
+        return Runner(
+            Recognizer(num_classes),
+            work_dir=str(tmp_path),
+            custom_hooks=[dict(type='DataCheckHook')],
+            default_hooks=dict(checkpoint=None),
+            default_scope='mmaction',
+            # A name that was used keeps logging to the file it had.
+            experiment_name=uuid.uuid4().hex,
+            **settings)
+
+    return build
+
+
+def log(runner):
+    """The lines that a run has logged."""
+    file, = Path(runner.log_dir).glob('*.log')
+    return file.read_text().splitlines()
+
+
+def warnings(runner):
+    """What was logged about broken videos."""
+    return [
+        line.partition('WARNING - ')[2] for line in log(runner)
+        if 'cannot be read' in line or 'could not be read' in line
+    ]
+
+
+def naming(runner, path):
+    """The log's lines that name a video."""
+    return [line for line in log(runner) if path in line]
+
+
+def test_a_label_that_the_head_does_not_know_stops_before_training(
+        make_runner, loader, video):
+    runner = make_runner(loader(f'{video} 0', f'{video} 3'), num_classes=3)
+    with pytest.raises(ValueError) as caught:
+        runner.train()
+    for expected in ('label 3 ', video, 'Head', 'num_classes = 3', '0 to 2'):
+        assert expected in str(caught.value)
+    assert runner.model.num_forwards == 0
+
+
+def test_an_unknown_label_stops_a_test_before_it_starts(
+        make_runner, loader, video):
+    runner = make_runner(
+        test=loader(f'{video} 3', test_mode=True), num_classes=3)
+    with pytest.raises(ValueError, match=f'label 3 of {video}'):
+        runner.test()
+    assert runner.model.num_forwards == 0
+
+
+def test_an_unknown_label_stops_a_validation_before_it_starts(
+        make_runner, loader, video):
+    runner = make_runner(
+        val=loader(f'{video} 3', test_mode=True), num_classes=3)
+    with pytest.raises(ValueError, match=f'label 3 of {video}'):
+        runner.val()
+    assert runner.model.num_forwards == 0
+
+
+def test_a_video_without_label_is_fine_in_test(make_runner, loader, video):
+    runner = make_runner(test=loader(video, f'{video} 4', test_mode=True))
+    assert 'acc/top1' in runner.test()
+
+
+class Labels:
+    """A data set, as far as the hook asks."""
+
+    def __init__(self, labels, **info) -> None:
+        self.labels = labels
+        self.info = info
+
+    def __len__(self):
+        return len(self.labels)
+
+    def get_data_info(self, i):
+        return dict(self.info, label=self.labels[i])
+
+
+def fake_runner(labels, num_classes=3, **info):
+    """A runner, as far as the hook asks."""
+    loader = SimpleNamespace(dataset=Labels(labels, **info))
+    return SimpleNamespace(
+        model=SimpleNamespace(
+            cls_head=SimpleNamespace(num_classes=num_classes)),
+        train_dataloader=loader,
+        val_loop=None,
+        test_dataloader=loader)
+
+
+def test_a_label_to_validate_on_is_checked_before_training():
+    runner = fake_runner([0, 1])
+    runner.val_loop = 'a loop'
+    runner.val_dataloader = SimpleNamespace(dataset=Labels([7]))
+    with pytest.raises(ValueError, match='label 7'):
+        DataCheckHook().before_train(runner)
+
+
+def test_labels_from_0_to_below_the_number_of_classes_fit():
+    DataCheckHook().before_train(fake_runner([0, 1, 2]))
+
+
+def test_a_video_without_label_cannot_be_trained_on():
+    with pytest.raises(ValueError, match='label -1 of some/folder'):
+        DataCheckHook().before_train(
+            fake_runner([0, -1], frame_dir='some/folder'))
+
+
+def test_a_label_below_minus_1_does_not_fit_a_test():
+    with pytest.raises(ValueError, match='label -2 of some/video'):
+        DataCheckHook().before_test(
+            fake_runner([-1, -2], filename='some/video'))
+
+
+def test_labels_of_several_classes_are_left_alone():
+    DataCheckHook().before_train(fake_runner([torch.eye(9)[8]]))
+
+
+def test_a_head_without_number_of_classes_is_left_alone():
+    DataCheckHook().before_train(fake_runner([7], num_classes=None))
+
+
+def test_labels_are_checked_within_a_wrapped_dataset(make_runner, loader,
+                                                     video):
+    train = loader(f'{video} 3')
+    train['dataset'] = dict(
+        type='RepeatDataset', dataset=train['dataset'], times=2)
+    runner = make_runner(train, num_classes=3)
+    with pytest.raises(ValueError, match=f'label 3 of {video}'):
+        runner.train()
+
+
+@pytest.mark.parametrize('num_workers', (0, 2))
+def test_broken_videos_are_named_once_in_a_training(make_runner, loader, video,
+                                                    gone, num_workers):
+    runner = make_runner(
+        loader(
+            *(f'{path} 1' for path in gone),
+            *[f'{video} 2'] * 4,
+            num_workers=num_workers))
+    runner.train()
+    for path in gone:
+        assert len(naming(runner, path)) == 1
+        assert 'FileNotFoundError' in naming(runner, path)[0]
+
+
+@pytest.mark.parametrize('num_workers', (0, 2))
+def test_every_epoch_ends_with_its_number_of_broken_videos(
+        make_runner, loader, video, gone, num_workers):
+    runner = make_runner(
+        loader(
+            *(f'{path} 1' for path in gone),
+            *[f'{video} 2'] * 4,
+            num_workers=num_workers))
+    runner.train()
+    counts = [line for line in warnings(runner) if line.startswith('Epoch')]
+    assert counts == [
+        f'Epoch {epoch}: 2 videos could not be read; other samples took '
+        'their places' for epoch in (1, 2)
+    ]
+
+
+def test_an_epoch_counts_no_broken_videos_of_an_earlier_one(
+        make_runner, loader, video, tmp_path):
+    once = write_video(tmp_path / 'once.webm')
+    runner = make_runner(loader(f'{once} 1', f'{video} 2'))
+    runner.train()
+    counts = [line for line in warnings(runner) if line.startswith('Epoch')]
+    assert len(counts) == 1
+    assert counts[0].startswith('Epoch 1: 1 video')
+
+
+def test_a_video_that_fails_with_other_words_each_time_is_named_once(
+        make_runner, loader, video):
+    runner = make_runner(loader('different.webm 1', f'{video} 2'))
+    runner.train()
+    assert len(naming(runner, 'different.webm')) == 1
+
+
+def test_a_video_that_fails_with_other_words_each_time_counts_once(
+        make_runner, loader, video):
+    train = loader('different.webm 1', f'{video} 2')
+    train['dataset'] = dict(
+        type='RepeatDataset', dataset=train['dataset'], times=3)
+    runner = make_runner(train, by_epoch=True, max_epochs=1)
+    runner.train()
+    assert any(
+        line.startswith('Epoch 1: 1 video') for line in warnings(runner))
+
+
+@pytest.mark.parametrize('num_workers', (0, 2))
+def test_the_metrics_of_a_test_count_the_missing_videos(
+        make_runner, loader, video, gone, num_workers):
+    runner = make_runner(
+        test=loader(
+            *(f'{path} 1' for path in gone),
+            f'{video} 2',
+            num_workers=num_workers,
+            test_mode=True,
+            skip_broken=True))
+    assert runner.test()['missing_videos'] == 2
+
+
+def test_a_test_names_its_missing_videos_and_how_they_count(
+        make_runner, loader, video, gone):
+    runner = make_runner(
+        test=loader(
+            f'{gone[0]} 1', f'{video} 2', test_mode=True, skip_broken=True))
+    runner.test()
+    assert len(naming(runner, gone[0])) == 1
+    assert any('1 video' in line and 'count as wrong' in line
+               for line in warnings(runner))
+
+
+def test_missing_videos_count_as_wrong(make_runner, loader, video, gone):
+    runner = make_runner(
+        test=loader(
+            f'{gone[0]} 0', f'{video} 0', test_mode=True, skip_broken=True),
+        num_classes=1)
+    assert runner.test()['acc/top1'] == 0.5
+
+
+def test_a_validation_counts_its_own_missing_videos(make_runner, loader, video,
+                                                    gone):
+    runner = make_runner(
+        train=loader(f'{gone[0]} 1', f'{video} 2'),
+        val=loader(
+            f'{gone[1]} 1', f'{video} 2', test_mode=True, skip_broken=True),
+        by_epoch=True,
+        max_epochs=1)
+    runner.train()
+    assert len(naming(runner, gone[1])) == 1
+    assert [
+        line.partition(' could not')[0].rstrip('s')
+        for line in warnings(runner) if 'could not' in line
+    ] == ['Epoch 1: 1 video', '1 video']
+
+
+def test_every_validation_tells_how_many_videos_are_missing(
+        make_runner, loader, video, gone):
+    runner = make_runner(
+        train=loader(f'{video} 1', f'{video} 2'),
+        val=loader(
+            f'{gone[0]} 1', f'{video} 2', test_mode=True, skip_broken=True))
+    runner.train()
+    epochs = '\n'.join(log(runner)).split('Epoch(train)')[1:]
+    assert len(epochs) == 2
+    for epoch in epochs:
+        assert 'missing_videos: 1' in epoch or 'count as wrong' in epoch
+
+
+def test_a_validation_between_iterations_leaves_the_count_alone(
+        make_runner, loader, video, gone):
+    train = loader(*(f'{path} 1' for path in gone), f'{video} 2')
+    train['sampler'] = dict(type='InfiniteSampler', shuffle=False)
+    runner = make_runner(
+        train=train,
+        val=loader(
+            'other.webm 1', f'{video} 2', test_mode=True, skip_broken=True),
+        by_epoch=False,
+        max_iters=2,
+        val_interval=1)
+    runner.train()
+    replaced = [line for line in warnings(runner) if 'took their pl' in line]
+    assert len(replaced) == 1
+    assert '2 videos' in replaced[0]
+
+
+def test_nothing_is_logged_where_nothing_is_broken(make_runner, loader, video):
+    runner = make_runner(
+        train=loader(f'{video} 1', f'{video} 2'),
+        val=loader(f'{video} 1', test_mode=True))
+    runner.train()
+    assert not warnings(runner)
+
+
+def test_the_metrics_are_left_alone_where_nothing_is_broken(
+        make_runner, loader, video):
+    runner = make_runner(
+        test=loader(f'{video} 2', test_mode=True, skip_broken=True))
+    assert 'missing_videos' not in runner.test()

@@ -1,0 +1,152 @@
+"""What a user reads whose MMEngine, MMCV or MMAction2 is not as needed."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mmblvnet.requirements import check_requirements
+
+ROOT = Path(__file__).parents[1]
+FITTING = dict(mmengine='0.10.7', mmcv='2.1.0', mmaction='1.2.0')
+COMMANDS = dict(
+    mmengine="pip install 'mmengine>=0.10.7,<1.0'",
+    mmcv='pip uninstall -y mmcv mmcv-lite && '
+    "pip install 'mmcv-lite>=2.0.0,<2.2.0'",
+    mmaction="pip install 'mmaction2>=1.2.0,<1.3'")
+
+
+def run_python(code, folder, *paths):
+    """Run code in another process, which sees the packages in paths first."""
+    path = os.pathsep.join(map(str, [*paths, ROOT]))
+    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
+                          env=dict(os.environ, PYTHONPATH=path),
+                          cwd=folder,
+                          capture_output=True,
+                          text=True)
+
+
+@pytest.fixture
+def import_plugin(tmp_path):
+    """Imports the plugin where packages have the versions given.
+
+    None stands for a package that is not installed.
+    """
+
+    def run(**versions) -> subprocess.CompletedProcess:
+        for name, version in {**FITTING, **versions}.items():
+            (tmp_path / name).mkdir()
+            content = f'__version__ = {version!r}' if version else (
+                f'raise ModuleNotFoundError("No module named {name!r}")')
+            (tmp_path / name / '__init__.py').write_text(content)
+        return run_python('import mmblvnet', tmp_path, tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def check(monkeypatch):
+    """Checks the packages, which have the versions given."""
+
+    def run(**versions) -> None:
+        for name, version in {**FITTING, **versions}.items():
+            module = ModuleType(name)
+            module.__version__ = version
+            monkeypatch.setitem(sys.modules, name, module)
+        check_requirements()
+
+    return run
+
+
+@pytest.mark.parametrize('name', FITTING)
+def test_a_missing_package_is_one_sentence_with_the_remedy(
+        import_plugin, name):
+    process = import_plugin(**{name: None})
+    assert process.returncode == 1
+    sentence = process.stderr.splitlines()[-1]
+    assert sentence == (
+        f'ImportError: mmblvnet needs {name}, which cannot be imported '
+        f'(No module named {name!r}); run: {COMMANDS[name]}')
+
+
+@pytest.mark.parametrize('name, version', [
+    ('mmengine', '0.10.6'),
+    ('mmengine', '1.0.0'),
+    ('mmcv', '1.7.2'),
+    ('mmcv', '2.2.0'),
+    ('mmaction', '0.24.1'),
+    ('mmaction', '1.3.0'),
+])
+def test_a_package_of_another_version_is_one_sentence_with_the_remedy(
+        import_plugin, name, version):
+    process = import_plugin(**{name: version})
+    assert process.returncode == 1
+    sentence = process.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        rf'ImportError: mmblvnet needs {name} >= [\d.rc]+ and < [\d.]+, but '
+        rf'{re.escape(version)} is installed; run: '
+        rf'{re.escape(COMMANDS[name])}', sentence)
+
+
+@pytest.mark.parametrize('name, version', [
+    ('mmengine', '0.10.7'),
+    ('mmengine', '0.11.0'),
+    ('mmcv', '2.0.0rc4'),
+    ('mmcv', '2.0.1'),
+    ('mmcv', '2.1.0+cu121'),
+    ('mmaction', '1.2.0'),
+    ('mmaction', '1.2.1'),
+])
+def test_a_package_that_fits_is_accepted(check, name, version):
+    check(**{name: version})
+
+
+@pytest.mark.parametrize('name, version', [
+    ('mmengine', '0.9.1'),
+    ('mmcv', '2.0.0rc3'),
+    ('mmcv', '2.2.0+cu121'),
+    ('mmaction', '1.1.0'),
+])
+def test_the_edges_of_the_versions_are_exact(check, name, version):
+    with pytest.raises(ImportError, match=re.escape(version)):
+        check(**{name: version})
+
+
+@pytest.mark.parametrize('name', FITTING)
+def test_what_uninstalling_left_of_a_package_counts_as_missing(
+        check, monkeypatch, name):
+    """A folder without __init__.py imports, but is nothing.
+
+    It is left of mmcv where mmcv-lite was installed over it and removed.
+    """
+    monkeypatch.setattr(
+        'mmblvnet.requirements.import_module',
+        lambda module: ModuleType(module)
+        if module == name else sys.modules[module])
+    with pytest.raises(ImportError, match=f'mmblvnet needs {name}') as caught:
+        check()
+    assert COMMANDS[name] in str(caught.value)
+
+
+def test_only_the_package_at_fault_is_named(import_plugin):
+    sentence = import_plugin(mmcv='1.7.2').stderr.splitlines()[-1]
+    assert 'mmengine' not in sentence
+    assert 'mmaction' not in sentence
+
+
+def test_importing_the_plugin_registers_its_modules(tmp_path):
+    code = """
+import mmblvnet
+from mmaction.registry import MODELS, TRANSFORMS
+for name in ('BLResNet', 'BLVNet', 'TAMNeck'):
+    print(MODELS.get(name).__name__)
+for name in ('BigLittleSampleFrames', 'BigLittleDenseSampleFrames'):
+    print(TRANSFORMS.get(name).__name__)
+"""
+    process = run_python(code, tmp_path)
+    assert process.stdout.split() == [
+        'BLResNet', 'BLVNet', 'TAMNeck', 'BigLittleSampleFrames',
+        'BigLittleDenseSampleFrames'
+    ], process.stderr
