@@ -36,6 +36,7 @@ def apply() -> None:
     give_necks_a_tuple()
     count_frames_with_pyav()
     leave_unlabelled_out_of_class_means()
+    accept_bfloat16_scores()
 
 
 def provide_drn() -> None:
@@ -286,3 +287,23 @@ def leave_unlabelled_out_of_class_means() -> None:
         return upstream(y_pred, y_real, normalize)
 
     accuracy.confusion_matrix = confusion_matrix
+
+
+def accept_bfloat16_scores() -> None:
+    """Let heads train under ``AmpOptimWrapper(dtype='bfloat16')``.
+
+    MMAction2 1.2.0 turns the scores into NumPy arrays for the accuracy in the
+    log, which NumPy has no bfloat16 for.
+    """
+    from mmaction.models.heads import BaseHead
+    upstream = BaseHead.loss_by_feat
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def loss_by_feat(self, cls_scores: Tensor, data_samples: list) -> dict:
+        if cls_scores.dtype == torch.bfloat16:
+            cls_scores = cls_scores.float()
+        return upstream(self, cls_scores, data_samples)
+
+    BaseHead.loss_by_feat = loss_by_feat

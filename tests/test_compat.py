@@ -144,7 +144,8 @@ def test_fully_convolutional_testing_still_works():
 
 
 def test_the_patched_signature_is_upstreams():
-    patched = inspect.signature(Recognizer2D.extract_feat, follow_wrapped=False)
+    patched = inspect.signature(
+        Recognizer2D.extract_feat, follow_wrapped=False)
     upstream = inspect.signature(inspect.unwrap(Recognizer2D.extract_feat))
     assert list(patched.parameters) == list(upstream.parameters)
 

@@ -134,8 +134,9 @@ class _CheckedDataset:
         except Exception as error:
             reason = str(error).strip() or 'no reason given'
             raise BrokenVideoError(
-                video, f'{video} cannot be read ({type(error).__name__}: {reason}). '
-                f'Repair it, or take it out of {self.ann_file}') from error
+                video, f'{video} cannot be read ({type(error).__name__}: '
+                f'{reason}). Repair it, or take it out of {self.ann_file}'
+            ) from error
 
     def _take_broken(self) -> Dict[str, str]:
         """The broken videos since the last sample, which are forgotten."""

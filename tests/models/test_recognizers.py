@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 import torch
 from mmaction.structures import ActionDataSample
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from networks import recognizer
 
 BLVNET = dict(type='BLVNet', depth=50, num_segments=4)
@@ -139,3 +141,28 @@ def test_both_frame_outputs_give_the_same_scores():
     data = batch(2, 2)
     torch.testing.assert_close(
         scores(repeat, data), scores(pair, data), atol=1e-5, rtol=1e-4)
+
+
+def test_it_trains_in_mixed_precision(monkeypatch):
+    # MMEngine refuses mixed precision where there is no GPU.
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
+                        lambda: True)
+    losses = {}
+    for kind in ('OptimWrapper', 'AmpOptimWrapper'):
+        torch.manual_seed(0)
+        model = build('flagship').train()
+        model.init_weights()
+        torch.manual_seed(0)
+        data = batch(2, 1)
+        more = dict(dtype='bfloat16') if kind.startswith('Amp') else dict()
+        wrapper = OPTIM_WRAPPERS.build(
+            dict(
+                type=kind,
+                optimizer=torch.optim.SGD(model.parameters(), lr=1e-6),
+                **more))
+        for _ in range(2):
+            log = model.train_step(data, wrapper)
+        losses[kind] = log['loss'].item()
+        assert all(p.isfinite().all() for p in model.parameters())
+    assert losses['AmpOptimWrapper'] == pytest.approx(
+        losses['OptimWrapper'], rel=0.05)

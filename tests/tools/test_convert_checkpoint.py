@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import golden
 import pytest
@@ -10,8 +9,8 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from oracle.literal import LiteralNetwork
+from paths import FLAGSHIP, ROOT
 
-ROOT = Path(__file__).parents[2]
 VIDEO_CASES = golden.cases('blvnet_tam', mode='eval')
 IMAGE_CASE, = golden.cases('blresnet')
 
@@ -48,7 +47,7 @@ def test_a_converted_video_model_gives_the_published_scores(
         in_channels=3,
         blend_frames=3,
         num_classes=174)
-    cfg = Config.fromfile(ROOT / 'configs' / 'blvnet_tam_r50_8x2_sthv2.py')
+    cfg = Config.fromfile(FLAGSHIP)
     cfg.model.backbone.update(depth=case['depth'])
     model = MODELS.build(cfg.model).eval()
     load_checkpoint(model, str(converted), strict=True)
