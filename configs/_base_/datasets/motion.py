@@ -1,0 +1,80 @@
+clip_len = 8
+num_classes = 8
+data_root = 'data/motion/videos'
+ann_file_train = 'data/motion/motion_train_list_videos.txt'
+ann_file_val = 'data/motion/motion_val_list_videos.txt'
+
+# left and right, clockwise and anticlockwise change places in a mirror
+flip_label_map = {0: 1, 1: 0, 6: 7, 7: 6}
+
+train_pipeline = [
+    dict(type='DecordInit'),
+    dict(type='BigLittleSampleFrames', clip_len=clip_len),
+    dict(type='DecordDecode'),
+    dict(type='Resize', scale=(-1, 72)),
+    dict(type='RandomCrop', size=64),
+    dict(type='Flip', flip_label_map=flip_label_map),
+    dict(type='FormatShape', input_format='NCHW'),
+    dict(type='PackActionInputs')
+]
+val_pipeline = [
+    dict(type='DecordInit'),
+    dict(type='BigLittleSampleFrames', clip_len=clip_len, test_mode=True),
+    dict(type='DecordDecode'),
+    dict(type='Resize', scale=(-1, 64)),
+    dict(type='CenterCrop', crop_size=64),
+    dict(type='FormatShape', input_format='NCHW'),
+    dict(type='PackActionInputs')
+]
+# 2 clips and 3 crops of each
+test_pipeline = [
+    dict(type='DecordInit'),
+    dict(
+        type='BigLittleSampleFrames',
+        clip_len=clip_len,
+        num_clips=2,
+        test_mode=True),
+    dict(type='DecordDecode'),
+    dict(type='Resize', scale=(-1, 64)),
+    dict(type='ThreeCrop', crop_size=64),
+    dict(type='FormatShape', input_format='NCHW'),
+    dict(type='PackActionInputs')
+]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='CheckedVideoDataset',
+        ann_file=ann_file_train,
+        data_prefix=dict(video=data_root),
+        num_classes=num_classes,
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CheckedVideoDataset',
+        ann_file=ann_file_val,
+        data_prefix=dict(video=data_root),
+        num_classes=num_classes,
+        pipeline=val_pipeline,
+        test_mode=True))
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CheckedVideoDataset',
+        ann_file=ann_file_val,
+        data_prefix=dict(video=data_root),
+        num_classes=num_classes,
+        pipeline=test_pipeline,
+        test_mode=True))
+
+val_evaluator = dict(type='AccMetric')
+test_evaluator = dict(type='AccMetric')

@@ -1,0 +1,6 @@
+_base_ = 'mmaction::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
+custom_hooks = [dict(type='DataCheckHook')]
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

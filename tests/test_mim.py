@@ -1,0 +1,202 @@
+"""The commands that people type, on a few tiny clips."""
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from make_motion_dataset import make_dataset
+from mmengine.fileio import load
+from paths import FLAGSHIP, MOTION
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('motion')
+    make_dataset(folder, train=8, val=8, seed=0)
+    return folder
+
+
+def data_options(data):
+    options = []
+    for split in ('train', 'val', 'test'):
+        dataset = f'{split}_dataloader.dataset'
+        listed = 'train' if split == 'train' else 'val'
+        options += [
+            f'{split}_dataloader.batch_size=4',
+            f'{split}_dataloader.num_workers=0',
+            f'{split}_dataloader.persistent_workers=False',
+            f'{dataset}.data_prefix.video={data}/videos',
+            f'{dataset}.ann_file={data}/motion_{listed}_list_videos.txt',
+        ]
+    return options
+
+
+def mim(command, *args, check=True):
+    result = subprocess.run(
+        [sys.executable, '-m', 'mim', command, 'mmaction', *map(str, args)],
+        env=dict(os.environ, PYTHONWARNINGS='ignore'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True)
+    assert not check or result.returncode == 0, result.stdout[-6000:]
+    return result.stdout
+
+
+def train(data, work_dir, *options, args=(), check=True):
+    return mim(
+        'train',
+        MOTION,
+        '--work-dir',
+        work_dir,
+        *args,
+        '--cfg-options',
+        'default_hooks.logger.interval=1',
+        *data_options(data),
+        *options,
+        check=check)
+
+
+@pytest.fixture(scope='module')
+def trained(data, tmp_path_factory):
+    """Folder and log of a training of one epoch."""
+    folder = tmp_path_factory.mktemp('trained')
+    log = train(data, folder, 'train_cfg.max_epochs=1')
+    return folder, log
+
+
+def test_training_writes_a_checkpoint_and_validates(trained):
+    folder, log = trained
+    assert 'Epoch(train) [1][2/2]' in log
+    assert re.search(r'Epoch\(val\) \[1\]\[2/2\].*acc/top1', log)
+    checkpoint = torch.load(folder / 'epoch_1.pth')
+    assert checkpoint['meta']['epoch'] == 1
+    names = {name.split('.')[0] for name in checkpoint['state_dict']}
+    assert names == {'backbone', 'cls_head'}
+
+
+def test_testing_a_checkpoint_scores_every_video(data, trained, tmp_path):
+    folder, _ = trained
+    dump = tmp_path / 'scores.pkl'
+    log = mim('test', MOTION, '--checkpoint', folder / 'epoch_1.pth',
+              '--work-dir', tmp_path, '--dump', dump, '--cfg-options',
+              *data_options(data))
+    assert re.search(r'Epoch\(test\) \[2/2\].*acc/top1', log)
+    results = load(dump)
+    assert len(results) == 8
+    for result in results:
+        assert result['pred_score'].shape == (8, )
+        assert result['pred_score'].sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_bounded_views_and_the_papers_average_are_options(
+        data, trained, tmp_path):
+    folder, _ = trained
+
+    def dumped(name, *options):
+        dump = tmp_path / f'{name}.pkl'
+        mim('test', MOTION, '--checkpoint', folder / 'epoch_1.pth',
+            '--work-dir', tmp_path, '--dump', dump, '--cfg-options',
+            'model.cls_head.average_clips=score',
+            'test_dataloader.dataset.pipeline.1.num_clips=3', *options,
+            *data_options(data))
+        return torch.stack([result['pred_score'] for result in load(dump)])
+
+    torch.testing.assert_close(
+        dumped('bounded', 'model.test_cfg.max_testing_views=8'),
+        dumped('at_once'))
+
+
+def test_training_compiles(data, tmp_path):
+    log = train(data, tmp_path, 'train_cfg.max_epochs=1',
+                'compile.backend=eager')
+    assert 'Model has been "compiled"' in log
+    assert 'Epoch(train) [1][2/2]' in log
+
+
+def test_resumed_training_goes_on_where_it_stopped(data, trained, tmp_path):
+    folder, _ = trained
+    (tmp_path / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
+    log = train(data, tmp_path, 'train_cfg.max_epochs=2', args=['--resume'])
+    assert 'resumed epoch: 1' in log
+    assert 'Epoch(train) [1]' not in log
+    assert 'Epoch(train) [2][2/2]' in log
+    checkpoint = torch.load(tmp_path / 'epoch_2.pth')
+    assert checkpoint['meta']['iter'] == 4
+
+
+def test_the_flagship_without_its_weights_says_where_to_get_them(
+        data, tmp_path):
+    log = mim(
+        'train',
+        FLAGSHIP,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'model.backbone.init_cfg.checkpoint=absent.pth',
+        *data_options(data),
+        check=False)
+    assert 'https://ibm.box.com/v/blresnet-50-a2-b4' in log
+    assert 'python tools/convert_checkpoint.py' in log
+    assert '--cfg-options model.backbone.init_cfg=None' in log
+    assert 'Epoch(train)' not in log
+
+
+def test_the_flagship_trains_from_scratch_if_asked_to(data, tmp_path):
+    log = mim('train', FLAGSHIP, '--work-dir', tmp_path, '--cfg-options',
+              'model.backbone.init_cfg=None', 'train_cfg.max_epochs=1',
+              'train_dataloader.drop_last=True', *data_options(data),
+              'train_dataloader.dataset.indices=2', 'val_cfg=None',
+              'val_dataloader=None', 'val_evaluator=None',
+              'train_dataloader.batch_size=2')
+    assert 'Saving checkpoint at 1 epochs' in log
+
+
+ONE_STEP = """
+_base_ = '{config}'
+custom_hooks = []
+default_hooks = dict(checkpoint=dict(save_best=None))
+model = dict(backbone=dict(norm_eval=True), cls_head=dict(dropout_ratio=0))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=1.0))
+param_scheduler = None
+train_cfg = dict(max_epochs=1)
+train_dataloader = dict(
+    batch_size={batch_size},
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(shuffle=False),
+    dataset=dict(
+        data_prefix=dict(video='{data}/videos'),
+        ann_file='{data}/motion_train_list_videos.txt',
+        indices={num_videos},
+        pipeline=_base_.val_pipeline))
+val_cfg = val_dataloader = val_evaluator = None
+env_cfg = dict(dist_cfg=dict(backend='gloo'))
+"""
+
+
+def weights_after_one_step(data, folder, num_videos, batch_size, *launcher):
+    folder.mkdir()
+    config = folder / 'one_step.py'
+    config.write_text(
+        ONE_STEP.format(
+            config=MOTION,
+            data=data,
+            num_videos=num_videos,
+            batch_size=batch_size))
+    mim('train', config, '--work-dir', folder, *launcher)
+    checkpoint = torch.load(folder / 'epoch_1.pth')
+    assert checkpoint['meta']['iter'] == 1
+    return checkpoint['state_dict']
+
+
+def test_two_processes_step_like_one_with_the_joint_batch(data, tmp_path):
+    joint = weights_after_one_step(data, tmp_path / 'joint', 4, 4)
+    half = weights_after_one_step(data, tmp_path / 'half', 2, 2)
+    both = weights_after_one_step(data, tmp_path / 'both', 4, 2, '--launcher',
+                                  'pytorch', '--gpus', 2)
+    assert any(not torch.allclose(half[k], v, atol=1e-3)
+               for k, v in joint.items())
+    for name, value in joint.items():
+        torch.testing.assert_close(both[name], value, atol=1e-5, rtol=1e-5)
