@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Sets everything up where that is not done yet, and runs the tests.
+# Arguments go to pytest: bash tools/test.sh tests/models
+cd "$(dirname "$0")/.."
+source tools/environment.sh
+exec python -m pytest "$@"
