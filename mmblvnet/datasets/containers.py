@@ -27,7 +27,7 @@ def missing_bytes(path: str) -> int:
         start = file.read(12)
         file.seek(0)
         if start[:4] == EBML.to_bytes(4, 'big'):
-            end = _matroska_end(file)
+            end = _matroska_end(file, size)
         elif start[4:8] == b'ftyp':
             end = _mp4_end(file, size)
         elif start[:4] == b'RIFF' and len(start) >= 8:
@@ -37,16 +37,20 @@ def missing_bytes(path: str) -> int:
     return max(0, end - size) if end is not None else 0
 
 
-def _matroska_end(file: BinaryIO) -> Optional[int]:
-    """Where the segment, the last element of a Matroska file, ends."""
+def _matroska_end(file: BinaryIO, size: int) -> Optional[int]:
+    """Where the segment, the last element of a Matroska file, ends.
+
+    Or the element before it that the file ends in.
+    """
     while True:
         identifier = _variable_integer(file, keep_marker=True)
         length = _variable_integer(file, keep_marker=False)
         if identifier is None or length is None:
             return None
-        if identifier == SEGMENT:
-            return file.tell() + length
-        file.seek(length, 1)
+        end = file.tell() + length
+        if identifier == SEGMENT or end > size:
+            return end
+        file.seek(end)
 
 
 def _variable_integer(file: BinaryIO, keep_marker: bool) -> Optional[int]:
