@@ -1,6 +1,6 @@
 _base_ = 'mmaction::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
-custom_hooks = [dict(type='DataCheckHook')]
+custom_hooks = [dict(type='DataCheckHook'), dict(type='FuseConvBNHook')]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

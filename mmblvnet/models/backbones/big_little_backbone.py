@@ -1,13 +1,16 @@
 from typing import Callable, List, Optional, Sequence, Tuple, Union
 
+import torch
 from mmengine.model import BaseModule, Sequential
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
 
 from ..common import BigLittleStage, Bottleneck
 from ..common.bottleneck import conv, norm
+from ..common.checkpointing import checkpoint_module
 
 DEFAULT_INIT = [
     dict(type='Kaiming', layer='Conv2d'),
@@ -80,6 +83,8 @@ class BigLittleBackbone(BaseModule):
         self._make_stem(norm_cfg, temporal)
         self._make_stages(norm_cfg, temporal, with_cp)
         self._freeze_stages()
+        # Convolutions are fastest, and batch norms read once, in this layout.
+        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def _check_arguments(cls, depth: int, alpha: int, beta: int,
@@ -217,23 +222,31 @@ class BigLittleBackbone(BaseModule):
         Returns:
             Tensor or tuple[Tensor]: The maps; a tuple if there are several.
         """
-        x = self._stem(x)
+        x = self._stem(x.contiguous(memory_format=torch.channels_last))
         outs = []
         for i in range(4):
             x = getattr(self, f'layer{i + 1}')(x)
             if i in self.out_indices:
-                outs.append(self._as_output(x))
+                outs.append(self._as_output(x).contiguous())
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def _stem(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        little, big = self._split_branches(x)
+        x = self.conv1(x)
+        # The largest maps of the network: what follows the convolution is
+        # quickly computed again, and would take twice its memory.
+        if self.training and x.requires_grad and not is_compiling():
+            little, big = checkpoint_module(self.bn1, self._blend_stem, x)
+        else:
+            little, big = self._blend_stem(x)
         big = self.bn_b0(self.b_conv0(big))
         little = self.relu(self.bn_l0(self.l_conv0(little)))
         little = self.relu(self.bn_l1(self.l_conv1(little)))
         little = self.bn_l2(self.l_conv2(little))
         x = self.relu(big + little)
         return self.relu(self.bn_bl_init(self.bl_init(x)))
+
+    def _blend_stem(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        return self._split_branches(self.relu(self.bn1(x)))
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """The inputs of the stem's Little and Big branch."""

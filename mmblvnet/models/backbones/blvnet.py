@@ -36,8 +36,9 @@ class BLVNet(BigLittleBackbone):
         frame_output (str): ``'repeat'`` returns each pair's map for both of
             its frames, so that heads and necks that count frames are right;
             ``'pair'`` returns it once, for heads that are told the number
-            of pairs, as ``TSMHead(num_segments=T // 2)`` is. The scores are
-            the same. Defaults to ``'repeat'``.
+            of pairs, as ``TSMHead(num_segments=T // 2)`` is; with
+            ``'repeat'`` a head counts all ``T``. The scores are the same.
+            Defaults to ``'repeat'``.
         out_indices (Sequence[int]): Stages (0 to 3 for layer1 to layer4)
             whose maps are returned. Defaults to ``(3, )``.
         frozen_stages (int): Stages to be frozen (-1 none, 0 the stem, 1 the
@@ -132,7 +133,7 @@ class BLVNet(BigLittleBackbone):
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:
-            x = self.tam(x)
+            return self.tam.forward_split(x)
         # [N * T / 2, 2, C, H, W]
         pairs = x.unflatten(0, (-1, 2))
         return pairs[:, 0], pairs[:, 1]

@@ -1,6 +1,7 @@
 from contextlib import contextmanager, nullcontext
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Tuple, Union
 
+import torch
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,24 +23,31 @@ def _running_statistics_kept(module: nn.Module) -> Iterator[None]:
                 setattr(norm, name, value)
 
 
-def checkpoint_module(module: nn.Module, forward: Callable[..., Tensor],
-                      *args: Tensor) -> Tensor:
+# Compilers cannot follow the exchange of the statistics.
+@torch.compiler.disable
+def checkpoint_module(module: nn.Module, forward: Callable,
+                      *args: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
     """Run part of a module, keeping its inputs and computing the rest again.
 
     Unlike plain :func:`torch.utils.checkpoint.checkpoint`, batch norms count
     a batch once: the second pass leaves their running statistics alone.
+    There must be nothing random in the part.
 
     Args:
         module (nn.Module): The module whose batch norms ``forward`` uses.
-        forward (Callable): The part to run, from tensors to a tensor.
+        forward (Callable): The part to run, from tensors to tensors.
         args (Tensor): Its inputs.
 
     Returns:
-        Tensor: What ``forward`` returns.
+        Tensor or tuple[Tensor]: What ``forward`` returns.
     """
 
     def contexts() -> tuple:
         return nullcontext(), _running_statistics_kept(module)
 
     return checkpoint(
-        forward, *args, use_reentrant=False, context_fn=contexts)
+        forward,
+        *args,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=contexts)

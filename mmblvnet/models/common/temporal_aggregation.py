@@ -4,61 +4,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-
-def blend_frames(x: Tensor, weight: Tensor, first_offset: int) -> Tensor:
-    """Weighted sum of neighbouring frames, channel by channel, and ReLU.
-
-    ``y[t] = ReLU(sum_j weight[j] * x[t + first_offset + j])``, where frames
-    outside the clip count as zero.
-
-    Args:
-        x (Tensor): Clips of shape ``(N, T, C, H, W)``.
-        weight (Tensor): One weight per blended frame and channel, of shape
-            ``(r, C)``.
-        first_offset (int): Which frame, counted from the current one, the
-            first weight belongs to.
-
-    Returns:
-        Tensor: The blended clips, of the shape of ``x``.
-    """
-    num_frames = x.size(1)
-    weight = weight.to(x.dtype)[:, :, None, None]
-    y = torch.zeros_like(x)
-    for j, frame_weight in enumerate(weight):
-        offset = first_offset + j
-        start, stop = max(0, -offset), min(num_frames, num_frames - offset)
-        if start < stop:
-            y[:, start:stop].addcmul_(x[:, start + offset:stop + offset],
-                                      frame_weight)
-    return y.relu_()
-
-
-def fold_pair_weight(
-        weight: Tensor) -> Tuple[Tuple[Tensor, int], Tuple[Tensor, int]]:
-    """Weights that blend pairs of equal frames without copying them.
-
-    Where the frames ``2k`` and ``2k + 1`` are the same map ``z[k]``, the
-    frame ``2k + d`` is ``z[k + floor(d / 2)]`` and the frame ``2k + 1 + d``
-    is ``z[k + floor((d + 1) / 2)]``. Weights that meet the same map add up.
-
-    Args:
-        weight (Tensor): Weights over frames, of shape ``(r, C)``.
-
-    Returns:
-        tuple: For the even and for the odd frames, the weights over pairs
-        and the offset of the first, as :func:`blend_frames` takes them.
-    """
-    first = -(weight.size(0) // 2)
-    folded = []
-    for parity in (0, 1):
-        pairs = [(d + parity) // 2 for d in range(first,
-                                                  first + weight.size(0))]
-        pair_weight = torch.stack([
-            sum(w for w, pair in zip(weight, pairs) if pair == offset)
-            for offset in range(pairs[0], pairs[-1] + 1)
-        ])
-        folded.append((pair_weight, pairs[0]))
-    return tuple(folded)
+from .frame_blending import Tap, blend_frames
 
 
 class TemporalAggregation(BaseModule):
@@ -117,6 +63,11 @@ class TemporalAggregation(BaseModule):
             layers = self.blending_layers
         return torch.stack([layer.weight.flatten() for layer in layers])
 
+    def _offsets(self) -> range:
+        """Where the blended frames are, counted from the current one."""
+        first = -(self.blend_frames // 2)
+        return range(first, first + self.blend_frames)
+
     def forward(self, x: Tensor) -> Tensor:
         """Blend the frames of each clip.
 
@@ -126,13 +77,39 @@ class TemporalAggregation(BaseModule):
         Returns:
             Tensor: Blended frames of the same shape.
         """
-        # [N, T, C, H, W]
-        clips = x.unflatten(0, (-1, self.num_frames))
-        y = blend_frames(clips, self.weight, -(self.blend_frames // 2))
+        # [N, T, 1, C, H, W]
+        clips = x.unflatten(0, (-1, self.num_frames, 1))
+        taps = tuple(
+            Tap(0, 0, offset, row)
+            for row, offset in enumerate(self._offsets()))
+        y, = blend_frames(clips, self.weight, taps)
         return y.flatten(0, 1)
+
+    def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """Blend the frames of each clip and tell even from odd ones.
+
+        Args:
+            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
+
+        Returns:
+            tuple[Tensor]: The blended even frames (0, 2, ..) and the blended
+            odd frames (1, 3, ..), each of shape ``(N * T / 2, C, H, W)``.
+        """
+        # [N, T / 2, 2, C, H, W]
+        clips = x.unflatten(0, (-1, self.num_frames // 2, 2))
+        taps = tuple(
+            Tap(parity, (offset + parity) % 2, (offset + parity) // 2, row)
+            for parity in (0, 1) for row, offset in enumerate(self._offsets()))
+        even, odd = blend_frames(clips, self.weight, taps)
+        return even.flatten(0, 1), odd.flatten(0, 1)
 
     def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Blend frames of which each two successive ones are the same map.
+
+        Where the frames ``2k`` and ``2k + 1`` are the map ``z[k]``, the frame
+        ``2k + d`` is ``z[k + floor(d / 2)]`` and the frame ``2k + 1 + d`` is
+        ``z[k + floor((d + 1) / 2)]``: no copies are needed, and weights that
+        meet the same map add up.
 
         Args:
             x (Tensor): One map per pair, of shape ``(N * T / 2, C, H, W)``.
@@ -141,10 +118,15 @@ class TemporalAggregation(BaseModule):
             tuple[Tensor]: The blended even frames (0, 2, ..) and the blended
             odd frames (1, 3, ..), each of the shape of ``x``.
         """
-        # [N, T / 2, C, H, W]
-        clips = x.unflatten(0, (-1, self.num_frames // 2))
-        even, odd = [
-            blend_frames(clips, weight, first_offset).flatten(0, 1)
-            for weight, first_offset in fold_pair_weight(self.weight)
-        ]
-        return even, odd
+        # [N, T / 2, 1, C, H, W]
+        clips = x.unflatten(0, (-1, self.num_frames // 2, 1))
+        rows, taps = [], []
+        for parity in (0, 1):
+            shifts = [(offset + parity) // 2 for offset in self._offsets()]
+            for shift in sorted(set(shifts)):
+                taps.append(Tap(parity, 0, shift, len(rows)))
+                rows.append(
+                    sum(row for row, of_row in zip(self.weight, shifts)
+                        if of_row == shift))
+        even, odd = blend_frames(clips, torch.stack(rows), tuple(taps))
+        return even.flatten(0, 1), odd.flatten(0, 1)

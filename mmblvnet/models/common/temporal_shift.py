@@ -35,6 +35,20 @@ class TemporalShift(nn.Module):
         """
         return self._shift(x, self.num_frames)
 
+    def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """Shift the frames of each clip and tell even from odd ones.
+
+        Args:
+            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
+
+        Returns:
+            tuple[Tensor]: The shifted even and odd frames, each of shape
+            ``(N * T / 2, C, H, W)``.
+        """
+        # [N * T / 2, 2, C, H, W]
+        pairs = self(x).unflatten(0, (-1, 2))
+        return pairs[:, 0], pairs[:, 1]
+
     def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Shift frames of which each two successive ones are the same map.
 

@@ -48,6 +48,9 @@ class TAMNeck(BaseModule):
                              'less than 1: give the frames per clip')
         if isinstance(in_channels, int):
             in_channels = (in_channels, )
+        if not in_channels:
+            raise ValueError(f'in_channels = {in_channels} of TAMNeck names '
+                             'no level: give the channels of each map')
         self.in_channels = tuple(in_channels)
         self.num_segments = num_segments
         self.keep_frames = keep_frames

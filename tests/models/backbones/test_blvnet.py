@@ -75,19 +75,20 @@ def train_step(model):
 
 
 def test_training_loss_and_gradients_are_the_published_ones():
-    loss, norms = train_step(Video(TRAIN_CASE).train())
-    assert loss == pytest.approx(TRAIN_CASE['loss'], rel=1e-4)
+    loss, norms = train_step(Video(TRAIN_CASE).double().train())
+    assert loss == pytest.approx(TRAIN_CASE['loss'], rel=1e-5)
     expected = TRAIN_CASE['grad_norms']
     assert norms.keys() == expected.keys()
     errors = torch.tensor(
         [abs(norms[k].item() / expected[k] - 1) for k in expected])
-    # The published numbers are float32 and move by up to 0.01 with the order
-    # of its sums, since ReLUs near zero flip; the next test is the sharp one.
+    # The published numbers are float32, in which ReLUs near zero flip with
+    # the order of a sum: the literal network is as far from them, and moves
+    # as much with the number of threads. The next test is the sharp one.
+    assert errors.max() < 1e-2
     assert errors.median() < 1e-3
-    assert errors.max() < 2e-2
 
 
-def test_training_gradients_are_those_of_the_literal_network():
+def test_a_training_step_is_that_of_the_literal_network():
     backbone, literal = pair_of_networks('TAM', depth=50)
     backbone.double(), literal.double()
     x = torch.randn(2, 4, 3, 48, 48, dtype=torch.double)
@@ -102,6 +103,9 @@ def test_training_gradients_are_those_of_the_literal_network():
         if not name.startswith('fc.'):
             torch.testing.assert_close(
                 gradients[name], parameter.grad, atol=1e-9, rtol=1e-6)
+    statistics = dict(backbone.named_buffers())
+    for name, value in literal.named_buffers():
+        torch.testing.assert_close(statistics[name], value)
 
 
 @pytest.mark.parametrize('config', [

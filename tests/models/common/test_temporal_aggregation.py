@@ -52,6 +52,39 @@ def test_pairs_blend_like_their_copies(pairs, r, clips, size):
     torch.testing.assert_close(odd, frames[1::2])
 
 
+@given(pairs=st.integers(1, 6), r=st.integers(1, 9), clips=st.integers(1, 3))
+@settings(deadline=None, max_examples=40)
+def test_splitting_gives_the_even_and_the_odd_frames(pairs, r, clips):
+    module = make(2 * pairs, r)
+    x = torch.randn(clips * 2 * pairs, 3, 4, 2, dtype=torch.double)
+    frames = module(x)
+    even, odd = module.forward_split(x)
+    torch.testing.assert_close(even, frames[0::2])
+    torch.testing.assert_close(odd, frames[1::2])
+
+
+@given(
+    pairs=st.integers(1, 4),
+    r=st.integers(1, 6),
+    clips=st.integers(1, 2),
+    form=st.sampled_from(['forward', 'forward_split', 'forward_pairs']))
+@settings(deadline=None, max_examples=40)
+def test_the_memory_layout_changes_nothing(pairs, r, clips, form):
+    module = make(2 * pairs, r)
+    plain = torch.randn(clips * 2 * pairs, 3, 4, 5, dtype=torch.double)
+    results = []
+    for x in (plain, plain.to(memory_format=torch.channels_last)):
+        x = x.clone().requires_grad_()
+        module.zero_grad()
+        outs = getattr(module, form)(x)
+        outs = (outs, ) if isinstance(outs, torch.Tensor) else outs
+        sum((out**2).sum() for out in outs).backward()
+        results.append((*outs, x.grad, *(p.grad
+                                         for p in module.parameters())))
+    for expected, actual in zip(*results):
+        torch.testing.assert_close(actual, expected)
+
+
 @given(num_frames=st.integers(1, 8), r=st.integers(1, 9))
 @settings(deadline=None, max_examples=30)
 def test_clips_do_not_see_each_other(num_frames, r):
@@ -76,8 +109,24 @@ def test_moving_the_clip_in_time_moves_the_output(num_frames, r):
 def test_gradients_are_those_of_finite_differences(r):
     module = make(4, r, channels=2)
     x = torch.randn(4, 2, 2, 1, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(module, x)
-    assert torch.autograd.gradcheck(module.forward_pairs, x)
+    for form in (module, module.forward_split, module.forward_pairs):
+        assert torch.autograd.gradcheck(form, x)
+
+
+@pytest.mark.parametrize('r', [1, 2, 3])
+def test_second_derivatives_are_those_of_finite_differences(r):
+    module = make(2, r, channels=2)
+    x = torch.randn(2, 2, 1, 2, dtype=torch.double, requires_grad=True)
+    for form in (module, module.forward_split, module.forward_pairs):
+        assert torch.autograd.gradgradcheck(form, x)
+
+
+def test_half_precision_sums_the_weight_gradient_in_full():
+    module = TemporalAggregation(2, 4)
+    torch.nn.init.constant_(module.curr.weight, 1)
+    x = torch.ones(4, 2, 100, 100, dtype=torch.bfloat16)
+    module(x.requires_grad_()).sum().backward()
+    assert module.curr.weight.grad.flatten().tolist() == [40000, 40000]
 
 
 def test_it_starts_like_every_convolution_of_the_paper():

@@ -1,0 +1,45 @@
+import copy
+
+from mmaction.registry import HOOKS
+from mmcv.cnn import fuse_conv_bn
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+
+
+@HOOKS.register_module()
+class FuseConvBNHook(Hook):
+    """Fold batch norms into the convolutions before them during a test.
+
+    It makes Big-Little backbones faster and changes their maps by rounding
+    alone. Only tests run with a folded copy of the backbone: validation,
+    training and checkpoints know nothing of it.
+
+    Args:
+        enable (bool): Whether to fold at all. Defaults to True.
+    """
+
+    def __init__(self, enable: bool = True) -> None:
+        self.enable = enable
+        self._unfolded = None
+
+    def before_test(self, runner: Runner) -> None:
+        """Put a folded copy in the place of the backbone."""
+        model = self._model(runner)
+        backbone = getattr(model, 'backbone', None)
+        if self.enable and isinstance(backbone, BigLittleBackbone):
+            self._unfolded = backbone
+            model.backbone = fuse_conv_bn(copy.deepcopy(backbone).eval())
+
+    def after_test(self, runner: Runner) -> None:
+        """Put the backbone back."""
+        if self._unfolded is not None:
+            self._model(runner).backbone = self._unfolded
+            self._unfolded = None
+
+    @staticmethod
+    def _model(runner: Runner):
+        model = runner.model
+        return model.module if is_model_wrapper(model) else model

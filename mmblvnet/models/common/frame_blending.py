@@ -1,0 +1,93 @@
+from typing import List, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class Tap(NamedTuple):
+    """One weighted term of a blended frame.
+
+    Args:
+        output (int): Which output the term belongs to.
+        phase (int): Which of the frames of a group is taken.
+        shift (int): From which group, counted from the output's.
+        row (int): Which row of the weights it is multiplied with.
+    """
+    output: int
+    phase: int
+    shift: int
+    row: int
+
+
+def _groups(num_groups: int, shift: int) -> Tuple[slice, slice]:
+    """Outputs that a shift reaches, and the groups that they read."""
+    start, stop = max(0, -shift), min(num_groups, num_groups - shift)
+    stop = max(start, stop)
+    return slice(start, stop), slice(start + shift, stop + shift)
+
+
+def _by_output(taps: Tuple[Tap, ...]) -> List[List[Tap]]:
+    """The terms of each output."""
+    num_outputs = 1 + max(tap.output for tap in taps)
+    return [[tap for tap in taps if tap.output == output]
+            for output in range(num_outputs)]
+
+
+class _BlendFrames(Function):
+    """Weighted sums of frames and ReLU, each term in place in one pass."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor,
+                taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
+        # [rows, C, 1, 1]
+        factors = weight.to(x.dtype)[:, :, None, None]
+        outputs = []
+        for own in _by_output(taps):
+            # A term of the group itself reaches every frame of the output.
+            first = next(tap for tap in own if tap.shift == 0)
+            y = x[:, :, first.phase] * factors[first.row]
+            for tap in own:
+                if tap is not first:
+                    to, source = _groups(x.size(1), tap.shift)
+                    y[:, to].addcmul_(x[:, source, tap.phase],
+                                      factors[tap.row])
+            outputs.append(y.relu_())
+        ctx.taps = taps
+        ctx.save_for_backward(x, weight, *outputs)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple:
+        x, weight, *outputs = ctx.saved_tensors
+        factors = weight.to(x.dtype)[:, :, None, None]
+        grads = [
+            torch.ops.aten.threshold_backward(grad, y, 0)
+            for grad, y in zip(grads, outputs)
+        ]
+        grad_x = torch.zeros_like(x)
+        grad_weight = [torch.zeros_like(row) for row in weight]
+        for tap in ctx.taps:
+            to, source = _groups(x.size(1), tap.shift)
+            grad = grads[tap.output][:, to]
+            frames = x[:, source, tap.phase]
+            grad_x[:, source, tap.phase].addcmul_(grad, factors[tap.row])
+            # Half precision is too coarse for so long a sum.
+            grad_weight[tap.row] = grad_weight[tap.row] + (
+                grad * frames).sum((0, 1, 3, 4), dtype=weight.dtype)
+        return grad_x, torch.stack(grad_weight), None
+
+
+def blend_frames(x: Tensor, weight: Tensor,
+                 taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
+    """Weighted sums of the frames of each clip, channel by channel, and ReLU.
+
+    Args:
+        x (Tensor): Clips of groups of frames, ``(N, K, P, C, H, W)``.
+        weight (Tensor): Weights per row and channel, ``(rows, C)``.
+        taps (tuple[Tap]): The terms. Groups outside the clip count as zero.
+
+    Returns:
+        tuple[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
+    """
+    return _BlendFrames.apply(x, weight, taps)
