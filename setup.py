@@ -18,16 +18,16 @@ def installation_folders() -> list:
 
     A build runs isolated from them, so ``sys.path`` does not show them.
     """
-    folders = [
-        sysconfig.get_path('purelib'),
-        sysconfig.get_path('platlib'),
-        site.getusersitepackages()
-    ]
+    folders = [sysconfig.get_path('purelib'), sysconfig.get_path('platlib')]
     settings = Path(sys.prefix, 'pyvenv.cfg')
-    if settings.exists() and 'system-site-packages = true' in (
-            settings.read_text().lower()):
+    if not settings.exists():
+        return folders + [site.getusersitepackages()]
+    if 'include-system-site-packages = true' in settings.read_text().lower():
         base = {'base': sys.base_prefix, 'platbase': sys.base_exec_prefix}
-        folders.append(sysconfig.get_path('purelib', vars=base))
+        folders += [
+            sysconfig.get_path('purelib', vars=base),
+            site.getusersitepackages()
+        ]
     return folders
 
 

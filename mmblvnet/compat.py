@@ -18,6 +18,7 @@ import mmengine.dist.utils as dist_utils
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
+from mmaction.evaluation import ConfusionMatrix
 from mmaction.registry import MODELS
 from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer
@@ -271,8 +272,9 @@ def count_frames_with_pyav() -> None:
 def leave_unlabelled_out_of_class_means() -> None:
     """Leave samples with the label -1 out of confusion matrices.
 
-    MMAction2 1.2.0 gives this label to samples without one, and counts them
-    to the class with the highest label.
+    MMAction2 1.2.0 gives this label to samples without one; it counts them to
+    the class with the highest label in ``mean_class_accuracy``, and cannot
+    compute the metric ``ConfusionMatrix`` with them.
     """
     upstream = accuracy.confusion_matrix
     if hasattr(upstream, '__wrapped__') or upstream([0, 1], [-1, 1]).sum() < 2:
@@ -287,6 +289,14 @@ def leave_unlabelled_out_of_class_means() -> None:
         return upstream(y_pred, y_real, normalize)
 
     accuracy.confusion_matrix = confusion_matrix
+    upstream_compute = ConfusionMatrix.compute_metrics
+
+    @functools.wraps(upstream_compute)
+    def compute_metrics(self, results: list) -> dict:
+        labelled = [r for r in results if r['gt_label'].min() >= 0]
+        return upstream_compute(self, labelled or results)
+
+    ConfusionMatrix.compute_metrics = compute_metrics
 
 
 def accept_bfloat16_scores() -> None:

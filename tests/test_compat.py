@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
 from mmaction.registry import MODELS
 from mmblvnet import compat
@@ -155,3 +156,16 @@ def test_mmaction_models_import_first_or_last():
             'assert "BLVNet" in mmaction.registry.MODELS.module_dict\n'
             'assert "DRN" in mmaction.registry.MODELS.module_dict')
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+
+def test_a_confusion_matrix_leaves_unlabelled_samples_out():
+    metric = ConfusionMatrix(num_classes=2)
+    metric.process(None, [
+        dict(
+            gt_label=torch.tensor([label]),
+            pred_label=torch.tensor([predicted]),
+            num_classes=2) for label, predicted in [(0, 0), (1, 0), (-1, 1)]
+    ])
+    result = metric.compute_metrics(metric.results)
+    matrix = result['result']
+    assert matrix.tolist() == [[1, 0], [1, 0]]

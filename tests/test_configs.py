@@ -1,8 +1,10 @@
 import pytest
+import torch
 from mmaction.registry import DATASETS, MODELS
+from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.runner import Runner
-from paths import CONFIGS, FLAGSHIP
+from paths import CONFIGS, FLAGSHIP, MOTION
 
 configs = pytest.mark.parametrize(
     'file', sorted(CONFIGS.glob('*.py')), ids=lambda f: f.stem)
@@ -74,3 +76,40 @@ def test_the_flagship_follows_the_published_recipe():
         166: 167,
         167: 166
     }
+
+
+TSM = ('mmaction::recognition/tsm/'
+       'tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_sthv2-rgb.py')
+
+
+def test_a_tsm_and_a_blvnet_config_live_in_one_process(tmp_path):
+    inheriting = tmp_path / 'tsm.py'
+    inheriting.write_text(f"_base_ = '{TSM}'\n")
+    tsm = MODELS.build(Config.fromfile(inheriting).model)
+    blvnet = MODELS.build(Config.fromfile(MOTION).model)
+    frames = torch.randint(0, 256, (8, 3, 64, 64)).byte()
+    for model in (tsm, blvnet, tsm):
+        model.eval()
+        data = dict(
+            inputs=[frames, frames],
+            data_samples=[ActionDataSample(), ActionDataSample()])
+        with torch.no_grad():
+            first, second = model.test_step(data)
+        torch.testing.assert_close(first.pred_score, second.pred_score)
+
+
+def test_blvnet_takes_the_place_of_the_backbone_of_a_tsm_config(tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(f"""
+_base_ = '{TSM}'
+custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
+model = dict(
+    backbone=dict(_delete_=True, type='BLVNet', depth=50, num_segments=8))
+""")
+    model = MODELS.build(Config.fromfile(child).model)
+    model.eval()
+    frames = torch.randint(0, 256, (16, 3, 64, 64)).byte()
+    with torch.no_grad():
+        result, = model.test_step(
+            dict(inputs=[frames], data_samples=[ActionDataSample()]))
+    assert result.pred_score.shape == (174, )

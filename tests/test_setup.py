@@ -1,5 +1,6 @@
 """That installing the plugin never puts mmcv-lite over mmcv."""
 import importlib.util
+import site
 import sys
 import sysconfig
 from pathlib import Path
@@ -78,3 +79,10 @@ def test_the_folder_of_the_system_counts_where_the_environment_sees_it(
     folders = setup_script.installation_folders()
     found = any(str(tmp_path / 'system') in folder for folder in folders)
     assert found == expected
+    assert (site.getusersitepackages() in folders) == expected
+
+
+def test_the_folder_of_the_user_counts_outside_of_environments(
+        setup_script, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'prefix', str(tmp_path))
+    assert site.getusersitepackages() in setup_script.installation_folders()

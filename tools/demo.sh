@@ -10,11 +10,12 @@ checkpoint=$work_dir/epoch_8.pth
 
 python tools/make_motion_dataset.py data/motion
 
-if [ ! -e "$checkpoint" ]; then
+# MMEngine names a checkpoint here once it is whole.
+if ! grep -qs "$(basename "$checkpoint")" "$work_dir/last_checkpoint"; then
     mim train mmaction "$config" --work-dir "$work_dir" --resume
 fi
 
-if [ ! -e "$work_dir/test.log" ]; then
+if [ ! "$work_dir/test.log" -nt "$checkpoint" ]; then
     mim test mmaction "$config" --checkpoint "$checkpoint" \
         --work-dir "$work_dir" --dump "$work_dir/scores.pkl" \
         2>&1 | tee "$work_dir/test.part"

@@ -1,5 +1,6 @@
 """Predict what happens in a video, through MMAction2's inference API."""
 import argparse
+import sys
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -24,13 +25,24 @@ def predict(video: str,
 
     Returns:
         list[tuple]: Names and scores, the highest first.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the label map does not fit the model.
     """
+    for file in filter(None, (video, config, checkpoint, label_map)):
+        if not Path(file).is_file():
+            raise FileNotFoundError(f'{file} does not exist')
     device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
     model = init_recognizer(config, checkpoint, device=device)
     scores = inference_recognizer(model, video).pred_score
     best = scores.topk(min(topk, len(scores)))
-    names = Path(label_map).read_text().splitlines() if label_map else range(
-        len(scores))
+    names = range(len(scores))
+    if label_map:
+        names = Path(label_map).read_text().splitlines()
+    if len(names) != len(scores):
+        raise ValueError(f'{label_map} names {len(names)} classes, but the '
+                         f'model has {len(scores)}')
     return [(str(names[i]), score)
             for i, score in zip(best.indices.tolist(), best.values.tolist())]
 
@@ -43,7 +55,12 @@ def main() -> None:
     parser.add_argument(
         '--label-map', help='a file with the name of a class per line')
     parser.add_argument('--topk', type=int, default=5)
-    for name, score in predict(**vars(parser.parse_args())):
+    args = parser.parse_args()
+    try:
+        predictions = predict(**vars(args))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+    for name, score in predictions:
         print(f'{score:8.3f}  {name}')
 
 

@@ -57,9 +57,22 @@ class _CheckedDataset:
             list[dict]: The samples.
 
         Raises:
-            ValueError: If a line is out of form, or there is none.
+            ValueError: If the file cannot be read, or a line is out of form,
+                or there is none.
         """
-        lines = list_from_file(self.ann_file)
+        if self.multi_class and not self.num_classes:
+            raise ValueError('multi_class=True needs to know num_classes')
+        try:
+            lines = list_from_file(self.ann_file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f'The annotation file {self.ann_file} cannot be read as text '
+                f'({error}). Each of its lines has to be: {self.line_form}'
+            ) from error
+        if lines and lines[0].startswith('\ufeff'):
+            raise ValueError(f'{self.ann_file} starts with a byte order mark, '
+                             'which would become part of the first path; save '
+                             'it as UTF-8 without one')
         if not lines:
             raise ValueError(
                 f'{self.ann_file} is empty; each line has to name a video: '
@@ -129,7 +142,7 @@ class _CheckedDataset:
             if missing:
                 raise EOFError(f'{missing} bytes are missing at the end')
             return Compose(self.pipeline.transforms[:num_loading])(info)
-        except ImportError:
+        except (ImportError, MemoryError):
             raise
         except Exception as error:
             reason = str(error).strip() or 'no reason given'

@@ -4,7 +4,7 @@ from typing import Callable, List, Optional, Tuple, Union
 from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
-from torch import nn
+from torch import Tensor, nn
 
 from .published import how_to_get_imagenet_weights
 
@@ -57,14 +57,8 @@ def load_pretrained(module: nn.Module,
         RuntimeError: If the file does not fit, with the list of what does
             not.
     """
-    if '://' not in checkpoint and not Path(checkpoint).exists():
-        raise FileNotFoundError(
-            f'The pretrained weights {checkpoint!r} of '
-            f'{type(module).__name__} do not exist.\n'
-            f'{how_to_get_imagenet_weights(module, checkpoint)}')
-    content = CheckpointLoader.load_checkpoint(
-        checkpoint, map_location=map_location, logger='current')
-    weights = _weights_of(content.get('state_dict', content), prefix)
+    weights = _weights_of(
+        _read(module, checkpoint, map_location), prefix)
     problems = _mismatches(module, weights, may_be_absent)
     if problems:
         raise RuntimeError(
@@ -81,6 +75,27 @@ def load_pretrained(module: nn.Module,
         logger='current')
     if hasattr(module, '_params_init_info'):
         update_init_info(module, f'Loaded from {checkpoint}')
+
+
+def _read(module: nn.Module, checkpoint: str, map_location: str) -> dict:
+    """The state dict in a file."""
+    name = type(module).__name__
+    remedy = how_to_get_imagenet_weights(module, checkpoint)
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'The pretrained weights {checkpoint!r} of '
+                                f'{name} do not exist.\n{remedy}')
+    try:
+        content = CheckpointLoader.load_checkpoint(
+            checkpoint, map_location=map_location, logger='current')
+        state_dict = content.get('state_dict', content)
+        if not all(isinstance(v, Tensor) for v in state_dict.values()):
+            raise ValueError('it holds more than tensors')
+    except Exception as error:
+        raise RuntimeError(
+            f'The pretrained weights {checkpoint!r} of {name} are no '
+            f'checkpoint ({type(error).__name__}: {error}). Was the download '
+            f'complete?\n{remedy}') from error
+    return state_dict
 
 
 def _weights_of(state_dict: dict, prefix: Optional[str]) -> dict:
@@ -100,9 +115,14 @@ def _mismatches(module: nn.Module, weights: dict,
                 may_be_absent: Callable[[str], bool]) -> str:
     """Everything in which a file and a module differ, a line each."""
     wanted = module.state_dict()
-    lines = [
-        f'not in the file: {name}' for name in wanted
-        if name not in weights and not may_be_absent(name)
+    absent = [name for name in wanted if name not in weights]
+    lines = [f'not in the file: {name}' for name in absent
+             if not may_be_absent(name)]
+    frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
+    lines += [
+        f'not in the file, and frozen by frozen_stages = '
+        f'{module.frozen_stages}, so never trained: {name}'
+        for name in absent if may_be_absent(name) and name in frozen
     ]
     lines += [
         f'not in the model: {name}' for name in weights if name not in wanted

@@ -544,3 +544,27 @@ def test_rawframes_show_the_frames_from_the_offset_on(annotate, videos):
         with_offset=True,
         test_mode=True)
     assert shown_numbers(dataset[0]['inputs']) == [8, 10, 12, 14]
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe\x00', None],
+                         ids=['bytes', 'missing'])
+def test_an_annotation_file_that_is_no_text_is_named(tmp_path, content):
+    file = tmp_path / 'list.txt'
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match='list.txt cannot be read as text'):
+        CheckedVideoDataset(str(file), pipeline=[])
+
+
+def test_a_byte_order_mark_is_named(tmp_path):
+    file = tmp_path / 'list.txt'
+    file.write_bytes(b'\xef\xbb\xbfa.webm 1\n')
+    with pytest.raises(ValueError, match='list.txt .*byte order mark'):
+        CheckedVideoDataset(str(file), pipeline=[])
+
+
+def test_several_classes_need_their_number(tmp_path):
+    file = tmp_path / 'list.txt'
+    file.write_text('a.webm 1 2\n')
+    with pytest.raises(ValueError, match='num_classes'):
+        CheckedVideoDataset(str(file), pipeline=[], multi_class=True)

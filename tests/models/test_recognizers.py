@@ -22,6 +22,8 @@ MIXTURES = {
     'BLVNet-TRNHead': (BLVNET, TRN, None),
     'BLVNet-TAMNeck-TSNHead': (BLVNET, TSN, NECK),
     'BLResNet-TSNHead': (dict(type='BLResNet', depth=50), TSN, None),
+    'ResNetTAM-TSNHead':
+    (dict(type='ResNetTAM', depth=50, num_segments=4), TSN, None),
     'ResNet-TAMNeck-TSNHead': (RESNET, TSN, NECK),
     'ResNet-2-levels-TAMNeck-TSNHead':
     (dict(RESNET, out_indices=(2, 3)), TSN,

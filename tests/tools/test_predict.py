@@ -35,6 +35,26 @@ def test_the_best_classes_come_first_with_their_names(data, checkpoint):
     assert [score for _, score in result] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize('missing', range(4))
+def test_a_missing_file_is_named(data, checkpoint, missing):
+    files = [
+        str(data / 'videos' / 'val' / '000000.webm'), MOTION, checkpoint,
+        str(data / 'label_map.txt')
+    ]
+    files[missing] += '.absent'
+    with pytest.raises(FileNotFoundError, match='.absent does not exist'):
+        predict(*files)
+
+
+def test_a_label_map_of_another_data_set_is_refused(
+        data, checkpoint, tmp_path):
+    video = str(data / 'videos' / 'val' / '000000.webm')
+    names = tmp_path / 'names.txt'
+    names.write_text('one\ntwo\n')
+    with pytest.raises(ValueError, match='names 2 classes, .* has 8'):
+        predict(video, MOTION, checkpoint, str(names))
+
+
 def test_without_a_label_map_classes_have_numbers(data, checkpoint):
     video = str(data / 'videos' / 'val' / '000000.webm')
     result = predict(video, MOTION, checkpoint)

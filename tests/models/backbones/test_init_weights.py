@@ -130,3 +130,35 @@ def test_within_a_recognizer_weights_are_loaded_too(image_weights):
     model.init_weights()
     expected = torch.load(image_weights)['state_dict']['conv1.weight']
     assert torch.equal(model.backbone.conv1.weight, expected)
+
+
+def test_a_frozen_weight_that_nothing_fills_is_refused(image_weights):
+    backbone = MODELS.build(
+        dict(
+            type='BLVNet',
+            depth=50,
+            num_segments=4,
+            frozen_stages=1,
+            init_cfg=dict(type='Pretrained', checkpoint=str(image_weights))))
+    with pytest.raises(RuntimeError) as error:
+        backbone.init_weights()
+    assert 'never trained: layer1.tam.prev.weight' in str(error.value)
+    assert 'layer2.tam' not in str(error.value)
+
+
+@pytest.mark.parametrize('content', [
+    b'',
+    b'<!DOCTYPE html> a page instead of a file',
+    [torch.ones(2)],
+    dict(state_dict=dict(epoch=3)),
+], ids=['empty', 'text', 'list', 'numbers'])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    file = tmp_path / 'download.pth'
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(RuntimeError) as error:
+        pretrained(file).init_weights()
+    assert f"'{file}' of BLVNet are no checkpoint" in str(error.value)
+    assert 'https://ibm.box.com/v/blresnet-50-a2-b4' in str(error.value)

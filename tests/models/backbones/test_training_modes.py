@@ -119,6 +119,22 @@ def test_autocast_stays_near_full_precision(config, dtype):
 
 
 @both
+def test_checkpointing_compiles(config):
+    plain = randomize(build(config)).double().train()
+    thrifty = build(config, with_cp=True).double().train()
+    thrifty.load_state_dict(plain.state_dict())
+    compiled = torch.compile(thrifty, backend='eager')
+    x = torch.randn(4, 3, 32, 32, dtype=torch.double)
+    for backbone in (plain, compiled):
+        backbone(x).square().mean().backward()
+    for (name, p), q in zip(plain.named_parameters(), thrifty.parameters()):
+        torch.testing.assert_close(q.grad, p.grad, msg=name)
+    for name, value in plain.named_buffers():
+        torch.testing.assert_close(
+            dict(thrifty.named_buffers())[name], value, msg=name)
+
+
+@both
 def test_it_compiles_in_one_graph(config):
     backbone = randomize(build(config)).train()
     compiled = torch.compile(
