@@ -1,0 +1,422 @@
+"""Speed, memory, parameters and MACs of networks, side by side in one run.
+
+Speeds come from interleaved rounds: every network runs once per round, so that
+whatever else the machine does meets all of them. Memory comes from a fresh
+process per network and is the growth of the peak per clip, so that weights
+and libraries do not count. The classifier is left out of all of them.
+
+Example:
+    python tools/benchmark.py --rows literal blvnet_tam tsn --rounds 5
+"""
+import argparse
+import copy
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Callable, Dict, List
+
+import mmblvnet  # noqa: F401
+import torch
+from mmaction.registry import MODELS
+from mmblvnet.models.common import TemporalAggregation
+from mmcv.cnn import fuse_conv_bn
+from mmengine.logging import MMLogger
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+# The literal networks are the oracle of the tests.
+sys.path.append(str(Path(__file__).parents[1] / 'tests'))
+from oracle.literal import LiteralNetwork  # noqa: E402
+
+
+class Literal(nn.Module):
+    """The published operations one by one, without the classifier."""
+
+    def __init__(self, num_frames: int) -> None:
+        super().__init__()
+        self.network = LiteralNetwork(50, num_frames, num_classes=1)
+        del self.network.fc
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.features(x)
+
+
+def build(config: dict) -> nn.Module:
+    """Build a backbone, in the layout that it comes in.
+
+    Args:
+        config (dict): Its config.
+
+    Returns:
+        nn.Module: The backbone.
+    """
+    backbone = MODELS.build(config)
+    if hasattr(backbone, 'make_temporal_shift'):
+        backbone.make_temporal_shift()
+    return backbone
+
+
+def blvnet(num_frames: int, **config) -> nn.Module:
+    return build(
+        dict(
+            type='BLVNet',
+            depth=50,
+            num_segments=num_frames,
+            frame_output='pair',
+            **config))
+
+
+def resnet(kind: str, **config) -> nn.Module:
+    return build(dict(type=kind, depth=50, norm_eval=False, **config))
+
+
+class Row:
+    """A network to measure.
+
+    Args:
+        name (str): Its name in the tables.
+        make (Callable): Makes the network for a number of frames per clip.
+        fold (bool): Whether it is tested with folded batch norms, as
+            FuseConvBNHook does.
+        num_frames (int, optional): Frames per clip if they are not those that
+            are asked for. Defaults to None.
+    """
+
+    def __init__(self,
+                 name: str,
+                 make: Callable[[int], nn.Module],
+                 fold: bool = False,
+                 num_frames: int = None) -> None:
+        self.name = name
+        self.make = make
+        self.fold = fold
+        self.num_frames = num_frames
+
+
+ROWS = {
+    'literal':
+    Row('bLVNet-TAM, literal', Literal),
+    'blvnet_tam':
+    Row('bLVNet-TAM', blvnet, fold=True),
+    'blvnet_tam_unfolded':
+    Row('bLVNet-TAM, batch norms not folded', blvnet),
+    'blvnet_tam_cp':
+    Row('bLVNet-TAM, with_cp', lambda t: blvnet(t, with_cp=True), fold=True),
+    'blvnet':
+    Row('bLVNet', lambda t: blvnet(t, temporal_module=None), fold=True),
+    'tsn':
+    Row('TSN-R50', lambda t: resnet('ResNet')),
+    'tsm':
+    Row('TSM-R50', lambda t: resnet('ResNetTSM', num_segments=t)),
+    'tsm_8':
+    Row('TSM-R50, 8 frames',
+        lambda t: resnet('ResNetTSM', num_segments=t),
+        num_frames=8),
+    'tanet':
+    Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
+}
+
+
+class Network:
+    """A row's network on a device, with a clip batch to run it on.
+
+    Args:
+        row (Row): The row.
+        args (Namespace): The options of the command.
+        batch_size (int): Clips per run.
+    """
+
+    def __init__(self, row: Row, args: argparse.Namespace,
+                 batch_size: int) -> None:
+        self.args = args
+        self.batch_size = batch_size
+        self.num_frames = row.num_frames or args.frames
+        torch.manual_seed(0)
+        self.training = row.make(self.num_frames).to(args.device)
+        self.testing = copy.deepcopy(self.training)
+        # MMAction2's backbones return nothing here.
+        self.training.train()
+        self.testing.eval()
+        if row.fold:
+            self.testing = fuse_conv_bn(self.testing)
+        if args.compile:
+            self.training = torch.compile(self.training)
+            self.testing = torch.compile(self.testing)
+        self.clips = torch.randn(
+            batch_size * self.num_frames,
+            3,
+            args.size,
+            args.size,
+            device=args.device)
+
+    def _autocast(self):
+        dtype = getattr(torch, self.args.amp or 'float32')
+        return torch.autocast(
+            self.args.device, dtype, enabled=self.args.amp is not None)
+
+    def infer(self) -> None:
+        """Run a batch of clips in test mode."""
+        with torch.inference_mode(), self._autocast():
+            self.testing(self.clips)
+
+    def train(self) -> None:
+        """Run a batch of clips forward and backward."""
+        with self._autocast():
+            maps = self.training(self.clips)
+        maps.float().square().mean().backward()
+        self.training.zero_grad()
+
+
+def seconds(run: Callable[[], None], device: str) -> float:
+    """How long a run takes.
+
+    Args:
+        run (Callable): What to run.
+        device (str): Where it runs.
+
+    Returns:
+        float: Seconds.
+    """
+    start = time.perf_counter()
+    run()
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
+    """Clips per second of all rows, round by round.
+
+    Args:
+        args (Namespace): The options of the command.
+
+    Returns:
+        dict: By row, the median and the lowest and highest clips per second
+        of inference and training.
+    """
+    networks = {key: Network(ROWS[key], args, args.clips) for key in args.rows}
+    times = {key: dict(inference=[], training=[]) for key in args.rows}
+    for mode, run in (('inference', Network.infer), ('training',
+                                                     Network.train)):
+        for number in range(args.warm_up + args.rounds):
+            for key, network in networks.items():
+                time_taken = seconds(lambda: run(network), args.device)
+                if number >= args.warm_up:
+                    times[key][mode].append(time_taken)
+    return {
+        key: {
+            mode: [args.clips / of_times(taken)
+                   for of_times in (median, max, min)]
+            for mode, taken in of_key.items()
+        }
+        for key, of_key in times.items()
+    }
+
+
+def forget_peak(device: str) -> None:
+    """Let the peak start anew from what is in use now."""
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path('/proc/self/clear_refs').write_text('5')
+
+
+def peak_memory(device: str) -> float:
+    """The peak since it was forgotten in MiB: of the process or the GPU."""
+    if device == 'cuda':
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) / 2**10
+
+
+def memory_per_clip(key: str, mode: str, args: argparse.Namespace) -> float:
+    """By how much the peak grows per clip in MiB. For a fresh process.
+
+    Args:
+        key (str): The row.
+        mode (str): ``'infer'`` or ``'train'``.
+        args (Namespace): The options of the command.
+
+    Returns:
+        float: MiB per clip.
+    """
+    network = Network(ROWS[key], args, batch_size=3)
+    clips, peaks = network.clips, []
+    for batch_size in (1, 3):
+        network.clips = clips[:batch_size * network.num_frames]
+        forget_peak(args.device)
+        getattr(network, mode)()
+        peaks.append(peak_memory(args.device))
+    return (peaks[1] - peaks[0]) / 2
+
+
+def measure_memory(args: argparse.Namespace, argv: List[str]) -> dict:
+    """MiB per clip of all rows, each in a process of its own.
+
+    Args:
+        args (Namespace): The options of the command.
+        argv (list[str]): The same as text.
+
+    Returns:
+        dict: By row, the memory of inference and training.
+    """
+    memory = {}
+    for key in args.rows:
+        memory[key] = {}
+        for name, mode in (('inference', 'infer'), ('training', 'train')):
+            result = subprocess.run(
+                [sys.executable, __file__, *argv, '--memory-of', key, mode],
+                # Or glibc keeps what was freed, as much as it likes.
+                env=dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'),
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True)
+            memory[key][name] = float(result.stdout.split()[-1])
+    return memory
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def count_macs(network: nn.Module, clip: Tensor) -> int:
+    """Multiply-adds of a clip: convolutions, and r per value for a TAM.
+
+    Args:
+        network (nn.Module): A backbone.
+        clip (Tensor): Frames of shape ``(T, C, H, W)``.
+
+    Returns:
+        int: Multiply-adds.
+    """
+    blended = []
+
+    def count(module: TemporalAggregation, args: tuple, outs) -> None:
+        outs = (outs, ) if isinstance(outs, Tensor) else outs
+        blended.append(module.blend_frames * sum(o.numel() for o in outs))
+
+    for module in network.modules():
+        if isinstance(module, TemporalAggregation):
+            for form in ('forward', 'forward_split', 'forward_pairs'):
+                setattr(module, form, _with_hook(module, form, count))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()
+        network(clip)
+    return counter.get_total_flops() // 2 + sum(blended)
+
+
+def _with_hook(module: nn.Module, form: str, hook: Callable) -> Callable:
+    forward = getattr(module, form)
+
+    def hooked(*args):
+        outs = forward(*args)
+        hook(module, args, outs)
+        return outs
+
+    return hooked
+
+
+def measure_size(key: str, args: argparse.Namespace) -> dict:
+    """Parameters and MACs per clip of a row."""
+    network = ROWS[key].make(ROWS[key].num_frames or args.frames)
+    clip = torch.randn(ROWS[key].num_frames or args.frames, 3, args.size,
+                       args.size)
+    return dict(
+        parameters=count_parameters(network), macs=count_macs(network, clip))
+
+
+def table(results: dict) -> str:
+    """The results as a Markdown table, speeds with their spread."""
+    lines = [
+        '| network | inference, clips/s | training, clips/s | '
+        'inference, MiB/clip | training, MiB/clip | parameters, M | GMACs |',
+        '| --- ' * 7 + '|'
+    ]
+    for key, result in results.items():
+        speeds = [
+            '{:.2f} ({:.2f} to {:.2f})'.format(*result[mode])
+            for mode in ('inference', 'training')
+        ]
+        memory = [
+            f'{result["memory"][mode]:.0f}'
+            for mode in ('inference', 'training')
+        ]
+        size = [
+            f'{result["parameters"] / 1e6:.2f}', f'{result["macs"] / 1e9:.2f}'
+        ]
+        lines.append('| ' + ' | '.join([ROWS[key].name, *speeds, *memory,
+                                        *size]) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def plot(results: dict, file: Path) -> None:
+    """Draw speeds and memory as bars."""
+    from matplotlib.figure import Figure
+    figure = Figure((10, 6), layout='constrained')
+    panels = figure.subplots(2, 2, sharey=True).flat
+    names = [ROWS[key].name for key in results]
+    for panel, (title, value) in zip(panels, {
+            'inference, clips/s': lambda r: r['inference'][0],
+            'training, clips/s': lambda r: r['training'][0],
+            'inference, MiB per clip': lambda r: r['memory']['inference'],
+            'training, MiB per clip': lambda r: r['memory']['training'],
+    }.items()):
+        panel.barh(names, [value(result) for result in results.values()])
+        panel.set_title(title)
+        panel.invert_yaxis()
+    figure.savefig(file, dpi=120)
+
+
+def parse_args(argv: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--rows', nargs='+', choices=ROWS, default=list(ROWS))
+    parser.add_argument('--frames', type=int, default=16)
+    parser.add_argument('--size', type=int, default=224)
+    parser.add_argument('--clips', type=int, default=1, help='per batch')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--warm-up', type=int, default=2, help='rounds')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        '--device',
+        choices=['cpu', 'cuda'],
+        default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--amp', choices=['float16', 'bfloat16'])
+    parser.add_argument('--compile', action='store_true')
+    parser.add_argument('--out', type=Path, help='folder for table and plot')
+    # What the command calls itself with in a fresh process.
+    parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: List[str]) -> None:
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    # Some backbones tell at length how they are initialized.
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    if args.memory_of:
+        print(memory_per_clip(*args.memory_of, args))
+        return
+    speeds = measure_speeds(args)
+    memory = measure_memory(args, argv)
+    results = {
+        key: dict(speeds[key], memory=memory[key], **measure_size(key, args))
+        for key in args.rows
+    }
+    print(table(results))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / 'benchmark.md').write_text(table(results))
+        (args.out / 'benchmark.json').write_text(
+            json.dumps(results, indent=2))
+        plot(results, args.out / 'benchmark.png')
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
