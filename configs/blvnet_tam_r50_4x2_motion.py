@@ -1,7 +1,7 @@
 # The embedded data set: small enough to train from scratch on a CPU.
 _base_ = [
     '_base_/models/blvnet_tam_r50.py', '_base_/datasets/motion.py',
-    '_base_/schedules/sgd_8e.py', '_base_/default_runtime.py'
+    '_base_/schedules/sgd_12e.py', '_base_/default_runtime.py'
 ]
 
 num_pairs = 4

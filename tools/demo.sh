@@ -6,7 +6,7 @@ source tools/environment.sh
 
 config=configs/blvnet_tam_r50_4x2_motion.py
 work_dir=work_dirs/blvnet_tam_r50_4x2_motion
-checkpoint=$work_dir/epoch_8.pth
+checkpoint=$work_dir/epoch_12.pth
 
 python tools/make_motion_dataset.py data/motion
 
