@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 import torch
-from mmaction.registry import DATASETS, MODELS
+from mmaction.registry import DATASETS, MODELS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -113,3 +114,21 @@ model = dict(
         result, = model.test_step(
             dict(inputs=[frames], data_samples=[ActionDataSample()]))
     assert result.pred_score.shape == (174, )
+
+
+def test_the_readmes_options_give_several_clips_and_crops():
+    cfg = Config.fromfile(FLAGSHIP)
+    cfg.merge_from_dict({
+        'test_dataloader.dataset.pipeline.1.num_clips': 2,
+        'test_dataloader.dataset.pipeline.4.type': 'ThreeCrop',
+    })
+    transforms = [
+        TRANSFORMS.build(t) for t in cfg.test_dataloader.dataset.pipeline
+    ]
+    data = dict(total_frames=40, start_index=0, modality='RGB')
+    data = transforms[1](data)
+    data['imgs'] = [np.zeros((240, 320, 3), np.uint8)] * 32
+    for transform in transforms[3:]:
+        data = transform(data)
+    # 3 crops of 2 clips of 16 frames
+    assert data['inputs'].shape == (96, 3, 224, 224)

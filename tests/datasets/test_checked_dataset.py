@@ -225,7 +225,7 @@ def test_good_rawframe_samples_are_those_of_upstream(annotate, videos):
 
 
 def missing(path, whole):
-    pass
+    assert not path.exists()
 
 
 def empty(path, whole):

@@ -1,6 +1,9 @@
+import logging
+
 import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
 
 class _ClipSampling(BaseTransform):
@@ -39,11 +42,18 @@ class _ClipSampling(BaseTransform):
             ValueError: If the video has no frames.
         """
         total_frames = results['total_frames']
+        video = results.get('filename', results.get('frame_dir'))
         if total_frames < 1:
-            video = results.get('filename', results.get('frame_dir'))
             raise ValueError(
                 f'{video} has {total_frames} frames, so that none can be '
                 'sampled: take it out of the annotation file, or repair it')
+        if total_frames == 1:
+            print_log(
+                f'{video} has 1 frame, of which all clips are made: no motion '
+                'can be seen in it. Take it out of the annotation file, '
+                'unless it is a picture on purpose',
+                logger='current',
+                level=logging.WARNING)
         if self.test_mode:
             clips = self._test_clips(total_frames)
         else:

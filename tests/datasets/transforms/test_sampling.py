@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mmaction.registry import DATASETS, TRANSFORMS
+from mmblvnet.datasets.transforms import sampling
 from tiny_videos import NUM_FRAMES, shown_numbers, write_video
 
 GOLDEN = json.loads(
@@ -59,6 +60,18 @@ def samplers(draw, **fixed):
 def case_id(case):
     kind = 'dense' if case['dense'] else 'uniform'
     return f'{kind}-{case["total_frames"]}-{case.get("num_clips", 1)}'
+
+
+@pytest.mark.parametrize('num_frames, expected', [(1, 1), (2, 0)])
+def test_a_video_with_a_single_frame_is_named(monkeypatch, num_frames,
+                                              expected):
+    messages = []
+    monkeypatch.setattr(sampling, 'print_log',
+                        lambda message, **_: messages.append(message))
+    sampling.BigLittleSampleFrames(clip_len=4)(
+        dict(filename='still.webm', total_frames=num_frames, start_index=0))
+    assert len(messages) == expected
+    assert all('still.webm has 1 frame' in message for message in messages)
 
 
 @pytest.mark.parametrize('case', GOLDEN['test'], ids=case_id)
