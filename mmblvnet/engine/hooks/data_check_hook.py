@@ -49,7 +49,8 @@ class DataCheckHook(Hook):
             runner.model) else runner.model
         head = getattr(model, 'cls_head', None)
         num_classes = getattr(head, 'num_classes', None)
-        if num_classes is None:
+        # Only MMEngine's datasets tell a label without loading the sample.
+        if num_classes is None or not hasattr(dataset, 'get_data_info'):
             return
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)

@@ -232,6 +232,12 @@ def test_a_label_to_validate_on_is_checked_before_training():
         DataCheckHook().before_train(runner)
 
 
+def test_a_dataset_that_tells_no_labels_is_left_alone():
+    runner = fake_runner([])
+    runner.train_dataloader = SimpleNamespace(dataset=[1, 2, 3])
+    DataCheckHook().before_train(runner)
+
+
 def test_labels_from_0_to_below_the_number_of_classes_fit():
     DataCheckHook().before_train(fake_runner([0, 1, 2]))
 
