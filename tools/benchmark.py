@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 import mmblvnet  # noqa: F401
 import torch
@@ -46,23 +46,8 @@ class Literal(nn.Module):
         return self.network.features(x)
 
 
-def build(config: dict) -> nn.Module:
-    """Build a backbone, in the layout that it comes in.
-
-    Args:
-        config (dict): Its config.
-
-    Returns:
-        nn.Module: The backbone.
-    """
-    backbone = MODELS.build(config)
-    if hasattr(backbone, 'make_temporal_shift'):
-        backbone.make_temporal_shift()
-    return backbone
-
-
 def blvnet(num_frames: int, **config) -> nn.Module:
-    return build(
+    return MODELS.build(
         dict(
             type='BLVNet',
             depth=50,
@@ -72,10 +57,10 @@ def blvnet(num_frames: int, **config) -> nn.Module:
 
 
 def resnet(kind: str, **config) -> nn.Module:
-    return build(dict(type=kind, depth=50, norm_eval=False, **config))
+    return MODELS.build(dict(type=kind, depth=50, norm_eval=False, **config))
 
 
-class Row:
+class Row(NamedTuple):
     """A network to measure.
 
     Args:
@@ -86,16 +71,10 @@ class Row:
         num_frames (int, optional): Frames per clip if they are not those that
             are asked for. Defaults to None.
     """
-
-    def __init__(self,
-                 name: str,
-                 make: Callable[[int], nn.Module],
-                 fold: bool = False,
-                 num_frames: int = None) -> None:
-        self.name = name
-        self.make = make
-        self.fold = fold
-        self.num_frames = num_frames
+    name: str
+    make: Callable[[int], nn.Module]
+    fold: bool = False
+    num_frames: Optional[int] = None
 
 
 ROWS = {
@@ -324,9 +303,9 @@ def _with_hook(module: nn.Module, form: str, hook: Callable) -> Callable:
 
 def measure_size(key: str, args: argparse.Namespace) -> dict:
     """Parameters and MACs per clip of a row."""
-    network = ROWS[key].make(ROWS[key].num_frames or args.frames)
-    clip = torch.randn(ROWS[key].num_frames or args.frames, 3, args.size,
-                       args.size)
+    num_frames = ROWS[key].num_frames or args.frames
+    network = ROWS[key].make(num_frames)
+    clip = torch.randn(num_frames, 3, args.size, args.size)
     return dict(
         parameters=count_parameters(network), macs=count_macs(network, clip))
 

@@ -5,6 +5,8 @@ import torch
 from mmaction.registry import MODELS
 from torch import Tensor
 
+from mmblvnet.models import BLResNet
+
 StateDict = Dict[str, Tensor]
 
 VIDEO_PREFIX = 'baseline_model.'
@@ -92,7 +94,6 @@ def _count(backbone: StateDict, prefix: str) -> int:
 
 
 def _depth(backbone: StateDict) -> int:
-    from mmblvnet.models import BLResNet
     blocks = 1 + _count(backbone, 'layer3.big.')
     for depth, blocks_of_depth in BLResNet.arch_settings.items():
         if blocks_of_depth[2] == blocks:
@@ -103,7 +104,6 @@ def _depth(backbone: StateDict) -> int:
 
 def _beta(backbone: StateDict, depth: int) -> int:
     """The largest beta up to the paper's that gives the Little branches."""
-    from mmblvnet.models import BLResNet
     blocks = BLResNet.arch_settings[depth][:3]
     little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
     for beta in (4, 3, 2, 1, *range(5, 31)):

@@ -3,6 +3,7 @@ import json
 import benchmark
 import pytest
 import torch
+from mmaction.models.backbones.resnet_tsm import TemporalShift
 from mmaction.registry import MODELS
 
 
@@ -23,6 +24,12 @@ def test_every_row_is_measured(tmp_path, capsys):
     assert '| bLVNet-TAM, literal |' in printed
     assert (tmp_path / 'benchmark.md').read_text() in printed
     assert (tmp_path / 'benchmark.png').stat().st_size > 10_000
+
+
+def test_the_tsm_of_the_benchmark_shifts_once_per_block():
+    network = benchmark.ROWS['tsm'].make(8)
+    shifts = [m for m in network.modules() if isinstance(m, TemporalShift)]
+    assert len(shifts) == 3 + 4 + 6 + 3
 
 
 def test_the_literal_and_the_fast_network_have_the_same_size():

@@ -4,6 +4,7 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
+from ..common.clips import check_whole_clips
 from .big_little_backbone import BigLittleBackbone
 
 
@@ -124,11 +125,7 @@ class BLVNet(BigLittleBackbone):
         Raises:
             ValueError: If the frames are not whole clips.
         """
-        if x.size(0) % self.num_segments:
-            raise ValueError(
-                f'{x.size(0)} frames are no whole clips of num_segments = '
-                f'{self.num_segments} frames: give BLVNet the clip_len of the '
-                'sampler in the pipeline as num_segments')
+        check_whole_clips(self, x)
         return super().forward(x)
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_module
+from ..common.clips import check_whole_clips
 
 
 def add_tam(block: Type[nn.Module], num_frames: int,
@@ -99,9 +100,5 @@ class ResNetTAM(ResNet):
         Raises:
             ValueError: If the frames are not whole clips.
         """
-        if x.size(0) % self.num_segments:
-            raise ValueError(
-                f'{x.size(0)} frames are no whole clips of num_segments = '
-                f'{self.num_segments} frames: give ResNetTAM the frames per '
-                'clip of the sampler in the pipeline as num_segments')
+        check_whole_clips(self, x)
         return super().forward(x)

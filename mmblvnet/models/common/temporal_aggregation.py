@@ -120,13 +120,13 @@ class TemporalAggregation(BaseModule):
         """
         # [N, T / 2, 1, C, H, W]
         clips = x.unflatten(0, (-1, self.num_frames // 2, 1))
-        rows, taps = [], []
+        weight, rows, taps = self.weight, [], []
         for parity in (0, 1):
             shifts = [(offset + parity) // 2 for offset in self._offsets()]
             for shift in sorted(set(shifts)):
                 taps.append(Tap(parity, 0, shift, len(rows)))
                 rows.append(
-                    sum(row for row, of_row in zip(self.weight, shifts)
+                    sum(row for row, of_row in zip(weight, shifts)
                         if of_row == shift))
         even, odd = blend_frames(clips, torch.stack(rows), tuple(taps))
         return even.flatten(0, 1), odd.flatten(0, 1)
