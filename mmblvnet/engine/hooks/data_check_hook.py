@@ -33,8 +33,11 @@ class DataCheckHook(Hook):
         """
         self._check_labels(runner, runner.train_dataloader.dataset, lowest=0)
         if runner.val_loop is not None:
-            self._check_labels(
-                runner, runner.val_dataloader.dataset, lowest=-1)
+            self.before_val(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the labels that are validated on; -1 stands for none."""
+        self._check_labels(runner, runner.val_dataloader.dataset, lowest=-1)
 
     def before_test(self, runner: Runner) -> None:
         """Check the labels that are tested on; -1 stands for none."""
