@@ -1,8 +1,10 @@
-from typing import List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+CACHE_BYTES = 4 * 2**20
 
 
 class Tap(NamedTuple):
@@ -20,11 +22,37 @@ class Tap(NamedTuple):
     row: int
 
 
-def _groups(num_groups: int, shift: int) -> Tuple[slice, slice]:
-    """Outputs that a shift reaches, and the groups that they read."""
-    start, stop = max(0, -shift), min(num_groups, num_groups - shift)
-    stop = max(start, stop)
-    return slice(start, stop), slice(start + shift, stop + shift)
+def _groups(num_groups: int, shift: int,
+            part: slice) -> Tuple[slice, slice]:
+    """Outputs of a part that a shift reaches, and the groups they read.
+
+    Args:
+        num_groups (int): Groups of a clip.
+        shift (int): From which group a term comes, counted from the output's.
+        part (slice): Groups of outputs.
+
+    Returns:
+        tuple[slice]: The outputs, counted from the start of the part, and the
+        groups.
+    """
+    start = max(part.start, -shift)
+    stop = max(start, min(part.stop, num_groups - shift))
+    return (slice(start - part.start, stop - part.start),
+            slice(start + shift, stop + shift))
+
+
+def _cache_sized_parts(x: Tensor) -> Iterator[Tuple[slice, slice]]:
+    """Clips and groups that a CPU works on without leaving its cache."""
+    num_clips, num_groups = x.shape[:2]
+    if x.device.type != 'cpu':
+        yield slice(0, num_clips), slice(0, num_groups)
+        return
+    group_bytes = x[0, 0].numel() * x.element_size()
+    step = max(1, CACHE_BYTES // group_bytes)
+    for clip in range(num_clips):
+        for start in range(0, num_groups, step):
+            yield (slice(clip, clip + 1),
+                   slice(start, min(start + step, num_groups)))
 
 
 def _by_output(taps: Tuple[Tap, ...]) -> List[List[Tap]]:
@@ -42,6 +70,7 @@ class _BlendFrames(Function):
                 taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
         # [rows, C, 1, 1]
         factors = weight.to(x.dtype)[:, :, None, None]
+        everything = slice(0, x.size(1))
         outputs = []
         for own in _by_output(taps):
             # A term of the group itself reaches every frame of the output.
@@ -49,7 +78,7 @@ class _BlendFrames(Function):
             y = x[:, :, first.phase] * factors[first.row]
             for tap in own:
                 if tap is not first:
-                    to, source = _groups(x.size(1), tap.shift)
+                    to, source = _groups(x.size(1), tap.shift, everything)
                     y[:, to].addcmul_(x[:, source, tap.phase],
                                       factors[tap.row])
             outputs.append(y.relu_())
@@ -61,20 +90,23 @@ class _BlendFrames(Function):
     def backward(ctx, *grads: Tensor) -> tuple:
         x, weight, *outputs = ctx.saved_tensors
         factors = weight.to(x.dtype)[:, :, None, None]
-        grads = [
-            torch.ops.aten.threshold_backward(grad, y, 0)
-            for grad, y in zip(grads, outputs)
-        ]
         grad_x = torch.zeros_like(x)
         grad_weight = [torch.zeros_like(row) for row in weight]
-        for tap in ctx.taps:
-            to, source = _groups(x.size(1), tap.shift)
-            grad = grads[tap.output][:, to]
-            frames = x[:, source, tap.phase]
-            grad_x[:, source, tap.phase].addcmul_(grad, factors[tap.row])
-            # Half precision is too coarse for so long a sum.
-            grad_weight[tap.row] = grad_weight[tap.row] + (
-                grad * frames).sum((0, 1, 3, 4), dtype=weight.dtype)
+        for clips, groups in _cache_sized_parts(x):
+            masked = [
+                torch.ops.aten.threshold_backward(grad[clips, groups],
+                                                  y[clips, groups], 0)
+                for grad, y in zip(grads, outputs)
+            ]
+            for tap in ctx.taps:
+                to, source = _groups(x.size(1), tap.shift, groups)
+                grad = masked[tap.output][:, to]
+                frames = x[clips, source, tap.phase]
+                grad_x[clips, source, tap.phase].addcmul_(
+                    grad, factors[tap.row])
+                # Half precision is too coarse for so long a sum.
+                grad_weight[tap.row] = grad_weight[tap.row] + (
+                    grad * frames).sum((0, 1, 3, 4), dtype=weight.dtype)
         return grad_x, torch.stack(grad_weight), None
 
 

@@ -1,10 +1,12 @@
+from unittest.mock import patch
+
 import golden
 import pytest
 import torch
 from data.fill import golden_input, published_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.models.common import TemporalAggregation, frame_blending
 
 CASES = golden.cases('tam')
 
@@ -81,6 +83,29 @@ def test_the_memory_layout_changes_nothing(pairs, r, clips, form):
         sum((out**2).sum() for out in outs).backward()
         results.append((*outs, x.grad, *(p.grad
                                          for p in module.parameters())))
+    for expected, actual in zip(*results):
+        torch.testing.assert_close(actual, expected)
+
+
+@given(
+    pairs=st.integers(1, 4),
+    r=st.integers(1, 6),
+    groups=st.integers(1, 3),
+    form=st.sampled_from(['forward', 'forward_split', 'forward_pairs']))
+@settings(deadline=None, max_examples=40)
+def test_gradients_computed_part_by_part_are_the_same(pairs, r, groups, form):
+    module = make(2 * pairs, r)
+    x = torch.randn(2 * 2 * pairs, 3, 4, 5, dtype=torch.double)
+    frame_bytes = 3 * 4 * 5 * 8
+    results = []
+    for cache_bytes in (groups * frame_bytes, 2**20):
+        with patch.object(frame_blending, 'CACHE_BYTES', cache_bytes):
+            leaf = x.clone().requires_grad_()
+            module.zero_grad()
+            outs = getattr(module, form)(leaf)
+            outs = (outs, ) if isinstance(outs, torch.Tensor) else outs
+            sum((out**2).sum() for out in outs).backward()
+            results.append((leaf.grad, *(p.grad for p in module.parameters())))
     for expected, actual in zip(*results):
         torch.testing.assert_close(actual, expected)
 
