@@ -10,7 +10,7 @@ from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
 
 from ..common import BigLittleStage, Bottleneck
 from ..common.bottleneck import conv, norm
-from ..common.checkpointing import checkpoint_module
+from ..common.checkpointing import checkpoint_selectively
 
 DEFAULT_INIT = [
     dict(type='Kaiming', layer='Conv2d'),
@@ -44,8 +44,8 @@ class BigLittleBackbone(BaseModule):
         norm_cfg (dict): Config of the normalisation.
         norm_eval (bool): Whether batch norms keep their running statistics
             and use them in training.
-        with_cp (bool): Whether to save memory in training by computing the
-            blocks again in the backward pass.
+        with_cp (bool): Whether to save memory in training by computing all
+            but the costly convolutions again in the backward pass.
         init_cfg (dict or list[dict], optional): Initialization config. With
             ``type='Pretrained'`` every weight but those of the temporal
             modules must be found in the file.
@@ -79,9 +79,10 @@ class BigLittleBackbone(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.with_cp = with_cp
         temporal = temporal or (lambda channels, paired: None)
         self._make_stem(norm_cfg, temporal)
-        self._make_stages(norm_cfg, temporal, with_cp)
+        self._make_stages(norm_cfg, temporal)
         self._freeze_stages()
         # Convolutions are fastest, and batch norms read once, in this layout.
         self.to(memory_format=torch.channels_last)
@@ -133,8 +134,8 @@ class BigLittleBackbone(BaseModule):
         self.bn_bl_init = norm(norm_cfg, width)
         self.tam = temporal(width, paired=False)
 
-    def _make_stages(self, norm_cfg: dict, temporal: Callable[..., nn.Module],
-                     with_cp: bool) -> None:
+    def _make_stages(self, norm_cfg: dict,
+                     temporal: Callable[..., nn.Module]) -> None:
         blocks = self.arch_settings[self.depth]
         in_channels = self.stem_channels
         for i in range(3):
@@ -146,8 +147,7 @@ class BigLittleBackbone(BaseModule):
                 alpha=self.alpha,
                 beta=self.beta,
                 temporal=temporal(in_channels, paired=False),
-                norm_cfg=norm_cfg,
-                with_cp=with_cp)
+                norm_cfg=norm_cfg)
             self.add_module(f'layer{i + 1}', stage)
             in_channels = self.stage_channels[i]
         layer4 = []
@@ -158,8 +158,7 @@ class BigLittleBackbone(BaseModule):
                     self.stage_channels[3],
                     1 if i else self.stage_strides[3],
                     temporal=temporal(in_channels, paired=True),
-                    norm_cfg=norm_cfg,
-                    with_cp=with_cp))
+                    norm_cfg=norm_cfg))
             in_channels = self.stage_channels[3]
         self.layer4 = Sequential(*layer4)
 
@@ -200,17 +199,20 @@ class BigLittleBackbone(BaseModule):
         return self
 
     def _freeze_stages(self) -> None:
-        stages = [f'layer{i}' for i in range(1, 5)]
-        frozen = stages[:max(0, self.frozen_stages)]
+        frozen = [f'layer{i}' for i in range(1, self.frozen_stages + 1)]
         if self.frozen_stages >= 0:
-            stem = [name for name, _ in self.named_children()
-                    if name not in stages]
-            frozen = stem + frozen
+            frozen += self._stem_names()
         for name in frozen:
             module = getattr(self, name)
             module.eval()
             for parameter in module.parameters():
                 parameter.requires_grad = False
+
+    def _stem_names(self) -> List[str]:
+        return [
+            name for name, _ in self.named_children()
+            if not name.startswith('layer')
+        ]
 
     def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         """Extract the maps of the stages in ``out_indices``.
@@ -223,30 +225,34 @@ class BigLittleBackbone(BaseModule):
             Tensor or tuple[Tensor]: The maps; a tuple if there are several.
         """
         x = self._stem(x.contiguous(memory_format=torch.channels_last))
+        thrifty = self.with_cp and self.training and torch.is_grad_enabled()
         outs = []
         for i in range(4):
-            x = getattr(self, f'layer{i + 1}')(x)
+            stage = getattr(self, f'layer{i + 1}')
+            if thrifty:
+                x = checkpoint_selectively([stage], stage, x)
+            else:
+                x = stage(x)
             if i in self.out_indices:
                 outs.append(self._as_output(x).contiguous())
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        # The largest maps of the network: what follows the convolution is
-        # quickly computed again, and would take twice its memory.
+        # The largest maps of the network, and cheap to compute again.
         if self.training and x.requires_grad and not is_compiling():
-            little, big = checkpoint_module(self.bn1, self._blend_stem, x)
-        else:
-            little, big = self._blend_stem(x)
+            stem = [getattr(self, name) for name in self._stem_names()]
+            return checkpoint_selectively(stem, self._branch_stem, x)
+        return self._branch_stem(x)
+
+    def _branch_stem(self, x: Tensor) -> Tensor:
+        little, big = self._split_branches(self.relu(self.bn1(x)))
         big = self.bn_b0(self.b_conv0(big))
         little = self.relu(self.bn_l0(self.l_conv0(little)))
         little = self.relu(self.bn_l1(self.l_conv1(little)))
         little = self.bn_l2(self.l_conv2(little))
         x = self.relu(big + little)
         return self.relu(self.bn_bl_init(self.bl_init(x)))
-
-    def _blend_stem(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        return self._split_branches(self.relu(self.bn1(x)))
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """The inputs of the stem's Little and Big branch."""

@@ -48,8 +48,9 @@ class BLVNet(BigLittleBackbone):
             Defaults to ``dict(type='BN')``.
         norm_eval (bool): Whether batch norms keep their running statistics
             and use them in training. Defaults to False.
-        with_cp (bool): Whether to save memory in training by computing the
-            blocks again in the backward pass. Defaults to False.
+        with_cp (bool): Whether to save memory in training by computing all
+            but the costly convolutions again in the backward pass.
+            Defaults to False.
         init_cfg (dict or list[dict], optional): Initialization config. With
             ``type='Pretrained'`` every weight but the TAMs' must be found in
             the file. Defaults to None, the published initialization.

@@ -5,7 +5,7 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation
-from ..common.checkpointing import checkpoint_module
+from ..common.checkpointing import checkpoint_selectively
 from ..common.clips import check_whole_clips
 
 
@@ -31,7 +31,7 @@ def add_tam(block: Type[nn.Module], num_frames: int,
         def forward(self, x: Tensor) -> Tensor:
             # BasicBlock has no checkpointing.
             if getattr(self, 'with_cp', False) and x.requires_grad:
-                return checkpoint_module(self, self._forward, x)
+                return checkpoint_selectively([self], self._forward, x)
             return self._forward(x)
 
         def _forward(self, x: Tensor) -> Tensor:

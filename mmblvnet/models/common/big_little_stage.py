@@ -33,8 +33,6 @@ class BigLittleStage(BaseModule):
         temporal (nn.Module, optional): Temporal module with a method
             ``forward_pairs``. Defaults to None.
         norm_cfg (dict): Config of the normalisation.
-        with_cp (bool): Whether to save memory in training by computing the
-            blocks again in the backward pass. Defaults to False.
     """
 
     def __init__(self,
@@ -46,10 +44,8 @@ class BigLittleStage(BaseModule):
                  alpha: int,
                  beta: int,
                  temporal: Optional[nn.Module] = None,
-                 norm_cfg: dict = dict(type='BN'),
-                 with_cp: bool = False) -> None:
+                 norm_cfg: dict = dict(type='BN')) -> None:
         super().__init__()
-        block = dict(norm_cfg=norm_cfg, with_cp=with_cp)
         num_big = num_blocks - 1
         self.big = Sequential(*[
             Bottleneck(
@@ -57,18 +53,18 @@ class BigLittleStage(BaseModule):
                 out_channels,
                 1 if i else 2,
                 final_relu=num_big == 1 or i < num_big - 1,
-                **block) for i in range(num_big)
+                norm_cfg=norm_cfg) for i in range(num_big)
         ])
         thin_channels = out_channels // alpha
         self.little = Sequential(*[
             Bottleneck(thin_channels if i else in_channels, thin_channels,
-                       **block)
+                       norm_cfg=norm_cfg)
             for i in range(max(1, num_blocks // beta - 1))
         ])
         self.little_e = Sequential(
             conv(thin_channels, out_channels, 1), norm(norm_cfg, out_channels))
         self.fusion = Sequential(
-            Bottleneck(out_channels, out_channels, stride, **block))
+            Bottleneck(out_channels, out_channels, stride, norm_cfg=norm_cfg))
         self.relu = nn.ReLU(inplace=True)
         self.tam = temporal
 

@@ -4,8 +4,6 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
-from .checkpointing import checkpoint_module
-
 
 def conv(in_channels: int,
          out_channels: int,
@@ -59,8 +57,6 @@ class Bottleneck(BaseModule):
         final_relu (bool): Whether a ReLU ends the block. Defaults to True.
         temporal (nn.Module, optional): Temporal module in front of the first
             convolution. Defaults to None.
-        with_cp (bool): Whether to save memory in training by computing the
-            block again in the backward pass. Defaults to False.
         init_cfg (dict, optional): Initialization config. Defaults to a zero
             scale in the last norm, so that a fresh block is its shortcut.
     """
@@ -74,7 +70,6 @@ class Bottleneck(BaseModule):
         norm_cfg: dict = dict(type='BN'),
         final_relu: bool = True,
         temporal: Optional[nn.Module] = None,
-        with_cp: bool = False,
         init_cfg: Optional[dict] = dict(
             type='Constant', val=0, override=dict(name='bn3'))
     ) -> None:
@@ -91,7 +86,6 @@ class Bottleneck(BaseModule):
         self.downsample = self._make_downsample(in_channels, out_channels,
                                                 stride, norm_cfg)
         self.final_relu = final_relu
-        self.with_cp = with_cp
 
     @staticmethod
     def _make_downsample(in_channels: int, out_channels: int, stride: int,
@@ -113,11 +107,6 @@ class Bottleneck(BaseModule):
         Returns:
             Tensor: Maps of shape ``(N, out_channels, H', W')``.
         """
-        if self.with_cp and x.requires_grad:
-            return checkpoint_module(self, self._forward, x)
-        return self._forward(x)
-
-    def _forward(self, x: Tensor) -> Tensor:
         out = x if self.tam is None else self.tam(x)
         shortcut = self._shortcut(x, out)
         out = self.relu(self.bn1(self.conv1(out)))

@@ -6,7 +6,9 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.model import revert_sync_batchnorm
 from networks import randomize
+from oracle.literal import LiteralNetwork
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 BACKBONES = [
     dict(type='BLResNet', depth=50),
@@ -82,6 +84,67 @@ def test_checkpointing_changes_nothing_but_memory(config):
     for name, value in plain.named_buffers():
         torch.testing.assert_close(
             dict(thrifty.named_buffers())[name], value, msg=name)
+
+
+@both
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_gradients_may_be_asked_for_twice(config, with_cp):
+    backbone = randomize(build(config, with_cp=with_cp)).train()
+    before = statistics(backbone)
+    loss = backbone(torch.randn(4, 3, 32, 32)).square().mean()
+    after = statistics(backbone)
+    parameters = list(backbone.parameters())
+    first = torch.autograd.grad(loss, parameters, retain_graph=True)
+    second = torch.autograd.grad(loss, parameters)
+    for a, b in zip(first, second):
+        torch.testing.assert_close(a, b)
+    for name, value in statistics(backbone).items():
+        assert torch.equal(value, after[name]), name
+        assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_second_derivatives_are_those_of_the_literal_network(with_cp):
+    config = dict(BACKBONES[1], frame_output='pair', with_cp=with_cp)
+    backbone = randomize(build(config)).double().train()
+    literal = LiteralNetwork(50, 4, num_classes=1).double().train()
+    literal.load_state_dict(backbone.state_dict(), strict=False)
+    frames = torch.randn(8, 3, 32, 32, dtype=torch.double)
+    results = []
+    for network in (backbone, literal.features):
+        x = frames.clone().requires_grad_()
+        gradient, = torch.autograd.grad(
+            network(x).square().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        results.append(x.grad)
+    error = (results[0] - results[1]).norm() / results[1].norm()
+    assert error < 1e-6
+
+
+class CountedConvolutions(TorchDispatchMode):
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.number += operator == torch.ops.aten.convolution.default
+        return operator(*args, **(kwargs or {}))
+
+
+@both
+def test_checkpointing_repeats_only_widening_convolutions(config):
+    backbone = build(config, with_cp=True).train()
+    widening = [
+        m for m in backbone.modules() if isinstance(m, nn.Conv2d)
+        and m.kernel_size == (1, 1) and m.out_channels > m.in_channels
+        and m.groups == 1
+    ]
+    loss = backbone(torch.randn(4, 3, 32, 32)).mean()
+    with CountedConvolutions() as counted:
+        loss.backward()
+    # Nothing needs the map of the last one of a part.
+    assert 0 < counted.number <= len(widening)
 
 
 @both
