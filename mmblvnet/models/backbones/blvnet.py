@@ -4,7 +4,7 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
-from ..common.clips import check_whole_clips
+from ..common.clips import check_whole_clips, compute_equal_clips_once
 from .big_little_backbone import BigLittleBackbone
 
 
@@ -127,7 +127,7 @@ class BLVNet(BigLittleBackbone):
             ValueError: If the frames are not whole clips.
         """
         check_whole_clips(self, x)
-        return super().forward(x)
+        return compute_equal_clips_once(super().forward, x, self.num_segments)
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:

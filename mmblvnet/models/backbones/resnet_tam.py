@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
-from ..common.clips import check_whole_clips
+from ..common.clips import check_whole_clips, compute_equal_clips_once
 
 
 def add_tam(block: Type[nn.Module], num_frames: int,
@@ -101,4 +101,4 @@ class ResNetTAM(ResNet):
             ValueError: If the frames are not whole clips.
         """
         check_whole_clips(self, x)
-        return super().forward(x)
+        return compute_equal_clips_once(super().forward, x, self.num_segments)
