@@ -1,0 +1,23 @@
+import json
+
+import benchmark_growth
+
+
+def test_frames_sizes_and_views_are_measured(tmp_path, capsys):
+    benchmark_growth.main([
+        '--frames', '4', '--sizes', '--views', '2', '--bound', '1',
+        '--size', '32', '--rounds', '1', '--threads', '1', '--device', 'cpu',
+        '--out', str(tmp_path)
+    ])
+    results = json.loads((tmp_path / 'growth.json').read_text())
+    assert list(results) == ['frames', 'views']
+    result = results['frames']['4']
+    assert result['training, s'] > result['inference, s'] > 0
+    assert results['views']['2'].keys() == {
+        'all at a time, s', 'all at a time, MiB', 'at most 1 at a time, s',
+        'at most 1 at a time, MiB'
+    }
+    printed = capsys.readouterr().out
+    assert '| frames | inference, s |' in printed
+    assert (tmp_path / 'growth.md').read_text() in printed
+    assert (tmp_path / 'growth.png').stat().st_size > 10_000
