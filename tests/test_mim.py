@@ -83,6 +83,8 @@ def test_testing_a_checkpoint_scores_every_video(data, trained, tmp_path):
               '--work-dir', tmp_path, '--dump', dump, '--cfg-options',
               *data_options(data))
     assert re.search(r'Epoch\(test\) \[2/2\].*acc/top1', log)
+    # 2 clips and 3 crops
+    assert 'Views per video: 6, each of 8 frames' in log
     results = load(dump)
     assert len(results) == 8
     for result in results:

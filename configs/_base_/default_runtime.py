@@ -1,6 +1,10 @@
 _base_ = 'mmaction::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
-custom_hooks = [dict(type='DataCheckHook'), dict(type='FuseConvBNHook')]
+custom_hooks = [
+    dict(type='DataCheckHook'),
+    dict(type='FuseConvBNHook'),
+    dict(type='TestViewsHook')
+]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

@@ -1,4 +1,5 @@
 from .data_check_hook import DataCheckHook
 from .fuse_conv_bn_hook import FuseConvBNHook
+from .views_hook import TestViewsHook
 
-__all__ = ['DataCheckHook', 'FuseConvBNHook']
+__all__ = ['DataCheckHook', 'FuseConvBNHook', 'TestViewsHook']

@@ -1,0 +1,49 @@
+from typing import Optional, Sequence
+
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+AVERAGES = {
+    'score': 'their scores averaged before the softmax, as in the paper',
+    'prob': 'their scores averaged after the softmax',
+}
+
+
+@HOOKS.register_module()
+class TestViewsHook(Hook):
+    """Log how many views of each video a test's result comes from.
+
+    Accuracies of different numbers of clips and crops are not comparable.
+    """
+
+    # Not a test, whatever pytest makes of the name.
+    __test__ = False
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Forget what was counted."""
+        self._frames_of_videos = set()
+
+    def after_test_iter(self,
+                        runner: Runner,
+                        batch_idx: int,
+                        data_batch: dict = None,
+                        outputs: Optional[Sequence] = None) -> None:
+        """Count the frames of the videos of a batch."""
+        self._frames_of_videos.update(len(x) for x in data_batch['inputs'])
+
+    def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
+        """Log the number of views."""
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        num_frames = getattr(model.backbone, 'num_segments', None)
+        average = getattr(model.cls_head, 'average_clips', None)
+        for frames in sorted(self._frames_of_videos):
+            how = AVERAGES.get(average, 'their scores kept apart')
+            if num_frames is None:
+                runner.logger.info(f'Frames per video: {frames}, {how}')
+            else:
+                runner.logger.info(
+                    f'Views per video: {frames // num_frames}, each of '
+                    f'{num_frames} frames, {how}')

@@ -1,0 +1,45 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmblvnet.engine.hooks import TestViewsHook
+
+
+def messages(caplog, frames_of_batches, num_frames, average='score'):
+    runner = SimpleNamespace(
+        logger=logging.getLogger('views'),
+        model=SimpleNamespace(
+            backbone=SimpleNamespace(num_segments=num_frames),
+            cls_head=SimpleNamespace(average_clips=average)))
+    hook = TestViewsHook()
+    with caplog.at_level(logging.INFO):
+        hook.before_test_epoch(runner)
+        for i, frames in enumerate(frames_of_batches):
+            inputs = [torch.zeros(n, 3, 2, 2) for n in frames]
+            hook.after_test_iter(runner, i, dict(inputs=inputs))
+        hook.after_test_epoch(runner, {})
+    return caplog.messages
+
+
+def test_the_number_of_views_is_logged_once(caplog):
+    message, = messages(caplog, [[48, 48], [48]], 8)
+    assert message.startswith('Views per video: 6, each of 8 frames')
+
+
+@pytest.mark.parametrize('average, words', [('score', 'before the softmax'),
+                                            ('prob', 'after the softmax'),
+                                            (None, 'kept apart')])
+def test_the_average_is_logged(caplog, average, words):
+    message, = messages(caplog, [[16]], 8, average)
+    assert words in message
+
+
+def test_videos_of_different_views_are_told_apart(caplog):
+    few, many = messages(caplog, [[8], [24]], 8)
+    assert 'video: 1,' in few and 'video: 3,' in many
+
+
+def test_a_backbone_of_images_has_frames_alone(caplog):
+    message, = messages(caplog, [[25]], None)
+    assert 'Frames per video: 25' in message
