@@ -3,4 +3,5 @@
 # Arguments go to pytest: bash tools/test.sh tests/models
 cd "$(dirname "$0")/.."
 source tools/environment.sh
-exec python -m pytest "$@"
+# Each test uses one thread.
+exec python -m pytest --numprocesses auto --maxprocesses 4 "$@"

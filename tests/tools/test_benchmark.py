@@ -9,12 +9,12 @@ from mmaction.registry import MODELS
 
 def test_every_row_is_measured(tmp_path, capsys):
     benchmark.main([
-        '--frames', '4', '--size', '32', '--rounds', '2', '--warm-up', '0',
-        '--device', 'cpu', '--rows', 'literal', 'blvnet_tam', 'tsm_8',
+        '--frames', '4', '--size', '32', '--rounds', '1', '--warm-up', '0',
+        '--device', 'cpu', '--rows', 'literal', 'tsm_8',
         '--out', str(tmp_path)
     ])
     results = json.loads((tmp_path / 'benchmark.json').read_text())
-    assert list(results) == ['literal', 'blvnet_tam', 'tsm_8']
+    assert list(results) == ['literal', 'tsm_8']
     for result in results.values():
         for mode in ('inference', 'training'):
             middle, lowest, highest = result[mode]
