@@ -1,0 +1,71 @@
+import subprocess
+import sys
+
+import pytest
+from make_annotations import find_splits, write_annotations
+from paths import ROOT
+
+
+def make_videos(folder, *paths):
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
+def many(name, number):
+    return [f'{name}/{i}.mp4' for i in range(number)]
+
+
+def test_a_part_of_each_class_is_held_out(tmp_path):
+    make_videos(tmp_path, *many('a', 10), *many('b', 4))
+    splits = find_splits(tmp_path, 0.2, 0)
+    for name, number in (('a', 2), ('b', 1)):
+        val, train = splits['val'][name], splits['train'][name]
+        assert len(val) == number
+        assert sorted(val + train) == many(name, len(val + train))
+    assert find_splits(tmp_path, 0.2, 0) == splits
+
+
+def test_given_splits_are_kept(tmp_path):
+    make_videos(tmp_path, 'train/a/1.mp4', 'train/b/2.avi', 'val/a/3.webm',
+                'val/b/deep/4.MP4')
+    assert find_splits(tmp_path, 0.2, 0) == dict(
+        train=dict(a=['train/a/1.mp4'], b=['train/b/2.avi']),
+        val=dict(a=['val/a/3.webm'], b=['val/b/deep/4.MP4']))
+
+
+def test_lists_and_label_map_are_written(tmp_path):
+    splits = dict(
+        train=dict(a=['a/1.mp4'], b=['b/2.mp4']),
+        val=dict(a=['a/3.mp4'], b=['b/4.mp4']))
+    write_annotations(tmp_path, splits)
+    assert (tmp_path / 'train_list.txt').read_text() == 'a/1.mp4 0\nb/2.mp4 1\n'
+    assert (tmp_path / 'val_list.txt').read_text() == 'a/3.mp4 0\nb/4.mp4 1\n'
+    assert (tmp_path / 'label_map.txt').read_text() == 'a\nb\n'
+
+
+@pytest.mark.parametrize('paths, message', [
+    (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
+    (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos'),
+    (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
+    (['a/1.mp4', 'a/2.mp4', 'b c/1.mp4'], 'b c/1.mp4 has a space'),
+    (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'],
+     r"\['b', 'c'\] are only in one"),
+])
+def test_what_is_wrong_with_a_folder_is_named(tmp_path, paths, message):
+    make_videos(tmp_path, *paths)
+    with pytest.raises(ValueError, match=message):
+        find_splits(tmp_path, 0.2, 0)
+
+
+def test_the_command_says_what_it_wrote(tmp_path):
+    make_videos(tmp_path, *many('a', 5), *many('b', 5))
+    command = [sys.executable, str(ROOT / 'tools' / 'make_annotations.py')]
+    result = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True)
+    assert '2 classes, 8 train videos and 2 val videos' in result.stdout
+    result = subprocess.run(
+        [*command, str(tmp_path / 'absent')], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert 'absent is no folder' in result.stderr
+    assert 'Traceback' not in result.stderr

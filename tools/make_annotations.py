@@ -1,0 +1,153 @@
+"""Write the annotation files of your own videos, kept in a folder per class.
+
+    FOLDER/jumping/a.mp4 ..           FOLDER/train/jumping/a.mp4 ..
+    FOLDER/running/b.mp4 ..     or    FOLDER/val/jumping/c.mp4 ..
+
+In the first case a part of each class is drawn for validation. Written are
+FOLDER/train_list.txt and FOLDER/val_list.txt (lines such as
+"jumping/a.mp4 0") and FOLDER/label_map.txt (the name of a class per line).
+
+Example:
+    python tools/make_annotations.py data/own
+"""
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+SUFFIXES = {
+    '.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm',
+    '.wmv'
+}
+SPLITS = ('train', 'val')
+
+Videos = Dict[str, List[str]]
+
+
+def find_videos(folder: Path, root: Path) -> Videos:
+    """The videos of each class.
+
+    Args:
+        folder (Path): A folder with a folder per class.
+        root (Path): What the paths of the videos are relative to.
+
+    Returns:
+        dict[str, list[str]]: Paths by class, both in order.
+
+    Raises:
+        ValueError: If there are no classes, a class has no videos, or a path
+            has a space in it, which ends paths in annotation files.
+    """
+    videos = {}
+    for class_folder in sorted(p for p in folder.iterdir() if p.is_dir()):
+        paths = sorted(
+            path.relative_to(root).as_posix()
+            for path in class_folder.rglob('*')
+            if path.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise ValueError(f'{class_folder} has no videos '
+                             f'({" ".join(sorted(SUFFIXES))}); take the '
+                             'folder away if it is no class')
+        for path in paths:
+            if len(path.split()) > 1:
+                raise ValueError(
+                    f'{root / path} has a space in its name, which the '
+                    'annotation file cannot hold: rename it or its folder, '
+                    'for example with "_"')
+        videos[class_folder.name] = paths
+    if len(videos) < 2:
+        raise ValueError(f'{folder} has {len(videos)} folders of videos; '
+                         'there has to be one per class, and two at least')
+    return videos
+
+
+def hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
+    """Draw videos of each class for validation.
+
+    Args:
+        videos (dict): Paths by class.
+        fraction (float): The part of each class that is drawn, at least one.
+        seed (int): The seed of the draw.
+
+    Returns:
+        dict[str, dict]: Paths by class, by split.
+
+    Raises:
+        ValueError: If a class has a single video, or the fraction leaves none
+            for training.
+    """
+    generator = random.Random(seed)
+    splits = {split: {} for split in SPLITS}
+    for name, paths in videos.items():
+        number = max(1, round(fraction * len(paths)))
+        if number >= len(paths):
+            raise ValueError(
+                f'The class {name} has {len(paths)} videos, so that none is '
+                f'left for training with --val-fraction {fraction}')
+        drawn = set(generator.sample(paths, number))
+        splits['val'][name] = [p for p in paths if p in drawn]
+        splits['train'][name] = [p for p in paths if p not in drawn]
+    return splits
+
+
+def find_splits(folder: Path, fraction: float,
+                seed: int) -> Dict[str, Videos]:
+    """The videos of each class, by split.
+
+    Args:
+        folder (Path): The folder of the videos.
+        fraction (float): The part to draw for validation, if the folder does
+            not tell.
+        seed (int): The seed of the draw.
+
+    Returns:
+        dict[str, dict]: Paths by class, by split.
+
+    Raises:
+        ValueError: If the videos cannot be split, with the reason.
+    """
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is no folder')
+    if not all((folder / split).is_dir() for split in SPLITS):
+        return hold_out(find_videos(folder, folder), fraction, seed)
+    splits = {split: find_videos(folder / split, folder) for split in SPLITS}
+    train, val = (set(splits[split]) for split in SPLITS)
+    if train != val:
+        raise ValueError('The classes of train and val differ: '
+                         f'{sorted(train ^ val)} are only in one of them')
+    return splits
+
+
+def write_annotations(folder: Path, splits: Dict[str, Videos]) -> None:
+    """Write the lists and the label map into the folder of the videos."""
+    names = list(splits['train'])
+    (folder / 'label_map.txt').write_text(''.join(f'{n}\n' for n in names))
+    for split, videos in splits.items():
+        lines = [f'{path} {names.index(name)}\n'
+                 for name, paths in videos.items() for path in paths]
+        (folder / f'{split}_list.txt').write_text(''.join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--val-fraction', type=float, default=0.2)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    try:
+        splits = find_splits(args.folder, args.val_fraction, args.seed)
+    except ValueError as error:
+        sys.exit(str(error))
+    write_annotations(args.folder, splits)
+    counts = ' and '.join(
+        f'{sum(map(len, splits[split].values()))} {split} videos'
+        for split in SPLITS)
+    print(f'{len(splits["train"])} classes, {counts}: '
+          f'{args.folder}/{{train,val}}_list.txt, label_map.txt')
+
+
+if __name__ == '__main__':
+    main()
