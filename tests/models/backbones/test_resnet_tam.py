@@ -4,33 +4,36 @@ import golden
 import pytest
 import torch
 from mmblvnet.models import ResNetTAM
+from mmblvnet.utils.checkpoint import convert_published
 from networks import randomize
-from torch.nn import functional as F
+from torch import nn
 
 CASE, = golden.cases('tam_resnet')
 
 
-def as_named_here(name):
-    """The name of a published weight in MMAction2's ResNet."""
-    name = re.sub(r'tam\.(prev|curr|next)_se\.fc1', r'tam.\1', name)
-    name = re.sub(r'downsample\.0', 'downsample.conv', name)
-    name = re.sub(r'downsample\.1', 'downsample.bn', name)
-    name = re.sub(r'(^|\.)conv(\d)\.', r'\1conv\2.conv.', name)
-    return re.sub(r'(^|\.)bn(\d)\.', r'\1conv\2.bn.', name)
+class Video(nn.Module):
+    """A backbone with the published classifier and mean over frames."""
+
+    def __init__(self, case):
+        super().__init__()
+        self.backbone = ResNetTAM(
+            case['depth'], num_segments=case['num_frames'])
+        self.fc = nn.Linear(2048, case['num_classes'])
+        weights, _ = convert_published(golden.weights(case))
+        self.load_state_dict({
+            name.replace('cls_head.fc_cls.', 'fc.'): value
+            for name, value in weights.items()
+        })
+
+    def forward(self, clips):
+        maps = self.backbone(clips.flatten(0, 1))
+        scores = self.fc(maps.mean((2, 3)))
+        return scores.unflatten(0, (clips.size(0), -1)).mean(1)
 
 
 def test_scores_are_the_published_ones():
-    weights = golden.weights(CASE)
-    classifier = weights.pop('fc.weight'), weights.pop('fc.bias')
-    backbone = ResNetTAM(CASE['depth'], num_segments=CASE['num_frames'])
-    backbone.load_state_dict(
-        {as_named_here(name): value for name, value in weights.items()})
-    backbone.eval()
-    clips = golden.inputs(CASE)
     with torch.no_grad():
-        maps = backbone(clips.flatten(0, 1))
-    scores = F.linear(maps.mean((2, 3)), *classifier)
-    scores = scores.unflatten(0, (clips.size(0), -1)).mean(1)
+        scores = Video(CASE).eval()(golden.inputs(CASE))
     torch.testing.assert_close(
         scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=0)
 
