@@ -22,18 +22,17 @@ def load_safely(file: Path) -> dict:
     Raises:
         ValueError: If it is no checkpoint, holds more than data, or takes
             much more memory than its size.
-        FileNotFoundError: If there is no such file.
+        OSError: If there is no such file, or it cannot be read.
     """
-    size = file.stat().st_size
-    try:
-        with memory_limit(4 * size + HEADROOM):
-            content = torch.load(file, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f'{file} is no checkpoint that can be loaded safely '
-            f'({type(error).__name__}): {str(error)[:999]}') from error
+    with file.open('rb') as stream:
+        try:
+            with memory_limit(4 * file.stat().st_size + HEADROOM):
+                content = torch.load(
+                    stream, map_location='cpu', weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f'{file} is no checkpoint that can be loaded safely '
+                f'({type(error).__name__}): {str(error)[:999]}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{file} holds a {type(content).__name__} instead '
                          'of a state dict')
