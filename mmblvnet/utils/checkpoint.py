@@ -68,8 +68,8 @@ def to_published(weights: StateDict,
         layout.wrapper + layout.published_name(name): value
         for name, value in weights.items()
     }
-    for key in layout.keys:
-        content = {key: content}
+    if layout.nested:
+        content = dict(state_dict=content)
     return content, dict(layout=layout.name, **config)
 
 
@@ -127,8 +127,7 @@ def _recognise(weights: StateDict,
     """The layout of weights, the config and the weights it should have."""
     layout = nearest_layout(weights, published)
     for other in LAYOUTS:
-        if (other.name == layout_name
-                and other.read_config is layout.read_config):
+        if other.name == layout_name and other.network == layout.network:
             layout = other
     if not published:
         weights = {layout.published_name(k): v for k, v in weights.items()}

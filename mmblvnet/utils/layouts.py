@@ -18,6 +18,7 @@ class Layout(NamedTuple):
 
     Args:
         name (str): What the layout is called.
+        network (str): Type of the backbone.
         read_config (Callable): Tells the config of the backbone from the
             backbone's weights under their published names.
         backbone (str): Start of the backbone's names in the file.
@@ -25,17 +26,19 @@ class Layout(NamedTuple):
         ours (tuple[str]): Start of the names of both in this package.
         renamings (tuple): Patterns of the backbone's names in this package,
             and what stands in their place in the file.
-        keys (tuple[str]): Where in a published file the state dict is.
+        nested (bool): Whether a published file has the state dict as
+            ``state_dict``; otherwise it is the state dict.
         wrapper (str): What data parallelism put in front of every name.
     """
 
     name: str
+    network: str
     read_config: Callable[[StateDict], dict]
     backbone: str
     classifier: str
     ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
     renamings: Tuple[Tuple[str, str], ...] = ()
-    keys: Tuple[str, ...] = ()
+    nested: bool = False
     wrapper: str = ''
 
     def published_name(self, name: str) -> str:
@@ -74,9 +77,10 @@ class Layout(NamedTuple):
             if name.startswith(self.backbone)
             and not name.startswith(self.classifier)
         }
-        config = self.read_config(backbone)
-        bias = _size(weights, f'{self.classifier}bias', 0)
-        return dict(config, num_classes=bias)
+        return dict(
+            type=self.network,
+            **self.read_config(backbone),
+            num_classes=_size(weights, f'{self.classifier}bias', 0))
 
     def weights_of(self, config: dict) -> StateDict:
         """The weights that a network of this layout has.
@@ -161,12 +165,8 @@ def _beta(backbone: StateDict, depth: int) -> int:
                      f'beta gives at depth {depth}')
 
 
-def _image_config(backbone: StateDict) -> dict:
-    return dict(type='BLResNet', **_big_little_config(backbone))
-
-
 def _video_config(backbone: StateDict) -> dict:
-    config = dict(type='BLVNet', **_big_little_config(backbone))
+    config = _big_little_config(backbone)
     blended = _blended(backbone, 'tam')
     if blended:
         return dict(config, blend_frames=blended)
@@ -178,7 +178,6 @@ def _tam_resnet_config(backbone: StateDict) -> dict:
     if not blended:
         raise ValueError('layer1.0.tam is missing')
     return dict(
-        type='ResNetTAM',
         depth=_resnet_depth(backbone),
         in_channels=_size(backbone, 'conv1.weight', 1),
         blend_frames=blended)
@@ -199,14 +198,16 @@ def _resnet_depth(backbone: StateDict) -> int:
 
 IMAGENET = Layout(
     'ImageNet bLResNet',
-    _image_config,
+    'BLResNet',
+    _big_little_config,
     backbone='',
     classifier='fc.',
     ours=('', 'classifier.'),
-    keys=('state_dict', ),
+    nested=True,
     wrapper='module.')
 VIDEO = Layout(
     'bLVNet-TAM',
+    'BLVNet',
     _video_config,
     backbone='baseline_model.',
     classifier='new_fc.')
@@ -214,6 +215,7 @@ VIDEO_WITHOUT_DROPOUT = VIDEO._replace(
     name='bLVNet-TAM without dropout', classifier='baseline_model.fc.')
 TAM_RESNET = Layout(
     'TAM-ResNet of action-recognition-pytorch',
+    'ResNetTAM',
     _tam_resnet_config,
     backbone='',
     classifier='fc.',
@@ -225,16 +227,15 @@ TAM_RESNET = Layout(
         (r'\bconv(\d)\.conv\.', r'conv\1.'),
         (r'\bconv(\d)\.bn\.', r'bn\1.'),
     ),
-    keys=('state_dict', ))
+    nested=True)
 LAYOUTS = (IMAGENET, VIDEO, VIDEO_WITHOUT_DROPOUT, TAM_RESNET)
 
 
 @functools.lru_cache(maxsize=None)
 def _typical_names(layout: Layout, published: bool) -> frozenset:
     """The names in a file of depth 50."""
-    kinds = {IMAGENET: 'BLResNet', TAM_RESNET: 'ResNetTAM'}
-    config = dict(type=kinds.get(layout, 'BLVNet'), depth=50, num_classes=1)
-    names = layout.weights_of(config)
+    names = layout.weights_of(
+        dict(type=layout.network, depth=50, num_classes=1))
     if published:
         names = map(layout.published_name, names)
     return frozenset(names)
