@@ -1,25 +1,67 @@
-"""Turn a published checkpoint into one for this package.
+"""Turn a published checkpoint into one for this package, or back.
 
 The layout is told by the keys. An ImageNet bLResNet becomes a backbone file
-for ``init_cfg=dict(type='Pretrained', checkpoint=...)``, a bLVNet-TAM the
-checkpoint of a recognizer for ``mim test`` and ``load_from``.
+for ``init_cfg=dict(type='Pretrained', checkpoint=...)``; a bLVNet-TAM and a
+TAM-ResNet become the checkpoint of a recognizer for ``mim test`` and
+``load_from``.
 """
 import argparse
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Callable, Optional, Tuple
 
 import mmblvnet
 import torch
-from mmblvnet.utils.checkpoint import convert_published
+from mmblvnet.utils.checkpoint import convert_published, to_published
+from mmblvnet.utils.safe_loading import load_safely
+
+CLASSIFIER = 'classifier.'
 
 
-def convert(source: Path, destination: Path) -> dict:
-    """Convert a file.
+def convert(source: Path,
+            destination: Path,
+            flow_channels: Optional[int] = None) -> dict:
+    """Convert a published file.
 
     Args:
         source (Path): The published file.
+        destination (Path): The file to write, as a whole or not at all.
+        flow_channels (int, optional): Channels of optical flow that the
+            network of an RGB file is to take instead. Defaults to None.
+
+    Returns:
+        dict: What was found in the file.
+
+    Raises:
+        ValueError: If the source cannot be converted.
+        OSError: If there is no source, or the destination cannot be written.
+    """
+
+    def change(content: dict) -> Tuple[dict, dict]:
+        weights, found = convert_published(content, flow_channels)
+        if isinstance(content.get('arch'), str):
+            found['arch'] = content['arch']
+        meta = dict(
+            mmblvnet_version=mmblvnet.__version__, converted_from=found)
+        # A backbone has no classifier; MMEngine reads the state dict alone.
+        converted = dict(meta=meta, state_dict={}, classifier={})
+        for name, value in weights.items():
+            part = 'state_dict'
+            if name.startswith(CLASSIFIER):
+                part, name = 'classifier', name.removeprefix(CLASSIFIER)
+            converted[part][name] = value
+        return {k: v for k, v in converted.items() if v}, found
+
+    return rewrite(source, destination, change)
+
+
+def publish(source: Path, destination: Path) -> dict:
+    """Convert a file of this package back into the published layout.
+
+    Args:
+        source (Path): A converted file, or a checkpoint of training.
         destination (Path): The file to write, as a whole or not at all.
 
     Returns:
@@ -27,46 +69,51 @@ def convert(source: Path, destination: Path) -> dict:
 
     Raises:
         ValueError: If the source cannot be converted.
-        FileNotFoundError: If there is no source.
+        OSError: If there is no source, or the destination cannot be written.
+    """
+
+    def change(content: dict) -> Tuple[dict, dict]:
+        weights = content.get('state_dict', content)
+        classifier, layout = content.get('classifier'), content
+        if isinstance(weights, dict) and isinstance(classifier, dict):
+            weights = dict(weights)
+            for name, value in classifier.items():
+                weights[f'{CLASSIFIER}{name}'] = value
+        for key in ('meta', 'converted_from', 'layout'):
+            layout = layout.get(key) if isinstance(layout, dict) else None
+        return to_published(weights, layout)
+
+    return rewrite(source, destination, change)
+
+
+def rewrite(source: Path, destination: Path,
+            change: Callable[[dict], Tuple[dict, dict]]) -> dict:
+    """Write what a file holds in another form.
+
+    Args:
+        source (Path): The file.
+        destination (Path): The file to write, as a whole or not at all.
+        change (Callable): Turns the content into the new one and what was
+            found.
+
+    Returns:
+        dict: What was found.
+
+    Raises:
+        ValueError: If the content cannot be changed.
+        OSError: If there is no source, or the destination cannot be written.
     """
     if destination.exists() and destination.samefile(source):
         raise ValueError(f'{destination} is the source itself; give another '
                          'name for the converted file')
     content = load_safely(source)
     try:
-        state_dict, found = convert_published(content)
+        content, found = change(content)
     except ValueError as error:
         raise ValueError(f'{source} cannot be converted: {error}') from error
     destination.parent.mkdir(parents=True, exist_ok=True)
-    meta = dict(mmblvnet_version=mmblvnet.__version__, converted_from=found)
-    save_whole(dict(meta=meta, state_dict=state_dict), destination)
+    save_whole(content, destination)
     return found
-
-
-def load_safely(source: Path) -> dict:
-    """Load a checkpoint without running any code in it.
-
-    Args:
-        source (Path): The file.
-
-    Returns:
-        dict: Its content.
-
-    Raises:
-        ValueError: If it is no checkpoint, or holds more than data.
-        FileNotFoundError: If there is no such file.
-    """
-    try:
-        content = torch.load(source, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f'{source} is no checkpoint that can be loaded '
-                         f'safely: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{source} holds a {type(content).__name__} instead '
-                         'of a state dict')
-    return content
 
 
 def save_whole(content: dict, destination: Path) -> None:
@@ -75,6 +122,9 @@ def save_whole(content: dict, destination: Path) -> None:
     Args:
         content (dict): What to write.
         destination (Path): The file.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     handle, name = tempfile.mkstemp(
         dir=destination.parent, prefix=f'.{destination.name}.')
@@ -83,22 +133,48 @@ def save_whole(content: dict, destination: Path) -> None:
             torch.save(content, file)
         os.chmod(name, 0o644)
         os.replace(name, destination)
-    except BaseException:
+    except BaseException as error:
         os.unlink(name)
+        # PyTorch's writer hides why the file could not be written.
+        if isinstance(error, RuntimeError):
+            raise OSError(f'{destination} cannot be written: '
+                          f'{error.__context__ or error}') from error
         raise
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help='the published file')
     parser.add_argument('destination', type=Path, help='the file to write')
-    args = parser.parse_args()
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        '--flow',
+        type=int,
+        metavar='N',
+        help='turn an RGB network into one for N channels of optical flow')
+    ways.add_argument(
+        '--to-published',
+        action='store_true',
+        help='turn a file of this package back into the published layout')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     try:
-        found = convert(args.source, args.destination)
+        if args.to_published:
+            found = publish(args.source, args.destination)
+        else:
+            found = convert(args.source, args.destination, args.flow)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    print(f'{args.source}: ' + ', '.join(f'{k} {v}'
-                                         for k, v in found.items()))
+    print(f'{args.source}: ' + ', '.join(f'{name} {value!s:.99}'
+                                         for name, value in found.items()))
+    if found['type'] != 'BLResNet':
+        print('Weights do not tell the frames per clip: set num_segments to '
+              'those it was trained with')
     print(f'written: {args.destination}')
 
 

@@ -1,16 +1,76 @@
 """Checkpoints in the layouts that were published with the paper."""
-from typing import Dict, Tuple
+from typing import List, Optional, Tuple
 
 import torch
-from mmaction.registry import MODELS
 from torch import Tensor
 
-from mmblvnet.models import BLResNet
+from .layouts import LAYOUTS, Layout, StateDict, nearest_layout
 
-StateDict = Dict[str, Tensor]
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MAX_PROBLEMS = 20
 
-VIDEO_PREFIX = 'baseline_model.'
-CLASSIFIERS = ('new_fc.', f'{VIDEO_PREFIX}fc.', 'fc.')
+
+def convert_published(content: dict,
+                      flow_channels: Optional[int] = None
+                      ) -> Tuple[StateDict, dict]:
+    """Turn published weights into those of this package's models.
+
+    Args:
+        content (dict): What a published file holds.
+        flow_channels (int, optional): Channels of optical flow that the
+            network of an RGB file is to take instead. Defaults to None.
+
+    Returns:
+        tuple: The weights, named as in a recognizer for video networks, and
+        as in a backbone and a ``classifier`` for image networks; and what
+        was found: the name of the ``layout``, the backbone's config and
+        ``num_classes``.
+
+    Raises:
+        ValueError: If the layout is not known, or a weight is missing, left
+            over, of another shape or not finite, with the reason.
+    """
+    weights = published_weights(content)
+    layout, config, ours = _recognise(weights, published=True)
+    names = {layout.published_name(name): name for name in ours}
+    check_weights(weights, {k: ours[name] for k, name in names.items()},
+                  layout)
+    if flow_channels is not None:
+        first = f'{layout.backbone}conv1.weight'
+        weights[first] = for_flow(weights[first], flow_channels)
+        config['in_channels'] = flow_channels
+    converted = {names[name]: value for name, value in weights.items()}
+    return converted, dict(layout=layout.name, **config)
+
+
+def to_published(weights: StateDict,
+                 layout_name: Optional[str] = None) -> Tuple[dict, dict]:
+    """Turn weights of this package's models into a published file.
+
+    Args:
+        weights (dict): Weights, named as :func:`convert_published` names
+            them.
+        layout_name (str, optional): The layout they came from. Defaults to
+            None, which takes the layout with dropout of the two that differ
+            in nothing else.
+
+    Returns:
+        tuple[dict]: What the published file holds, and what was found.
+
+    Raises:
+        ValueError: If they are none of a published model's, with the reason.
+    """
+    weights = data_only(weights)
+    layout, config, ours = _recognise(weights, published=False,
+                                      layout_name=layout_name)
+    check_weights(weights, ours, layout)
+    content = {
+        layout.wrapper + layout.published_name(name): value
+        for name, value in weights.items()
+    }
+    if layout.nested:
+        content = dict(state_dict=content)
+    return content, dict(layout=layout.name, **config)
 
 
 def published_weights(content: dict) -> StateDict:
@@ -26,130 +86,119 @@ def published_weights(content: dict) -> StateDict:
     Raises:
         ValueError: If there are no weights.
     """
-    weights = content.get('state_dict', content)
+    weights = data_only(content.get('state_dict', content))
+    if all(name.startswith('module.') for name in weights):
+        weights = {k.removeprefix('module.'): v for k, v in weights.items()}
+    return weights
+
+
+def data_only(weights: dict) -> StateDict:
+    """Refuse what only looks like weights.
+
+    Args:
+        weights (dict): A state dict from a file.
+
+    Returns:
+        dict: Its tensors, detached.
+
+    Raises:
+        ValueError: If it is no state dict, or has a tensor with fewer values
+            than its shape says.
+    """
     if not isinstance(weights, dict) or not weights or not all(
-            isinstance(value, Tensor) for value in weights.values()):
+            isinstance(name, str) and isinstance(value, Tensor)
+            for name, value in weights.items()):
         raise ValueError('it holds no state dict, neither by itself nor as '
-                         f"'state_dict'; its keys are {list(content)[:5]}")
-    return {k.removeprefix('module.'): v for k, v in weights.items()}
-
-
-def split_classifier(weights: StateDict) -> Tuple[StateDict, StateDict]:
-    """Tell the backbone's weights from the classifier's.
-
-    Args:
-        weights (dict): Published weights.
-
-    Returns:
-        tuple[dict]: The backbone's, named as in this package, and the
-        classifier's, as ``weight`` and ``bias``.
-    """
-    backbone, classifier = {}, {}
+                         "'state_dict'")
     for name, value in weights.items():
-        if name.startswith(CLASSIFIERS):
-            classifier[name.rpartition('.')[2]] = value
-        else:
-            backbone[name.removeprefix(VIDEO_PREFIX)] = value
-    return backbone, classifier
+        # Only then is the memory for work on it bounded by the file's size.
+        if (value.layout != torch.strided or value.device.type != 'cpu'
+                or value.is_quantized or value.numel() * value.itemsize >
+                value.untyped_storage().nbytes()):
+            raise ValueError(f'{name!r:.99} has not all the values that its '
+                             'shape says')
+    return {name: value.detach() for name, value in weights.items()}
 
 
-def backbone_config(weights: StateDict, backbone: StateDict) -> dict:
-    """The config of the backbone that published weights belong to.
-
-    Args:
-        weights (dict): Published weights.
-        backbone (dict): The backbone's among them.
-
-    Returns:
-        dict: The config. The number of frames cannot be told from weights.
-
-    Raises:
-        ValueError: If the weights are none of a Big-Little network.
-    """
-    if not {'conv1.weight', 'b_conv0.weight', 'l_conv0.weight'} <= set(
-            backbone):
-        raise ValueError('it is no Big-Little network: conv1, b_conv0 and '
-                         f'l_conv0 are not all among {list(weights)[:5]} ..')
-    config = dict(
-        depth=_depth(backbone),
-        alpha=64 // len(backbone['l_conv0.weight']),
-        in_channels=backbone['conv1.weight'].size(1))
-    config['beta'] = _beta(backbone, config['depth'])
-    if not any(name.startswith(VIDEO_PREFIX) for name in weights):
-        return dict(type='BLResNet', **config)
-    if 'tam.curr.weight' in backbone:
-        return dict(type='BLVNet', blend_frames=3, **config)
-    blended = _count(backbone, 'tam.blending_layers.')
-    if blended:
-        return dict(type='BLVNet', blend_frames=blended, **config)
-    return dict(type='BLVNet', temporal_module=None, **config)
+def _recognise(weights: StateDict,
+               published: bool,
+               layout_name: Optional[str] = None
+               ) -> Tuple[Layout, dict, StateDict]:
+    """The layout of weights, the config and the weights it should have."""
+    layout = nearest_layout(weights, published)
+    for other in LAYOUTS:
+        if other.name == layout_name and other.network == layout.network:
+            layout = other
+    if not published:
+        weights = {layout.published_name(k): v for k, v in weights.items()}
+    try:
+        config = layout.config_of(weights)
+        return layout, config, layout.weights_of(config)
+    except ValueError as error:
+        raise ValueError(f'the nearest known layout is {layout.name}, but '
+                         f'{error}') from error
 
 
-def _count(backbone: StateDict, prefix: str) -> int:
-    """How many numbered modules there are under a prefix."""
-    return len({
-        name[len(prefix):].split('.')[0]
-        for name in backbone if name.startswith(prefix)
-    })
-
-
-def _depth(backbone: StateDict) -> int:
-    blocks = 1 + _count(backbone, 'layer3.big.')
-    for depth, blocks_of_depth in BLResNet.arch_settings.items():
-        if blocks_of_depth[2] == blocks:
-            return depth
-    raise ValueError(f'its layer3 has {blocks - 1} big blocks, which no depth '
-                     f'among {tuple(BLResNet.arch_settings)} has')
-
-
-def _beta(backbone: StateDict, depth: int) -> int:
-    """The largest beta up to the paper's that gives the Little branches."""
-    blocks = BLResNet.arch_settings[depth][:3]
-    little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
-    for beta in (4, 3, 2, 1, *range(5, 31)):
-        if little == [max(1, n // beta - 1) for n in blocks]:
-            return beta
-    raise ValueError(f'its little branches have {little} blocks, which no '
-                     f'beta gives at depth {depth}')
-
-
-def convert_published(content: dict) -> Tuple[StateDict, dict]:
-    """Turn published weights into those of this package's models.
+def check_weights(weights: StateDict, wanted: StateDict,
+                  layout: Layout) -> None:
+    """Refuse weights that do not fit a network.
 
     Args:
-        content (dict): What a published file holds.
-
-    Returns:
-        tuple: The state dict, of a backbone for image networks and of a
-        recognizer for video networks; and what was found: the backbone's
-        config with ``num_classes``.
+        weights (dict): The weights.
+        wanted (dict): Tensors of the shapes that the network has.
+        layout (Layout): The layout they are thought to have.
 
     Raises:
-        ValueError: If the layout is not known, or a weight is missing, left
-            over or of another shape, with the reason.
+        ValueError: If a weight is missing, left over, of another shape or
+            kind, or not finite, with the names.
     """
-    weights = published_weights(content)
-    backbone, classifier = split_classifier(weights)
-    config = backbone_config(weights, backbone)
-    with torch.device('meta'):
-        wanted = MODELS.build(config).state_dict()
-    problems = [f'{name} is missing' for name in wanted.keys() - backbone]
-    problems += [f'{name} is left over' for name in backbone.keys() - wanted]
+    problems = [f'{name} is missing' for name in wanted if name not in weights]
+    count = len(problems)
+    problems += [f'{name!r:.99} is left over' for name in weights
+                 if name not in wanted]
     problems += [
-        f'{name} is {tuple(value.shape)} instead of '
-        f'{tuple(wanted[name].shape)}' for name, value in backbone.items()
-        if name in wanted and value.shape != wanted[name].shape
+        f'{name} is {_kind(weights[name])} instead of {_kind(wanted[name])}'
+        for name in wanted
+        if name in weights and _kind(weights[name]) != _kind(wanted[name])
     ]
-    if classifier.keys() != {'weight', 'bias'}:
-        problems.append(f'the classifier has {sorted(classifier)} instead of '
-                        'a weight and a bias')
     if problems:
-        raise ValueError(f'it is almost {config}, but\n' +
-                         '\n'.join(sorted(problems)))
-    found = dict(config, num_classes=len(classifier['bias']))
-    if config['type'] == 'BLResNet':
-        return backbone, found
-    converted = {f'backbone.{k}': v for k, v in backbone.items()}
-    converted.update(
-        {f'cls_head.fc_cls.{k}': v for k, v in classifier.items()})
-    return converted, found
+        raise ValueError(
+            f'the nearest known layout is {layout.name}, of which {count} of '
+            f'{len(wanted)} weights are missing:\n{_shortened(problems)}')
+    infinite = [f'{name} has values that are not finite' for name in wanted
+                if not weights[name].isfinite().all()]
+    if infinite:
+        raise ValueError(_shortened(infinite))
+
+
+def _kind(value: Tensor) -> str:
+    kind = 'float' if value.dtype in FLOATS else str(value.dtype)
+    return f'{tuple(value.shape)} of {kind.removeprefix("torch.")}'
+
+
+def _shortened(lines: List[str]) -> str:
+    more = len(lines) - MAX_PROBLEMS
+    if more > 0:
+        lines = [*lines[:MAX_PROBLEMS], f'and {more} more']
+    return '\n'.join(lines)
+
+
+def for_flow(weight: Tensor, channels: int) -> Tensor:
+    """Turn the first convolution of an RGB network into one for flow.
+
+    Args:
+        weight (Tensor): Its weight, ``(C, 3, H, W)``.
+        channels (int): Channels of the flow, 10 for 5 pairs (x, y).
+
+    Returns:
+        Tensor: The mean over RGB for each channel, ``(C, channels, H, W)``.
+
+    Raises:
+        ValueError: If it takes no RGB, or there are no channels.
+    """
+    if weight.size(1) != 3:
+        raise ValueError(f'its first convolution takes {weight.size(1)} '
+                         'channels instead of the 3 of RGB')
+    if channels < 1:
+        raise ValueError(f'{channels} channels of flow are less than 1')
+    return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)

@@ -37,7 +37,9 @@ def load_pretrained(module: nn.Module,
                     prefix: Optional[str] = None,
                     map_location: str = 'cpu',
                     *,
-                    may_be_absent: Callable[[str], bool]) -> None:
+                    may_be_absent: Callable[[str], bool],
+                    rename: Callable[[str], str] = str,
+                    remedy: Optional[str] = None) -> None:
     """Load pretrained weights and refuse to go on where any is missing.
 
     MMEngine's loader only logs what it did not find, which is how the users
@@ -51,14 +53,20 @@ def load_pretrained(module: nn.Module,
         map_location (str): Where to load to. Defaults to ``'cpu'``.
         may_be_absent (Callable): Tells for the name of a weight whether the
             file need not have it.
+        rename (Callable): Gives the name in the module for a name in the
+            file. Defaults to ``str``, the same name.
+        remedy (str, optional): Where to get the weights. Defaults to None,
+            which tells it for a Big-Little network.
 
     Raises:
         FileNotFoundError: If the file does not exist, with the way to get it.
         RuntimeError: If the file does not fit, with the list of what does
             not.
     """
+    remedy = remedy or how_to_get_imagenet_weights(module, checkpoint)
     weights = _weights_of(
-        _read(module, checkpoint, map_location), prefix)
+        _read(module, checkpoint, map_location, remedy), prefix)
+    weights = {rename(name): value for name, value in weights.items()}
     problems = _mismatches(module, weights, may_be_absent)
     if problems:
         raise RuntimeError(
@@ -77,10 +85,10 @@ def load_pretrained(module: nn.Module,
         update_init_info(module, f'Loaded from {checkpoint}')
 
 
-def _read(module: nn.Module, checkpoint: str, map_location: str) -> dict:
+def _read(module: nn.Module, checkpoint: str, map_location: str,
+          remedy: str) -> dict:
     """The state dict in a file."""
     name = type(module).__name__
-    remedy = how_to_get_imagenet_weights(module, checkpoint)
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise FileNotFoundError(f'The pretrained weights {checkpoint!r} of '
                                 f'{name} do not exist.\n{remedy}')

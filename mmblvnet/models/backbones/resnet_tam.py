@@ -1,12 +1,50 @@
+import re
 from typing import Type, Union
 
 from mmaction.models.backbones.resnet import Bottleneck, ResNet
 from mmaction.registry import MODELS
 from torch import Tensor, nn
 
+from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
+
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
 from ..common.clips import check_whole_clips, compute_equal_clips_once
+
+
+DEFAULT_INIT = [
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', layer='_BatchNorm', val=1)
+]
+REMEDY = ("--cfg-options model.backbone.pretrained=torchvision://resnet50 (or "
+          'your depth) downloads ImageNet weights')
+
+
+def from_torchvision(name: str) -> str:
+    """The name in MMAction2's ResNet of a weight of torchvision's.
+
+    Args:
+        name (str): The name in torchvision's ResNet or in MMAction2's.
+
+    Returns:
+        str: The name in MMAction2's.
+    """
+    name = re.sub(r'\bconv(\d)\.(?=weight)', r'conv\1.conv.', name)
+    name = re.sub(r'\bbn(\d)\.', r'conv\1.bn.', name)
+    name = name.replace('.downsample.0.', '.downsample.conv.')
+    return name.replace('.downsample.1.', '.downsample.bn.')
+
+
+def may_be_absent(name: str) -> bool:
+    """Whether weights of a ResNet need not have a parameter.
+
+    Args:
+        name (str): Its name in the state dict.
+
+    Returns:
+        bool: Whether it is one of a TAM, or a count that old files lack.
+    """
+    return '.tam.' in name or name.endswith('num_batches_tracked')
 
 
 def add_tam(block: Type[nn.Module], num_frames: int,
@@ -80,13 +118,35 @@ class ResNetTAM(ResNet):
         self.num_segments = num_segments
 
     def init_weights(self) -> None:
-        """Initialize the weights, with weights of torchvision if asked."""
+        """Initialize the weights, from a file if one is named.
+
+        ``pretrained`` and ``init_cfg=dict(type='Pretrained', ...)`` both take
+        weights under torchvision's names and under MMAction2's.
+
+        Raises:
+            FileNotFoundError: If the file is missing.
+            RuntimeError: If a weight other than those of the TAMs is not
+                found in the file, or the file has others.
+        """
+        if self.is_init:
+            super().init_weights()
+            return
+        given = self.init_cfg, self.pretrained
+        pretrained, others = split_pretrained(self.init_cfg or [])
+        if self.pretrained:
+            pretrained.append(dict(checkpoint=self.pretrained))
+        self.init_cfg, self.pretrained = others or DEFAULT_INIT, None
         super().init_weights()
-        # Of these MMAction2 only fills its own convolutions.
-        if isinstance(self.pretrained, str) and self.torchvision_pretrain:
-            for module in self.modules():
-                if isinstance(module, TemporalAggregation):
-                    module.init_weights()
+        self.init_cfg, self.pretrained = given
+        # What is frozen has to come from the file.
+        self._freeze_stages()
+        for cfg in pretrained:
+            load_pretrained(
+                self,
+                may_be_absent=may_be_absent,
+                rename=from_torchvision,
+                remedy=REMEDY,
+                **cfg)
 
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
         """Extract the maps of the stages in ``out_indices``.

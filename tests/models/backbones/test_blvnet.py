@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmaction.registry import MODELS
 from mmblvnet.models import BLVNet
-from mmblvnet.utils.checkpoint import split_classifier
+from mmblvnet.utils.checkpoint import convert_published
 from networks import pair_of_networks, randomize
 from torch import nn
 from torch.nn import functional as F
@@ -19,7 +19,7 @@ class Video(nn.Module):
 
     def __init__(self, case):
         super().__init__()
-        backbone, classifier = split_classifier(golden.weights(case))
+        weights, _ = convert_published(golden.weights(case))
         self.backbone = BLVNet(
             case['depth'],
             case['alpha'],
@@ -28,9 +28,11 @@ class Video(nn.Module):
             num_segments=case['num_frames'],
             blend_frames=case['blending_frames'],
             frame_output='pair')
-        self.backbone.load_state_dict(backbone)
         self.fc = nn.Linear(2048, case['num_classes'])
-        self.fc.load_state_dict(classifier)
+        self.load_state_dict({
+            name.replace('cls_head.fc_cls.', 'fc.'): value
+            for name, value in weights.items()
+        })
 
     def forward(self, clips):
         maps = self.backbone(clips.flatten(0, 1))

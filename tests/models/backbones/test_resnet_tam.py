@@ -3,34 +3,39 @@ import re
 import golden
 import pytest
 import torch
+from mmaction.models import ResNet
+from mmaction.registry import MODELS
 from mmblvnet.models import ResNetTAM
+from mmblvnet.utils.checkpoint import convert_published
 from networks import randomize
-from torch.nn import functional as F
+from torch import nn
 
 CASE, = golden.cases('tam_resnet')
 
 
-def as_named_here(name):
-    """The name of a published weight in MMAction2's ResNet."""
-    name = re.sub(r'tam\.(prev|curr|next)_se\.fc1', r'tam.\1', name)
-    name = re.sub(r'downsample\.0', 'downsample.conv', name)
-    name = re.sub(r'downsample\.1', 'downsample.bn', name)
-    name = re.sub(r'(^|\.)conv(\d)\.', r'\1conv\2.conv.', name)
-    return re.sub(r'(^|\.)bn(\d)\.', r'\1conv\2.bn.', name)
+class Video(nn.Module):
+    """A backbone with the published classifier and mean over frames."""
+
+    def __init__(self, case):
+        super().__init__()
+        self.backbone = ResNetTAM(
+            case['depth'], num_segments=case['num_frames'])
+        self.fc = nn.Linear(2048, case['num_classes'])
+        weights, _ = convert_published(golden.weights(case))
+        self.load_state_dict({
+            name.replace('cls_head.fc_cls.', 'fc.'): value
+            for name, value in weights.items()
+        })
+
+    def forward(self, clips):
+        maps = self.backbone(clips.flatten(0, 1))
+        scores = self.fc(maps.mean((2, 3)))
+        return scores.unflatten(0, (clips.size(0), -1)).mean(1)
 
 
 def test_scores_are_the_published_ones():
-    weights = golden.weights(CASE)
-    classifier = weights.pop('fc.weight'), weights.pop('fc.bias')
-    backbone = ResNetTAM(CASE['depth'], num_segments=CASE['num_frames'])
-    backbone.load_state_dict(
-        {as_named_here(name): value for name, value in weights.items()})
-    backbone.eval()
-    clips = golden.inputs(CASE)
     with torch.no_grad():
-        maps = backbone(clips.flatten(0, 1))
-    scores = F.linear(maps.mean((2, 3)), *classifier)
-    scores = scores.unflatten(0, (clips.size(0), -1)).mean(1)
+        scores = Video(CASE).eval()(golden.inputs(CASE))
     torch.testing.assert_close(
         scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=0)
 
@@ -60,24 +65,109 @@ def test_checkpointing_gives_the_same_gradients():
         torch.testing.assert_close(thrifty, plain, atol=1e-4, rtol=1e-3)
 
 
-def test_weights_of_torchvision_leave_the_tams_to_the_papers_start(tmp_path):
-    plain = ResNetTAM(50).state_dict()
-    weights = {}
-    for name, value in plain.items():
-        if '.tam.' not in name:
-            name = name.replace('downsample.conv', 'downsample.0')
-            name = name.replace('downsample.bn', 'downsample.1')
-            name = re.sub(r'conv(\d)\.conv', r'conv\1', name)
-            name = re.sub(r'conv(\d)\.bn', r'bn\1', name)
-            weights[name] = value
-    file = tmp_path / 'resnet50.pth'
-    torch.save(weights, file)
-    backbone = ResNetTAM(50, pretrained=str(file))
+def as_torchvision_names(name):
+    name = re.sub(r'conv(\d)\.conv', r'conv\1', name)
+    name = re.sub(r'conv(\d)\.bn', r'bn\1', name)
+    name = name.replace('downsample.conv', 'downsample.0')
+    return name.replace('downsample.bn', 'downsample.1')
+
+
+def initialized(file, content, depth=50, **config):
+    torch.save(content, file)
+    backbone = MODELS.build(dict(type='ResNetTAM', depth=depth, **config))
     backbone.init_weights()
-    assert torch.equal(backbone.layer4[2].conv3.conv.weight,
-                       weights['layer4.2.conv3.weight'])
-    std = backbone.layer4[2].tam.weight.std().item()
+    return backbone.state_dict()
+
+
+def as_file(weights, form):
+    """What a file holds, and how a config names the file."""
+    if form == 'torchvision':
+        weights = {as_torchvision_names(k): v for k, v in weights.items()
+                   if 'num_batches_tracked' not in k}
+        return dict(weights, **{'fc.weight': torch.zeros(1000, 2048)})
+    if form == 'backbone':
+        return weights
+    weights = {f'backbone.{k}': v for k, v in weights.items()}
+    weights['cls_head.fc_cls.weight'] = torch.zeros(400, 2048)
+    return dict(meta=dict(), state_dict=weights)
+
+
+@pytest.mark.parametrize('form, argument', [
+    ('torchvision', 'pretrained'),
+    ('torchvision', 'init_cfg'),
+    ('backbone', 'pretrained'),
+    ('backbone', 'init_cfg'),
+    ('recognizer', 'init_cfg'),
+])
+def test_weights_of_a_plain_resnet_leave_the_tams_to_the_papers_start(
+        tmp_path, form, argument):
+    weights = randomize(ResNet(50)).state_dict()
+    file = str(tmp_path / 'resnet50.pth')
+    config = dict(type='Pretrained', checkpoint=file)
+    if form == 'recognizer':
+        config['prefix'] = 'backbone.'
+    given = file if argument == 'pretrained' else config
+    state = initialized(file, as_file(weights, form), **{argument: given})
+    for name, value in weights.items():
+        if 'num_batches_tracked' not in name:
+            assert torch.equal(state[name], value), name
+    rest = state.keys() - weights.keys()
+    assert rest and all('.tam.' in name for name in rest)
+    std = state['layer4.2.tam.prev.weight'].std().item()
     assert std == pytest.approx((2 / 2048)**.5, rel=.05)
+
+
+def test_weights_of_basic_blocks_load_too(tmp_path):
+    weights = ResNet(18).state_dict()
+    file = tmp_path / 'resnet18.pth'
+    state = initialized(
+        file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
+    assert torch.equal(state['layer4.0.downsample.conv.weight'],
+                       weights['layer4.0.downsample.conv.weight'])
+
+
+def test_the_tams_of_a_resnet_tam_load_too(tmp_path):
+    weights = randomize(ResNetTAM(18)).state_dict()
+    file = tmp_path / 'tam_resnet18.pth'
+    config = dict(
+        type='Pretrained', checkpoint=str(file), prefix='backbone.')
+    state = initialized(
+        file, as_file(weights, 'recognizer'), 18, init_cfg=config)
+    for name, value in weights.items():
+        assert torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize('form', ['torchvision', 'backbone'])
+def test_a_weight_that_is_not_loaded_is_an_error(tmp_path, form):
+    weights = ResNet(18).state_dict()
+    del weights['layer3.1.conv2.conv.weight']
+    weights['layer1.0.conv1.conv.weight'] = torch.zeros(64, 32, 3, 3)
+    file = tmp_path / 'resnet18.pth'
+    with pytest.raises(RuntimeError) as error:
+        initialized(file, as_file(weights, form), 18, pretrained=str(file))
+    message = str(error.value)
+    assert 'not in the file: layer3.1.conv2.conv.weight' in message
+    assert re.search(r'64, 32, 3, 3.*layer1.0.conv1.conv.weight', message)
+
+
+def test_a_recognizer_without_its_prefix_is_an_error(tmp_path):
+    file = tmp_path / 'tsn.pth'
+    weights = as_file(ResNet(18).state_dict(), 'recognizer')
+    with pytest.raises(RuntimeError, match="prefix='backbone.'"):
+        initialized(file, weights, 18, pretrained=str(file))
+
+
+def test_frozen_tams_that_nothing_fills_are_an_error(tmp_path):
+    file = tmp_path / 'resnet18.pth'
+    weights = as_file(ResNet(18).state_dict(), 'torchvision')
+    with pytest.raises(RuntimeError, match='never trained: layer1.0.tam'):
+        initialized(file, weights, 18, pretrained=str(file), frozen_stages=1)
+
+
+def test_missing_weights_are_explained(tmp_path):
+    backbone = ResNetTAM(18, pretrained=str(tmp_path / 'absent.pth'))
+    with pytest.raises(FileNotFoundError, match='torchvision://resnet'):
+        backbone.init_weights()
 
 
 @pytest.mark.parametrize('argument, value', [('depth', 20),

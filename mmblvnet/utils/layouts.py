@@ -1,0 +1,268 @@
+"""The layouts of published checkpoints, and the networks they belong to."""
+import functools
+import re
+from typing import Callable, Dict, Iterable, NamedTuple, Tuple
+
+import torch
+from mmaction.models.backbones import ResNet
+from mmaction.registry import MODELS
+from torch import Tensor, nn
+
+from mmblvnet.models import BLResNet
+
+StateDict = Dict[str, Tensor]
+
+
+class Layout(NamedTuple):
+    """How a kind of published file names its weights.
+
+    Args:
+        name (str): What the layout is called.
+        network (str): Type of the backbone.
+        read_config (Callable): Tells the config of the backbone from the
+            backbone's weights under their published names.
+        backbone (str): Start of the backbone's names in the file.
+        classifier (str): Start of the classifier's names in the file.
+        ours (tuple[str]): Start of the names of both in this package.
+        renamings (tuple): Patterns of the backbone's names in this package,
+            and what stands in their place in the file.
+        nested (bool): Whether a published file has the state dict as
+            ``state_dict``; otherwise it is the state dict.
+        wrapper (str): What data parallelism put in front of every name.
+    """
+
+    name: str
+    network: str
+    read_config: Callable[[StateDict], dict]
+    backbone: str
+    classifier: str
+    ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
+    renamings: Tuple[Tuple[str, str], ...] = ()
+    nested: bool = False
+    wrapper: str = ''
+
+    def published_name(self, name: str) -> str:
+        """The name in the file of a weight of this package.
+
+        Args:
+            name (str): The name in this package.
+
+        Returns:
+            str: The published name.
+        """
+        backbone, classifier = self.ours
+        if name.startswith(classifier):
+            return self.classifier + name.removeprefix(classifier)
+        name = name.removeprefix(backbone)
+        for pattern, replacement in self.renamings:
+            name = re.sub(pattern, replacement, name)
+        return self.backbone + name
+
+    def config_of(self, weights: StateDict) -> dict:
+        """The network that published weights belong to.
+
+        Args:
+            weights (dict): Weights under their published names.
+
+        Returns:
+            dict: The config of the backbone, and ``num_classes``. The number
+            of frames cannot be told from weights.
+
+        Raises:
+            ValueError: If they belong to no network of this layout.
+        """
+        backbone = {
+            name.removeprefix(self.backbone): value
+            for name, value in weights.items()
+            if name.startswith(self.backbone)
+            and not name.startswith(self.classifier)
+        }
+        return dict(
+            type=self.network,
+            **self.read_config(backbone),
+            num_classes=_size(weights, f'{self.classifier}bias', 0))
+
+    def weights_of(self, config: dict) -> StateDict:
+        """The weights that a network of this layout has.
+
+        Args:
+            config (dict): What :meth:`config_of` returns.
+
+        Returns:
+            dict: Tensors without values, by their names in this package.
+
+        Raises:
+            ValueError: If there is no such network.
+        """
+        config = dict(config)
+        num_classes = config.pop('num_classes')
+        with torch.device('meta'):
+            backbone = MODELS.build(config)
+            parts = (backbone, nn.Linear(_out_channels(backbone), num_classes))
+        return {
+            prefix + name: value
+            for prefix, part in zip(self.ours, parts)
+            for name, value in part.state_dict().items()
+        }
+
+
+def _out_channels(backbone: nn.Module) -> int:
+    if isinstance(backbone, ResNet):
+        return backbone.feat_dim
+    return backbone.stage_channels[-1]
+
+
+def _size(weights: StateDict, name: str, dim: int) -> int:
+    """The size of a weight that tells something about the network."""
+    if name not in weights:
+        raise ValueError(f'{name} is missing')
+    if weights[name].dim() <= dim or not weights[name].size(dim):
+        raise ValueError(f'{name} is {tuple(weights[name].shape)}')
+    return weights[name].size(dim)
+
+
+def _count(names: Iterable[str], prefix: str) -> int:
+    """How many numbered modules there are under a prefix."""
+    return len({
+        name[len(prefix):].split('.')[0]
+        for name in names if name.startswith(prefix)
+    })
+
+
+def _blended(names: Iterable[str], tam: str) -> int:
+    """How many frames a TAM blends; 0 if there is none."""
+    if any(name.startswith(f'{tam}.curr') for name in names):
+        return 3
+    return _count(names, f'{tam}.blending_layers.')
+
+
+def _big_little_config(backbone: StateDict) -> dict:
+    depth = _big_little_depth(backbone)
+    return dict(
+        depth=depth,
+        alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
+        beta=_beta(backbone, depth),
+        in_channels=_size(backbone, 'conv1.weight', 1))
+
+
+def _big_little_depth(backbone: StateDict) -> int:
+    blocks = 1 + _count(backbone, 'layer3.big.')
+    for depth, blocks_of_depth in BLResNet.arch_settings.items():
+        if blocks_of_depth[2] == blocks:
+            return depth
+    raise ValueError(f'its layer3 has {blocks - 1} big blocks, which no depth '
+                     f'among {tuple(BLResNet.arch_settings)} has')
+
+
+def _beta(backbone: StateDict, depth: int) -> int:
+    """The largest beta up to the paper's that gives the Little branches."""
+    blocks = BLResNet.arch_settings[depth][:3]
+    little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
+    for beta in (4, 3, 2, 1, *range(5, 31)):
+        if little == [max(1, n // beta - 1) for n in blocks]:
+            return beta
+    raise ValueError(f'its little branches have {little} blocks, which no '
+                     f'beta gives at depth {depth}')
+
+
+def _video_config(backbone: StateDict) -> dict:
+    config = _big_little_config(backbone)
+    blended = _blended(backbone, 'tam')
+    if blended:
+        return dict(config, blend_frames=blended)
+    return dict(config, temporal_module=None)
+
+
+def _tam_resnet_config(backbone: StateDict) -> dict:
+    blended = _blended(backbone, 'layer1.0.tam')
+    if not blended:
+        raise ValueError('layer1.0.tam is missing')
+    return dict(
+        depth=_resnet_depth(backbone),
+        in_channels=_size(backbone, 'conv1.weight', 1),
+        blend_frames=blended)
+
+
+def _resnet_depth(backbone: StateDict) -> int:
+    convs = 3 if 'layer1.0.conv3.weight' in backbone else 2
+    blocks = tuple(_count(backbone, f'layer{i}.') for i in (1, 2, 3, 4))
+    for depth, (_, blocks_of_depth) in ResNet.arch_settings.items():
+        # A network's depth counts its convolutions and the classifier.
+        if (blocks_of_depth == blocks
+                and convs * sum(blocks) + 2 == depth):
+            return depth
+    raise ValueError(f'its stages have {blocks} blocks of {convs} '
+                     'convolutions, which no depth among '
+                     f'{tuple(ResNet.arch_settings)} has')
+
+
+IMAGENET = Layout(
+    'ImageNet bLResNet',
+    'BLResNet',
+    _big_little_config,
+    backbone='',
+    classifier='fc.',
+    ours=('', 'classifier.'),
+    nested=True,
+    wrapper='module.')
+VIDEO = Layout(
+    'bLVNet-TAM',
+    'BLVNet',
+    _video_config,
+    backbone='baseline_model.',
+    classifier='new_fc.')
+VIDEO_WITHOUT_DROPOUT = VIDEO._replace(
+    name='bLVNet-TAM without dropout', classifier='baseline_model.fc.')
+TAM_RESNET = Layout(
+    'TAM-ResNet of action-recognition-pytorch',
+    'ResNetTAM',
+    _tam_resnet_config,
+    backbone='',
+    classifier='fc.',
+    renamings=(
+        (r'\.tam\.(prev|curr|next)\.', r'.tam.\1_se.fc1.'),
+        (r'\.tam\.(blending_layers\.\d+)\.', r'.tam.\1.fc1.'),
+        (r'\.downsample\.conv\.', '.downsample.0.'),
+        (r'\.downsample\.bn\.', '.downsample.1.'),
+        (r'\bconv(\d)\.conv\.', r'conv\1.'),
+        (r'\bconv(\d)\.bn\.', r'bn\1.'),
+    ),
+    nested=True)
+LAYOUTS = (IMAGENET, VIDEO, VIDEO_WITHOUT_DROPOUT, TAM_RESNET)
+
+
+@functools.lru_cache(maxsize=None)
+def _typical_names(layout: Layout, published: bool) -> frozenset:
+    """The names in a file of depth 50."""
+    names = layout.weights_of(
+        dict(type=layout.network, depth=50, num_classes=1))
+    if published:
+        names = map(layout.published_name, names)
+    return frozenset(names)
+
+
+def nearest_layout(names: Iterable[str], published: bool) -> Layout:
+    """The layout that has most of some names.
+
+    Args:
+        names (Iterable[str]): Names of weights.
+        published (bool): Whether to compare them with the names in published
+            files or with those in this package.
+
+    Returns:
+        Layout: The layout.
+
+    Raises:
+        ValueError: If no layout has any of the names.
+    """
+    names = set(names)
+    shared = {
+        layout: len(names & _typical_names(layout, published))
+        for layout in LAYOUTS
+    }
+    nearest = max(LAYOUTS, key=shared.get)
+    if not shared[nearest]:
+        raise ValueError(
+            'none of its weights has a name that is known; the known layouts '
+            f'are {", ".join(layout.name for layout in LAYOUTS)}')
+    return nearest
