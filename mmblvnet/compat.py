@@ -38,6 +38,7 @@ def apply() -> None:
     count_frames_with_pyav()
     leave_unlabelled_out_of_class_means()
     accept_bfloat16_scores()
+    mirror_stacked_flow()
 
 
 def provide_drn() -> None:
@@ -317,3 +318,27 @@ def accept_bfloat16_scores() -> None:
         return upstream(self, cls_scores, data_samples)
 
     BaseHead.loss_by_feat = loss_by_feat
+
+
+def mirror_stacked_flow() -> None:
+    """Let ``Flip`` invert the x part of flow images, and nothing else.
+
+    Since https://github.com/open-mmlab/mmaction2/pull/2631 an image of flow
+    holds x and y as channels, but ``Flip`` of MMAction2 1.2.0 still takes
+    every other image for x, and inverts both channels of it.
+    """
+    from mmaction.datasets.transforms import Flip
+    upstream = Flip._flip_imgs
+    if 'range(0, lt, 2)' not in inspect.getsource(upstream):
+        return
+
+    @functools.wraps(upstream)
+    def flip_images(self, imgs: list, modality: str) -> list:
+        if modality != 'Flow' or imgs[0].ndim == 2:
+            return upstream(self, imgs, modality)
+        imgs = upstream(self, imgs, 'RGB')
+        for image in imgs:
+            image[..., 0] = 255 - image[..., 0]
+        return imgs
+
+    Flip._flip_imgs = flip_images

@@ -12,7 +12,8 @@ class _ClipSampling(BaseTransform):
     def __init__(self,
                  clip_len: int,
                  num_clips: int = 1,
-                 test_mode: bool = False) -> None:
+                 test_mode: bool = False,
+                 num_consecutive_frames: int = 1) -> None:
         name = type(self).__name__
         if clip_len < 2 or clip_len % 2:
             raise ValueError(
@@ -22,9 +23,14 @@ class _ClipSampling(BaseTransform):
         if num_clips < 1:
             raise ValueError(f'num_clips = {num_clips} of {name} is less than '
                              '1: give the number of views')
+        if num_consecutive_frames < 1:
+            raise ValueError(
+                f'num_consecutive_frames = {num_consecutive_frames} of {name} '
+                'is less than 1: give 1, or 5 for stacks of 5 flow images')
         self.clip_len = clip_len
         self.num_clips = num_clips
         self.test_mode = test_mode
+        self.num_consecutive_frames = num_consecutive_frames
         self.frame_interval = 1
 
     def transform(self, results: dict) -> dict:
@@ -36,7 +42,8 @@ class _ClipSampling(BaseTransform):
         Returns:
             dict: The result dict with ``frame_inds`` (the frames of one view
             after the other, of shape ``(num_clips * clip_len, )``),
-            ``clip_len``, ``num_clips`` and ``frame_interval``.
+            ``clip_len``, ``num_clips`` and ``frame_interval``. Consecutive
+            frames follow one another, and count as a clip of their own.
 
         Raises:
             ValueError: If the video has no frames.
@@ -54,22 +61,32 @@ class _ClipSampling(BaseTransform):
                 'unless it is a picture on purpose',
                 logger='current',
                 level=logging.WARNING)
+        # Where a stack of consecutive frames can begin.
+        starts = max(1, total_frames - self.num_consecutive_frames + 1)
         if self.test_mode:
-            clips = self._test_clips(total_frames)
+            clips = self._test_clips(starts)
         else:
-            clips = [self._train_clip(total_frames)
-                     for _ in range(self.num_clips)]
-        frame_inds = np.concatenate(clips) + results['start_index']
+            clips = [self._train_clip(starts) for _ in range(self.num_clips)]
+        # [num_clips * clip_len, num_consecutive_frames]
+        frame_inds = np.concatenate(clips)[:, None] + np.arange(
+            self.num_consecutive_frames)
+        frame_inds = np.minimum(frame_inds, total_frames - 1).reshape(-1)
+        frame_inds += results['start_index']
         results['frame_inds'] = frame_inds.astype(np.int32)
         results['clip_len'] = self.clip_len
         results['num_clips'] = self.num_clips
         results['frame_interval'] = self.frame_interval
+        if self.num_consecutive_frames > 1:
+            # FormatShape makes the channels of one image of each such clip.
+            results['clip_len'] = self.num_consecutive_frames
+            results['num_clips'] = self.num_clips * self.clip_len
         return results
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(clip_len={self.clip_len}, '
                 f'frame_interval={self.frame_interval}, '
-                f'num_clips={self.num_clips}, test_mode={self.test_mode})')
+                f'num_clips={self.num_clips}, test_mode={self.test_mode}, '
+                f'num_consecutive_frames={self.num_consecutive_frames})')
 
 
 @TRANSFORMS.register_module()
@@ -98,6 +115,8 @@ class BigLittleSampleFrames(_ClipSampling):
         num_clips (int): Clips, or views, per video. Defaults to 1.
         test_mode (bool): Whether to choose the frames for testing, without
             chance. Defaults to False.
+        num_consecutive_frames (int): Frames from each position of a clip on,
+            which FormatShape stacks as channels: 5 for flow. Defaults to 1.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -153,6 +172,8 @@ class BigLittleDenseSampleFrames(_ClipSampling):
         num_clips (int): Clips, or views, per video. Defaults to 1.
         test_mode (bool): Whether to choose the frames for testing, without
             chance. Defaults to False.
+        num_consecutive_frames (int): Frames from each position of a clip on,
+            which FormatShape stacks as channels: 5 for flow. Defaults to 1.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -162,8 +183,10 @@ class BigLittleDenseSampleFrames(_ClipSampling):
                  clip_len: int,
                  frame_interval: int,
                  num_clips: int = 1,
-                 test_mode: bool = False) -> None:
-        super().__init__(clip_len, num_clips, test_mode)
+                 test_mode: bool = False,
+                 num_consecutive_frames: int = 1) -> None:
+        super().__init__(clip_len, num_clips, test_mode,
+                         num_consecutive_frames)
         if frame_interval < 1:
             raise ValueError(
                 f'frame_interval = {frame_interval} of '

@@ -306,7 +306,8 @@ def test_results_tell_the_shape_of_the_clips(dense, test_mode):
 def test_the_text_of_a_sampler_names_its_settings():
     text = repr(build(dense=True, num_clips=3, test_mode=True))
     assert text == ('BigLittleDenseSampleFrames(clip_len=8, frame_interval=2, '
-                    'num_clips=3, test_mode=True)')
+                    'num_clips=3, test_mode=True, '
+                    'num_consecutive_frames=1)')
 
 
 def decoded(videos, tmp_path, source, decoder, sampler, crop=None):

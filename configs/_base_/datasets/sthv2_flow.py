@@ -1,0 +1,92 @@
+clip_len = 16
+# a position of the clip is a stack of 5 flow images, each of them x and y
+num_consecutive_frames = 5
+num_classes = 174
+data_root = 'data/sthv2/rawframes'
+# "FOLDER NUMBER LABEL", where a video of n frames has n - 1 flow images.
+# denseflow names the first one flow_x_00000.jpg.
+ann_file_train = 'data/sthv2/sthv2_train_list_flow.txt'
+ann_file_val = 'data/sthv2/sthv2_val_list_flow.txt'
+
+# "left" and "right" change places in a mirrored video
+flip_label_map = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+
+train_pipeline = [
+    dict(
+        type='BigLittleSampleFrames',
+        clip_len=clip_len,
+        num_consecutive_frames=num_consecutive_frames),
+    dict(type='RawFrameDecode'),
+    dict(type='Resize', scale=(-1, 256)),
+    dict(
+        type='MultiScaleCrop',
+        input_size=224,
+        scales=(1, 0.875, 0.75, 0.66),
+        max_wh_scale_gap=1,
+        num_fixed_crops=13),
+    dict(type='Resize', scale=(224, 224), keep_ratio=False),
+    dict(type='Flip', flip_label_map=flip_label_map),
+    dict(type='FormatShape', input_format='NCHW'),
+    dict(type='PackActionInputs')
+]
+val_pipeline = [
+    dict(
+        type='BigLittleSampleFrames',
+        clip_len=clip_len,
+        num_consecutive_frames=num_consecutive_frames,
+        test_mode=True),
+    dict(type='RawFrameDecode'),
+    dict(type='Resize', scale=(-1, 224)),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='FormatShape', input_format='NCHW'),
+    dict(type='PackActionInputs')
+]
+test_pipeline = val_pipeline
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='CheckedRawframeDataset',
+        ann_file=ann_file_train,
+        data_prefix=dict(img=data_root),
+        filename_tmpl='flow_{}_{:05}.jpg',
+        start_index=0,
+        modality='Flow',
+        num_classes=num_classes,
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CheckedRawframeDataset',
+        ann_file=ann_file_val,
+        data_prefix=dict(img=data_root),
+        filename_tmpl='flow_{}_{:05}.jpg',
+        start_index=0,
+        modality='Flow',
+        num_classes=num_classes,
+        pipeline=val_pipeline,
+        test_mode=True))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CheckedRawframeDataset',
+        ann_file=ann_file_val,
+        data_prefix=dict(img=data_root),
+        filename_tmpl='flow_{}_{:05}.jpg',
+        start_index=0,
+        modality='Flow',
+        num_classes=num_classes,
+        pipeline=test_pipeline,
+        test_mode=True))
+
+val_evaluator = dict(type='AccMetric')
+test_evaluator = dict(type='AccMetric')

@@ -1,0 +1,131 @@
+"""That the model zoo lists every model, with what is counted and published."""
+import re
+from pathlib import PurePath
+
+import benchmark
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from modelindex.load_model_index import load
+from paths import CONFIGS, ROOT
+
+# Top-1 on Something-Something V1 and V2, million parameters and GMACs.
+PAPER = {
+    'r50_8x2': (46.4, 59.1, '25.02', '23.85'),
+    'r50_16x2': (48.4, 61.7, '25.02', '47.70'),
+    'r101_8x2': (47.8, 60.2, '40.18', '32.15'),
+    'r101_16x2': (49.6, 61.9, '40.18', '64.30'),
+    'r101_24x2': (52.2, 64.0, '40.18', '96.45'),
+    'r101_32x2': (53.1, 65.2, '40.18', '128.60'),
+}
+ZOO = (ROOT / 'docs' / 'model_zoo.md').read_text()
+COMMAND = r'`python tools/convert_checkpoint.py (\S+) (\S+?)( --flow 10)?`'
+
+
+def read_index():
+    """The models of the metafiles, by name."""
+    index = load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    return {model.name: model for model in index.models}
+
+
+def read_tables():
+    """The cells of the tables' rows that begin with a config, by its name."""
+    rows = re.findall(r'^\| \[(.+?)\]\((.+?)\) \| (.+) \|$', ZOO, re.M)
+    assert all(link == f'../configs/{name}.py' for name, link, _ in rows)
+    return {name: cells.split(' | ') for name, _, cells in rows}
+
+
+INDEX = read_index()
+TABLES = read_tables()
+models = pytest.mark.parametrize('name', INDEX)
+
+
+def count(name):
+    """Million parameters and GMACs of a config's model, as written."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    # Counting needs shapes alone, which meta tensors have.
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    clip_len, = [t.clip_len for t in cfg.test_pipeline if 'clip_len' in t]
+    channels = cfg.model.backbone.get('in_channels', 3)
+    clip = torch.empty(clip_len, channels, 224, 224, device='meta')
+    head = model.cls_head
+    macs = benchmark.count_macs(model.backbone, clip)
+    macs += head.num_segments * head.fc_cls.weight.numel()
+    parameters = benchmark.count_parameters(model)
+    return f'{parameters / 1e6:.2f}', f'{macs / 1e9:.2f}'
+
+
+def test_every_config_of_the_paper_is_listed():
+    configs = {f.stem for f in CONFIGS.glob('*.py') if 'motion' not in f.stem}
+    assert set(INDEX) == configs
+    assert set(TABLES) == configs
+
+
+@models
+def test_parameters_and_macs_are_those_of_the_built_model(name):
+    parameters, macs = count(name)
+    metadata = INDEX[name].metadata.data
+    assert metadata['Parameters'] == f'{parameters}M'
+    assert metadata['FLOPs'] == f'{macs}G'
+    assert TABLES[name][1:3] == [parameters, macs]
+
+
+@pytest.mark.parametrize('size', PAPER)
+@pytest.mark.parametrize('version', (1, 2))
+def test_the_numbers_of_the_paper_are_met(size, version):
+    *top1, parameters, gmacs = PAPER[size]
+    cells = TABLES[f'blvnet_tam_{size}_sthv{version}']
+    assert cells[:3] == [str(top1[version - 1]), parameters, gmacs]
+
+
+@models
+def test_index_and_table_say_the_same(name):
+    model, cells = INDEX[name].data, TABLES[name]
+    assert model['Config'] == f'configs/{name}.py'
+    assert (ROOT / model['Config']).is_file()
+    results = model.get('Results')
+    if cells[0] == '-':
+        assert not results
+    else:
+        result, = results
+        assert str(result.metrics['Top 1 Accuracy']) == cells[0]
+        assert 'published by the paper' in model['Results From']
+    page = re.fullmatch(r'\[page\]\((.+)\)', cells[3])
+    origin = model.get('Converted From')
+    assert (page[1] if page else None) == (origin and origin['Weights'])
+
+
+@models
+def test_converting_makes_the_file_that_longer_clips_start_from(name):
+    *_, page, command = TABLES[name]
+    if command == '-':
+        assert page == 'none published'
+        return
+    source, destination, flow = re.fullmatch(COMMAND, command).groups()
+    assert destination == f'checkpoints/{name}.pth'
+    assert flow is None
+    if 'ibm.box.com' in page:
+        page_name = PurePath(page.rstrip(')')).name
+        assert source == page_name.replace('-f', '-a2-b4-f') + '.pth.tar'
+
+
+def test_the_imagenet_files_are_those_that_the_configs_load():
+    _, _, section = ZOO.partition('## ImageNet weights')
+    made = {
+        destination: flow
+        for _, destination, flow in re.findall(COMMAND, section)
+    }
+    backbones = [
+        Config.fromfile(CONFIGS / f'{name}.py').model.backbone
+        for name in INDEX
+    ]
+    loaded = {
+        backbone.init_cfg.checkpoint: backbone.get('in_channels', 3)
+        for backbone in backbones if backbone.get('init_cfg')
+    }
+    assert set(made) == set(loaded)
+    for file, channels in loaded.items():
+        assert made[file] == (' --flow 10' if channels == 10 else '')
