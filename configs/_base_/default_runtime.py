@@ -4,7 +4,9 @@ custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='DataCheckHook'),
     dict(type='FuseConvBNHook'),
-    dict(type='TestViewsHook')
+    dict(type='TestViewsHook'),
+    dict(type='CheckpointCheckHook'),
+    dict(type='InvalidLossHook')
 ]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

@@ -1,0 +1,81 @@
+from typing import Dict, List, Sequence
+
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor
+
+MAX_PROBLEMS = 20
+
+
+@HOOKS.register_module()
+class CheckpointCheckHook(Hook):
+    """Refuse checkpoints that do not fit the model or hold no numbers.
+
+    MMEngine loads what fits and warns of the rest, so that a test with the
+    wrong config gives the accuracy of partly random weights.
+
+    Args:
+        may_differ (Sequence[str]): Starts of the names of weights that may be
+            missing, left over or of another shape where training starts from
+            a checkpoint (``load_from``). Defaults to ``('cls_head.', )``,
+            since other data has other classes. Where a checkpoint is tested,
+            or training resumed from it, every weight has to fit.
+    """
+
+    def __init__(self, may_differ: Sequence[str] = ('cls_head.', )) -> None:
+        self.may_differ = tuple(may_differ)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare a checkpoint that was read with the model.
+
+        Raises:
+            RuntimeError: If a weight is missing, left over, of another shape
+                or not finite, with its name.
+        """
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        weights = checkpoint.get('state_dict', checkpoint)
+        weights = {k.removeprefix('module.'): v for k, v in weights.items()}
+        problems = self._mismatches(model.state_dict(), weights)
+        if self._starts_training(runner):
+            problems = {k: v for k, v in problems.items()
+                        if not k.startswith(self.may_differ)}
+        lines = [f'{name} {problem}' for name, problem in problems.items()]
+        if lines:
+            raise RuntimeError(
+                f'The checkpoint {runner._load_from} does not belong to the '
+                f'model of the config, in {len(lines)} weights. Give the one '
+                'that does; to start training from another model on purpose, '
+                'name what may differ: CheckpointCheckHook(may_differ=[..])\n'
+                + '\n'.join(_shortened(lines)))
+
+    @staticmethod
+    def _starts_training(runner: Runner) -> bool:
+        return isinstance(runner._train_loop,
+                          BaseLoop) and not runner._resume
+
+    @staticmethod
+    def _mismatches(wanted: Dict[str, Tensor],
+                    weights: Dict[str, Tensor]) -> Dict[str, str]:
+        """What is wrong with each weight that something is wrong with."""
+        problems = {
+            name: 'is missing' for name in wanted
+            # Files of old versions do not count batches.
+            if name not in weights and not name.endswith('num_batches_tracked')
+        }
+        for name, value in weights.items():
+            if name not in wanted:
+                problems[name] = 'is left over'
+            elif value.shape != wanted[name].shape:
+                problems[name] = (f'is {tuple(value.shape)} instead of '
+                                  f'{tuple(wanted[name].shape)}')
+            elif not value.isfinite().all():
+                problems[name] = 'has values that are not finite'
+        return problems
+
+
+def _shortened(lines: List[str]) -> List[str]:
+    more = len(lines) - MAX_PROBLEMS
+    return lines[:MAX_PROBLEMS] + ([f'and {more} more'] if more > 0 else [])

@@ -1,0 +1,71 @@
+"""The way of docs/own_data.md, on a few tiny clips."""
+import re
+import shutil
+
+import golden
+import pytest
+import torch
+from convert_checkpoint import convert
+from make_annotations import find_splits, write_annotations
+from make_motion_dataset import make_dataset
+from mmengine.config import Config
+from mmengine.runner import Runner
+from paths import CONFIGS, MOTION, ROOT
+from predict import predict
+
+
+@pytest.fixture
+def own_videos(tmp_path):
+    """Three classes of six videos."""
+    make_dataset(tmp_path / 'made', train=18, val=8, seed=2)
+    videos = sorted((tmp_path / 'made' / 'videos' / 'train').iterdir())
+    folder = tmp_path / 'own'
+    for i, video in enumerate(videos):
+        class_folder = folder / ('jumping', 'running', 'waving')[i % 3]
+        class_folder.mkdir(parents=True, exist_ok=True)
+        shutil.move(video, class_folder / video.name)
+    return folder
+
+
+def documented_config(folder, checkpoint):
+    """The config in the document, on small frames."""
+    text = (ROOT / 'docs' / 'own_data.md').read_text()
+    config, = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    base, = re.findall(r"_base_ = '(.*)'", config)
+    assert (CONFIGS / base).exists()
+    start, = re.findall(r"load_from = '(.*)'", config)
+    return config.replace(base, MOTION).replace('data/own', str(
+        folder)).replace(start, str(checkpoint))
+
+
+def test_a_published_model_becomes_one_of_the_users_classes(
+        own_videos, tmp_path):
+    write_annotations(own_videos, find_splits(own_videos, 0.2, 0))
+    case = golden.cases('blvnet_tam', mode='eval')[0]
+    published = tmp_path / 'published.pth.tar'
+    torch.save(golden.weights(case), published)
+    converted = tmp_path / 'converted.pth'
+    convert(published, converted)
+
+    file = tmp_path / 'own.py'
+    file.write_text(documented_config(own_videos, converted))
+    cfg = Config.fromfile(file)
+    cfg.work_dir = str(tmp_path / 'work_dir')
+    cfg.train_cfg.max_epochs = 1
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].update(
+            batch_size=5, num_workers=0, persistent_workers=False)
+    # So that the weights stay as they were loaded.
+    cfg.optim_wrapper.optimizer.lr = 0.
+    Runner.from_cfg(cfg).train()
+    trained = torch.load(f'{cfg.work_dir}/epoch_1.pth')['state_dict']
+    assert torch.equal(trained['backbone.tam.curr.weight'],
+                       golden.weights(case)['baseline_model.tam.curr.weight'])
+    assert trained['cls_head.fc_cls.weight'].shape == (3, 2048)
+
+    video = next((own_videos / 'waving').iterdir())
+    predictions = predict(
+        str(video), str(file), f'{cfg.work_dir}/epoch_1.pth',
+        str(own_videos / 'label_map.txt'))
+    assert {name for name, _ in predictions} == {
+        'jumping', 'running', 'waving'}
