@@ -348,7 +348,8 @@ def plot(results: dict, file: Path) -> None:
     }.items()):
         panel.barh(names, [value(result) for result in results.values()])
         panel.set_title(title)
-        panel.invert_yaxis()
+    # All panels share it.
+    panel.invert_yaxis()
     figure.savefig(file, dpi=120)
 
 

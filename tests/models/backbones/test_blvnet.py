@@ -148,6 +148,42 @@ def test_any_size_of_the_frames_is_right(small_network, clips, height, width):
         backbone(x), literal.features(x), atol=1e-4, rtol=1e-4)
 
 
+@given(
+    pairs=st.integers(1, 4),
+    r=st.integers(1, 7),
+    clips=st.integers(1, 2),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    with_cp=st.booleans())
+@settings(deadline=None, max_examples=8)
+def test_gradients_of_any_clip_are_right(pairs, r, clips, height, width,
+                                         with_cp):
+    backbone, literal = pair_of_networks(
+        'TAM', num_frames=2 * pairs, r=r, depth=50)
+    backbone.with_cp = with_cp
+    results = []
+    for network, forward in ((backbone, backbone),
+                             (literal, literal.features)):
+        network.double().train()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # A batch of one value has no variance.
+                module.eval()
+        torch.manual_seed(0)
+        x = torch.randn(
+            2 * pairs * clips, 3, height, width, dtype=torch.double)
+        x.requires_grad_()
+        forward(x).square().sum().backward()
+        gradients = dict(network.named_parameters())
+        results.append([x.grad] + [
+            gradients[name].grad for name in sorted(gradients)
+            if not name.startswith('fc.')
+        ])
+    for actual, expected in zip(*results):
+        torch.testing.assert_close(
+            actual, expected, rtol=1e-6, atol=1e-9 * expected.abs().max())
+
+
 @torch.no_grad()
 def test_clips_do_not_see_each_other(small_network):
     backbone = small_network[0].eval()

@@ -87,6 +87,23 @@ def test_checkpointing_changes_nothing_but_memory(config):
 
 
 @both
+def test_deterministic_mode_gives_the_same_bits_again(config):
+    backbone = randomize(build(config)).train()
+    x = torch.randn(4, 3, 32, 32)
+    gradients = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(2):
+            gradients.append(
+                torch.autograd.grad(
+                    backbone(x).square().mean(), backbone.parameters()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for first, second in zip(*gradients):
+        assert torch.equal(first, second)
+
+
+@both
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_gradients_may_be_asked_for_twice(config, with_cp):
     backbone = randomize(build(config, with_cp=with_cp)).train()
