@@ -1,11 +1,29 @@
-"""Predict what happens in a video, through MMAction2's inference API."""
+"""Predict what happens in videos, and when it happens in a long one.
+
+Examples:
+    python tools/predict.py VIDEO.. CONFIG CHECKPOINT --label-map NAMES
+    python tools/predict.py VIDEO CONFIG CHECKPOINT --window 2 --stride 0.5
+"""
 import argparse
+import csv
+import json
+import os
 import sys
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-import torch
-from mmaction.apis import inference_recognizer, init_recognizer
+from mmengine.dataset import Compose
+from mmengine.utils import track_iter_progress
+
+from mmblvnet.apis import (Prediction, Window, WindowClassifier,
+                           classify_video, classify_windows, find_videos,
+                           load_recognizer, open_source, read_class_names,
+                           top_predictions)
+from mmblvnet.visualization import Timeline, annotate_video, draw_timeline
+from mmblvnet.visualization.timeline import clock
+
+BAR_LENGTH = 30
+Result = Union[List[Prediction], Exception]
 
 
 def predict(video: str,
@@ -24,44 +42,264 @@ def predict(video: str,
         topk (int): How many classes. Defaults to 5.
 
     Returns:
-        list[tuple]: Names and scores, the highest first.
+        list[tuple]: Names and probabilities, the highest first.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the label map does not fit the model.
+        ValueError: If the checkpoint or the label map does not fit the model.
     """
-    for file in filter(None, (video, config, checkpoint, label_map)):
-        if not Path(file).is_file():
-            raise FileNotFoundError(f'{file} does not exist')
-    device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
-    model = init_recognizer(config, checkpoint, device=device)
-    scores = inference_recognizer(model, video).pred_score
-    best = scores.topk(min(topk, len(scores)))
-    names = range(len(scores))
-    if label_map:
-        names = Path(label_map).read_text().splitlines()
-    if len(names) != len(scores):
-        raise ValueError(f'{label_map} names {len(names)} classes, but the '
-                         f'model has {len(scores)}')
-    return [(str(names[i]), score)
-            for i, score in zip(best.indices.tolist(), best.values.tolist())]
+    videos = find_videos([video])
+    model = load_recognizer(config, checkpoint)
+    names = read_class_names(label_map, model.cls_head.num_classes)
+    pipeline = Compose(model.cfg.test_pipeline)
+    probabilities = classify_video(model, videos[0], pipeline)
+    return [(name, probability) for _, name, probability in top_predictions(
+        probabilities, names, topk)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('video')
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
+def predict_all(model, videos: Sequence[str], names: Sequence[str], topk: int,
+                video_out: Optional[str]) -> Dict[str, Result]:
+    """Predict videos one by one, going on after those that fail.
+
+    Args:
+        model (nn.Module): A recognizer with its config as ``cfg``.
+        videos (Sequence[str]): Video files.
+        names (Sequence[str]): The names of the classes.
+        topk (int): How many classes.
+        video_out (str, optional): A folder for annotated videos.
+
+    Returns:
+        dict: The predictions, or what went wrong, for each video.
+    """
+    pipeline = Compose(model.cfg.test_pipeline)
+    root = os.path.commonpath(
+        [Path(video).absolute().parent for video in videos])
+    results = {}
+    if len(videos) > 1:
+        videos = track_iter_progress(videos, file=sys.stderr)
+    for video in videos:
+        try:
+            results[video] = top_predictions(
+                classify_video(model, video, pipeline), names, topk)
+            if video_out:
+                out = annotated_file(video_out, video, root)
+                annotate_video(video, out, results[video])
+        # Decoders raise whatever they like.
+        except Exception as error:
+            results[video] = error
+    return results
+
+
+def annotated_file(folder: str, video: str, root: str) -> Path:
+    """Where a video with its predictions goes.
+
+    Args:
+        folder (str): The folder of all such videos.
+        video (str): The video.
+        root (str): The folder that the videos have in common, below which
+            they keep their folders.
+
+    Returns:
+        Path: The file, whose folder is there.
+
+    Raises:
+        ValueError: If it is the video itself.
+    """
+    out = Path(folder, os.path.relpath(video, root))
+    if out.suffix != '.mp4':
+        out = out.with_name(f'{out.name}.mp4')
+    if out.resolve() == Path(video).resolve():
+        raise ValueError(f'{folder} has the video itself: give --video-out '
+                         'another folder')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def show_predictions(results: Dict[str, Result]) -> None:
+    """Print the predictions of each video with a bar for each."""
+    for video, predictions in results.items():
+        if isinstance(predictions, Exception):
+            continue
+        if len(results) > 1:
+            print(f'\n{video}')
+        for _, name, probability in predictions:
+            bar = '#' * round(probability * BAR_LENGTH)
+            print(f'{probability:8.3f}  {bar:{BAR_LENGTH}}  {name}')
+
+
+def write_json(results: Dict[str, Result], file: str) -> None:
+    """Write the predictions of each video, and what went wrong."""
+    content = []
+    for video, result in results.items():
+        if isinstance(result, Exception):
+            content.append(dict(video=video, error=reason(result)))
+        else:
+            content.append(
+                dict(video=video, predictions=[p._asdict() for p in result]))
+    Path(file).write_text(json.dumps(content, indent=1) + '\n')
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, of which decoders make many lines."""
+    lines = str(error).strip().splitlines() or ['no reason given']
+    return f'{type(error).__name__}: {lines[-1]}'
+
+
+def predict_files(args: argparse.Namespace) -> Optional[str]:
+    """Predict files and folders.
+
+    Returns:
+        str, optional: Which of them failed, None if none did.
+    """
+    videos = find_videos(args.videos)
+    model, names = load(args)
+    results = predict_all(model, videos, names, args.topk, args.video_out)
+    show_predictions(results)
+    if args.json:
+        write_json(results, args.json)
+    broken = [f'{video}: {reason(result)}' for video, result in
+              results.items() if isinstance(result, Exception)]
+    if broken:
+        return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not '
+                          'be predicted:', *broken])
+    return None
+
+
+def load(args: argparse.Namespace) -> tuple:
+    """The model and the names of its classes."""
+    model = load_recognizer(args.config, args.checkpoint)
+    return model, read_class_names(args.label_map, model.cls_head.num_classes)
+
+
+def predict_windows(args: argparse.Namespace) -> Optional[str]:
+    """Predict window after window of a file or a stream.
+
+    Returns:
+        str, optional: What went wrong, None if nothing did.
+    """
+    model, names = load(args)
+    classifier = WindowClassifier(model)
+    interval = args.window / classifier.num_frames
+    step = max(1, round((args.stride or args.window / 2) / interval))
+    frames = open_source(args.videos[0], args.fps)
+    windows = classify_windows(frames, classifier, args.window, step)
+    timeline = Timeline()
+    try:
+        for window in write_csv(windows, args.csv, names, args.topk):
+            best, = top_predictions(window.probabilities, names, 1)
+            print(f'{clock(window.start)} - {clock(window.end)}'
+                  f'{best.probability:8.3f}  {best.name}', flush=True)
+            middle = (window.start + window.end) / 2
+            timeline.add(middle - step * interval / 2,
+                         middle + step * interval / 2, window.probabilities)
+    except KeyboardInterrupt:
+        # How one stops watching a stream.
+        pass
+    if not timeline.columns:
+        return (f'{args.videos[0]} ended before the first window of '
+                f'{args.window} s did')
+    if args.picture:
+        draw_timeline(timeline, names, args.picture)
+    return None
+
+
+def write_csv(windows: Iterator[Window], file: Optional[str],
+              names: Sequence[str], topk: int) -> Iterator[Window]:
+    """Write each window's classes as it passes, so that others can follow.
+
+    Args:
+        windows (Iterator[Window]): The windows.
+        file (str, optional): The file to write. None writes nothing.
+        names (Sequence[str]): The names of the classes.
+        topk (int): How many classes.
+
+    Yields:
+        Window: The same windows.
+    """
+    if file is None:
+        yield from windows
+        return
+    with open(file, 'w', newline='', encoding='utf-8') as stream:
+        writer = csv.writer(stream)
+        count = range(1, min(topk, len(names)) + 1)
+        writer.writerow(['start', 'end'] + [
+            f'{column}_{i}' for i in count
+            for column in ('class', 'probability')
+        ])
+        for window in windows:
+            row = [f'{window.start:.3f}', f'{window.end:.3f}']
+            for _, name, probability in top_predictions(
+                    window.probabilities, names, topk):
+                row += [name, f'{probability:.4f}']
+            writer.writerow(row)
+            stream.flush()
+            yield window
+
+
+def positive(text: str) -> float:
+    """A number of the command line that has to be greater than 0."""
+    number = float(text)
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not greater than 0')
+    return number
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'videos', nargs='+', metavar='VIDEO',
+        help='files or folders; with --window one file, the number of a '
+        'camera, an URL such as rtsp://.., or - for standard input')
+    parser.add_argument('config', metavar='CONFIG')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
     parser.add_argument(
         '--label-map', help='a file with the name of a class per line')
     parser.add_argument('--topk', type=int, default=5)
+    files = parser.add_argument_group('of whole videos')
+    files.add_argument('--json', help='a file for the predictions')
+    files.add_argument(
+        '--video-out', help='a folder for the videos with predictions in them')
+    parts = parser.add_argument_group('of a long or live video')
+    parts.add_argument(
+        '--window', type=positive,
+        help='length in seconds of the parts that are classified')
+    parts.add_argument(
+        '--stride', type=positive,
+        help='seconds from a part to the next, half a window by default')
+    parts.add_argument('--csv', help='a file for the classes of each part')
+    parts.add_argument('--picture', help='a file for the timeline, as .png')
+    parts.add_argument(
+        '--fps', type=positive,
+        help='frames per second of a file that does not say them')
     args = parser.parse_args()
+    check_options(parser, args)
+    return args
+
+
+def check_options(parser: argparse.ArgumentParser,
+                  args: argparse.Namespace) -> None:
+    """Refuse options that would do nothing."""
+    if args.topk < 1:
+        parser.error(f'--topk {args.topk} is less than 1')
+    if args.window and len(args.videos) > 1:
+        parser.error('--window takes one video')
+    useless = ('json', 'video_out') if args.window else (
+        'stride', 'csv', 'picture', 'fps')
+    for name in useless:
+        if getattr(args, name) is not None:
+            parser.error(f'--{name.replace("_", "-")} does nothing '
+                         f'{"with" if args.window else "without"} --window')
+
+
+def main() -> None:
+    args = parse_args()
     try:
-        predictions = predict(**vars(args))
+        sys.exit(predict_windows(args) if args.window else
+                 predict_files(args))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
-    for name, score in predictions:
-        print(f'{score:8.3f}  {name}')
 
 
 if __name__ == '__main__':

@@ -1,3 +1,10 @@
+import csv
+import json
+import shutil
+import sys
+
+import cv2
+import predict as tool
 import pytest
 import torch
 from make_motion_dataset import CLASSES, make_dataset
@@ -59,3 +66,140 @@ def test_without_a_label_map_classes_have_numbers(data, checkpoint):
     video = str(data / 'videos' / 'val' / '000000.webm')
     result = predict(video, MOTION, checkpoint)
     assert [name for name, _ in result] == ['7', '6', '5', '4', '3']
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, checkpoint):
+    """Run the command; give its exit status and what it printed."""
+
+    def run(*arguments, config=MOTION, weights=checkpoint):
+        videos = [a for a in arguments if not a.startswith('--')][:1]
+        rest = list(arguments[len(videos):])
+        monkeypatch.setattr(
+            sys, 'argv', ['predict.py', *videos, config, weights, *rest])
+        with pytest.raises(SystemExit) as stop:
+            tool.main()
+        return stop.value.code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def folder(data, tmp_path):
+    """Two videos, one of them in a folder, and one that is broken."""
+    folder = tmp_path / 'videos'
+    (folder / 'more').mkdir(parents=True)
+    videos = data / 'videos' / 'val'
+    shutil.copy(videos / '000000.webm', folder / 'a.webm')
+    shutil.copy(videos / '000001.webm', folder / 'more' / 'b.webm')
+    whole = (videos / '000002.webm').read_bytes()
+    (folder / 'cut.webm').write_bytes(whole[:len(whole) // 2])
+    return folder
+
+
+def test_a_folder_goes_on_after_a_broken_video(run, folder, tmp_path):
+    out, annotated = tmp_path / 'out.json', tmp_path / 'annotated'
+    status, printed = run(
+        str(folder), '--json', str(out), '--video-out', str(annotated),
+        '--topk', '2')
+    assert '1 of 3 videos could not be predicted' in status
+    assert 'cut.webm: EOFError' in status
+    assert 'cut.webm' not in printed
+    a, cut, b = json.loads(out.read_text())
+    assert [p['label'] for p in a['predictions']] == [7, 6]
+    assert b['video'] == str(folder / 'more' / 'b.webm')
+    assert 'bytes are missing' in cut['error']
+    for name in ('a.webm', 'more/b.webm'):
+        new, old = (cv2.VideoCapture(str(path)) for path in (
+            annotated / f'{name}.mp4', folder / name))
+        for value in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS):
+            assert new.get(value) == old.get(value)
+
+
+def test_bars_are_as_long_as_classes_are_probable(run, data):
+    video = str(data / 'videos' / 'val' / '000000.webm')
+    status, printed = run(video, '--topk', '1')
+    assert status is None
+    probability = (torch.arange(8.) / 4).softmax(0)[7]
+    line = printed.splitlines()[-1]
+    assert line.split() == [
+        f'{probability:.3f}', '#' * round(30 * probability.item()), '7']
+
+
+def test_raw_scores_are_shown_as_probabilities(data, checkpoint, tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{MOTION}'\n"
+                      "model = dict(cls_head=dict(average_clips='score'))\n")
+    video = str(data / 'videos' / 'val' / '000000.webm')
+    scores = [
+        [p for _, p in predict(video, c, checkpoint, topk=8)]
+        for c in (MOTION, str(config))
+    ]
+    assert sum(scores[0]) == pytest.approx(1)
+    assert scores[1] == pytest.approx(scores[0], abs=1e-5)
+
+
+def test_a_video_is_never_written_over(run, data, tmp_path):
+    video = tmp_path / 'a.mp4'
+    shutil.copy(data / 'videos' / 'val' / '000000.webm', video)
+    before = video.read_bytes()
+    status, _ = run(str(video), '--video-out', str(tmp_path))
+    assert 'give --video-out another folder' in status
+    assert video.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(run, data, checkpoint,
+                                                  tmp_path):
+    weights = torch.load(checkpoint)['state_dict']
+    weights['backbone.layer9.weight'] = weights.pop(
+        'backbone.tam.curr.weight')
+    other = tmp_path / 'other.pth'
+    torch.save(dict(state_dict=weights), other)
+    status, _ = run(str(data / 'videos' / 'val' / '000000.webm'),
+                    weights=str(other))
+    assert 'does not belong to the model' in status
+    assert 'backbone.tam.curr.weight is missing' in status
+    assert 'backbone.layer9.weight is left over' in status
+
+
+def test_what_is_no_checkpoint_is_refused(run, data):
+    video = str(data / 'videos' / 'val' / '000000.webm')
+    status, _ = run(video, weights=video)
+    assert 'cannot be read as a checkpoint' in status
+
+
+def test_a_long_video_gives_a_table_and_a_picture(run, data, tmp_path):
+    video = data / 'videos' / 'val' / '000000.webm'
+    capture = cv2.VideoCapture(str(video))
+    seconds = (capture.get(cv2.CAP_PROP_FRAME_COUNT) /
+               capture.get(cv2.CAP_PROP_FPS))
+    table, picture = tmp_path / 'out.csv', tmp_path / 'out.png'
+    status, printed = run(
+        str(video), '--window', str(seconds / 2), '--stride',
+        str(seconds / 4), '--csv', str(table), '--picture', str(picture),
+        '--label-map', str(data / 'label_map.txt'), '--topk', '2')
+    assert status is None
+    rows = list(csv.DictReader(table.open()))
+    assert [float(row['start']) for row in rows] == pytest.approx(
+        [0, seconds / 4, seconds / 2], abs=1e-3)
+    assert [row['class_2'] for row in rows] == [CLASSES[6]] * 3
+    assert printed.count(CLASSES[7]) == 3
+    assert cv2.imread(str(picture)) is not None
+
+
+@pytest.mark.parametrize('options, message', [
+    (['--window', '100'], 'ended before the first window'),
+    (['--csv', 'out.csv'], 2),
+    (['--window', '1', '--json', 'out.json'], 2),
+    (['--window', '0'], 2),
+    (['--topk', '0'], 2),
+])
+def test_what_makes_no_sense_is_refused(run, data, options, message):
+    video = str(data / 'videos' / 'val' / '000000.webm')
+    status, _ = run(video, *options)
+    assert status == message if isinstance(message, int) else message in status
+
+
+def test_a_folder_without_videos_is_refused(run, tmp_path):
+    status, _ = run(str(tmp_path))
+    assert 'has no videos' in status

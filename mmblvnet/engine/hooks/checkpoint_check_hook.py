@@ -1,12 +1,11 @@
-from typing import Dict, List, Sequence
+from typing import Sequence
 
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
-from torch import Tensor
 
-MAX_PROBLEMS = 20
+from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
 
 
 @HOOKS.register_module()
@@ -36,46 +35,20 @@ class CheckpointCheckHook(Hook):
         """
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        weights = checkpoint.get('state_dict', checkpoint)
-        weights = {k.removeprefix('module.'): v for k, v in weights.items()}
-        problems = self._mismatches(model.state_dict(), weights)
+        problems = mismatches(model.state_dict(), weights_in(checkpoint))
         if self._starts_training(runner):
             problems = {k: v for k, v in problems.items()
                         if not k.startswith(self.may_differ)}
-        lines = [f'{name} {problem}' for name, problem in problems.items()]
-        if lines:
+        if problems:
             raise RuntimeError(
                 f'The checkpoint {runner._load_from} does not belong to the '
-                f'model of the config, in {len(lines)} weights. Give the one '
-                'that does; to start training from another model on purpose, '
-                'name what may differ: CheckpointCheckHook(may_differ=[..])\n'
-                + '\n'.join(_shortened(lines)))
+                f'model of the config, in {len(problems)} weights. Give the '
+                'one that does; to start training from another model on '
+                'purpose, name what may differ: '
+                'CheckpointCheckHook(may_differ=[..])\n'
+                + report(problems))
 
     @staticmethod
     def _starts_training(runner: Runner) -> bool:
         return isinstance(runner._train_loop,
                           BaseLoop) and not runner._resume
-
-    @staticmethod
-    def _mismatches(wanted: Dict[str, Tensor],
-                    weights: Dict[str, Tensor]) -> Dict[str, str]:
-        """What is wrong with each weight that something is wrong with."""
-        problems = {
-            name: 'is missing' for name in wanted
-            # Files of old versions do not count batches.
-            if name not in weights and not name.endswith('num_batches_tracked')
-        }
-        for name, value in weights.items():
-            if name not in wanted:
-                problems[name] = 'is left over'
-            elif value.shape != wanted[name].shape:
-                problems[name] = (f'is {tuple(value.shape)} instead of '
-                                  f'{tuple(wanted[name].shape)}')
-            elif not value.isfinite().all():
-                problems[name] = 'has values that are not finite'
-        return problems
-
-
-def _shortened(lines: List[str]) -> List[str]:
-    more = len(lines) - MAX_PROBLEMS
-    return lines[:MAX_PROBLEMS] + ([f'and {more} more'] if more > 0 else [])

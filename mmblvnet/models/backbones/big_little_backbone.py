@@ -224,7 +224,37 @@ class BigLittleBackbone(BaseModule):
         Returns:
             Tensor or tuple[Tensor]: The maps; a tuple if there are several.
         """
-        x = self._stem(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self._run_stages(self._stem(x))
+
+    def forward_frames(self, x: Tensor) -> Tensor:
+        """The first layer, which sees each frame by itself.
+
+        For windows that share frames, each of which need go through it only
+        once. Not for training, where :meth:`forward` saves memory.
+
+        Args:
+            x (Tensor): Frames of shape ``(N, in_channels, H, W)``.
+
+        Returns:
+            Tensor: Their maps, ``(N, 64, H / 2, W / 2)``.
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self.relu(self.bn1(self.conv1(x)))
+
+    def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """All that follows :meth:`forward_frames`.
+
+        Args:
+            x (Tensor): Maps of frames, clip after clip.
+
+        Returns:
+            Tensor or tuple[Tensor]: What :meth:`forward` returns.
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self._run_stages(self._merge_branches(x))
+
+    def _run_stages(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         thrifty = self.with_cp and self.training and torch.is_grad_enabled()
         outs = []
         for i in range(4):
@@ -246,7 +276,10 @@ class BigLittleBackbone(BaseModule):
         return self._branch_stem(x)
 
     def _branch_stem(self, x: Tensor) -> Tensor:
-        little, big = self._split_branches(self.relu(self.bn1(x)))
+        return self._merge_branches(self.relu(self.bn1(x)))
+
+    def _merge_branches(self, x: Tensor) -> Tensor:
+        little, big = self._split_branches(x)
         big = self.bn_b0(self.b_conv0(big))
         little = self.relu(self.bn_l0(self.l_conv0(little)))
         little = self.relu(self.bn_l1(self.l_conv1(little)))

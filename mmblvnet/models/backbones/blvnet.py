@@ -129,6 +129,21 @@ class BLVNet(BigLittleBackbone):
         check_whole_clips(self, x)
         return compute_equal_clips_once(super().forward, x, self.num_segments)
 
+    def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """All that follows :meth:`forward_frames`.
+
+        Args:
+            x (Tensor): Maps of frames, clip after clip, ``(N * T, 64, H, W)``.
+
+        Returns:
+            Tensor or tuple[Tensor]: What :meth:`forward` returns.
+
+        Raises:
+            ValueError: If the frames are not whole clips.
+        """
+        check_whole_clips(self, x)
+        return super().forward_clips(x)
+
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:
             return self.tam.forward_split(x)

@@ -1,0 +1,155 @@
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Union
+
+import torch
+from mmaction.apis import inference_recognizer, init_recognizer
+from mmengine.dataset import Compose
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mmblvnet.datasets.containers import missing_bytes
+from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
+
+
+class Prediction(NamedTuple):
+    """A class and how probable it is.
+
+    Args:
+        label (int): The number of the class.
+        name (str): Its name, or its number where no names are known.
+        probability (float): From 0 to 1.
+    """
+    label: int
+    name: str
+    probability: float
+
+
+def load_recognizer(config: Union[str, Path],
+                    checkpoint: Union[str, Path],
+                    device: Optional[str] = None) -> nn.Module:
+    """Build a recognizer, and refuse a checkpoint that is not its own.
+
+    MMAction2's ``init_recognizer`` loads what fits and leaves the rest at
+    random.
+
+    Args:
+        config (str or Path): The model's config.
+        checkpoint (str or Path): The model's checkpoint.
+        device (str, optional): Where it is to run. Defaults to None, the GPU
+            if there is one.
+
+    Returns:
+        nn.Module: The recognizer, with its config as ``cfg``.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the checkpoint cannot be read or is not the model's.
+    """
+    for file in (config, checkpoint):
+        if not Path(file).is_file():
+            raise FileNotFoundError(f'{file} does not exist')
+    if device is None:
+        device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
+    model = init_recognizer(config, device=device)
+    try:
+        content = CheckpointLoader.load_checkpoint(
+            str(checkpoint), map_location='cpu')
+    except Exception as error:
+        raise ValueError(f'{checkpoint} cannot be read as a checkpoint '
+                         f'({type(error).__name__}): {error}') from error
+    weights = weights_in(content)
+    problems = mismatches(model.state_dict(), weights)
+    if problems:
+        raise ValueError(
+            f'{checkpoint} does not belong to the model of {config}, in '
+            f'{len(problems)} weights. Give the one that does:\n'
+            + report(problems))
+    # Not strict, since old files do not count the batches of batch norms.
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+def read_class_names(label_map: Optional[Union[str, Path]],
+                     num_classes: int) -> List[str]:
+    """The names of a model's classes.
+
+    Args:
+        label_map (str or Path, optional): A file with a name per line. None
+            stands for the classes' numbers.
+        num_classes (int): Classes of the model.
+
+    Returns:
+        list[str]: The names.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it does not fit the model.
+    """
+    if label_map is None:
+        return [str(label) for label in range(num_classes)]
+    if not Path(label_map).is_file():
+        raise FileNotFoundError(f'{label_map} does not exist')
+    names = Path(label_map).read_text(encoding='utf-8').splitlines()
+    if len(names) != num_classes:
+        raise ValueError(f'{label_map} names {len(names)} classes, but the '
+                         f'model has {num_classes}')
+    return names
+
+
+def as_probabilities(scores: Tensor, average_clips: Optional[str]) -> Tensor:
+    """Probabilities from the scores that a head predicts.
+
+    Args:
+        scores (Tensor): Scores of the classes, ``(num_classes, )``, or of
+            each view where the head does not average them.
+        average_clips (str, optional): What the head averages over the views:
+            ``'prob'``, which are probabilities already, ``'score'`` or
+            nothing.
+
+    Returns:
+        Tensor: Probabilities of the classes, ``(num_classes, )``.
+    """
+    if average_clips != 'prob':
+        scores = scores.softmax(-1)
+    return scores if scores.dim() == 1 else scores.mean(0)
+
+
+def classify_video(model: nn.Module, video: str,
+                   test_pipeline: Compose) -> Tensor:
+    """The classes of a video through MMAction2's inference API.
+
+    Args:
+        model (nn.Module): A recognizer.
+        video (str): A video file.
+        test_pipeline (Compose): The test pipeline of the model's config.
+
+    Returns:
+        Tensor: Probabilities, ``(num_classes, )``.
+
+    Raises:
+        EOFError: If the file is cut. The decoders raise others of their own.
+    """
+    missing = missing_bytes(video)
+    if missing:
+        raise EOFError(f'{missing} bytes are missing at the end')
+    result = inference_recognizer(model, video, test_pipeline)
+    return as_probabilities(result.pred_score, model.cls_head.average_clips)
+
+
+def top_predictions(probabilities: Tensor, names: Sequence[str],
+                    topk: int) -> List[Prediction]:
+    """The most probable classes.
+
+    Args:
+        probabilities (Tensor): Of each class, ``(num_classes, )``.
+        names (Sequence[str]): The names of the classes.
+        topk (int): How many.
+
+    Returns:
+        list[Prediction]: The highest first.
+    """
+    best = probabilities.topk(min(topk, len(probabilities)))
+    return [
+        Prediction(label, names[label], value) for label, value in zip(
+            best.indices.tolist(), best.values.tolist())
+    ]

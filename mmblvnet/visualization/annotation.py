@@ -1,0 +1,84 @@
+"""Videos with what a model sees in them.
+
+MMAction2 1.2.0 has a visualizer, but it looks for predictions under a name
+that they no longer have, and so writes none.
+"""
+from pathlib import Path
+from typing import Sequence, Union
+
+import cv2
+import numpy as np
+
+from mmblvnet.apis import Prediction, open_source
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+TEXT = (255, 255, 255)
+BAR = (64, 128, 0)
+# Frames with a shorter side than this are too small to read text on.
+SHORT_SIDE = 240
+
+
+def draw_predictions(picture: np.ndarray,
+                     predictions: Sequence[Prediction]) -> np.ndarray:
+    """Write predictions with a bar for each into the corner of a frame.
+
+    Args:
+        picture (np.ndarray): The frame, ``(H, W, 3)`` in RGB.
+        predictions (Sequence[Prediction]): What to write.
+
+    Returns:
+        np.ndarray: The new frame.
+    """
+    picture = picture.copy()
+    height, width = picture.shape[:2]
+    row = max(12, height // 18)
+    scale = row / 32
+    panel = picture[:row * len(predictions) + row // 2]
+    panel[:] = panel // 3
+    for number, prediction in enumerate(predictions):
+        top = row * number + row // 4
+        length = round(prediction.probability * width)
+        cv2.rectangle(picture, (0, top + 1), (length, top + row - 2), BAR, -1)
+        # OpenCV's own font has ASCII only.
+        name = prediction.name.encode('ascii', 'replace').decode()
+        cv2.putText(picture, f'{prediction.probability:4.0%} {name}',
+                    (row // 4, top + row * 3 // 4), FONT, scale, TEXT, 1,
+                    cv2.LINE_AA)
+    return picture
+
+
+def annotate_video(video: str, out: Union[str, Path],
+                   predictions: Sequence[Prediction]) -> None:
+    """Write a video again with predictions in it, frame after frame.
+
+    Args:
+        video (str): A video file.
+        out (str or Path): The MP4 file to write.
+        predictions (Sequence[Prediction]): What to write into it.
+
+    Raises:
+        ValueError: If the file cannot be read or the new one not written.
+    """
+    writer = None
+    for frame in open_source(video):
+        picture = _enlarge(frame.read())
+        if writer is None:
+            fps = 1 / frame.until
+            height, width = picture.shape[:2]
+            writer = cv2.VideoWriter(
+                str(out), cv2.VideoWriter_fourcc(*'mp4v'), fps,
+                (width, height))
+            if not writer.isOpened():
+                raise ValueError(f'{out} cannot be written')
+        picture = draw_predictions(picture, predictions)
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if writer is not None:
+        writer.release()
+
+
+def _enlarge(picture: np.ndarray) -> np.ndarray:
+    """A frame that is large enough for text, with even sides for MP4."""
+    height, width = picture.shape[:2]
+    factor = max(1, SHORT_SIDE / min(height, width))
+    size = tuple(round(side * factor / 2) * 2 for side in (width, height))
+    return cv2.resize(picture, size)

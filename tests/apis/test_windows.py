@@ -1,0 +1,164 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmblvnet.apis import WindowClassifier, classify_windows
+from mmblvnet.apis.video_source import Frame
+from mmblvnet.apis.windows import sample_moments
+from mmblvnet.datasets.transforms import BigLittleSampleFrames
+from mmengine.config import ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from networks import recognizer
+
+FPS = 25
+SHARING = [dict(temporal_module='TAM'), dict(temporal_module='TSM'),
+           dict(temporal_module=None)]
+
+
+def pictures(count, seed=0):
+    """Large patches: much noise looks the same to a network as other noise."""
+    patches = np.random.default_rng(seed).integers(
+        0, 256, (count, 4, 4, 3), np.uint8)
+    return list(patches.repeat(10, 1).repeat(13, 2))
+
+
+def as_frames(pictures, fps=FPS):
+    for number, picture in enumerate(pictures, 1):
+        yield Frame(number / fps, lambda: picture)
+
+
+def pipeline(crop='CenterCrop', decode='DecordDecode'):
+    return [
+        dict(type='BigLittleSampleFrames', clip_len=4, test_mode=True),
+        dict(type=decode),
+        dict(type='Resize', scale=(-1, 32)),
+        dict(type=crop, crop_size=32),
+        dict(type='FormatShape', input_format='NCHW'),
+        dict(type='PackActionInputs')
+    ]
+
+
+def make_model(head=None, crop='CenterCrop', average_clips='prob', **backbone):
+    backbone = dict(dict(type='BLVNet', depth=50, num_segments=4), **backbone)
+    if backbone['num_segments'] is None:
+        del backbone['num_segments']
+    head = head or dict(type='TSMHead', in_channels=2048, num_segments=4)
+    model = recognizer(backbone, head, average_clips=average_clips).eval()
+    model.cfg = ConfigDict(val_pipeline=pipeline(crop))
+    return model
+
+
+def plain_probabilities(model, video):
+    """What the model says of a whole video, by MMAction2's own means."""
+    steps = [dict(step) for step in model.cfg.val_pipeline]
+    steps[1]['type'] = 'ArrayDecode'
+    data = Compose(steps)(
+        dict(array=np.stack(video), total_frames=len(video), start_index=0,
+             modality='RGB', label=0))
+    with torch.no_grad():
+        score = model.test_step(pseudo_collate([data]))[0].pred_score
+    if model.cls_head.average_clips == 'score':
+        score = score.softmax(0)
+    return score
+
+
+@pytest.mark.parametrize('config', [
+    *SHARING,
+    dict(crop='ThreeCrop', average_clips='score'),
+    dict(head=dict(type='TSNHead', in_channels=2048)),
+    dict(type='BLResNet', num_segments=None,
+         head=dict(type='TSNHead', in_channels=2048)),
+    dict(type='ResNetTAM'),
+])
+def test_windows_have_the_classes_of_the_plain_model(config):
+    model = make_model(**config)
+    video = pictures(20)
+    # Windows of 8 frames that start every 4 frames.
+    windows = list(classify_windows(
+        as_frames(video), WindowClassifier(model), 8 / FPS, 2))
+    assert len(windows) == 4
+    for i, window in enumerate(windows):
+        assert window.start == pytest.approx(4 * i / FPS)
+        assert window.end == pytest.approx((4 * i + 8) / FPS)
+        torch.testing.assert_close(
+            # Scores but for a constant.
+            window.probabilities.log(),
+            plain_probabilities(model, video[4 * i:4 * i + 8]).log(),
+            atol=1e-4, rtol=0)
+
+
+def test_windows_differ():
+    """Or else the test above would show nothing."""
+    model = make_model()
+    first, second = classify_windows(
+        as_frames(pictures(12)), WindowClassifier(model), 8 / FPS, 2)
+    change = first.probabilities.log() - second.probabilities.log()
+    assert change.abs().max() > 1e-3
+
+
+def test_each_frame_goes_through_the_first_layer_once():
+    model = make_model()
+    seen = []
+    model.backbone.conv1.register_forward_hook(
+        lambda module, args, out: seen.append(len(args[0])))
+    windows = list(classify_windows(
+        as_frames(pictures(16)), WindowClassifier(model), 4 / FPS, 1))
+    assert len(windows) == 13
+    assert seen == [1] * 16
+
+
+def test_frames_between_windows_are_left_alone():
+    classifier = FakeClassifier(num_frames=2)
+    windows = list(classify_windows(
+        as_frames(range(10)), classifier, 2 / FPS, 4))
+    assert [w.probabilities for w in windows] == [[0, 1], [4, 5], [8, 9]]
+    assert classifier.prepared == [0, 1, 4, 5, 8, 9]
+
+
+def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
+    frames = [Frame(until, lambda until=until: until)
+              for until in (1, 2, 7, 8)]
+    windows = list(
+        classify_windows(frames, FakeClassifier(num_frames=2), 2, 1))
+    assert [(w.start, w.probabilities) for w in windows] == [
+        (0, [1, 2]), (5, [7, 7]), (6, [7, 8])]
+
+
+class FakeClassifier:
+    """Takes numbers for frames and gives those of the window."""
+
+    def __init__(self, num_frames):
+        self.num_frames = num_frames
+        self.prepared = []
+
+    def prepare(self, picture):
+        self.prepared.append(picture)
+        return picture
+
+    def classify(self, window):
+        return list(window)
+
+
+@pytest.mark.parametrize('num_frames', [9, 17, 24, 100, 251])
+def test_the_moments_are_the_samplers(num_frames):
+    sampler = BigLittleSampleFrames(clip_len=8, test_mode=True)
+    expected = sampler(dict(total_frames=num_frames, start_index=0))
+    moments = sample_moments(
+        as_frames(range(num_frames), 30), num_frames / 30 / 8)
+    assert list(moments) == [(1, i) for i in expected['frame_inds']]
+
+
+def test_few_frames_show_several_moments():
+    moments = sample_moments(as_frames(range(3), fps=1), 0.5)
+    assert list(moments) == [(2, 0), (2, 1), (2, 2)]
+
+
+@pytest.mark.parametrize('change', [
+    dict(input_format='NCTHW'), dict(num_consecutive_frames=5)])
+def test_other_input_than_single_frames_is_refused(change):
+    steps = pipeline()
+    steps[-2 if 'input_format' in change else 0].update(change)
+    model = SimpleNamespace(cfg=ConfigDict(val_pipeline=steps))
+    with pytest.raises(ValueError, match='single RGB frames'):
+        WindowClassifier(model)

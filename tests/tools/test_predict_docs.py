@@ -1,0 +1,49 @@
+"""The commands of docs/predict.md, as they stand there."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from make_motion_dataset import make_dataset
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from paths import MOTION, ROOT
+
+
+def documented_commands():
+    text = (ROOT / 'docs' / 'predict.md').read_text()
+    blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
+    lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
+    return [re.sub(' +', ' ', line) for line in lines]
+
+
+@pytest.fixture(scope='module')
+def places(tmp_path_factory):
+    """What the words in capitals stand for."""
+    folder = tmp_path_factory.mktemp('docs')
+    make_dataset(folder, train=8, val=8, seed=1)
+    checkpoint = folder / 'model.pth'
+    model = MODELS.build(Config.fromfile(MOTION).model)
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    videos = folder / 'videos' / 'val'
+    return dict(VIDEO=videos / '000000.webm', FOLDER=videos, CONFIG=MOTION,
+                CHECKPOINT=checkpoint, NAMES=folder / 'label_map.txt')
+
+
+@pytest.mark.parametrize('command', documented_commands())
+def test_the_documented_commands_run(places, tmp_path, command):
+    command = re.sub('[A-Z]{4,}', lambda m: str(places[m[0]]), command)
+    # The videos of the data set are shorter than 2 seconds.
+    command = command.replace('--window 2', '--window 0.4')
+    command = command.replace('tools/', f'{ROOT}/tools/')
+    command = command.replace('python ', f'{sys.executable} -W ignore ', 1)
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert done.returncode == 0, done.stderr
+    written = {p.name for p in Path(tmp_path).iterdir()}
+    for name in ('out.json', 'annotated', 'out.csv', 'out.png'):
+        assert (name in command) == (name in written)

@@ -1,0 +1,46 @@
+import cv2
+import pytest
+import torch
+from mmblvnet.visualization import Timeline, draw_timeline
+from mmblvnet.visualization.timeline import clock
+
+
+def test_each_window_has_a_column_while_there_is_room():
+    timeline = Timeline(max_columns=4)
+    for i in range(4):
+        timeline.add(i, i + 1, torch.tensor([float(i)]))
+    assert timeline.probabilities.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_columns_hold_ever_more_windows():
+    timeline = Timeline(max_columns=4)
+    for i in range(13):
+        timeline.add(i, i + 1, torch.tensor([float(i)]))
+        assert len(timeline.columns) <= 4
+    assert [c.count for c in timeline.columns] == [4, 4, 4, 1]
+    assert [c.start for c in timeline.columns] == [0, 4, 8, 12]
+    assert [c.end for c in timeline.columns] == [4, 8, 12, 13]
+    assert timeline.probabilities.flatten().tolist() == [1.5, 5.5, 9.5, 12]
+
+
+def test_the_picture_shows_when_a_class_is_probable(tmp_path):
+    timeline = Timeline()
+    for i in range(10):
+        timeline.add(i, i + 1, torch.eye(2)[i // 5])
+    out = tmp_path / 'out.png'
+    draw_timeline(timeline, ['one', 'two'], out)
+    picture = cv2.imread(str(out))
+    height, width = picture.shape[:2]
+    # Where neither labels nor the colour bar are.
+    green = picture[:, width // 6:width * 3 // 4, 1]
+    left, right = green[:, :100], green[:, -100:]
+    upper = slice(height // 8, height // 4)
+    lower = slice(height // 2, height * 5 // 8)
+    assert left[upper].mean() > 200 > 50 > left[lower].mean()
+    assert right[lower].mean() > 200 > 50 > right[upper].mean()
+
+
+@pytest.mark.parametrize('seconds, text', [
+    (0, '0:00:00.0'), (59.96, '0:01:00.0'), (3723.5, '1:02:03.5')])
+def test_times_are_written_as_people_read_them(seconds, text):
+    assert clock(seconds) == text
