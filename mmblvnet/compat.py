@@ -3,24 +3,29 @@
 One function per defect. Each names the upstream issue, where there is one,
 and does nothing where upstream is sound.
 """
+import contextlib
 import functools
 import inspect
+import os
 import sys
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType, SimpleNamespace
-from typing import Any, Callable
+from typing import IO, Any, Callable, Iterator, Union
 from unittest.mock import patch
 
 import mmaction
 import mmaction.evaluation.functional.accuracy as accuracy
 import mmengine.dist.utils as dist_utils
+import mmengine.hooks.checkpoint_hook as checkpoint_hook
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.registry import MODELS
 from mmengine.device import get_device
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
 from torch import Tensor, nn
@@ -31,6 +36,9 @@ def apply() -> None:
     # The others import mmaction.models, which works only after the first.
     provide_drn()
     allow_mmengine_checkpoints()
+    write_files_whole()
+    write_last_checkpoint_whole()
+    remove_outdated_checkpoints_last()
     start_distributed_without_cuda()
     wrap_cpu_models_for_distribution()
     bound_testing_views()
@@ -103,6 +111,93 @@ def allow_mmengine_checkpoints() -> None:
         (scalar, 'numpy._core.multiarray.scalar'),
         (scalar, 'numpy.core.multiarray.scalar'),
     ])
+
+
+def write_files_whole() -> None:
+    """Let MMEngine write a file whole or not at all.
+
+    MMEngine 0.10.7 empties the file of that name first. Killed or out of disk
+    space, it leaves half a checkpoint, where a whole one may have been.
+    """
+    upstream = LocalBackend.put
+    if hasattr(upstream, '__wrapped__') or 'os.replace' in inspect.getsource(
+            upstream):
+        return
+
+    @functools.wraps(upstream)
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        # A device or a pipe has to stay one.
+        if os.path.exists(filepath) and not os.path.isfile(filepath):
+            return upstream(self, obj, filepath)
+        with _whole_file(filepath, 'wb') as file:
+            file.write(obj)
+
+    LocalBackend.put = put
+
+
+@contextlib.contextmanager
+def _whole_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
+    """Open a file that takes its name only when it is complete."""
+    path = os.path.realpath(path)
+    # Always the same, so that whoever repeats a write that was killed takes
+    # the remains away.
+    unfinished = f'{path}.tmp'
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(unfinished, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.remove(unfinished)
+        if not isinstance(error, OSError):
+            raise
+        raise OSError(
+            error.errno,
+            f'{error.strerror}. The file was not written; what was there '
+            'before is whole. Make room in its folder, or make it writable, '
+            'or choose another (--work-dir or '
+            'default_hooks.checkpoint.out_dir); training goes on from its '
+            'last checkpoint with --resume', path) from error
+
+
+def write_last_checkpoint_whole() -> None:
+    """Let ``last_checkpoint`` always name a checkpoint.
+
+    MMEngine 0.10.7 empties the file before it writes the new name; in
+    between, training cannot be resumed.
+    """
+    upstream = inspect.getsource(checkpoint_hook)
+    if upstream.count(' open(') == upstream.count("open(save_file, 'w')") == 1:
+        checkpoint_hook.open = _whole_file
+
+
+def remove_outdated_checkpoints_last() -> None:
+    """Remove an outdated checkpoint only when its successor is complete.
+
+    MMEngine 0.10.7 removes it before. With ``max_keep_ckpts=1`` no checkpoint
+    is left in between, and none to resume from if training is killed then;
+    the best one is always removed first.
+    """
+    for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
+        upstream = getattr(CheckpointHook, name)
+        if not hasattr(upstream, '__wrapped__'):
+            setattr(CheckpointHook, name, _removing_last(upstream))
+
+
+def _removing_last(upstream: Callable) -> Callable:
+
+    @functools.wraps(upstream)
+    def save(self, *args, **kwargs) -> None:
+        outdated = []
+        with patch.object(self.file_backend, 'remove', outdated.append):
+            upstream(self, *args, **kwargs)
+        for path in outdated:
+            self.file_backend.remove(path)
+
+    return save
 
 
 def start_distributed_without_cuda() -> None:

@@ -1,8 +1,10 @@
+import errno
 import inspect
 import os
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from mmaction.models import Recognizer2D
 from mmaction.registry import MODELS
 from mmblvnet import compat
 from mmengine.dist import utils as dist_utils
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import checkpoint_hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from networks import recognizer
@@ -99,6 +103,71 @@ def test_the_allow_list_stays_short_where_mmengine_decides(monkeypatch):
         lambda _: 'torch.load(filename, weights_only=False)')
     compat.allow_mmengine_checkpoints()
     assert added == []
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+    backend = LocalBackend()
+    file = tmp_path / 'new' / 'epoch_1.pth'
+    backend.put(b'whole', file)
+    backend.put(b'another', file)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space.*--resume.*epoch_1.pth') as e:
+        backend.put(b'half', file)
+    assert e.value.errno == errno.ENOSPC
+    assert file.read_bytes() == b'another'
+    assert os.listdir(file.parent) == ['epoch_1.pth']
+
+
+def test_a_file_is_not_there_before_it_is_whole(tmp_path):
+    file = tmp_path / 'last_checkpoint'
+    with checkpoint_hook.open(file, 'w') as unfinished:
+        unfinished.write('epoch_1.pth')
+        assert not file.exists()
+    assert file.read_text() == 'epoch_1.pth'
+    with pytest.raises(KeyboardInterrupt):
+        with checkpoint_hook.open(file, 'w') as unfinished:
+            raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ['last_checkpoint']
+    assert file.read_text() == 'epoch_1.pth'
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path):
+    file, link = tmp_path / 'epoch_1.pth', tmp_path / 'latest.pth'
+    link.symlink_to(file)
+    LocalBackend().put(b'content', link)
+    assert link.is_symlink() and file.read_bytes() == b'content'
+    LocalBackend().put(b'content', os.devnull)
+    assert not os.path.isfile(os.devnull)
+
+
+def test_the_old_checkpoint_goes_when_the_new_one_is_there():
+    events = []
+    backend = SimpleNamespace(remove=lambda path: events.append(f'-{path}'))
+
+    def save(self):
+        self.file_backend.remove('old')
+        events.append('+new')
+
+    compat._removing_last(save)(SimpleNamespace(file_backend=backend))
+    assert events == ['+new', '-old']
+
+
+def test_a_sound_writer_is_left_alone(monkeypatch):
+
+    def put(self, obj, filepath):
+        os.replace(obj, filepath)
+
+    monkeypatch.setattr(LocalBackend, 'put', put)
+    compat.write_files_whole()
+    assert LocalBackend.put is put
+    monkeypatch.delattr(checkpoint_hook, 'open')
+    monkeypatch.setattr(compat.inspect, 'getsource', lambda _: 'mended')
+    compat.write_last_checkpoint_whole()
+    assert not hasattr(checkpoint_hook, 'open')
 
 
 def test_nccl_without_cuda_is_explained(monkeypatch):
