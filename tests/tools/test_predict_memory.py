@@ -45,6 +45,7 @@ def peak_memory(folder, *arguments):
     return int(done.stdout.splitlines()[-1]) / 1024, len(rows) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/proc/self/status'),
                     reason='only Linux tells the peak')
 def test_an_hour_needs_no_more_memory_than_a_minute(tmp_path):
