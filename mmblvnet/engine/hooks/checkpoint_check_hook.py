@@ -6,6 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 
+from mmblvnet.utils.safe_loading import data_only
+
 MAX_PROBLEMS = 20
 
 
@@ -32,11 +34,16 @@ class CheckpointCheckHook(Hook):
 
         Raises:
             RuntimeError: If a weight is missing, left over, of another shape
-                or not finite, with its name.
+                or not finite, with its name, or if there are no weights, or
+                nothing of the training that is to be resumed.
         """
+        try:
+            weights = data_only(checkpoint.get('state_dict', checkpoint))
+        except ValueError as error:
+            raise RuntimeError(f'The checkpoint {runner._load_from} cannot be '
+                               f'loaded: {error}') from error
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        weights = checkpoint.get('state_dict', checkpoint)
         weights = {k.removeprefix('module.'): v for k, v in weights.items()}
         problems = self._mismatches(model.state_dict(), weights)
         if self._starts_training(runner):
@@ -50,6 +57,21 @@ class CheckpointCheckHook(Hook):
                 'that does; to start training from another model on purpose, '
                 'name what may differ: CheckpointCheckHook(may_differ=[..])\n'
                 + '\n'.join(_shortened(lines)))
+        if runner._resume:
+            self._check_training_state(runner, checkpoint)
+
+    @staticmethod
+    def _check_training_state(runner: Runner, checkpoint: dict) -> None:
+        meta = checkpoint.get('meta')
+        numbers = [meta.get(key) if isinstance(meta, dict) else None
+                   for key in ('epoch', 'iter')]
+        if not all(isinstance(number, int) for number in numbers) or not all(
+                isinstance(checkpoint.get(key), dict)
+                for key in ('message_hub', 'optimizer')):
+            raise RuntimeError(
+                f'The checkpoint {runner._load_from} holds no training that '
+                'could be resumed, only weights. To start from them, set '
+                'load_from to it and leave --resume out')
 
     @staticmethod
     def _starts_training(runner: Runner) -> bool:
