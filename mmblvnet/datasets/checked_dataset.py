@@ -1,3 +1,4 @@
+import os
 import os.path as osp
 from typing import Dict, List, Optional
 
@@ -6,8 +7,13 @@ from mmaction.datasets import RawframeDataset, VideoDataset
 from mmaction.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.fileio import list_from_file
+from torch.utils.data import get_worker_info
 
 from .containers import missing_bytes
+
+# More loader workers than anybody has; each has a row of numbers.
+MAX_WORKERS = 1024
+NOTHING = -1
 
 
 class BrokenVideoError(RuntimeError):
@@ -48,6 +54,8 @@ class _CheckedDataset:
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
+        # What each worker process reads: its process number and the sample.
+        self._reading = torch.full((MAX_WORKERS, 2), NOTHING).share_memory_()
         super().__init__(*args, max_refetch=max_refetch, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -116,16 +124,44 @@ class _CheckedDataset:
                 in a row in training.
         """
         num_loading = self._num_loading()
+        self._note(idx)
         try:
             data = self._load(idx, num_loading)
         except BrokenVideoError as error:
             return self._without_video(idx, error)
+        self._note(NOTHING)
         self._num_failures = 0
         data = Compose(self.pipeline.transforms[num_loading:])(data)
         if data is not None and self._broken:
             data['data_samples'].set_metainfo(
                 dict(broken_videos=tuple(self._take_broken().items())))
         return data
+
+    def _note(self, idx: int) -> None:
+        """Note what is being read, where other processes see it."""
+        worker = get_worker_info()
+        if worker is not None:
+            row = self._reading[worker.id % MAX_WORKERS]
+            row[0], row[1] = os.getpid(), idx
+
+    def share_notes(self) -> None:
+        """Let worker processes note what they read also in a copy."""
+        self._reading.share_memory_()
+
+    def read_by(self, process: int) -> Optional[str]:
+        """The video that a worker process was reading when it died.
+
+        Args:
+            process (int): The number of the process.
+
+        Returns:
+            str, optional: The file or folder, None if it was reading nothing.
+        """
+        for number, idx in self._reading.tolist():
+            if number == process and idx != NOTHING:
+                info = self.get_data_info(idx)
+                return info.get('filename', info.get('frame_dir'))
+        return None
 
     def _num_loading(self) -> int:
         """How many transforms of the pipeline it takes to have frames."""

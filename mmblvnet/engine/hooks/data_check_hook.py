@@ -1,11 +1,18 @@
+import functools
+import re
 from collections import defaultdict
-from typing import Dict, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 from mmaction.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+
+from mmblvnet.datasets import BrokenVideoError
+
+# How PyTorch says that worker processes have died, in its two ways.
+DEAD_WORKERS = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)')
 
 
 @HOOKS.register_module()
@@ -14,7 +21,8 @@ class DataCheckHook(Hook):
 
     The labels have to fit the head's number of classes. Videos that a
     :class:`CheckedVideoDataset` could not read are named once in the log, and
-    each epoch, validation or test ends with their number.
+    each epoch, validation or test ends with their number. One that the decoder
+    itself dies of, with its process, is named in the error that ends the run.
     """
 
     # Before RuntimeInfoHook hands the metrics on to the log.
@@ -24,6 +32,14 @@ class DataCheckHook(Hook):
         self._named = set()
         # Broken videos and messages of the epoch, per mode.
         self._broken = defaultdict(dict)
+
+    def before_run(self, runner: Runner) -> None:
+        """Let the loops name the video that a loader worker died of."""
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                for dataset in _checked_datasets(loop.dataloader.dataset):
+                    dataset.share_notes()
+                loop.run = _naming_deadly_videos(loop.run, loop.dataloader)
 
     def before_train(self, runner: Runner) -> None:
         """Check the labels that are trained and validated on.
@@ -120,3 +136,41 @@ class DataCheckHook(Hook):
                 f'{num_broken} videos could not be read and count as wrong')
             if metrics is not None:
                 metrics['missing_videos'] = num_broken
+
+
+def _naming_deadly_videos(run: Callable, dataloader) -> Callable:
+    """Turn the death of a loader worker into an error that names a video."""
+
+    @functools.wraps(run)
+    def run_naming(*args, **kwargs):
+        try:
+            return run(*args, **kwargs)
+        except RuntimeError as error:
+            dead = DEAD_WORKERS.search(str(error))
+            if dead is None:
+                raise
+            for process in map(int, dead[1].split(',')):
+                for dataset in _checked_datasets(dataloader.dataset):
+                    video = dataset.read_by(process)
+                    if video is not None:
+                        raise _deadly(video, dataset.ann_file) from error
+            raise
+
+    return run_naming
+
+
+def _checked_datasets(dataset) -> Iterator:
+    """The checked datasets in a dataset, which may wrap others."""
+    if hasattr(dataset, 'read_by'):
+        yield dataset
+    for inner in (getattr(dataset, 'dataset', None),
+                  *getattr(dataset, 'datasets', ())):
+        if inner is not None:
+            yield from _checked_datasets(inner)
+
+
+def _deadly(video: str, ann_file: str) -> BrokenVideoError:
+    return BrokenVideoError(
+        video, f'The process that was reading {video} died: the decoder '
+        'crashed on it, or the system ended it for want of memory. Take the '
+        f'video out of {ann_file}, and go on with --resume')

@@ -1,4 +1,6 @@
 import gc
+import os
+import signal
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmaction.registry import DATASETS, TRANSFORMS
+from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.engine.hooks import DataCheckHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -44,7 +47,7 @@ class Failing:
     """Fails for some videos, as their names tell.
 
     "different" each time with other words, as Decord does; "once" the first
-    time.
+    time; "deadly" with its process.
     """
 
     def __init__(self) -> None:
@@ -53,6 +56,8 @@ class Failing:
     def __call__(self, results):
         self.times += 1
         name = Path(results['filename']).stem
+        if name == 'deadly':
+            os.kill(os.getpid(), signal.SIGSEGV)
         if name == 'different' or name == 'once' and self.times == 1:
             raise RuntimeError(f'[10:44:{self.times:02}] cannot be opened')
         return results
@@ -328,6 +333,52 @@ def test_a_video_that_fails_with_other_words_each_time_counts_once(
     runner.train()
     assert any(
         line.startswith('Epoch 1: 1 video') for line in warnings(runner))
+
+
+WRAPPED = [None, 'RepeatDataset', 'ConcatDataset']
+
+
+@pytest.mark.parametrize('wrapper', WRAPPED)
+def test_a_video_that_kills_its_process_is_named_in_training(
+        make_runner, loader, video, wrapper):
+    train = loader(f'{video} 1', 'deadly.webm 1', *[f'{video} 2'] * 4,
+                   num_workers=2)
+    if wrapper == 'RepeatDataset':
+        train['dataset'] = dict(
+            type=wrapper, dataset=train['dataset'], times=2)
+    elif wrapper == 'ConcatDataset':
+        others = loader(*[f'{video} 1'] * 4)['dataset']
+        train['dataset'] = dict(
+            type=wrapper, datasets=[others, train['dataset']])
+    runner = make_runner(train)
+    with pytest.raises(BrokenVideoError, match='deadly.webm died') as caught:
+        runner.train()
+    assert '.txt, and go on with --resume' in str(caught.value)
+
+
+def test_a_video_that_kills_its_process_is_named_in_a_test(
+        make_runner, loader, video):
+    runner = make_runner(
+        test=loader(f'{video} 1', 'deadly.webm 1', num_workers=1,
+                    test_mode=True, skip_broken=True))
+    with pytest.raises(BrokenVideoError, match='deadly.webm died'):
+        runner.test()
+
+
+def test_a_video_that_kills_its_process_is_named_in_validation(
+        make_runner, loader, video):
+    runner = make_runner(
+        loader(f'{video} 1'),
+        loader('deadly.webm 1', num_workers=1, test_mode=True))
+    with pytest.raises(BrokenVideoError, match='deadly.webm died'):
+        runner.train()
+
+
+def test_another_error_is_left_as_it_is(make_runner, loader, video):
+    runner = make_runner(loader(f'{video} 1'))
+    runner.model.forward = None
+    with pytest.raises(TypeError):
+        runner.train()
 
 
 @pytest.mark.parametrize('num_workers', (0, 2))
