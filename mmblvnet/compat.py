@@ -23,12 +23,17 @@ import numpy as np
 import torch
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.registry import MODELS
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
+from mmengine.utils.dl_utils import load_url
 from torch import Tensor, nn
+
+from .utils.safe_loading import load_safely
 
 
 def apply() -> None:
@@ -39,11 +44,14 @@ def apply() -> None:
     write_files_whole()
     write_last_checkpoint_whole()
     remove_outdated_checkpoints_last()
+    load_checkpoints_safely()
+    resume_without_running_code()
     start_distributed_without_cuda()
     wrap_cpu_models_for_distribution()
     bound_testing_views()
     give_necks_a_tuple()
     count_frames_with_pyav()
+    refuse_fewer_frames_with_pyav()
     leave_unlabelled_out_of_class_means()
     accept_bfloat16_scores()
     mirror_stacked_flow()
@@ -87,6 +95,59 @@ def _history_buffer_statistics(owner: Any, name: str) -> Callable:
         'no checkpoint of MMEngine does; do not load it')
 
 
+# What rebuilds an array and a scalar; NumPy 2 renamed their module.
+_reconstruct = np.ndarray(0).__reduce__()[0]
+_scalar = np.float64(0).__reduce__()[0]
+
+
+class _Numbers:
+    """The ``numpy.dtype`` of MMEngine's checkpoints, which are of numbers.
+
+    NumPy's own takes the flags and fields of an object type for one of plain
+    bytes, which then count as addresses.
+    """
+
+    def __init__(self, code: str, align: bool = False,
+                 copy: bool = False) -> None:
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in 'biuf':
+            raise UnpicklingError(
+                f'the checkpoint has an array of the type {code!r}, which no '
+                'checkpoint of MMEngine does; do not load it')
+
+    def __setstate__(self, state: tuple) -> None:
+        _, byte_order, *rest = state
+        if rest[:6] != [None, None, None, -1, -1, 0]:
+            raise UnpicklingError(
+                'the checkpoint changes what a type of numbers is, which no '
+                'checkpoint of MMEngine does; do not load it')
+        self.dtype = self.dtype.newbyteorder(byte_order)
+
+
+class _Array(np.ndarray):
+    """The ``numpy.ndarray`` of MMEngine's checkpoints: of numbers."""
+
+    def __new__(cls, *_) -> None:
+        raise UnpicklingError(
+            'the checkpoint makes an array other than from its values, which '
+            'no checkpoint of MMEngine does; do not load it')
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, numbers, order, data = state
+        super().__setstate__((version, shape, numbers.dtype, order, data))
+
+    def __reduce__(self) -> tuple:
+        return self.view(np.ndarray).__reduce__()
+
+
+def _empty_array(kind: type, *_) -> _Array:
+    return _reconstruct(_Array, (0, ), b'b')
+
+
+def _number(numbers: _Numbers, data: bytes) -> np.generic:
+    return _scalar(numbers.dtype, data)
+
+
 def allow_mmengine_checkpoints() -> None:
     """Let PyTorch's safe loader read what MMEngine's checkpoints hold.
 
@@ -94,22 +155,17 @@ def allow_mmengine_checkpoints() -> None:
     list of harmless types, and MMEngine's training logs are not.
     https://github.com/open-mmlab/mmengine/issues/1655
     """
-    if 'weights_only' in inspect.getsource(mmengine_checkpoint):
-        return
-    # What rebuilds an array and a scalar; NumPy 2 renamed their module.
-    reconstruct = np.ndarray(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals([
         HistoryBuffer,
         (_history_buffer_statistics, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(code)) for code in np.typecodes['AllInteger']},
-        *{type(np.dtype(code)) for code in np.typecodes['Float'] + '?'},
-        (reconstruct, 'numpy._core.multiarray._reconstruct'),
-        (reconstruct, 'numpy.core.multiarray._reconstruct'),
-        (scalar, 'numpy._core.multiarray.scalar'),
-        (scalar, 'numpy.core.multiarray.scalar'),
+        _Array,
+        (_Array, 'numpy.ndarray'),
+        _Numbers,
+        (_Numbers, 'numpy.dtype'),
+        (_empty_array, 'numpy._core.multiarray._reconstruct'),
+        (_empty_array, 'numpy.core.multiarray._reconstruct'),
+        (_number, 'numpy._core.multiarray.scalar'),
+        (_number, 'numpy.core.multiarray.scalar'),
     ])
 
 
@@ -198,6 +254,46 @@ def _removing_last(upstream: Callable) -> Callable:
             self.file_backend.remove(path)
 
     return save
+
+
+def load_checkpoints_safely() -> None:
+    """Let MMEngine load checkpoints without running what is in them.
+
+    The files of MMEngine 0.10.7 are safe by PyTorch's default, which the
+    next version switches off; what it downloads is loaded by ``torch.hub``,
+    which runs any code. https://github.com/open-mmlab/mmengine/issues/1655
+    """
+    mmengine_checkpoint.CheckpointLoader.register_scheme(
+        '', load_from_local, force=True)
+    mmengine_checkpoint.load_url = functools.partial(
+        inspect.unwrap(load_url), weights_only=True)
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict:
+    """Load a file, as MMEngine's function of this name does, but safely."""
+    file = Path(filename).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f'{filename} can not be found.')
+    return load_safely(file, map_location)
+
+
+def resume_without_running_code() -> None:
+    """Let training resume without running the config in a checkpoint.
+
+    MMEngine 0.10.7 executes it, to compare a ``gpu_ids`` that only configs of
+    mmcv 1 had.
+    """
+    upstream = Runner.resume
+    if hasattr(upstream, '__wrapped__') or (
+            'Config.fromstring' not in inspect.getsource(upstream)):
+        return
+
+    @functools.wraps(upstream)
+    def resume(self, *args, **kwargs) -> None:
+        with patch.object(Config, 'fromstring', lambda *_, **__: Config()):
+            upstream(self, *args, **kwargs)
+
+    Runner.resume = resume
 
 
 def start_distributed_without_cuda() -> None:
@@ -363,6 +459,42 @@ def count_frames_with_pyav() -> None:
         return results
 
     PyAVInit.transform = transform
+
+
+def refuse_fewer_frames_with_pyav() -> None:
+    """Refuse a video that gives fewer frames than its container says.
+
+    ``PyAVDecode`` of MMAction2 1.2.0 starts at its first frame again, so that
+    a clip shows the video's start where its end should be.
+    """
+    from mmaction.datasets.transforms import PyAVDecode
+    upstream = PyAVDecode.transform
+    if '% len(imgs)' not in inspect.getsource(upstream) or hasattr(
+            upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def transform(self, results: dict) -> dict:
+        if self.mode != 'accurate':
+            return upstream(self, results)
+        container, num_frames = results['video_reader'], 0
+
+        def decode(**streams) -> Iterator:
+            nonlocal num_frames
+            for frame in container.decode(**streams):
+                num_frames += 1
+                yield frame
+
+        results['video_reader'] = SimpleNamespace(
+            streams=container.streams, decode=decode)
+        wanted = 1 + int(np.max(results['frame_inds']))
+        results = upstream(self, results)
+        if num_frames < wanted:
+            raise EOFError(f'{num_frames} frames can be decoded, fewer than '
+                           f'the {wanted} that the container says')
+        return results
+
+    PyAVDecode.transform = transform
 
 
 def leave_unlabelled_out_of_class_means() -> None:

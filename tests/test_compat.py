@@ -1,17 +1,20 @@
 import errno
+import functools
 import inspect
 import os
 import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
-from mmaction.registry import MODELS
+from mmaction.registry import MODELS, TRANSFORMS
 from mmblvnet import compat
 from mmengine.dist import utils as dist_utils
 from mmengine.fileio import LocalBackend
@@ -19,6 +22,7 @@ from mmengine.hooks import checkpoint_hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from networks import recognizer
+from tiny_videos import NUM_FRAMES, write_video
 from torch import nn
 
 
@@ -65,44 +69,144 @@ def test_mmengine_checkpoints_load_with_their_logs(tmp_path):
     load_checkpoint(nn.Linear(2, 2), file, strict=True)
 
 
-class Shell:
+class Call:
+    """Asks for a function to be called."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
 
     def __reduce__(self):
-        return os.system, ('echo executed', )
+        return self.call
 
 
-class Attribute:
-    """Asks for any attribute that a checkpoint should not get at."""
+class Build(Call):
+    """Asks for a function to be called, and for its result to get a state."""
 
-    def __init__(self, owner, name):
-        self.arguments = owner, name
-
-    def __reduce__(self):
-        return getattr, self.arguments
+    def __init__(self, state, function, *arguments):
+        self.call = function, arguments, state
 
 
-@pytest.mark.parametrize('content', [
-    Shell(),
-    Attribute(HistoryBuffer, '__init__'),
-    Attribute(HistoryBuffer, 'register_statistics'),
-    Attribute(torch.Tensor, 'mean'),
-    Attribute(HistoryBuffer, '__reduce__'),
-], ids=lambda c: getattr(c, 'arguments', ('shell', 'shell'))[1])
-def test_a_checkpoint_that_does_anything_else_is_refused(tmp_path, content):
+def attribute(owner, *names):
+    for name in names:
+        owner = Call(getattr, owner, name)
+    return owner
+
+
+NUMBERS = (3, '<', None, None, None, -1, -1, 0)
+FIELDS = (3, '<', None, ('a', ), {'a': (Call(np.dtype, 'f8'), 0)}, -1, -1, 0)
+ARRAY = np.ndarray(0).__reduce__()[0], np.ndarray, (0, ), b'b'
+SCALAR = np.float64(0).__reduce__()[0]
+HOSTILE = dict(
+    shell=Call(os.system, 'echo executed'),
+    builtin=Call(eval, '1'),
+    init=attribute(HistoryBuffer, '__init__'),
+    globals=attribute(HistoryBuffer, 'mean', '__globals__'),
+    chain=attribute(HistoryBuffer, '__init__', '__globals__'),
+    class_of=attribute(HistoryBuffer, '__class__', '__base__'),
+    subclasses=attribute(HistoryBuffer, '__subclasses__'),
+    reduce=attribute(HistoryBuffer, '__reduce__'),
+    register=attribute(HistoryBuffer, 'register_statistics'),
+    instance=attribute(Call(HistoryBuffer), 'mean'),
+    of_tensor=attribute(torch.Tensor, 'mean'),
+    of_array=attribute(np.ndarray, 'tofile'),
+    of_type=attribute(np.dtype, '__reduce__'),
+    three_arguments=Call(getattr, HistoryBuffer, 'x', 1),
+    objects=Call(np.dtype, 'O'),
+    record=Call(np.dtype, 'f8,O'),
+    text=Call(np.dtype, 'U3'),
+    flags=Build((*NUMBERS[:-1], 63), np.dtype, 'f8', False, True),
+    fields=Build(FIELDS, np.dtype, 'f8', False, True),
+    metadata=Build((4, *NUMBERS[1:], {}), np.dtype, 'M8'),
+    size=Build((3, '<', None, None, None, 9, -1, 0), np.dtype, 'f8'),
+    short=Build((3, ), np.dtype, 'f8'),
+    array_of_objects=Build(
+        (1, (1, ), np.dtype('O'), False, [1]), *ARRAY),
+    array_of_the_wrong_length=Build(
+        (1, (99, ), np.dtype('f8'), False, b'few'), *ARRAY),
+    array_of_another_type=Build((1, (1, ), 'f8', False, b'12345678'), *ARRAY),
+    scalar_of_an_object=Call(SCALAR, np.dtype('O'), b'12345678'),
+    scalar_that_is_short=Call(SCALAR, np.dtype('f8'), b'few'),
+    array_on_a_buffer=Call(np.ndarray, (1, ), 'f8', b'12345678'),
+)
+
+
+@pytest.mark.parametrize('content', HOSTILE.values(), ids=HOSTILE)
+def test_a_checkpoint_that_does_anything_else_is_refused(
+        tmp_path, capfd, content):
     file = str(tmp_path / 'hostile.pth')
     torch.save(dict(state_dict=dict(), content=content), file)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match='hostile.pth is no checkpoint that'):
         CheckpointLoader.load_checkpoint(file)
+    assert 'executed' not in capfd.readouterr().out
 
 
-def test_the_allow_list_stays_short_where_mmengine_decides(monkeypatch):
-    added = []
-    monkeypatch.setattr(torch.serialization, 'add_safe_globals', added.extend)
-    monkeypatch.setattr(
-        compat.inspect, 'getsource',
-        lambda _: 'torch.load(filename, weights_only=False)')
-    compat.allow_mmengine_checkpoints()
-    assert added == []
+def test_what_was_loaded_can_be_saved_and_loaded_again(tmp_path):
+    for name in 'abc':
+        torch.save(dict(state_dict={}, log=history(), order=np.arange(3)),
+                   tmp_path / name)
+        content = CheckpointLoader.load_checkpoint(str(tmp_path / name))
+        torch.save(content, tmp_path / f'{name}_again')
+        again = CheckpointLoader.load_checkpoint(
+            str(tmp_path / f'{name}_again'))
+        assert again['order'].tolist() == [0, 1, 2]
+        assert again['log'].mean() == history().mean()
+        assert b'mmblvnet' not in (tmp_path / f'{name}_again').read_bytes()
+
+
+@pytest.mark.parametrize('byte_order', '<>')
+def test_the_byte_order_of_arrays_is_kept(tmp_path, byte_order):
+    array = np.arange(5, dtype=f'{byte_order}i4')
+    torch.save(dict(array=array), tmp_path / 'a.pth')
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))
+    assert loaded['array'].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_is_downloaded_is_loaded_safely(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    served = tmp_path / 'served'
+    served.mkdir()
+    torch.save(dict(weight=torch.ones(2)), served / 'good.pth')
+    trace = tmp_path / 'executed'
+    torch.save(dict(weight=Call(os.mkdir, str(trace))), served / 'bad.pth')
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=served)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_address[1]}'
+        good = CheckpointLoader.load_checkpoint(f'{address}/good.pth')
+        with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+            CheckpointLoader.load_checkpoint(f'{address}/bad.pth')
+        server.shutdown()
+    assert good['weight'].tolist() == [1, 1]
+    assert not trace.exists()
+
+
+def test_a_file_that_is_not_there_is_not_found_as_upstream(tmp_path):
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'gone.pth'))
+
+
+def test_a_runner_that_runs_no_config_is_left_alone(monkeypatch):
+
+    def resume(self):
+        """A sound one."""
+
+    monkeypatch.setattr(compat.Runner, 'resume', resume)
+    compat.resume_without_running_code()
+    assert compat.Runner.resume is resume
+
+
+def decode_with_pyav(video, num_frames):
+    """The frames of a video whose container says how many it has."""
+    results = TRANSFORMS.build(dict(type='PyAVInit'))(dict(filename=video))
+    results['frame_inds'] = np.arange(num_frames)
+    return TRANSFORMS.build(dict(type='PyAVDecode'))(results)['imgs']
+
+
+def test_pyav_gives_no_frame_twice_for_one_that_is_missing(tmp_path):
+    video = write_video(tmp_path / 'video.mp4')
+    assert len(decode_with_pyav(video, NUM_FRAMES)) == NUM_FRAMES
+    with pytest.raises(EOFError, match='20 frames .* fewer than the 21'):
+        decode_with_pyav(video, NUM_FRAMES + 1)
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from .layouts import LAYOUTS, Layout, StateDict, nearest_layout
+from .safe_loading import data_only
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_PROBLEMS = 20
@@ -90,34 +91,6 @@ def published_weights(content: dict) -> StateDict:
     if all(name.startswith('module.') for name in weights):
         weights = {k.removeprefix('module.'): v for k, v in weights.items()}
     return weights
-
-
-def data_only(weights: dict) -> StateDict:
-    """Refuse what only looks like weights.
-
-    Args:
-        weights (dict): A state dict from a file.
-
-    Returns:
-        dict: Its tensors, detached.
-
-    Raises:
-        ValueError: If it is no state dict, or has a tensor with fewer values
-            than its shape says.
-    """
-    if not isinstance(weights, dict) or not weights or not all(
-            isinstance(name, str) and isinstance(value, Tensor)
-            for name, value in weights.items()):
-        raise ValueError('it holds no state dict, neither by itself nor as '
-                         "'state_dict'")
-    for name, value in weights.items():
-        # Only then is the memory for work on it bounded by the file's size.
-        if (value.layout != torch.strided or value.device.type != 'cpu'
-                or value.is_quantized or value.numel() * value.itemsize >
-                value.untyped_storage().nbytes()):
-            raise ValueError(f'{name!r:.99} has not all the values that its '
-                             'shape says')
-    return {name: value.detach() for name, value in weights.items()}
 
 
 def _recognise(weights: StateDict,

@@ -3,6 +3,8 @@ from typing import Dict, List
 
 from torch import Tensor
 
+from .safe_loading import data_only
+
 MAX_PROBLEMS = 20
 
 
@@ -15,8 +17,11 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
 
     Returns:
         dict: The state dict.
+
+    Raises:
+        ValueError: If there is none.
     """
-    weights = checkpoint.get('state_dict', checkpoint)
+    weights = data_only(checkpoint.get('state_dict', checkpoint))
     return {k.removeprefix('module.'): v for k, v in weights.items()}
 
 

@@ -4,9 +4,10 @@ from typing import Callable, List, Optional, Tuple, Union
 from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
-from torch import Tensor, nn
+from torch import nn
 
 from .published import how_to_get_imagenet_weights
+from .safe_loading import data_only
 
 CLASSIFIERS = ('fc.', 'new_fc.', 'cls_head.')
 
@@ -95,9 +96,7 @@ def _read(module: nn.Module, checkpoint: str, map_location: str,
     try:
         content = CheckpointLoader.load_checkpoint(
             checkpoint, map_location=map_location, logger='current')
-        state_dict = content.get('state_dict', content)
-        if not all(isinstance(v, Tensor) for v in state_dict.values()):
-            raise ValueError('it holds more than tensors')
+        state_dict = data_only(content.get('state_dict', content))
     except Exception as error:
         raise RuntimeError(
             f'The pretrained weights {checkpoint!r} of {name} are no '
@@ -140,5 +139,10 @@ def _mismatches(module: nn.Module, weights: dict,
         f'{tuple(wanted[name].shape)} in the model: {name}'
         for name in wanted
         if name in weights and weights[name].shape != wanted[name].shape
+    ]
+    lines += [
+        f'not finite in the file: {name}' for name in wanted
+        if name in weights and weights[name].shape == wanted[name].shape
+        and not weights[name].isfinite().all()
     ]
     return '\n'.join(lines)

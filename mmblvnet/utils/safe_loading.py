@@ -2,19 +2,23 @@
 import contextlib
 import re
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Dict, Iterator
 
 import torch
+from torch import Tensor
 
 # What interpreting a small file may take beyond a multiple of its size.
 HEADROOM = 256 * 2**20
+# The driver of a GPU takes memory when it likes.
+GPU_HEADROOM = 4 * 2**30
 
 
-def load_safely(file: Path) -> dict:
+def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
     """Load a checkpoint without running any code in it.
 
     Args:
         file (Path): The file.
+        map_location: As for ``torch.load``. Defaults to ``'cpu'``.
 
     Returns:
         dict: Its content.
@@ -26,9 +30,9 @@ def load_safely(file: Path) -> dict:
     """
     with file.open('rb') as stream:
         try:
-            with memory_limit(4 * file.stat().st_size + HEADROOM):
+            with memory_limit(4 * file.stat().st_size + _headroom()):
                 content = torch.load(
-                    stream, map_location='cpu', weights_only=True)
+                    stream, map_location=map_location, weights_only=True)
         except Exception as error:
             raise ValueError(
                 f'{file} is no checkpoint that can be loaded safely '
@@ -37,6 +41,38 @@ def load_safely(file: Path) -> dict:
         raise ValueError(f'{file} holds a {type(content).__name__} instead '
                          'of a state dict')
     return content
+
+
+def _headroom() -> int:
+    return GPU_HEADROOM if torch.cuda.is_initialized() else HEADROOM
+
+
+def data_only(weights: dict) -> Dict[str, Tensor]:
+    """Refuse what only looks like weights.
+
+    Args:
+        weights (dict): A state dict from a file.
+
+    Returns:
+        dict: Its tensors, detached.
+
+    Raises:
+        ValueError: If it is no state dict, or has a tensor with fewer values
+            than its shape says.
+    """
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(name, str) and isinstance(value, Tensor)
+            for name, value in weights.items()):
+        raise ValueError('it holds no state dict, neither by itself nor as '
+                         "'state_dict'")
+    for name, value in weights.items():
+        # Only then is the memory for work on it bounded by the file's size.
+        if (value.layout != torch.strided or value.is_meta
+                or value.is_quantized or value.numel() * value.itemsize >
+                value.untyped_storage().nbytes()):
+            raise ValueError(f'{name!r:.99} has not all the values that its '
+                             'shape says')
+    return {name: value.detach() for name, value in weights.items()}
 
 
 @contextlib.contextmanager

@@ -31,11 +31,17 @@ class CheckpointCheckHook(Hook):
 
         Raises:
             RuntimeError: If a weight is missing, left over, of another shape
-                or not finite, with its name.
+                or not finite, with its name, or if there are no weights, or
+                nothing of the training that is to be resumed.
         """
+        try:
+            weights = weights_in(checkpoint)
+        except ValueError as error:
+            raise RuntimeError(f'The checkpoint {runner._load_from} cannot be '
+                               f'loaded: {error}') from error
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        problems = mismatches(model.state_dict(), weights_in(checkpoint))
+        problems = mismatches(model.state_dict(), weights)
         if self._starts_training(runner):
             problems = {k: v for k, v in problems.items()
                         if not k.startswith(self.may_differ)}
@@ -47,6 +53,20 @@ class CheckpointCheckHook(Hook):
                 'purpose, name what may differ: '
                 'CheckpointCheckHook(may_differ=[..])\n'
                 + report(problems))
+        if runner._resume:
+            self._check_training_state(runner, checkpoint)
+
+    @staticmethod
+    def _check_training_state(runner: Runner, checkpoint: dict) -> None:
+        meta = checkpoint.get('meta')
+        numbers = [meta.get(key) if isinstance(meta, dict) else None
+                   for key in ('epoch', 'iter')]
+        if not all(isinstance(number, int) for number in numbers) or (
+                not isinstance(checkpoint.get('message_hub'), dict)):
+            raise RuntimeError(
+                f'The checkpoint {runner._load_from} holds no training that '
+                'could be resumed, only weights. To start from them, set '
+                'load_from to it and leave --resume out')
 
     @staticmethod
     def _starts_training(runner: Runner) -> bool:
