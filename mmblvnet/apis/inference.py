@@ -52,12 +52,12 @@ def load_recognizer(config: Union[str, Path],
         device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
     model = init_recognizer(config, device=device)
     try:
-        content = CheckpointLoader.load_checkpoint(
-            str(checkpoint), map_location='cpu')
+        weights = weights_in(
+            CheckpointLoader.load_checkpoint(
+                str(checkpoint), map_location='cpu'))
     except Exception as error:
         raise ValueError(f'{checkpoint} cannot be read as a checkpoint '
                          f'({type(error).__name__}): {error}') from error
-    weights = weights_in(content)
     problems = mismatches(model.state_dict(), weights)
     if problems:
         raise ValueError(
