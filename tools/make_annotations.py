@@ -16,10 +16,8 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
-SUFFIXES = {
-    '.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm',
-    '.wmv'
-}
+from mmblvnet.apis.video_files import VIDEO_SUFFIXES
+
 SPLITS = ('train', 'val')
 
 Videos = Dict[str, List[str]]
@@ -44,10 +42,10 @@ def find_videos(folder: Path, root: Path) -> Videos:
         paths = sorted(
             path.relative_to(root).as_posix()
             for path in class_folder.rglob('*')
-            if path.suffix.lower() in SUFFIXES)
+            if path.suffix.lower() in VIDEO_SUFFIXES)
         if not paths:
             raise ValueError(f'{class_folder} has no videos '
-                             f'({" ".join(sorted(SUFFIXES))}); take the '
+                             f'({" ".join(VIDEO_SUFFIXES)}); take the '
                              'folder away if it is no class')
         for path in paths:
             if len(path.split()) > 1:

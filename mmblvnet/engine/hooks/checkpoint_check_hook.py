@@ -3,7 +3,7 @@ from typing import Sequence
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
 
@@ -34,11 +34,13 @@ class CheckpointCheckHook(Hook):
                 or not finite, with its name, or if there are no weights, or
                 nothing of the training that is to be resumed.
         """
+        # Resuming by itself, the runner takes the latest.
+        file = runner._load_from or find_latest_checkpoint(runner.work_dir)
         try:
             weights = weights_in(checkpoint)
         except ValueError as error:
-            raise RuntimeError(f'The checkpoint {runner._load_from} cannot be '
-                               f'loaded: {error}') from error
+            raise RuntimeError(f'The checkpoint {file} cannot be loaded: '
+                               f'{error}') from error
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         problems = mismatches(model.state_dict(), weights)
@@ -47,24 +49,24 @@ class CheckpointCheckHook(Hook):
                         if not k.startswith(self.may_differ)}
         if problems:
             raise RuntimeError(
-                f'The checkpoint {runner._load_from} does not belong to the '
+                f'The checkpoint {file} does not belong to the '
                 f'model of the config, in {len(problems)} weights. Give the '
                 'one that does; to start training from another model on '
                 'purpose, name what may differ: '
                 'CheckpointCheckHook(may_differ=[..])\n'
                 + report(problems))
         if runner._resume:
-            self._check_training_state(runner, checkpoint)
+            self._check_training_state(file, checkpoint)
 
     @staticmethod
-    def _check_training_state(runner: Runner, checkpoint: dict) -> None:
+    def _check_training_state(file: str, checkpoint: dict) -> None:
         meta = checkpoint.get('meta')
         numbers = [meta.get(key) if isinstance(meta, dict) else None
                    for key in ('epoch', 'iter')]
         if not all(isinstance(number, int) for number in numbers) or (
                 not isinstance(checkpoint.get('message_hub'), dict)):
             raise RuntimeError(
-                f'The checkpoint {runner._load_from} holds no training that '
+                f'The checkpoint {file} holds no training that '
                 'could be resumed, only weights. To start from them, set '
                 'load_from to it and leave --resume out')
 

@@ -85,3 +85,16 @@ def test_what_may_differ_can_be_named(weights):
 def test_a_long_list_is_shortened():
     weights = {f'backbone.{i}': torch.zeros(1) for i in range(100)}
     refuse(weights, 'and 88 more')
+
+
+def test_the_file_that_resuming_found_by_itself_is_named(tmp_path, weights):
+    (tmp_path / 'last_checkpoint').write_text('epoch_3.pth')
+    runner = SimpleNamespace(
+        model=Model(),
+        work_dir=str(tmp_path),
+        _train_loop=Loop(),
+        _resume=True,
+        _load_from=None)
+    with pytest.raises(RuntimeError, match='epoch_3.pth holds no training'):
+        CheckpointCheckHook().after_load_checkpoint(
+            runner, dict(state_dict=weights))
