@@ -1,0 +1,31 @@
+"""The commands that the documents show."""
+import re
+from pathlib import Path
+from typing import List
+
+from paths import ROOT
+
+DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PROGRAMS = ('awk', 'bash', 'mim', 'pip', 'pytest', 'python')
+
+
+def code_blocks(document: Path, language: str) -> List[str]:
+    """The code blocks of a language."""
+    return re.findall(rf'```{language}\n(.*?)```', document.read_text(),
+                      re.DOTALL)
+
+
+def block_commands(document: Path) -> List[str]:
+    """The commands of a document's blocks, each in one line."""
+    text = '\n'.join(code_blocks(document, 'bash'))
+    lines = re.sub(r' *\\\n *', ' ', text).splitlines()
+    commands = [re.sub(r'(^|\s+)#.*', '', line).strip() for line in lines]
+    return [command for command in commands if command]
+
+
+def inline_commands(document: Path) -> List[str]:
+    """The commands that stand within the sentences of a document."""
+    text = re.sub(r'```.*?```', '', document.read_text(), flags=re.DOTALL)
+    spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', text)]
+    return [span for span in spans
+            if span.split()[0] in PROGRAMS and len(span.split()) > 1]

@@ -1,0 +1,206 @@
+"""That the commands of the documents run.
+
+The slow test runs them as they stand, one after the other, where a user would:
+in a copy of the repository's root with a few tiny videos, the weights' files
+as their authors lay them out, and less to do (``SMALLER``).
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from data.fill import published_state_dict
+from documents import (DOCUMENTS, block_commands, code_blocks,
+                       inline_commands)
+from golden import DATA
+from make_motion_dataset import make_dataset
+from mmaction import __file__ as mmaction_file
+from mmengine.fileio import dump
+from paths import CONFIGS, ROOT
+from tiny_videos import write_video
+
+# Documents whose commands have tests of their own.
+ELSEWHERE = {'predict.md': 'tests/tools/test_predict_docs.py'}
+# What is run by hand or by everybody.
+NOT_RUN = (
+    r'bash tools/(demo|test)\.sh',
+    r'pip install -e \.',
+    # MMEngine has mixed precision on GPUs only.
+    r'mim train .* --amp$',
+)
+DATALOADERS = ' '.join(
+    f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
+    for option in ('batch_size=2', 'num_workers=0',
+                   'persistent_workers=False'))
+# Whole expressions, and what takes their place.
+SMALLER = (
+    (r'(mim train .*)', r'\1 OPTIONS train_cfg.max_epochs=1 '
+     f'env_cfg.dist_cfg.backend=gloo {DATALOADERS}'),
+    (r'(mim test .*)', rf'\1 OPTIONS {DATALOADERS}'),
+    (r'(.* --cfg-options .*) OPTIONS(.*)', r'\1\2'),
+    (r'(.*) OPTIONS(.*)', r'\1 --cfg-options\2'),
+    (r'(.*epoch_)\d+(\.pth.*)', r'\g<1>1\2'),
+    (r'(.*) --gpus 8 --launcher pytorch(.*)',
+     r'\1 --gpus 2 --launcher pytorch\2'),
+    (r'(python tools/benchmark\.py .*)',
+     r'\1 --rows blvnet_tam --frames 4 --size 32 --rounds 1 --warm-up 0'),
+    (r'(python tools/benchmark_growth\.py .*)',
+     r'\1 --frames 2 4 --sizes 32 64 --views 1 2 --rounds 1'),
+    (r'(python tools/profile_operators\.py)',
+     r'\1 --frames 2 --size 32 --rounds 1'),
+    (r'(python tools/benchmark_pipelines\.py) .*', r'\1 --rounds 1'),
+    (r'python (.*)', rf'{sys.executable} -W ignore \1'),
+    (r'mim (.*)', rf'{sys.executable} -W ignore -m mim \1'),
+)
+PLACEHOLDERS = dict(
+    VIDEO='data/sthv2/videos/0.webm',
+    CHECKPOINT='checkpoints/NAME.pth',
+    CONFIG='configs/blvnet_tam_r50_8x2_sthv2.py',
+    FILE='SSV2-TAM-ResNet-50.pth.tar',
+)
+
+
+def smaller(command: str) -> str:
+    """The command on little data."""
+    for name, value in PLACEHOLDERS.items():
+        command = re.sub(rf'\b{name}\b', value, command)
+    for pattern, replacement in SMALLER:
+        match = re.fullmatch(pattern, command)
+        command = match.expand(replacement) if match else command
+    return command
+
+
+def write_something_something(folder: Path) -> None:
+    """Videos, and lists of them and of their frames."""
+    (folder / 'videos').mkdir(parents=True)
+    for split in ('train', 'val'):
+        lines = {'videos': [], 'rawframes': []}
+        for number in range(2):
+            write_video(folder / 'videos' / f'{number}.webm')
+            lines['videos'].append(f'{number}.webm {number}\n')
+            lines['rawframes'].append(f'{number} 20 {number}\n')
+        for kind, text in lines.items():
+            (folder / f'sthv2_{split}_list_{kind}.txt').write_text(
+                ''.join(text))
+
+
+def write_own_videos(folder: Path) -> None:
+    """Three classes, each of videos that differ."""
+    make_dataset(folder / 'made', train=9, val=8, seed=2)
+    videos = sorted((folder / 'made' / 'videos' / 'train').iterdir())
+    for i, video in enumerate(videos):
+        own = folder / 'own' / ('jumping', 'running', 'waving')[i % 3]
+        own.mkdir(parents=True, exist_ok=True)
+        # WebM under another name, which readers do not mind.
+        shutil.move(video, own / f'{"abc"[i // 3]}.mp4')
+
+
+def write_published(folder: Path, names: set) -> None:
+    """Files of the names, with the weights of their authors' layouts."""
+    layouts = json.loads((DATA / 'checkpoints.json').read_text())
+    for name in names:
+        depth = '101' if '101' in name else '50'
+        if name.startswith('ImageNet'):
+            key = 'ImageNet-bLResNet-50-a2-b4'
+        elif 'TAM-ResNet' in name:
+            key = 'SSV2-TAM-ResNet-50 (action-recognition-pytorch)'
+        else:
+            key = f'st2stv2-bLVNet-TAM-{depth}-a2-b4-f8x2'
+        weights = {
+            key: torch.from_numpy(value)
+            for key, value in published_state_dict(layouts[key]).items()
+        }
+        if name.startswith('ImageNet'):
+            weights = dict(state_dict={
+                f'module.{key}': value for key, value in weights.items()})
+        torch.save(weights, folder / name)
+
+
+def write_scheduler(folder: Path) -> None:
+    """Slurm's programs, of one machine and one process."""
+    folder.mkdir()
+    (folder / 'srun').write_text(
+        '#!/bin/bash\nshift 2\nwhile [[ $1 == --* ]]; do shift; done\n'
+        'export SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1\n'
+        'SLURM_NODELIST=here exec "$@"\n')
+    (folder / 'scontrol').write_text('#!/bin/bash\necho localhost\n')
+    for program in folder.iterdir():
+        program.chmod(0o755)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A copy of the repository's root, and what a user has there."""
+    shutil.copytree(CONFIGS, tmp_path / 'configs')
+    for name in ('tools', 'mmblvnet'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    write_something_something(tmp_path / 'data' / 'sthv2')
+    write_own_videos(tmp_path / 'data')
+    own, = code_blocks(ROOT / 'docs' / 'own_data.md', 'python')
+    (tmp_path / 'configs' / 'own.py').write_text(own)
+    for name in ('rgb.pkl', 'flow.pkl'):
+        dump([dict(pred_score=torch.rand(174), gt_label=torch.tensor([1]))],
+             tmp_path / name)
+    write_scheduler(tmp_path / 'bin')
+    return tmp_path
+
+
+def run(command: str, root: Path) -> None:
+    done = subprocess.run(
+        smaller(command), shell=True, executable='/bin/bash', cwd=root,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore',
+                 PATH=f'{root}/bin:{os.environ["PATH"]}'))
+    assert done.returncode == 0, f'{command}\n{done.stdout[-4000:]}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'document', [d for d in DOCUMENTS if d.name not in ELSEWHERE],
+    ids=lambda d: d.name)
+def test_the_commands_of_a_document_run(document, root):
+    commands = [c for c in block_commands(document)
+                if not any(re.match(pattern, c) for pattern in NOT_RUN)]
+    conversions = [c for c in inline_commands(document)
+                   if 'convert_checkpoint' in c]
+    commands = conversions + commands
+    write_published(root, set(re.findall(r'[\w-]+\.pth\.tar',
+                                         ' '.join(map(smaller, commands)))))
+    write_published(root, {'st2stv2-bLVNet-TAM-50-a2-b4-f8x2.pth.tar'})
+    run('python tools/convert_checkpoint.py '
+        'st2stv2-bLVNet-TAM-50-a2-b4-f8x2.pth.tar CHECKPOINT', root)
+    for command in commands:
+        run(command, root)
+
+
+def documented_commands() -> list:
+    return sorted({
+        command for document in DOCUMENTS
+        for command in block_commands(document) + inline_commands(document)
+    })
+
+
+@pytest.mark.parametrize('command', documented_commands())
+def test_a_documented_command_names_what_exists(command):
+    for name in re.findall(r'(?<![\w/.-])(?:tools|tests|configs|requirements)'
+                           r'/[\w./-]+', command):
+        assert name == 'configs/own.py' or (ROOT / name).exists()
+    for package, tool in re.findall(r'mim run (\w+) (\w+)', command):
+        # `mim train` knows mmaction, `mim run` does not.
+        assert package == 'mmaction2'
+        tools = Path(mmaction_file).parent / '.mim' / 'tools'
+        assert list(tools.rglob(f'{tool}.py'))
+    for tool in re.findall(r'python (tools/\w+\.py)', command):
+        source = (ROOT / tool).read_text()
+        for option in re.findall(r' (--[\w-]+)', command):
+            assert f"'{option}'" in source
+
+
+@pytest.mark.parametrize('test', ELSEWHERE.values())
+def test_documents_that_are_tested_elsewhere_are(test):
+    assert (ROOT / test).exists()
