@@ -196,7 +196,7 @@ def _draw_bar(axes: Axes, lengths: Iterable[float],
     start = 0
     for length, color in zip(lengths, colors):
         axes.barh(0, length, left=start, color=color, height=1)
-        if length > 0.1:
+        if length > 0.12:
             dark = sum(to_rgb(color)) < 1.5
             axes.text(start + length / 2, 0, f'{length:.0%}', ha='center',
                       va='center', fontsize=7,
