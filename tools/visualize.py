@@ -11,8 +11,9 @@ import argparse
 import runpy
 import sys
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
+import matplotlib
 import mmaction
 import numpy as np
 from mmengine.config import Config
@@ -76,7 +77,9 @@ def run_confusion_matrix(args: Sequence[str]) -> None:
     tool = Path(mmaction.__file__).parent.joinpath(
         '.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
     sys.argv = [f'{sys.argv[0]} confusion', *args]
-    runpy.run_path(str(tool), run_name='__main__')
+    # It leaves no room for long names.
+    with matplotlib.rc_context({'savefig.bbox': 'tight'}):
+        runpy.run_path(str(tool), run_name='__main__')
 
 
 def read_config(file: str) -> Config:
@@ -100,7 +103,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    def add(name: str, show, arguments: List[str]) -> argparse.ArgumentParser:
+    def add(name: str, show: Callable,
+            arguments: List[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=show.__doc__, description=show.__doc__)
         for argument in arguments:
