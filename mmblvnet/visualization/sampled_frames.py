@@ -1,6 +1,6 @@
 """Which frames of a video a network gets."""
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Union
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -104,9 +104,27 @@ def prepare_video(config: Config, video: str, split: str) -> PreparedVideo:
             f'{where} ({", ".join(types)}) opens no video file: only configs '
             'that read videos can be shown')
     init_default_scope(config.get('default_scope', 'mmaction'))
+    data, sampled = _run(config[name], video, where)
+    inputs = data['inputs']
+    images = _images(inputs)
+    clip_len = sampled['clip_len'] if inputs.dim() == 5 else (
+        config.model.backbone.get('num_segments')
+        or len(sampled['frame_inds']))
+    if images.size(1) != 3 or len(images) % clip_len:
+        raise ValueError(
+            f'{where} makes {len(images)} images of {images.size(1)} '
+            f'channels, which are no clips of {clip_len} RGB frames')
+    # The crops follow one another, each with all frames.
+    numbers = np.resize(sampled['frame_inds'], len(images))
+    return PreparedVideo(data, numbers, clip_len, sampled['total_frames'])
+
+
+def _run(pipeline: Sequence[dict], video: str,
+         where: str) -> Tuple[dict, dict]:
+    """What a pipeline makes of a video, and what it sampled on the way."""
     results = dict(filename=str(video), label=0, start_index=0, modality='RGB')
     sampled = {}
-    for transform in map(TRANSFORMS.build, config[name]):
+    for transform in map(TRANSFORMS.build, pipeline):
         try:
             results = transform(results)
         # Decoders raise whatever they like.
@@ -120,18 +138,7 @@ def prepare_video(config: Config, video: str, split: str) -> PreparedVideo:
             for key in ('frame_inds', 'total_frames', 'clip_len')
             if key in results
         })
-    inputs = results['inputs']
-    images = _images(inputs)
-    clip_len = sampled['clip_len'] if inputs.dim() == 5 else (
-        config.model.backbone.get('num_segments')
-        or len(sampled['frame_inds']))
-    if images.size(1) != 3 or len(images) % clip_len:
-        raise ValueError(
-            f'{where} makes {len(images)} images of {images.size(1)} '
-            f'channels, which are no clips of {clip_len} RGB frames')
-    # The crops follow one another, each with all frames.
-    numbers = np.resize(sampled['frame_inds'], len(images))
-    return PreparedVideo(results, numbers, clip_len, sampled['total_frames'])
+    return results, sampled
 
 
 def _images(inputs: Tensor) -> Tensor:
