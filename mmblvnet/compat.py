@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import mmaction
 import mmaction.evaluation.functional.accuracy as accuracy
+import mmaction.utils.gradcam_utils as gradcam_utils
 import mmengine.dist.utils as dist_utils
 import mmengine.hooks.checkpoint_hook as checkpoint_hook
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.registry import MODELS
+from mmaction.utils import GradCAM
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.fileio import LocalBackend
@@ -55,6 +57,7 @@ def apply() -> None:
     leave_unlabelled_out_of_class_means()
     accept_bfloat16_scores()
     mirror_stacked_flow()
+    show_each_map_on_its_frames()
 
 
 def provide_drn() -> None:
@@ -569,3 +572,37 @@ def mirror_stacked_flow() -> None:
         return imgs
 
     Flip._flip_imgs = flip_images
+
+
+def show_each_map_on_its_frames() -> None:
+    """Let Grad-CAM of a 2D recognizer show a map on those frames it is of.
+
+    Where maps are of several frames each, as BLVNet's of pairs, MMAction2
+    1.2.0 blends each with the neighbouring map, which may be that of another
+    view. And with ``test_cfg.max_testing_views`` it sees the last part of the
+    maps alone, and takes them for those of all frames.
+    """
+    upstream = GradCAM._calculate_localization_map
+    if hasattr(upstream, '__wrapped__') or (
+            "mode='trilinear'" not in inspect.getsource(upstream)):
+        return
+
+    def interpolate(maps: Tensor, size: tuple, **kwargs) -> Tensor:
+        # [N, 1, maps, H', W'], size: [T, H, W]
+        if size[0] % maps.size(2) == 0:
+            maps = maps.repeat_interleave(size[0] // maps.size(2), 2)
+        return torch.nn.functional.interpolate(maps, size, **kwargs)
+
+    @functools.wraps(upstream)
+    def localization_map(self, *args, **kwargs) -> tuple:
+        if not self.is_recognizer2d:
+            return upstream(self, *args, **kwargs)
+        test_cfg = dict(self.model.test_cfg or {})
+        test_cfg.pop('max_testing_views', None)
+        functional = SimpleNamespace(
+            relu=torch.nn.functional.relu, interpolate=interpolate)
+        with patch.object(gradcam_utils, 'F', functional), patch.object(
+                self.model, 'test_cfg', test_cfg):
+            return upstream(self, *args, **kwargs)
+
+    GradCAM._calculate_localization_map = localization_map

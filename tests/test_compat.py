@@ -15,6 +15,8 @@ import torch
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
 from mmaction.registry import MODELS, TRANSFORMS
+from mmaction.structures import ActionDataSample
+from mmaction.utils import GradCAM
 from mmblvnet import compat
 from mmengine.dist import utils as dist_utils
 from mmengine.fileio import LocalBackend
@@ -342,3 +344,40 @@ def test_a_confusion_matrix_leaves_unlabelled_samples_out():
     result = metric.compute_metrics(metric.results)
     matrix = result['result']
     assert matrix.tolist() == [[1, 0], [1, 0]]
+
+
+def gradcam_of_pairs(test_cfg=None):
+    # The same network and frames each time.
+    torch.manual_seed(0)
+    model = recognizer(
+        dict(type='BLVNet', depth=50, num_segments=4, frame_output='pair'),
+        dict(type='TSMHead', in_channels=2048, num_segments=2),
+        test_cfg=test_cfg).eval()
+    gradcam = GradCAM(model, 'backbone/layer4')
+    frames = torch.randint(256, (8, 3, 32, 32))
+    maps, _ = gradcam._calculate_localization_map(
+        dict(inputs=[frames], data_samples=[ActionDataSample()]), False)
+    assert model.test_cfg == test_cfg
+    return maps[0]
+
+
+def test_gradcam_shows_a_map_on_all_its_frames():
+    # [pairs, 2, H, W]
+    pairs = gradcam_of_pairs().unflatten(0, (-1, 2))
+    assert torch.equal(pairs[:, 0], pairs[:, 1])
+    assert not torch.allclose(pairs[0], pairs[1], atol=1e-3)
+
+
+def test_gradcam_takes_the_maps_of_all_views():
+    torch.testing.assert_close(
+        gradcam_of_pairs(dict(max_testing_views=4)), gradcam_of_pairs())
+
+
+def test_a_sound_gradcam_is_left_alone(monkeypatch):
+
+    def sound(self, data, use_labels, delta=1e-20):
+        return data, use_labels
+
+    monkeypatch.setattr(GradCAM, '_calculate_localization_map', sound)
+    compat.show_each_map_on_its_frames()
+    assert GradCAM._calculate_localization_map is sound

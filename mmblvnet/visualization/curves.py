@@ -1,0 +1,93 @@
+"""Curves of training runs, from the logs that MMEngine writes.
+
+MMAction2 1.2.0 has a tool for it that MMEngine's logs are not made for
+(https://github.com/open-mmlab/mmaction2/issues/2612): it wants a key that
+they do not have, and leaves validation out.
+"""
+import json
+from pathlib import Path
+from typing import List, NamedTuple, Sequence, Tuple, Union
+
+from matplotlib.figure import Figure
+
+Points = List[Tuple[int, float]]
+
+
+class Curves(NamedTuple):
+    """What happened in a training run.
+
+    Args:
+        loss (list[tuple]): Iterations and the loss in training.
+        metric (list[tuple]): Iterations and the metric in validation.
+    """
+    loss: Points
+    metric: Points
+
+
+def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
+    """Read the logs of a training run, and of those that resumed it.
+
+    Args:
+        work_dir (str or Path): The folder of the run.
+        metric (str): The metric of the validation: ``'acc/top1'``.
+
+    Returns:
+        Curves: What is in them; iterations that were repeated count once.
+
+    Raises:
+        ValueError: If there is no log of a training, or another metric.
+    """
+    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not logs:
+        raise ValueError(f'{work_dir} has no */vis_data/scalars.json: give '
+                         'the work_dir of a training run')
+    loss, values, known = [], [], set()
+    for log in logs:
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        start = next((row['iter'] for row in rows if 'loss' in row), None)
+        if start is None:
+            # A test.
+            continue
+        loss = [point for point in loss if point[0] < start]
+        values = [point for point in values if point[0] < start]
+        for row in rows:
+            if 'loss' in row:
+                loss.append((row['iter'], row['loss']))
+            elif metric in row:
+                # Without an iteration of its own.
+                values.append((loss[-1][0] if loss else 0, row[metric]))
+            else:
+                known.update(row)
+    if not loss:
+        raise ValueError(f'the logs of {work_dir} have no loss: nothing was '
+                         'trained there')
+    if known and not values:
+        raise ValueError(f'the validations of {work_dir} have no {metric}, '
+                         f'but {", ".join(sorted(known))}')
+    return Curves(loss, values)
+
+
+def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str,
+                out: Union[str, Path]) -> None:
+    """Draw the loss and the metric of training runs.
+
+    Args:
+        runs (Sequence[Curves]): The runs.
+        names (Sequence[str]): Their names.
+        metric (str): The name of the metric.
+        out (str or Path): The picture, in a format that its suffix tells.
+    """
+    figure = Figure(figsize=(10, 3.6), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    for run, name in zip(runs, names):
+        left.plot(*zip(*run.loss), label=name, linewidth=1)
+        if run.metric:
+            right.plot(*zip(*run.metric), marker='o', markersize=4)
+    for axes, title in ((left, 'loss in training'),
+                        (right, f'{metric} in validation')):
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel('iteration')
+        axes.grid(alpha=0.3)
+    right.set_xlim(left.get_xlim())
+    left.legend(fontsize=8)
+    figure.savefig(out, dpi=100)

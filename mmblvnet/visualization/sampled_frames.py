@@ -1,0 +1,285 @@
+"""Which frames of a video a network gets."""
+from pathlib import Path
+from typing import List, NamedTuple, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from mmaction.registry import TRANSFORMS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+# As in the picture of the architecture.
+LITTLE, BIG, PLAIN = '#c9740a', '#2a67b0', '#66717e'
+BRANCHES = ('even frames: Little branch', 'odd frames: Big branch')
+MAX_CLIPS = 12
+# Frames of a line at least, and at most.
+SHORTEST, LONGEST = 8, 16
+# In inches.
+WIDTH, LEFT, TOP, GAP, BELOW_AXIS = 10, 0.7, 0.35, 0.1, 0.5
+# In pixels.
+THUMBNAIL, BAR = 128, 34
+
+
+class Clip(NamedTuple):
+    """What the network gets of a clip, in its order.
+
+    Args:
+        numbers (np.ndarray): Which frames of the video, ``(T, )``.
+        frames (np.ndarray): What is left of them, ``(T, H, W, 3)`` in RGB.
+        total_frames (int): Frames of the video.
+    """
+    numbers: np.ndarray
+    frames: np.ndarray
+    total_frames: int
+
+
+class PreparedVideo(NamedTuple):
+    """What a pipeline makes of a video.
+
+    Args:
+        data (dict): The network's ``inputs``, with their ``data_samples``.
+        numbers (np.ndarray): Which frames of the video, in the order of the
+            network, ``(V * T, )``.
+        clip_len (int): Frames per clip, ``T``.
+        total_frames (int): Frames of the video.
+    """
+    data: dict
+    numbers: np.ndarray
+    clip_len: int
+    total_frames: int
+
+    @property
+    def frames(self) -> np.ndarray:
+        """np.ndarray: The network's input, ``(V * T, H, W, 3)``."""
+        images = _images(self.data['inputs'])
+        return images.permute(0, 2, 3, 1).byte().numpy()
+
+    def clips(self, frames: np.ndarray) -> List[Clip]:
+        """Tell clips apart.
+
+        Args:
+            frames (np.ndarray): Pictures of all frames, ``(V * T, H, W, 3)``.
+
+        Returns:
+            list[Clip]: The clips, or views, in the order of the network.
+        """
+        return [
+            Clip(self.numbers[i:i + self.clip_len],
+                 frames[i:i + self.clip_len], self.total_frames)
+            for i in range(0, len(frames), self.clip_len)
+        ]
+
+
+def prepare_video(config: Config, video: str, split: str) -> PreparedVideo:
+    """Send a video through a pipeline of a config.
+
+    Args:
+        config (Config): A config of a recognizer.
+        video (str): A video file.
+        split (str): Whose pipeline: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        PreparedVideo: What comes out.
+
+    Raises:
+        FileNotFoundError: If the video is missing.
+        ValueError: If it cannot be read, or the config's frames are not those
+            of a video.
+    """
+    if not Path(video).is_file():
+        raise FileNotFoundError(f'{video} does not exist')
+    name = f'{split}_pipeline'
+    where = f'the {name} of {config.filename}'
+    if name not in config:
+        raise ValueError(f'{where} is missing')
+    types = [str(transform['type']) for transform in config[name]]
+    if not any(t.endswith('Init') for t in types):
+        raise ValueError(
+            f'{where} ({", ".join(types)}) opens no video file: only configs '
+            'that read videos can be shown')
+    init_default_scope(config.get('default_scope', 'mmaction'))
+    data, sampled = _run(config[name], video, where)
+    inputs = data['inputs']
+    images = _images(inputs)
+    clip_len = sampled['clip_len'] if inputs.dim() == 5 else (
+        config.model.backbone.get('num_segments')
+        or len(sampled['frame_inds']))
+    if images.size(1) != 3 or len(images) % clip_len:
+        raise ValueError(
+            f'{where} makes {len(images)} images of {images.size(1)} '
+            f'channels, which are no clips of {clip_len} RGB frames')
+    # The crops follow one another, each with all frames.
+    numbers = np.resize(sampled['frame_inds'], len(images))
+    return PreparedVideo(data, numbers, clip_len, sampled['total_frames'])
+
+
+def _run(pipeline: Sequence[dict], video: str,
+         where: str) -> Tuple[dict, dict]:
+    """What a pipeline makes of a video, and what it sampled on the way."""
+    results = dict(filename=str(video), label=0, start_index=0, modality='RGB')
+    sampled = {}
+    for transform in map(TRANSFORMS.build, pipeline):
+        try:
+            results = transform(results)
+        # Decoders raise whatever they like.
+        except Exception as error:
+            raise ValueError(
+                f'{video} does not pass through {type(transform).__name__} of '
+                f'{where}: {error}') from error
+        # The last step keeps the network's input alone.
+        sampled.update({
+            key: results[key]
+            for key in ('frame_inds', 'total_frames', 'clip_len')
+            if key in results
+        })
+    return results, sampled
+
+
+def _images(inputs: Tensor) -> Tensor:
+    """The images of all clips, ``(V * T, C, H, W)``."""
+    if inputs.dim() == 4:
+        return inputs
+    # [V, C, T, H, W]
+    return inputs.transpose(1, 2).flatten(0, 1)
+
+
+def sample_clips(config: Config, video: str, split: str,
+                 draws: int = 1) -> List[Clip]:
+    """The clips that a network gets of a video.
+
+    Args:
+        config (Config): A config of a recognizer.
+        video (str): A video file.
+        split (str): Whose pipeline: ``'train'``, ``'val'`` or ``'test'``.
+        draws (int): How often the video is prepared. Defaults to 1.
+
+    Returns:
+        list[Clip]: The clips, or views, in the order of the network.
+
+    Raises:
+        FileNotFoundError: If the video is missing.
+        ValueError: If it cannot be read, or the config's frames are not those
+            of a video.
+    """
+    clips = []
+    for _ in range(draws):
+        prepared = prepare_video(config, video, split)
+        clips += prepared.clips(prepared.frames)
+    return clips
+
+
+def has_branches(config: Config) -> bool:
+    """Whether a network sends even and odd frames to different branches.
+
+    Args:
+        config (Config): A config of a recognizer.
+
+    Returns:
+        bool: Whether its backbone is ``BLVNet``.
+    """
+    return config.model.backbone.type == 'BLVNet'
+
+
+def draw_clips(clips: Sequence[Clip],
+               out: Union[str, Path],
+               label: str,
+               paired: bool,
+               title: str = '') -> None:
+    """Draw where the frames of clips are in the video, and the frames.
+
+    Args:
+        clips (Sequence[Clip]): The clips of one video. Of more than 12 the
+            first are drawn.
+        out (str or Path): The picture, in a format that its suffix tells.
+        label (str): What a clip is called.
+        paired (bool): Whether even frames go to the Little branch and odd
+            ones to the Big.
+        title (str): What stands above. Defaults to nothing.
+    """
+    shown = clips[:MAX_CLIPS]
+    names = [f'{label} {i + 1}' for i in range(len(shown))]
+    colors = (LITTLE, BIG) if paired else (PLAIN, PLAIN)
+    strips = [_strip(clip.frames, colors) for clip in shown]
+    strip_width = WIDTH - LEFT - GAP
+    heights = [0.3 + 0.2 * len(shown)] + [
+        strip_width * len(strip) / strip.shape[1] for strip in strips
+    ]
+    height = TOP + sum(heights) + GAP * len(shown) + BELOW_AXIS + GAP
+    figure = Figure(figsize=(WIDTH, height))
+    bottom = height - TOP
+    for i, row in enumerate(heights):
+        bottom -= row
+        axes = figure.add_axes((LEFT / WIDTH, bottom / height,
+                                strip_width / WIDTH, row / height))
+        if i == 0:
+            _draw_times(axes, shown, names, colors)
+            bottom -= BELOW_AXIS
+        else:
+            _draw_strip(axes, names[i - 1], shown[i - 1], strips[i - 1])
+            bottom -= GAP
+    if len(clips) > len(shown):
+        title += f' (the first {len(shown)} of {len(clips)} {label}s)'
+    figure.text(LEFT / WIDTH, 1 - GAP / height, title, va='top')
+    if paired:
+        figure.legend([Patch(color=color) for color in colors], BRANCHES,
+                      loc='upper right', ncols=2, frameon=False)
+    figure.savefig(out, dpi=100)
+
+
+def _strip(frames: np.ndarray, colors: Sequence[str]) -> np.ndarray:
+    """Thumbnails side by side, under a bar in the colour of their branch."""
+    height, width = frames.shape[1:3]
+    size = (THUMBNAIL, max(1, round(THUMBNAIL * height / width)))
+    cells = []
+    for i, frame in enumerate(frames):
+        picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        bar = np.empty((BAR, THUMBNAIL, 3), np.uint8)
+        bar[:] = np.array(to_rgb(colors[i % 2])) * 255
+        cells.append(np.pad(np.concatenate([bar, picture]),
+                            ((0, 0), (1, 1), (0, 0)), constant_values=255))
+    columns = max(SHORTEST, min(LONGEST, len(cells)))
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+    return np.concatenate([
+        np.concatenate(cells[i:i + columns], 1)
+        for i in range(0, len(cells), columns)
+    ])
+
+
+def _draw_times(axes: Axes, clips: Sequence[Clip], names: Sequence[str],
+                colors: Sequence[str]) -> None:
+    total_frames = clips[0].total_frames
+    for row, clip in enumerate(clips):
+        axes.plot((0, total_frames - 1), (row, row), color='#d0d6dc',
+                  linewidth=1, zorder=0)
+        for parity in (1, 0):
+            numbers = clip.numbers[parity::2]
+            axes.scatter(numbers, [row] * len(numbers), s=36, marker='|',
+                         linewidth=2.5, color=colors[parity])
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlim=(-0.01 * total_frames, 1.01 * total_frames - 1),
+             ylim=(len(names) - 0.4, -0.6))
+    axes.set_xlabel('frame of the video', fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(labelsize=8, left=False)
+    axes.spines[['left', 'top', 'right']].set_visible(False)
+
+
+def _draw_strip(axes: Axes, name: str, clip: Clip,
+                strip: np.ndarray) -> None:
+    axes.imshow(strip, aspect='auto', interpolation='antialiased')
+    axes.set_axis_off()
+    axes.text(-0.01, 0.5, name, transform=axes.transAxes, ha='right',
+              va='center', fontsize=8)
+    width = THUMBNAIL + 2
+    columns = strip.shape[1] // width
+    height = len(strip) / -(-len(clip.numbers) // columns)
+    for i, number in enumerate(clip.numbers):
+        line, column = divmod(i, columns)
+        axes.text((column + 0.5) * width, line * height + BAR / 2, number,
+                  color='white', ha='center', va='center', fontsize=8)

@@ -1,0 +1,76 @@
+import json
+
+import cv2
+import pytest
+from mmblvnet.visualization import draw_curves, read_curves
+
+
+def write_log(work_dir, start, *rows):
+    folder = work_dir / start / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+
+
+def train(iteration, loss):
+    return dict(loss=loss, iter=iteration, epoch=1, step=iteration)
+
+
+def val(epoch, accuracy):
+    return {'acc/top1': accuracy, 'step': epoch}
+
+
+def test_validations_stand_where_the_training_was(tmp_path):
+    write_log(tmp_path, '20260101_000000', train(5, 2.), train(10, 1.5),
+              val(1, 0.3), train(15, 1.), train(20, 0.5), val(2, 0.6))
+    curves = read_curves(tmp_path, 'acc/top1')
+    assert curves.loss == [(5, 2.), (10, 1.5), (15, 1.), (20, 0.5)]
+    assert curves.metric == [(10, 0.3), (20, 0.6)]
+
+
+def test_what_a_resumed_run_repeats_counts_once(tmp_path):
+    write_log(tmp_path, '20260101_000000', train(5, 2.), val(1, 0.3),
+              train(10, 1.5), train(15, 1.4))
+    write_log(tmp_path, '20260102_000000', train(10, 1.), val(2, 0.6))
+    curves = read_curves(tmp_path, 'acc/top1')
+    assert curves.loss == [(5, 2.), (10, 1.)]
+    assert curves.metric == [(5, 0.3), (10, 0.6)]
+
+
+def test_a_test_between_two_trainings_changes_nothing(tmp_path):
+    write_log(tmp_path, '20260101_000000', train(5, 2.), val(1, 0.3))
+    write_log(tmp_path, '20260102_000000', val(0, 0.9))
+    write_log(tmp_path, '20260103_000000', train(10, 1.), val(2, 0.6))
+    assert read_curves(tmp_path, 'acc/top1').metric == [(5, 0.3), (10, 0.6)]
+
+
+@pytest.mark.parametrize('rows, message', [
+    ([], 'has no .*scalars.json'),
+    ([val(1, 0.3)], 'have no loss'),
+])
+def test_a_folder_without_a_training_is_refused(tmp_path, rows, message):
+    if rows:
+        write_log(tmp_path, '20260101_000000', *rows)
+    with pytest.raises(ValueError, match=message):
+        read_curves(tmp_path, 'acc/top1')
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are(tmp_path):
+    write_log(tmp_path, '20260101_000000', train(5, 2.), val(1, 0.3))
+    with pytest.raises(ValueError, match='no nonsense.* acc/top1'):
+        read_curves(tmp_path, 'nonsense')
+
+
+def test_the_picture_has_a_line_for_each_run(tmp_path):
+    write_log(tmp_path, '20260101_000000', train(5, 2.), train(10, 1.),
+              val(1, 0.3))
+    curves = read_curves(tmp_path, 'acc/top1')
+    out = tmp_path / 'out.png'
+
+    def orange():
+        picture = cv2.imread(str(out)).astype(int)
+        return (abs(picture - (14, 127, 255)) < 3).all(-1).sum()
+
+    draw_curves([curves], ['one'], 'acc/top1', out)
+    assert orange() == 0
+    draw_curves([curves, curves], ['one', 'two'], 'acc/top1', out)
+    assert orange() > 100

@@ -1,0 +1,124 @@
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from mmaction.utils import GradCAM
+from mmblvnet.visualization import explain, sample_clips
+from mmengine.config import Config
+from networks import randomize, recognizer
+from paths import MOTION
+from tiny_videos import write_video
+
+NUM_FRAMES, VIEWS = 4, 2
+PAIRS = NUM_FRAMES // 2
+
+
+def network():
+    return recognizer(
+        dict(type='BLVNet', depth=50, num_segments=NUM_FRAMES,
+             frame_output='pair'),
+        dict(type='TSMHead', in_channels=2048, num_segments=PAIRS)).eval()
+
+
+def maps_by_gradcam(model, layer, frames):
+    gradcam = GradCAM(model, layer)
+    maps, _ = gradcam._calculate_localization_map(
+        dict(inputs=[frames], data_samples=[ActionDataSample()]), use_labels=False)
+    # [V * T, H, W]
+    return maps[0]
+
+
+def maps_by_definition(model, layer, frames):
+    """Grad-CAM as its paper says, of each map by itself."""
+    kept = {}
+
+    def keep(module, inputs, output):
+        kept['maps'] = output.clone()
+        return kept['maps'].clone()
+
+    module = model.get_submodule(layer.replace('/', '.'))
+    hook = module.register_forward_hook(keep)
+    data = model.data_preprocessor(
+        dict(inputs=[frames], data_samples=None), False)
+    feats, kwargs = model.extract_feat(data['inputs'], test_mode=True)
+    scores = model.cls_head(feats, **kwargs)
+    hook.remove()
+    # Of the mean over the views.
+    gradient, = torch.autograd.grad(scores.mean(0).max(), kept['maps'])
+    weights = gradient.mean((2, 3), keepdim=True)
+    maps = (weights * kept['maps']).sum(1, keepdim=True).relu()
+    maps = torch.nn.functional.interpolate(
+        maps, frames.shape[2:], mode='bilinear')[:, 0]
+    return ((maps - maps.min()) / (maps.max() - maps.min())).detach()
+
+
+@pytest.mark.parametrize('layer', [
+    'backbone/layer4', 'backbone/layer4/1/tam', 'backbone/layer4/2/bn3',
+    'backbone/layer1/big'
+])
+def test_both_frames_of_a_pair_have_the_pairs_map(layer):
+    model = network()
+    frames = torch.randint(256, (VIEWS * NUM_FRAMES, 3, 64, 64))
+    expected = maps_by_definition(model, layer, frames)
+    assert len(expected) == VIEWS * PAIRS and expected.max() == 1
+    maps = maps_by_gradcam(model, layer, frames)
+    torch.testing.assert_close(
+        maps, expected.repeat_interleave(2, 0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_that_sees_frames_has_a_map_for_each():
+    model = network()
+    frames = torch.randint(256, (VIEWS * NUM_FRAMES, 3, 64, 64))
+    expected = maps_by_definition(model, 'backbone/conv1', frames)
+    maps = maps_by_gradcam(model, 'backbone/conv1', frames)
+    torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_equal_views_have_equal_maps():
+    model = network()
+    clip = torch.randint(256, (NUM_FRAMES, 3, 64, 64))
+    maps = maps_by_gradcam(model, 'backbone/layer4', clip.repeat(2, 1, 1, 1))
+    torch.testing.assert_close(maps[:NUM_FRAMES], maps[NUM_FRAMES:])
+    assert maps.max() == 1
+
+
+@pytest.fixture
+def motion_network():
+    config = Config.fromfile(MOTION)
+    model = randomize(MODELS.build(config.model)).eval()
+    model.cfg = config
+    return model
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp('gradcam') / 'video.mp4')
+
+
+@pytest.mark.parametrize('split, views', [('val', 1), ('test', 6)])
+def test_the_maps_lie_on_the_frames_that_the_network_gets(
+        motion_network, video, split, views):
+    head = motion_network.cls_head
+    clips, probabilities = explain(motion_network, video, 'backbone/layer3',
+                                   split)
+    plain = sample_clips(motion_network.cfg, video, split)
+    assert len(clips) == views
+    for clip, other in zip(clips, plain):
+        assert clip.numbers.tolist() == other.numbers.tolist()
+        # Half of each is the plain frame.
+        rest = clip.frames.astype(int) - other.frames / 2
+        assert -2 < rest.min() and rest.max() < 129.5
+        assert rest.std() > 5
+    assert probabilities.sum().item() == pytest.approx(1)
+    assert head.average_clips == 'prob'
+
+
+@pytest.mark.parametrize('layer, message', [
+    ('backbone/layer8', 'backbone has conv1, .*layer4'),
+    ('nothing', 'the model has .*backbone'),
+    ('backbone/layer3/tam', 'no single map .* such as backbone/layer4'),
+])
+def test_a_layer_without_maps_is_refused(motion_network, video, layer,
+                                         message):
+    with pytest.raises(ValueError, match=message):
+        explain(motion_network, video, layer, 'val')

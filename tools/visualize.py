@@ -1,0 +1,158 @@
+"""Look at a network, at what it gets and at what it made of it.
+
+Examples:
+    python tools/visualize.py weights CONFIG CHECKPOINT --out out.png
+    python tools/visualize.py frames CONFIG VIDEO --out out.png
+    python tools/visualize.py gradcam CONFIG CHECKPOINT VIDEO --out out.png
+    python tools/visualize.py curves WORK_DIR --out out.png
+    python tools/visualize.py confusion CONFIG SCORES --show-path out.png
+"""
+import argparse
+import runpy
+import sys
+from pathlib import Path
+from typing import Callable, List, Optional, Sequence
+
+import matplotlib
+import mmaction
+import numpy as np
+from mmengine.config import Config
+
+from mmblvnet.apis import (load_recognizer, read_class_names,
+                           top_predictions)
+from mmblvnet.visualization import (draw_clips, draw_curves,
+                                    draw_temporal_weights, explain,
+                                    has_branches, read_curves, sample_clips,
+                                    temporal_weights)
+
+
+def show_weights(args: argparse.Namespace) -> None:
+    """Draw the weights of the Temporal Aggregation Modules."""
+    model = load_recognizer(args.config, args.checkpoint, 'cpu')
+    draw_temporal_weights(temporal_weights(model), args.out)
+
+
+def show_frames(args: argparse.Namespace) -> None:
+    """Draw the frames that a network gets of a video."""
+    config = read_config(args.config)
+    np.random.seed(args.seed)
+    random = args.split == 'train'
+    clips = sample_clips(config, args.video, args.split,
+                         args.draws if random else 1)
+    draw_clips(
+        clips,
+        args.out,
+        label='draw' if random else 'view',
+        paired=has_branches(config),
+        title=f'{clips[0].total_frames} frames')
+
+
+def show_gradcam(args: argparse.Namespace) -> None:
+    """Draw where a recognizer sees the most probable class."""
+    model = load_recognizer(args.config, args.checkpoint, args.device)
+    names = read_class_names(args.label_map, model.cls_head.num_classes)
+    clips, probabilities = explain(model, args.video, args.layer, args.split)
+    best, = top_predictions(probabilities, names, 1)
+    draw_clips(
+        clips,
+        args.out,
+        label='view',
+        paired=has_branches(model.cfg),
+        title=f'{args.layer}: {best.probability:.0%} {best.name}')
+
+
+def show_curves(args: argparse.Namespace) -> None:
+    """Draw the loss and the accuracy of training runs."""
+    runs = [read_curves(folder, args.metric) for folder in args.work_dirs]
+    names = [Path(folder).resolve().name for folder in args.work_dirs]
+    draw_curves(runs, names, args.metric, args.out)
+
+
+def run_confusion_matrix(args: Sequence[str]) -> None:
+    """Run MMAction2's tool, which alone does not start.
+
+    The wheel of MMAction2 1.2.0 lacks a module that it imports, which this
+    package provides (``compat.provide_drn``).
+    """
+    tool = Path(mmaction.__file__).parent.joinpath(
+        '.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
+    sys.argv = [f'{sys.argv[0]} confusion', *args]
+    # It leaves no room for long names.
+    with matplotlib.rc_context({'savefig.bbox': 'tight'}):
+        runpy.run_path(str(tool), run_name='__main__')
+
+
+def read_config(file: str) -> Config:
+    """Read a config."""
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'{file} does not exist')
+    return Config.fromfile(file)
+
+
+def positive(text: str) -> int:
+    """A number of the command line that has to be at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text} is less than 1')
+    return number
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+
+    def add(name: str, show: Callable,
+            arguments: List[str]) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=show.__doc__, description=show.__doc__)
+        for argument in arguments:
+            command.add_argument(argument, metavar=argument.upper())
+        command.add_argument(
+            '--out', required=True, help='the picture, as .png, .svg or .pdf')
+        command.set_defaults(show=show)
+        return command
+
+    add('weights', show_weights, ['config', 'checkpoint'])
+    frames = add('frames', show_frames, ['config', 'video'])
+    frames.add_argument(
+        '--split', choices=('train', 'val', 'test'), default='train',
+        help='whose pipeline; train by default')
+    frames.add_argument(
+        '--draws', type=positive, default=3,
+        help='how often a training clip is drawn; 3 by default')
+    frames.add_argument('--seed', type=int, default=0)
+    gradcam = add('gradcam', show_gradcam, ['config', 'checkpoint', 'video'])
+    gradcam.add_argument(
+        '--layer', default='backbone/layer4',
+        help='backbone/layer4 by default')
+    gradcam.add_argument(
+        '--split', choices=('val', 'test'), default='val',
+        help='whose pipeline; val by default')
+    gradcam.add_argument(
+        '--label-map', help='a file with the name of a class per line')
+    gradcam.add_argument(
+        '--device', help='the GPU by default, if there is one')
+    curves = add('curves', show_curves, [])
+    curves.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
+    curves.add_argument(
+        '--metric', default='acc/top1', help='acc/top1 by default')
+    commands.add_parser(
+        'confusion', help='Draw a confusion matrix with MMAction2\'s tool.')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ['confusion']:
+        return run_confusion_matrix(argv[1:])
+    args = parse_args(argv)
+    try:
+        args.show(args)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()
