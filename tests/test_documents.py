@@ -25,7 +25,11 @@ from paths import CONFIGS, ROOT
 from tiny_videos import write_video
 
 # Documents whose commands have tests of their own.
-ELSEWHERE = {'predict.md': 'tests/tools/test_predict_docs.py'}
+ELSEWHERE = {
+    'predict.md': 'tests/tools/test_predict_docs.py',
+    'visualization.md': 'tests/tools/test_visualize.py',
+}
+HERE = [d for d in DOCUMENTS if d.name not in ELSEWHERE]
 # What is run by hand or by everybody.
 NOT_RUN = (
     r'bash tools/(demo|test)\.sh',
@@ -160,9 +164,7 @@ def run(command: str, root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'document', [d for d in DOCUMENTS if d.name not in ELSEWHERE],
-    ids=lambda d: d.name)
+@pytest.mark.parametrize('document', HERE, ids=lambda d: d.name)
 def test_the_commands_of_a_document_run(document, root):
     commands = [c for c in block_commands(document)
                 if not any(re.match(pattern, c) for pattern in NOT_RUN)]
@@ -180,7 +182,7 @@ def test_the_commands_of_a_document_run(document, root):
 
 def documented_commands() -> list:
     return sorted({
-        command for document in DOCUMENTS
+        command for document in HERE
         for command in block_commands(document) + inline_commands(document)
     })
 

@@ -7,17 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from documents import block_commands
 from make_motion_dataset import make_dataset
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from paths import MOTION, ROOT
-
-
-def documented_commands():
-    text = (ROOT / 'docs' / 'predict.md').read_text()
-    blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
-    lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
-    return [re.sub(' +', ' ', line) for line in lines]
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +27,8 @@ def places(tmp_path_factory):
                 CHECKPOINT=checkpoint, NAMES=folder / 'label_map.txt')
 
 
-@pytest.mark.parametrize('command', documented_commands())
+@pytest.mark.parametrize(
+    'command', block_commands(ROOT / 'docs' / 'predict.md'))
 def test_the_documented_commands_run(places, tmp_path, command):
     command = re.sub('[A-Z]{4,}', lambda m: str(places[m[0]]), command)
     # The videos of the data set are shorter than 2 seconds.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import visualize
+from documents import block_commands
 from make_motion_dataset import make_dataset
 from mmaction.registry import MODELS
 from mmengine.config import Config
@@ -30,13 +31,8 @@ class ImageSequenceClip:
 '''
 
 
-def documented_commands():
-    text = (ROOT / 'docs' / 'visualization.md').read_text()
-    blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
-    return ''.join(blocks).replace('\\\n', ' ').splitlines()
-
-
-OWN = [c for c in documented_commands() if 'tools/visualize.py' in c]
+DOCUMENTED = block_commands(ROOT / 'docs' / 'visualization.md')
+OWN = [c for c in DOCUMENTED if 'tools/visualize.py' in c]
 
 
 @pytest.fixture(scope='module')
@@ -97,7 +93,7 @@ def test_all_documented_commands_run_one_after_the_other(places, tmp_path):
     environment = dict(
         os.environ, PYTHONPATH=os.pathsep.join(paths),
         PYTHONWARNINGS='ignore')
-    for command in documented_commands():
+    for command in DOCUMENTED:
         command = filled_in(command, places)
         command = command.replace('tools/', f'{ROOT}/tools/')
         command = command.replace('mim ', f'{sys.executable} -m mim ', 1)
@@ -106,7 +102,7 @@ def test_all_documented_commands_run_one_after_the_other(places, tmp_path):
             command, shell=True, cwd=tmp_path, env=environment,
             capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    check_pictures(' '.join(documented_commands()), tmp_path)
+    check_pictures(' '.join(DOCUMENTED), tmp_path)
     assert len(load(tmp_path / 'scores.pkl')) == 8
     assert (tmp_path / 'gradcam.gif').stat().st_size > 10000
     if len(paths) > 1:
