@@ -12,7 +12,7 @@ class ExportableRecognizer(nn.Module):
     A copy with the batch norms of the backbone folded into its convolutions.
 
     Args:
-        model (nn.Module): A ``Recognizer2D`` or ``Recognizer3D``.
+        model (nn.Module): A ``Recognizer2D``.
         with_preprocessing (bool): Whether it takes the pictures, and
             normalises them itself as the ``data_preprocessor`` does, or takes
             normalised ones. Defaults to False.
@@ -44,17 +44,14 @@ class ExportableRecognizer(nn.Module):
         if preprocessor.to_rgb:
             x = x.flip(2)
         if preprocessor._enable_normalize:
-            ones = [1] * (x.dim() - 3)
-            x = x - preprocessor.mean.view(-1, *ones)
-            x = x / preprocessor.std.view(-1, *ones)
+            x = (x - preprocessor.mean) / preprocessor.std
         return x
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores of videos.
 
         Args:
-            x (Tensor): Frames, ``(N, views * T, C, H, W)``, or clips for
-                ``Recognizer3D``, ``(N, views, C, T, H, W)``.
+            x (Tensor): Frames, ``(N, views * T, C, H, W)``.
 
         Returns:
             Tensor: What the head averages over the views, ``(N,

@@ -10,6 +10,9 @@ from torch.export import Dim
 
 # A picture of this size goes in where the decoder is left out.
 HEIGHT, WIDTH = 256, 340
+# Below, the last maps have a single pixel, and the graph would hold for no
+# other size.
+MIN_SIZE = 64
 
 
 def frames_shape(cfg: Config,
@@ -22,11 +25,11 @@ def frames_shape(cfg: Config,
             pipeline's. Defaults to None.
 
     Returns:
-        tuple[int]: ``(T, C, H, W)``, or ``(1, C, T, H, W)`` where the
-        pipeline ends with ``input_format='NCTHW'``.
+        tuple[int]: ``(T, C, H, W)``.
 
     Raises:
-        ValueError: If the pipeline does not give such frames.
+        ValueError: If the pipeline does not give such frames, or they are too
+            small to be exported.
     """
     pipeline = cfg.val_pipeline
     names = [str(transform['type']) for transform in pipeline]
@@ -50,7 +53,16 @@ def frames_shape(cfg: Config,
         img_shape=(HEIGHT, WIDTH),
         original_shape=(HEIGHT, WIDTH))
     shape = Compose(pipeline[max(decoders) + 1:])(results)['inputs'].shape
-    return (*shape[:-2], *(size or shape[-2:]))
+    if len(shape) != 4:
+        raise ValueError(
+            'Only a Recognizer2D can be exported: the val_pipeline of the '
+            "config has to end with FormatShape(input_format='NCHW')")
+    shape = (*shape[:2], *(size or shape[2:]))
+    if min(shape[2:]) < MIN_SIZE:
+        raise ValueError(f'Frames of {shape[2]}x{shape[3]} are too small to '
+                         f'be exported: --size gives others, from {MIN_SIZE} '
+                         'on')
+    return shape
 
 
 def example_frames(shape: Sequence[int], num_videos: int,
@@ -84,8 +96,8 @@ def free_dimensions(shape: Sequence[int]) -> Dict[int, Dim]:
     return {
         0: Dim('batch'),
         1: shape[0] * Dim('views'),
-        len(shape) - 1: Dim.DYNAMIC,
-        len(shape): Dim.DYNAMIC
+        3: Dim.DYNAMIC,
+        4: Dim.DYNAMIC
     }
 
 
@@ -103,14 +115,14 @@ def describe_frames(model: nn.Module, shape: Sequence[int],
     """
     average_clips = model.cls_head.average_clips
     preprocessor = model.data_preprocessor
-    channels, height, width = shape[1], shape[-2], shape[-1]
+    num_frames, channels, height, width = shape
     order = 'RGB' if channels == 3 else 'x and y of the flow in turn'
     if preprocessor.to_rgb:
         order = 'BGR'
     about = dict(
-        layout='NTCHW' if len(shape) == 4 else 'NVCTHW',
+        layout='NTCHW',
         channels=order,
-        frames_per_view=str(shape[0] if len(shape) == 4 else shape[2]),
+        frames_per_view=str(num_frames),
         height=str(height),
         width=str(width),
         output='probabilities' if average_clips == 'prob' else 'scores',

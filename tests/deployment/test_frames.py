@@ -1,9 +1,8 @@
 import pytest
+from families import build
 from mmblvnet.deployment import describe_frames, frames_shape
 from mmengine.config import Config
 from paths import CONFIGS, FLAGSHIP
-
-from families import build
 
 SHAPES = {
     'blvnet_tam_r50_4x2_motion': (8, 3, 64, 64),
@@ -30,6 +29,19 @@ def test_several_clips_in_validation_are_views():
     cfg = Config.fromfile(FLAGSHIP)
     cfg.val_pipeline[1].num_clips = 3
     assert frames_shape(cfg) == (16, 3, 224, 224)
+
+
+def test_frames_that_are_too_small_are_refused():
+    cfg = Config.fromfile(FLAGSHIP)
+    with pytest.raises(ValueError, match='32x224 are too small'):
+        frames_shape(cfg, (32, 224))
+
+
+def test_clips_of_3d_recognizers_are_refused():
+    cfg = Config.fromfile(FLAGSHIP)
+    cfg.val_pipeline[5].input_format = 'NCTHW'
+    with pytest.raises(ValueError, match='Only a Recognizer2D'):
+        frames_shape(cfg)
 
 
 def test_a_pipeline_without_a_sampler_is_refused():
