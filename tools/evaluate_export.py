@@ -14,7 +14,7 @@ from mmaction.evaluation import top_k_accuracy
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.utils import track_iter_progress
+from mmengine.utils import ProgressBar
 from torch import Tensor
 
 from mmblvnet.deployment import load_exported
@@ -36,13 +36,18 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
     loader = Runner.build_dataloader(cfg.test_dataloader)
     scores: Dict[str, List[Tensor]] = {file: [] for file in files}
     labels = []
-    for data in track_iter_progress(loader, file=sys.stderr):
+    progress = ProgressBar(len(loader), file=sys.stderr)
+    for data in loader:
         frames = torch.stack(data['inputs'])
         labels += [sample.gt_label.item() for sample in data['data_samples']]
         for file, (run, about) in exported.items():
             included = about['preprocessing'] == 'included'
+            of_videos = run(
+                frames if included else normalised(preprocessor, frames))
+            # Where the head averages nothing, each view has its own.
             scores[file].append(
-                run(frames if included else normalised(preprocessor, frames)))
+                of_videos.mean(1) if of_videos.dim() == 3 else of_videos)
+        progress.update()
     return {file: torch.cat(of) for file, of in scores.items()}, labels
 
 
