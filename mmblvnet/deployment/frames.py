@@ -3,6 +3,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
@@ -67,7 +68,9 @@ def frames_shape(cfg: Config,
 
 def example_frames(shape: Sequence[int], num_videos: int,
                    num_views: int) -> Tensor:
-    """Frames of noise.
+    """Frames of random patches.
+
+    In fine noise a network sees the same in every frame.
 
     Args:
         shape (Sequence[int]): The shape of a video with one view.
@@ -78,10 +81,11 @@ def example_frames(shape: Sequence[int], num_videos: int,
         Tensor: Frames as the pipeline gives them, in whole numbers from 0 to
         255.
     """
-    return torch.randint(
-        0,
-        256, (num_videos, num_views * shape[0], *shape[1:]),
-        dtype=torch.uint8)
+    num_frames, channels, height, width = shape
+    patches = torch.randint(
+        0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
+    frames = F.interpolate(patches.float(), (height, width))
+    return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
 
 
 def free_dimensions(shape: Sequence[int]) -> Dict[int, Dim]:
