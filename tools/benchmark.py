@@ -15,6 +15,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mmblvnet  # noqa: F401
 import torch
 from mmaction.registry import MODELS
+from mmblvnet.deployment import export_onnx, load_exported
+from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.common import TemporalAggregation
 from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import MMLogger
@@ -70,11 +73,21 @@ class Row(NamedTuple):
             FuseConvBNHook does.
         num_frames (int, optional): Frames per clip if they are not those that
             are asked for. Defaults to None.
+        runtime (str, optional): ``'onnx'`` or ``'int8'``, for inference with
+            ONNX Runtime on a CPU. Defaults to None, PyTorch.
     """
     name: str
     make: Callable[[int], nn.Module]
     fold: bool = False
     num_frames: Optional[int] = None
+    runtime: Optional[str] = None
+
+    @property
+    def modes(self) -> Dict[str, str]:
+        """dict: What can be measured, and the method that does it."""
+        if self.runtime:
+            return dict(inference='infer')
+        return dict(inference='infer', training='train')
 
 
 ROWS = {
@@ -86,6 +99,10 @@ ROWS = {
     Row('bLVNet-TAM, batch norms not folded', blvnet),
     'blvnet_tam_cp':
     Row('bLVNet-TAM, with_cp', lambda t: blvnet(t, with_cp=True), fold=True),
+    'blvnet_tam_onnx':
+    Row('bLVNet-TAM, ONNX Runtime', blvnet, fold=True, runtime='onnx'),
+    'blvnet_tam_int8':
+    Row('bLVNet-TAM, ONNX Runtime, INT8', blvnet, fold=True, runtime='int8'),
     'blvnet':
     Row('bLVNet', lambda t: blvnet(t, temporal_module=None), fold=True),
     'tsn':
@@ -99,6 +116,30 @@ ROWS = {
     'tanet':
     Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
 }
+
+
+def with_onnxruntime(network: nn.Module, clips: Tensor, num_frames: int,
+                     int8: bool) -> Callable[[Tensor], Tensor]:
+    """A network as ONNX Runtime runs it.
+
+    Args:
+        network (nn.Module): A backbone in test mode.
+        clips (Tensor): Clips, which also calibrate the integers.
+        num_frames (int): Frames per clip.
+        int8 (bool): Whether to compute in 8-bit integers.
+
+    Returns:
+        Callable: From clips to maps.
+    """
+    free = {0: num_frames * torch.export.Dim('clips')}
+    # Traced with a single one, it would be fixed to that.
+    example = clips[:num_frames].repeat(2, 1, 1, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, 'network.onnx')
+        export_onnx(network, example, free, file)
+        if int8:
+            quantize(file, [clips])
+        return load_exported(file).run
 
 
 class Network:
@@ -132,6 +173,10 @@ class Network:
             args.size,
             args.size,
             device=args.device)
+        if row.runtime:
+            self.testing = with_onnxruntime(
+                self.testing, self.clips, self.num_frames,
+                int8=row.runtime == 'int8')
 
     def _autocast(self):
         dtype = getattr(torch, self.args.amp or 'float32')
@@ -179,12 +224,14 @@ def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
         of inference and training.
     """
     networks = {key: Network(ROWS[key], args, args.clips) for key in args.rows}
-    times = {key: dict(inference=[], training=[]) for key in args.rows}
-    for mode, run in (('inference', Network.infer), ('training',
-                                                     Network.train)):
+    times = {key: {mode: [] for mode in ROWS[key].modes} for key in args.rows}
+    for mode in ('inference', 'training'):
         for number in range(args.warm_up + args.rounds):
             for key, network in networks.items():
-                time_taken = seconds(lambda: run(network), args.device)
+                if mode not in times[key]:
+                    continue
+                run = getattr(network, ROWS[key].modes[mode])
+                time_taken = seconds(run, args.device)
                 if number >= args.warm_up:
                     times[key][mode].append(time_taken)
     return {
@@ -247,7 +294,7 @@ def measure_memory(args: argparse.Namespace, argv: List[str]) -> dict:
     memory = {}
     for key in args.rows:
         memory[key] = {}
-        for name, mode in (('inference', 'infer'), ('training', 'train')):
+        for name, mode in ROWS[key].modes.items():
             result = subprocess.run(
                 [sys.executable, __file__, *argv, '--memory-of', key, mode],
                 # Or glibc keeps what was freed, as much as it likes.
@@ -320,11 +367,11 @@ def table(results: dict) -> str:
     for key, result in results.items():
         speeds = [
             '{:.2f} ({:.2f} to {:.2f})'.format(*result[mode])
-            for mode in ('inference', 'training')
+            if mode in result else '-' for mode in ('inference', 'training')
         ]
         memory = [
             f'{result["memory"][mode]:.0f}'
-            for mode in ('inference', 'training')
+            if mode in result['memory'] else '-' for mode in ('inference', 'training')
         ]
         size = [
             f'{result["parameters"] / 1e6:.2f}', f'{result["macs"] / 1e9:.2f}'
@@ -342,9 +389,10 @@ def plot(results: dict, file: Path) -> None:
     names = [ROWS[key].name for key in results]
     for panel, (title, value) in zip(panels, {
             'inference, clips/s': lambda r: r['inference'][0],
-            'training, clips/s': lambda r: r['training'][0],
+            'training, clips/s': lambda r: r.get('training', [0])[0],
             'inference, MiB per clip': lambda r: r['memory']['inference'],
-            'training, MiB per clip': lambda r: r['memory']['training'],
+            'training, MiB per clip':
+            lambda r: r['memory'].get('training', 0),
     }.items()):
         panel.barh(names, [value(result) for result in results.values()])
         panel.set_title(title)
@@ -356,7 +404,9 @@ def plot(results: dict, file: Path) -> None:
 def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
-        '--rows', nargs='+', choices=ROWS, default=list(ROWS))
+        '--rows', nargs='+', choices=ROWS,
+        default=[key for key, row in ROWS.items() if not row.runtime],
+        help='all that run in PyTorch by default')
     parser.add_argument('--frames', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--clips', type=int, default=1, help='per batch')
@@ -372,7 +422,12 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='folder for table and plot')
     # What the command calls itself with in a fresh process.
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    exported = [key for key in args.rows if ROWS[key].runtime]
+    if exported and (args.device != 'cpu' or args.amp or args.compile):
+        parser.error(f'{", ".join(exported)}: only with --device cpu, without '
+                     '--amp and --compile')
+    return args
 
 
 def main(argv: List[str]) -> None:

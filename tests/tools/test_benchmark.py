@@ -26,6 +26,27 @@ def test_every_row_is_measured(tmp_path, capsys):
     assert (tmp_path / 'benchmark.png').stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_exported_rows_are_measured_in_inference_alone(tmp_path, capsys):
+    benchmark.main([
+        '--frames', '4', '--size', '64', '--rounds', '1', '--warm-up', '0',
+        '--device', 'cpu', '--rows', 'blvnet_tam', 'blvnet_tam_onnx',
+        'blvnet_tam_int8', '--out', str(tmp_path)
+    ])
+    results = json.loads((tmp_path / 'benchmark.json').read_text())
+    for key in ('blvnet_tam_onnx', 'blvnet_tam_int8'):
+        assert results[key]['inference'][0] > 0
+        assert 'training' not in results[key]
+        assert results[key]['macs'] == results['blvnet_tam']['macs']
+
+
+def test_exported_rows_are_refused_on_a_gpu(capsys):
+    with pytest.raises(SystemExit):
+        benchmark.parse_args(
+            ['--rows', 'blvnet_tam_onnx', '--device', 'cuda'])
+    assert 'blvnet_tam_onnx: only with --device cpu' in capsys.readouterr().err
+
+
 def test_the_tsm_of_the_benchmark_shifts_once_per_block():
     network = benchmark.ROWS['tsm'].make(8)
     shifts = [m for m in network.modules() if isinstance(m, TemporalShift)]

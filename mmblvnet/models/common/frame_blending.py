@@ -1,8 +1,10 @@
 from typing import Iterator, List, NamedTuple, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 CACHE_BYTES = 4 * 2**20
 
@@ -110,6 +112,23 @@ class _BlendFrames(Function):
         return grad_x, torch.stack(grad_weight), None
 
 
+def _blend_in_a_graph(x: Tensor, weight: Tensor,
+                      taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
+    """The same out of place: exported, sums into slices become scatters."""
+    factors = weight.to(x.dtype)[:, :, None, None]
+    shifts = [tap.shift for tap in taps]
+    before, after = -min(shifts), max(shifts)
+    num_groups = x.size(1)
+    # [N, before + K + after, P, C, H, W]
+    padded = F.pad(x, (0, 0) * 4 + (before, after))
+    outputs = []
+    for own in _by_output(taps):
+        terms = (padded[:, before + tap.shift:before + tap.shift + num_groups,
+                        tap.phase] * factors[tap.row] for tap in own)
+        outputs.append(sum(terms).relu())
+    return tuple(outputs)
+
+
 def blend_frames(x: Tensor, weight: Tensor,
                  taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
     """Weighted sums of the frames of each clip, channel by channel, and ReLU.
@@ -122,4 +141,8 @@ def blend_frames(x: Tensor, weight: Tensor,
     Returns:
         tuple[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
     """
+    # Export runs the code; compilers read it, and PyTorch 2.6 has no other way
+    # to tell them apart.
+    if is_compiling() and not is_dynamo_compiling():
+        return _blend_in_a_graph(x, weight, taps)
     return _BlendFrames.apply(x, weight, taps)

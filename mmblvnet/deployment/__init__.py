@@ -1,0 +1,12 @@
+from .agreement import check_agreement, reference_scores
+from .exportable import ExportableRecognizer
+from .frames import describe_frames, example_frames, frames_shape
+from .loading import load_exported
+from .onnx_file import export_onnx
+from .torch_file import export_torch
+
+__all__ = [
+    'ExportableRecognizer', 'check_agreement', 'describe_frames',
+    'example_frames', 'export_onnx', 'export_torch', 'frames_shape',
+    'load_exported', 'reference_scores'
+]

@@ -1,0 +1,67 @@
+import copy
+
+import torch
+from mmaction.models.data_preprocessors import ActionDataPreprocessor
+from mmcv.cnn import fuse_conv_bn
+from torch import Tensor, nn
+
+
+class ExportableRecognizer(nn.Module):
+    """A recognizer in test mode, from tensor to tensor.
+
+    A copy with the batch norms of the backbone folded into its convolutions.
+
+    Args:
+        model (nn.Module): A ``Recognizer2D``.
+        with_preprocessing (bool): Whether it takes the pictures, and
+            normalises them itself as the ``data_preprocessor`` does, or takes
+            normalised ones. Defaults to False.
+
+    Raises:
+        ValueError: If it cannot normalise as the ``data_preprocessor`` does.
+    """
+
+    def __init__(self,
+                 model: nn.Module,
+                 with_preprocessing: bool = False) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+        self.model.backbone = fuse_conv_bn(self.model.backbone)
+        # Which only a bounded number of views needs.
+        self.model.test_cfg = dict(
+            self.model.test_cfg or {}, max_testing_views=False)
+        self.with_preprocessing = with_preprocessing
+        if with_preprocessing and type(
+                model.data_preprocessor) is not ActionDataPreprocessor:
+            raise ValueError(
+                f'{type(model.data_preprocessor).__name__} cannot go into the '
+                'file, only ActionDataPreprocessor can: leave out '
+                '--with-preprocessing')
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        preprocessor = self.model.data_preprocessor
+        x = x.to(torch.float32)
+        if preprocessor.to_rgb:
+            x = x.flip(2)
+        if preprocessor._enable_normalize:
+            x = (x - preprocessor.mean) / preprocessor.std
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores of videos.
+
+        Args:
+            x (Tensor): Frames, ``(N, views * T, C, H, W)``.
+
+        Returns:
+            Tensor: What the head averages over the views, ``(N,
+            num_classes)``, or, where it averages nothing, the scores of each
+            view, ``(N, views, num_classes)``.
+        """
+        if self.with_preprocessing:
+            x = self._normalise(x)
+        head = self.model.cls_head
+        feats, kwargs = self.model.extract_feat(x, test_mode=True)
+        scores = head(feats, **kwargs)
+        # Unlike size(), len() would fix the number in the file.
+        return head.average_clip(scores, scores.size(0) // x.size(0))

@@ -1,0 +1,98 @@
+"""That exported files give the scores of the model."""
+import onnx
+import pytest
+import torch
+from families import FAMILIES, build, frames_of
+from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
+                                 example_frames, export_onnx, export_torch,
+                                 load_exported, reference_scores)
+from mmblvnet.deployment.frames import free_dimensions
+
+
+def export(model, path, write=export_onnx, with_preprocessing=True, **kwargs):
+    shape = frames_of(model)
+    example = example_frames(shape, num_videos=2, num_views=2)
+    if not with_preprocessing:
+        example = example.float()
+    write(ExportableRecognizer(model, with_preprocessing), example,
+          free_dimensions(shape), path, **kwargs)
+    return load_exported(path)
+
+
+def agrees(exported, model, with_preprocessing=True):
+    shape = frames_of(model)
+    scores = reference_scores(model, example_frames(shape, 3, 1))
+    # Or everything would agree with everything.
+    assert scores.std(0).max() > 1e-3
+    check_agreement(exported.run, model, shape, with_preprocessing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', FAMILIES)
+def test_an_onnx_file_agrees(family, tmp_path):
+    model = build(family)
+    agrees(export(model, tmp_path / 'model.onnx'), model)
+    operators = {
+        node.op_type
+        for node in onnx.load(tmp_path / 'model.onnx').graph.node
+    }
+    assert not operators & {
+        'If', 'Loop', 'Scan', 'ScatterND', 'ScatterElements',
+        'BatchNormalization'
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('average_clips', ['score', None])
+def test_scores_are_averaged_as_the_config_says(average_clips, tmp_path):
+    model = build('bLVNet-TAM, r = 3', average_clips)
+    agrees(export(model, tmp_path / 'model.onnx'), model)
+
+
+@pytest.mark.slow
+def test_a_file_without_preprocessing_takes_normalised_frames(tmp_path):
+    model = build('bLVNet-TAM, r = 3')
+    exported = export(model, tmp_path / 'model.onnx', with_preprocessing=False)
+    agrees(exported, model, with_preprocessing=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('compiled', [False, True])
+def test_a_torch_program_agrees(compiled, tmp_path):
+    model = build('bLVNet-TAM, r = 3')
+    about = dict(layout='NTCHW')
+    exported = export(model, tmp_path / 'model.pt2', export_torch,
+                      about=about, compiled=compiled)
+    agrees(exported, model)
+    assert about.items() <= exported.about.items()
+
+
+def test_a_file_that_does_not_agree_is_refused():
+    model = build('bLVNet-TAM, r = 3')
+
+    def run(frames):
+        return reference_scores(model, frames) + 1e-3
+
+    with pytest.raises(ValueError, match='does not agree with the model'):
+        check_agreement(run, model, frames_of(model), True)
+
+
+@pytest.mark.parametrize('name', ['model.onnx', 'model.pt2'])
+def test_a_missing_file_is_named(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=name):
+        load_exported(tmp_path / name)
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    (tmp_path / 'model.bin').touch()
+    with pytest.raises(ValueError, match='.onnx or .pt2'):
+        load_exported(tmp_path / 'model.bin')
+
+
+def test_what_is_exported_is_what_a_test_computes():
+    model = build('bLVNet-TAM, flow')
+    frames = example_frames(frames_of(model), 2, 2)
+    with torch.no_grad():
+        scores = ExportableRecognizer(model, with_preprocessing=True)(frames)
+    torch.testing.assert_close(
+        scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
