@@ -8,7 +8,7 @@ from packaging.version import Version
 # mmcv-lite own the same folder, so one has to go before the other comes.
 REQUIREMENTS = (
     ('mmengine', '0.10.7', '1.0.0', "pip install 'mmengine>=0.10.7,<1.0'"),
-    ('mmcv', '2.0.0rc4', '2.2.0', 'pip uninstall -y mmcv mmcv-lite && '
+    ('mmcv', '2.0.0', '2.2.0', 'pip uninstall -y mmcv mmcv-lite && '
      "pip install 'mmcv-lite>=2.0.0,<2.2.0'"),
     ('mmaction', '1.2.0', '1.3.0', "pip install 'mmaction2>=1.2.0,<1.3'"),
 )

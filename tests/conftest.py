@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -23,3 +24,13 @@ init_default_scope('mmaction')
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def setup_script():
+    """The module setup.py."""
+    path = ROOT / 'setup.py'
+    spec = importlib.util.spec_from_file_location('setup_script', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -85,7 +85,7 @@ def test_a_package_of_another_version_is_one_sentence_with_the_remedy(
     assert process.returncode == 1
     sentence = process.stderr.splitlines()[-1]
     assert re.fullmatch(
-        rf'ImportError: mmblvnet needs {name} >= [\d.rc]+ and < [\d.]+, but '
+        rf'ImportError: mmblvnet needs {name} >= [\d.]+ and < [\d.]+, but '
         rf'{re.escape(version)} is installed; run: '
         rf'{re.escape(COMMANDS[name])}', sentence)
 
@@ -93,7 +93,7 @@ def test_a_package_of_another_version_is_one_sentence_with_the_remedy(
 @pytest.mark.parametrize('name, version', [
     ('mmengine', '0.10.7'),
     ('mmengine', '0.11.0'),
-    ('mmcv', '2.0.0rc4'),
+    ('mmcv', '2.0.0'),
     ('mmcv', '2.0.1'),
     ('mmcv', '2.1.0+cu121'),
     ('mmaction', '1.2.0'),
@@ -105,7 +105,7 @@ def test_a_package_that_fits_is_accepted(check, name, version):
 
 @pytest.mark.parametrize('name, version', [
     ('mmengine', '0.9.1'),
-    ('mmcv', '2.0.0rc3'),
+    ('mmcv', '2.0.0rc4'),
     ('mmcv', '2.2.0+cu121'),
     ('mmaction', '1.1.0'),
 ])

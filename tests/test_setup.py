@@ -1,22 +1,11 @@
 """That installing the plugin never puts mmcv-lite over mmcv."""
-import importlib.util
 import site
 import sys
 import sysconfig
-from pathlib import Path
 
 import pytest
 
 LITE = ['mmcv-lite>=2.0.0,<2.2.0']
-
-
-@pytest.fixture
-def setup_script():
-    path = Path(__file__).parents[1] / 'setup.py'
-    spec = importlib.util.spec_from_file_location('setup_script', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -1,24 +1,35 @@
-# Builds the virtual environment .venv of the tested versions, once.
+# Builds a virtual environment, once: .venv with the versions of
+# requirements/constraints.txt, or .venv-$MMBLVNET_VERSIONS with those of
+# requirements/$MMBLVNET_VERSIONS.txt, and what only runs there.
 # Sourced by the other scripts, from the repository's root.
 set -euo pipefail
 
 build_environment() {
-    local stamp=.venv/installed
+    local venv=$1 constraints=$2 extras=$3
+    local python=${PYTHON:-python3}
+    local stamp=$venv/installed
     local wanted
-    wanted=$(cat setup.py setup.cfg requirements/constraints.txt | cksum)
+    wanted=$({
+        "$python" --version
+        cat setup.py setup.cfg "$constraints"
+    } | cksum)
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    echo "Setting up .venv (once)"
-    "${PYTHON:-python3}" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        --editable '.[tests]' --constraint requirements/constraints.txt
+    echo "Setting up $venv (once)"
+    "$python" -m venv "$venv"
+    # As a variable it holds for setuptools in the package's build too.
+    PIP_CONSTRAINT=$constraints "$venv/bin/python" -m pip install \
+        --quiet --disable-pip-version-check --editable ".[$extras]"
     echo "$wanted" >"$stamp"
 }
 
-build_environment
+versions=${MMBLVNET_VERSIONS:-}
+venv=.venv${versions:+-$versions}
+build_environment "$venv" "requirements/${versions:-constraints}.txt" \
+    "tests${versions:+,timm}"
 # Threads that spin while they wait bring a busy machine to a halt.
 export OMP_WAIT_POLICY=passive
 # The harmless warnings of the packages beneath would bury what matters.
 export PYTHONWARNINGS=ignore
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$PWD/$venv/bin:$PATH"

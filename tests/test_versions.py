@@ -1,0 +1,171 @@
+"""That the versions under test are the ends of what setup.cfg admits."""
+import configparser
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from paths import ROOT
+
+TEST_VERSIONS = 'tools/test_versions.sh'
+
+
+@pytest.fixture(scope='module')
+def config():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / 'setup.cfg')
+    return parser
+
+
+@pytest.fixture
+def requirements(config, setup_script, monkeypatch):
+    """What an installation beside no other package requires."""
+    monkeypatch.setattr(setup_script, 'installation_folders', list)
+    declared = config['options']['install_requires'].split('\n')
+    lines = [line for line in declared if line]
+    return list(map(Requirement, lines + setup_script.mmcv_requirement()))
+
+
+def pinned(name):
+    lines = (ROOT / f'requirements/{name}.txt').read_text().splitlines()
+    pins = [line.split('==') for line in lines if not line.startswith('#')]
+    return dict(pins)
+
+
+def python_of(end):
+    script = (ROOT / TEST_VERSIONS).read_text()
+    return re.search(rf'\[{end}\]=.*python([\d.]+)\}}', script).group(1)
+
+
+def test_the_oldest_versions_are_the_lower_bounds(requirements):
+    bounds = {
+        requirement.name: Version(specifier.version)
+        for requirement in requirements for specifier in requirement.specifier
+        if specifier.operator == '>='
+    }
+    assert {'torch', 'numpy', 'mmengine', 'mmcv-lite'} <= set(bounds)
+    pins = pinned('oldest')
+    assert {name: Version(pins[name]) for name in bounds} == bounds
+
+
+@pytest.mark.parametrize('name', ('oldest', 'constraints', 'newest'))
+def test_the_versions_under_test_are_admitted(requirements, name):
+    pins = pinned(name)
+    for requirement in requirements:
+        assert requirement.specifier.contains(pins[requirement.name]), (
+            requirement)
+
+
+def test_the_oldest_python_is_the_lower_bound(config):
+    assert config['options']['python_requires'] == f'>={python_of("oldest")}'
+
+
+def test_the_tested_pythons_are_claimed(config):
+    claimed = re.findall(r'Python :: (3\.\d+)',
+                         config['metadata']['classifiers'])
+    assert {python_of('oldest'), python_of('newest')} <= set(claimed)
+    admitted = SpecifierSet(config['options']['python_requires'])
+    assert list(admitted.filter(claimed)) == claimed
+
+
+DOCUMENTED = dict(
+    PyTorch='torch',
+    NumPy='numpy',
+    MMEngine='mmengine',
+    MMAction2='mmaction2',
+    OpenCV='opencv-contrib-python',
+    Decord='decord',
+    PyAV='av',
+    **{'mmcv-lite': 'mmcv-lite'})
+
+
+@pytest.mark.parametrize('row', DOCUMENTED)
+def test_the_documented_versions_are_those_under_test(row):
+    text = (ROOT / 'docs/reliability.md').read_text()
+    cells = re.search(rf'^\| {row} \|(.*)\|$', text, re.MULTILINE).group(1)
+    documented = [cell.strip() for cell in cells.split('|')]
+    pins = [pinned(name)[DOCUMENTED[row]]
+            for name in ('oldest', 'constraints', 'newest')]
+    # OpenCV's wheels have a number more than OpenCV.
+    assert documented == [re.match(r'\d+\.\d+\.\d+', pin).group()
+                          for pin in pins]
+
+
+# Builds environments that hold nothing but itself, and notes what it is told.
+PYTHON = """#!/bin/sh
+echo "$MMBLVNET_VERSIONS|${PIP_CONSTRAINT:-}|$*" >>calls
+case "$*" in
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+"-m pytest "*) [ "$MMBLVNET_VERSIONS" != "$BREAKS" ] ;;
+esac
+"""
+
+
+@pytest.fixture
+def test_versions(tmp_path):
+    """Runs the script where Python is a stand-in; returns what that did."""
+    for name in ('tools', 'requirements'):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ('setup.py', 'setup.cfg'):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / 'python'
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+
+    def run(*args, **variables):
+        env = dict(
+            os.environ,
+            **{
+                'OLDEST_PYTHON': str(python),
+                'NEWEST_PYTHON': str(python),
+                **variables
+            })
+        (tmp_path / 'calls').unlink(missing_ok=True)
+        process = subprocess.run(['bash', TEST_VERSIONS, *args],
+                                 cwd=tmp_path,
+                                 env=env,
+                                 capture_output=True,
+                                 text=True)
+        calls = (tmp_path / 'calls').read_text().splitlines()
+        return process, [call for call in calls if '--version' not in call]
+
+    return run
+
+
+def test_each_end_is_set_up_once_with_its_versions(test_versions):
+    process, calls = test_versions('tests/models', BREAKS='')
+    assert process.returncode == 0, process.stderr
+    venv, install, tests = calls[:3]
+    assert venv.endswith('-m venv .venv-oldest')
+    assert install.startswith('oldest|requirements/oldest.txt|-m pip install')
+    assert install.endswith('.[tests,timm]')
+    assert tests.startswith('oldest||-m pytest ')
+    assert tests.endswith(' tests/models')
+    assert calls[3:] == [call.replace('oldest', 'newest')
+                         for call in calls[:3]]
+    _, calls = test_versions('tests/models', BREAKS='')
+    assert ['-m pytest ' in call for call in calls] == [True, True]
+
+
+@pytest.mark.parametrize('end', ('oldest', 'newest'))
+def test_an_end_whose_tests_fail_is_named(test_versions, end):
+    process, calls = test_versions(BREAKS=end)
+    assert process.returncode == 1
+    assert process.stderr.endswith(f'Failed with these versions: {end}\n')
+    assert sum('-m pytest' in call for call in calls) == 2
+
+
+def test_one_end_can_be_tested_alone(test_versions):
+    _, calls = test_versions(BREAKS='', ENDS='newest')
+    assert {call.split('|')[0] for call in calls} == {'newest'}
+
+
+def test_a_python_that_is_missing_says_how_to_name_another(test_versions):
+    process, _ = test_versions(BREAKS='', NEWEST_PYTHON='absent')
+    assert process.returncode == 1
+    assert process.stderr.endswith(
+        'absent does not run; set NEWEST_PYTHON to one that does\n')
