@@ -11,7 +11,7 @@ from tiny_videos import shown_numbers, write_video
 from torch.utils.data import Dataset
 
 # Frames of a clip, and rows that reach the head for each.
-ROWS = {
+NETWORKS = {
     'BLVNet in a config of TSM': (8, 8),
     'TSNHead': (16, 16),
     'TSMHead': (16, 16),
@@ -20,24 +20,24 @@ ROWS = {
     'ResNet': (8, 8),
     'MobileNetV2': (8, 8),
     'ResNet3dSlowOnly and I3DHead': (8, 1),
-    'SampleFrames for BLVNet': (16, 8),
-    'UniformSample for BLVNet': (16, 8),
     'BigLittleSampleFrames for TSM': (16, 16),
-    'Mixup and Cutmix': (16, 8),
-    'Averaged weights': (16, 8),
-    'Rare classes': (16, 8),
-    'Class-balanced focal loss': (16, 8),
-    'Label smoothing': (16, 8),
-    'Early stopping': (16, 8),
-    'Sharded training': (16, 8),
 }
+# The network of the config that they inherit.
+INHERITED = [
+    'SampleFrames for BLVNet', 'UniformSample for BLVNet', 'Mixup and Cutmix',
+    'Averaged weights', 'Rare classes', 'Class-balanced focal loss',
+    'Label smoothing', 'Early stopping', 'Sharded training'
+]
+ROWS = {**NETWORKS, **dict.fromkeys(INHERITED, (16, 8))}
+
+
 def test_every_config_of_the_document_is_tested():
     assert set(DOCUMENTED) == {*ROWS, 'timm', 'torchvision'}
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=pytest.mark.slow if row == (16, 8) else ())
-    for name, row in ROWS.items()
+    *NETWORKS,
+    *[pytest.param(name, marks=pytest.mark.slow) for name in INHERITED]
 ])
 def test_it_trains_a_step_and_tests(name, tmp_path):
     check_network(read(name, tmp_path), *ROWS[name])
