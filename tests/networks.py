@@ -15,7 +15,7 @@ def randomize(module: nn.Module) -> nn.Module:
                 value.uniform_(0.8, 1.2)
             elif value.dim() == 4 and value.size(1) == 1:
                 value.normal_(0.4, 0.3)
-            elif value.dim() == 4:
+            elif value.dim() >= 4:
                 nn.init.kaiming_normal_(value, nonlinearity='relu')
             elif name.endswith('weight'):
                 value.normal_(0.5, 0.1)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
-from mmaction.registry import MODELS, TRANSFORMS
+from mmaction.registry import HOOKS, MODELS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmaction.utils import GradCAM
 from mmblvnet import compat
@@ -381,3 +381,22 @@ def test_a_sound_gradcam_is_left_alone(monkeypatch):
     monkeypatch.setattr(GradCAM, '_calculate_localization_map', sound)
     compat.show_each_map_on_its_frames()
     assert GradCAM._calculate_localization_map is sound
+
+
+def test_tpn_is_tested_with_the_classifier_of_now():
+    head = MODELS.build(
+        dict(type='TPNHead', num_classes=5, in_channels=8)).eval()
+    names = set(head.state_dict())
+    clips = torch.randn(2, 8, 1, 3, 3)
+    for _ in range(2):
+        nn.init.normal_(head.fc_cls.weight)
+        with torch.no_grad():
+            scores = head(clips, fcn_test=True)
+            expected = head.fc_cls(clips.mean((2, 3, 4)))
+        torch.testing.assert_close(scores, expected)
+    assert set(head.state_dict()) == names
+
+
+def test_a_config_that_stops_early_builds_no_training_in_a_test():
+    hook = HOOKS.build(dict(type='EarlyStoppingHook', monitor='acc/top1'))
+    hook.before_run(SimpleNamespace(_train_loop=dict(by_epoch=True)))

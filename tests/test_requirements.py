@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 from mmblvnet.requirements import check_requirements
+from paths import FLAGSHIP
 
 ROOT = Path(__file__).parents[1]
 FITTING = dict(mmengine='0.10.7', mmcv='2.1.0', mmaction='1.2.0')
@@ -150,3 +151,18 @@ for name in ('BigLittleSampleFrames', 'BigLittleDenseSampleFrames'):
         'BLResNet', 'BLVNet', 'TAMNeck', 'BigLittleSampleFrames',
         'BigLittleDenseSampleFrames'
     ], process.stderr
+
+
+def test_torchvision_is_not_needed(tmp_path):
+    code = (
+        'import sys\n'
+        'sys.modules["torchvision"] = None\n'
+        'import mmblvnet, torch\n'
+        'from mmaction.registry import MODELS\n'
+        'from mmengine.config import Config\n'
+        'from mmengine.registry import init_default_scope\n'
+        'init_default_scope("mmaction")\n'
+        'with torch.device("meta"):\n'
+        f'    MODELS.build(Config.fromfile("{FLAGSHIP}").model)')
+    result = run_python(code, tmp_path)
+    assert result.returncode == 0, result.stderr

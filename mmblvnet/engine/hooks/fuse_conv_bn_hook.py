@@ -1,4 +1,5 @@
 import copy
+from typing import Optional
 
 from mmaction.registry import HOOKS
 from mmcv.cnn import fuse_conv_bn
@@ -21,19 +22,31 @@ class FuseConvBNHook(Hook):
         enable (bool): Whether to fold at all. Defaults to True.
     """
 
+    # Unfolds before EMAHook gives the model its weights back.
+    priority = 'ABOVE_NORMAL'
+
     def __init__(self, enable: bool = True) -> None:
         self.enable = enable
         self._unfolded = None
 
-    def before_test(self, runner: Runner) -> None:
-        """Put a folded copy in the place of the backbone."""
+    def before_test_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: Optional[dict] = None) -> None:
+        """Put a folded copy in the place of the backbone.
+
+        When the first batch comes, the weights are those to be tested.
+        """
         model = self._model(runner)
         backbone = getattr(model, 'backbone', None)
-        if self.enable and isinstance(backbone, BigLittleBackbone):
+        if self.enable and batch_idx == 0 and isinstance(
+                backbone, BigLittleBackbone):
             self._unfolded = backbone
             model.backbone = fuse_conv_bn(copy.deepcopy(backbone).eval())
 
-    def after_test(self, runner: Runner) -> None:
+    def after_test_epoch(self,
+                         runner: Runner,
+                         metrics: Optional[dict] = None) -> None:
         """Put the backbone back."""
         if self._unfolded is not None:
             self._model(runner).backbone = self._unfolded

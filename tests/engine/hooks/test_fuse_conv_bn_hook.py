@@ -3,6 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmblvnet.engine.hooks import FuseConvBNHook
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
 from networks import recognizer
 from torch import nn
 
@@ -28,7 +30,7 @@ def test_a_folded_backbone_gives_the_same_maps(backbone):
     model = make(backbone)
     x = torch.randn(4, 3, 64, 64)
     expected = model.backbone(x)
-    FuseConvBNHook().before_test(SimpleNamespace(model=model))
+    FuseConvBNHook().before_test_iter(SimpleNamespace(model=model), 0)
     assert norms(model) == []
     folded = model.backbone(x)
     assert (folded - expected).norm() < 1e-5 * expected.norm()
@@ -39,8 +41,8 @@ def test_after_the_test_everything_is_as_it_was():
     backbone = model.backbone
     before = {k: v.clone() for k, v in model.state_dict().items()}
     hook, runner = FuseConvBNHook(), SimpleNamespace(model=model)
-    hook.before_test(runner)
-    hook.after_test(runner)
+    hook.before_test_iter(runner, 0)
+    hook.after_test_epoch(runner)
     assert model.backbone is backbone
     after = model.state_dict()
     assert before.keys() == after.keys()
@@ -59,12 +61,33 @@ def test_validation_is_left_alone():
 def test_it_can_be_switched_off():
     model = make(dict(type='BLVNet', depth=50, num_segments=4))
     num_norms = len(norms(model))
-    FuseConvBNHook(enable=False).before_test(SimpleNamespace(model=model))
+    FuseConvBNHook(enable=False).before_test_iter(SimpleNamespace(model=model), 0)
     assert len(norms(model)) == num_norms
 
 
 def test_other_backbones_are_left_alone():
     model = make(dict(type='ResNet', depth=50, norm_eval=False))
     num_norms = len(norms(model))
-    FuseConvBNHook().before_test(SimpleNamespace(model=model))
+    FuseConvBNHook().before_test_iter(SimpleNamespace(model=model), 0)
     assert len(norms(model)) == num_norms
+
+
+def test_the_averaged_weights_are_folded_and_given_back():
+    model = make(dict(type='BLVNet', depth=50, num_segments=4))
+    runner = SimpleNamespace(model=model, _hooks=[])
+    average = EMAHook()
+    for hook in (average, FuseConvBNHook()):
+        Runner.register_hook(runner, hook)
+    Runner.call_hook(runner, 'before_run')
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = model.backbone(x)
+        model.backbone.conv1.weight.zero_()
+        Runner.call_hook(runner, 'before_test_epoch')
+        Runner.call_hook(
+            runner, 'before_test_iter', batch_idx=0, data_batch=None)
+        assert norms(model) == []
+        folded = model.backbone(x)
+    assert (folded - expected).norm() < 1e-5 * expected.norm()
+    Runner.call_hook(runner, 'after_test_epoch', metrics=None)
+    assert not model.backbone.conv1.weight.any()

@@ -1,0 +1,103 @@
+"""The commands of docs/fusion.md, as they stand there."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from check_scores import check_scores
+from make_motion_dataset import make_dataset
+from mmaction.registry import DATASETS
+from mmengine.config import Config
+from mmengine.fileio import dump
+from paths import CONFIGS, ROOT
+
+TEXT = (ROOT / 'docs' / 'fusion.md').read_text()
+VIDEOS, FLOW, TRAINING, SCORES, SUM = re.findall(r'```bash\n(.*?)```', TEXT,
+                                                 re.DOTALL)
+MODELS = ('blvnet_tam_r50_4x2_motion', 'tsm_r18_8_motion',
+          'blvnet_tam_r50_4x2_motion-flow')
+
+
+def bash(commands, folder):
+    folders = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    commands = commands.replace('tools/', f'{ROOT}/tools/')
+    done = subprocess.run(
+        ['bash', '-e', '-c', commands], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=dict(os.environ, PATH=folders, PYTHONWARNINGS='ignore'))
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def dump_scores(file, scores, labels=(0, 1, 1)):
+    dump([
+        dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
+        for score, label in zip(scores, labels)
+    ], file)
+    return str(file)
+
+
+# Six classes, for a top-5 accuracy.
+SURE = [.9, .1, 0., 0., 0., 0.], [.1, .9, 0., 0., 0., 0.]
+WRONG = [.4, .6, 0., 0., 0., 0.], [.6, .4, 0., 0., 0., 0.]
+
+
+def test_the_sum_of_three_models_is_right_where_most_are_sure(tmp_path):
+    right = [SURE[0], SURE[1], SURE[1]]
+    for model, wrong_at in zip(MODELS, range(3)):
+        scores = list(right)
+        scores[wrong_at] = WRONG[min(wrong_at, 1)]
+        dump_scores(tmp_path / f'{model}.pkl', scores)
+    log = bash(SUM, tmp_path)
+    assert '3 videos, with the same labels in the same order' in log
+    assert 'Top 1 Accuracy: 1.0000' in log
+
+
+def test_the_first_file_alone_counts_with_the_other_coefficients_at_0(
+        tmp_path):
+    for model in MODELS:
+        dump_scores(tmp_path / f'{model}.pkl', [SURE[0], SURE[1], WRONG[1]])
+    log = bash(SUM.replace('coefficients 1 1 1', 'coefficients 1 0 0'),
+               tmp_path)
+    assert 'Top 1 Accuracy: 0.6667' in log
+
+
+@pytest.mark.parametrize('scores, labels, message', [
+    ([SURE[0], SURE[1], SURE[1]], (1, 0, 1), r'video 0 has the label \[1\]'),
+    ([SURE[0], SURE[1]], (0, 1), '2 videos of 6 classes.*3 of 6'),
+    ([[1., 0.]] * 3, (0, 1, 1), '3 videos of 2 classes.*3 of 6'),
+    ([[3., -1., 0., 0., 0., 0.]] * 3, (0, 1, 1), 'no probabilities'),
+])
+def test_files_that_do_not_belong_together_are_refused(
+        scores, labels, message, tmp_path):
+    first = dump_scores(tmp_path / 'first.pkl', [SURE[0], SURE[1], SURE[1]])
+    other = dump_scores(tmp_path / 'other.pkl', scores, labels)
+    with pytest.raises(ValueError, match=message):
+        check_scores([first, other])
+
+
+def test_the_flow_is_what_its_config_reads(tmp_path):
+    make_dataset(tmp_path / 'data' / 'motion', train=8, val=8, seed=0)
+    bash(FLOW, tmp_path)
+    cfg = Config.fromfile(CONFIGS / 'blvnet_tam_r50_4x2_motion-flow.py')
+    for split in ('train', 'val'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.ann_file = str(tmp_path / dataset.ann_file)
+        dataset.data_prefix.img = str(tmp_path / dataset.data_prefix.img)
+        videos = (tmp_path / 'data' / 'motion' /
+                  f'motion_{split}_list_videos.txt').read_text().splitlines()
+        built = DATASETS.build(dataset)
+        assert [built.get_data_info(i)['label'] for i in range(8)] == [
+            int(line.split()[1]) for line in videos]
+        for i in range(8):
+            assert built[i]['inputs'].shape == (8, 10, 64, 64)
+
+
+def test_the_configs_and_their_files_have_the_names_of_the_document():
+    for model in MODELS:
+        assert (CONFIGS / f'{model}.py').exists()
+        assert f'{model}.pkl' in SUM
+        assert model in TRAINING and model in SCORES

@@ -1,0 +1,67 @@
+#!/usr/bin/env python
+"""Check that dumped scores can be fused.
+
+MMAction2's ``report_accuracy`` adds up the scores of files by their place,
+and takes the labels of the first file.
+"""
+import argparse
+from typing import Sequence
+
+import torch
+from mmengine.fileio import load
+
+
+def check_scores(files: Sequence[str]) -> int:
+    """Check that files dumped by ``mim test --dump`` belong together.
+
+    Args:
+        files (Sequence[str]): The files.
+
+    Returns:
+        int: The number of videos.
+
+    Raises:
+        ValueError: If the files differ in their number of videos, in the
+            labels or their order, or in the number of classes, or if their
+            scores are no probabilities.
+    """
+    first = None
+    for file in files:
+        results = load(file)
+        labels = [result['gt_label'].tolist() for result in results]
+        scores = torch.stack([result['pred_score'] for result in results])
+        if not torch.allclose(scores.sum(1), torch.ones(len(scores)),
+                              atol=1e-3) or (scores < 0).any():
+            raise ValueError(
+                f'{file} holds no probabilities: test again with '
+                "model.cls_head.average_clips=prob, or give report_accuracy "
+                '--apply-softmax if no file does')
+        first = first or (file, labels, scores.shape)
+        if scores.shape != first[2]:
+            raise ValueError(
+                f'{file} has {len(scores)} videos of {scores.shape[1]} '
+                f'classes, but {first[0]} has {first[2][0]} of '
+                f'{first[2][1]}: test both on the same videos')
+        for place, pair in enumerate(zip(labels, first[1])):
+            if pair[0] != pair[1]:
+                raise ValueError(
+                    f'video {place} has the label {pair[0]} in {file}, but '
+                    f'{pair[1]} in {first[0]}: test both on lists that name '
+                    'the same videos in the same order')
+    return len(first[1])
+
+
+def main(arguments: Sequence[str] = None) -> None:
+    parser = argparse.ArgumentParser(
+        description='Check that dumped scores can be fused.')
+    parser.add_argument(
+        'files', nargs='+', help='files of mim test --dump')
+    try:
+        count = check_scores(parser.parse_args(arguments).files)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f'{count} videos, with the same labels in the same order')
+
+
+if __name__ == '__main__':
+    main()
