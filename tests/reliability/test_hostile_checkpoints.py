@@ -4,16 +4,21 @@ import io
 import os
 import re
 import resource
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 from convert_checkpoint import convert, publish
+from make_motion_dataset import make_dataset
 from mmaction.registry import MODELS
 from mmblvnet.apis import load_recognizer
 from mmblvnet.utils.checkpoint import to_published
 from mmengine.runner import Runner
+from paths import MOTION
+from test_mim import data_options
 
 MODEL = dict(
     type='Recognizer2D',
@@ -294,3 +299,42 @@ def test_the_sound_file_is_accepted(tmp_path, way):
     except AssertionError as error:
         # Of the data set, which is asked after the checkpoint is loaded.
         assert 'the checkpoint was accepted' in str(error)
+
+
+def mim(command, file, *options):
+    """Run a command, which has to fail; its last words."""
+    result = subprocess.run(
+        [sys.executable, '-m', 'mim', command, 'mmaction', MOTION,
+         '--work-dir', str(file.parent / 'run'), *options],
+        env=dict(os.environ, PYTHONWARNINGS='ignore'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True)
+    assert result.returncode, result.stdout[-999:]
+    return result.stdout[-3000:]
+
+
+@pytest.fixture
+def motion(tmp_path):
+    make_dataset(tmp_path, train=8, val=8, seed=0)
+    return ['--cfg-options', *data_options(tmp_path)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command', ['test', 'resume', 'load_from',
+                                     'init_cfg'])
+@pytest.mark.parametrize('kind', ['code', 'text', 'truncated', 'memory_bomb'])
+def test_the_command_ends_with_the_reason(tmp_path, motion, kind, command):
+    write, reason = FILES[kind]
+    file, trace = tmp_path / 'hostile.pth', tmp_path / 'executed'
+    write(file, 'training', trace)
+    options = dict(
+        test=['--checkpoint', str(file), *motion],
+        resume=['--resume', str(file), *motion],
+        load_from=[*motion, f'load_from={file}'],
+        init_cfg=[*motion, 'model.backbone.init_cfg.type=Pretrained',
+                  f'model.backbone.init_cfg.checkpoint={file}'])[command]
+    output = mim('test' if command == 'test' else 'train', file, *options)
+    assert str(file) in output
+    assert re.search(reason, output, re.DOTALL), output
+    assert not trace.exists()
