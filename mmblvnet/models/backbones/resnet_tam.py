@@ -9,8 +9,7 @@ from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
-from ..common.clips import (check_frames, check_whole_clips,
-                            compute_equal_clips_once)
+from ..common.clips import check_frames, compute_equal_clips_once
 
 
 DEFAULT_INIT = [
