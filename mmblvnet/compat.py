@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType, SimpleNamespace
-from typing import IO, Any, Callable, Iterator, Union
+from typing import IO, Any, Callable, Iterator, Optional, Union
 from unittest.mock import patch
+from urllib.parse import urlparse
 
 import mmaction
 import mmaction.evaluation.functional.accuracy as accuracy
@@ -32,7 +33,6 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import BaseLoop, Runner
-from mmengine.utils.dl_utils import load_url
 from torch import Tensor, nn
 
 from .utils.safe_loading import load_safely
@@ -46,8 +46,10 @@ def apply() -> None:
     write_files_whole()
     write_last_checkpoint_whole()
     remove_outdated_checkpoints_last()
+    remove_checkpoints_of_this_run_alone()
     load_checkpoints_safely()
     resume_without_running_code()
+    infer_without_running_code()
     start_distributed_without_cuda()
     wrap_cpu_models_for_distribution()
     bound_testing_views()
@@ -91,9 +93,43 @@ def provide_drn() -> None:
     sys.modules[f'{name}.drn'] = package.drn
 
 
+LOGS = ('_log_history', '_count_history')
+STATISTICS = ('min', 'max', 'current', 'mean')
+
+
+class _History(HistoryBuffer):
+    """The ``HistoryBuffer`` of MMEngine's checkpoints.
+
+    MMEngine's own takes from a file which function computes a mean, for all
+    the buffers of the process.
+    """
+
+    def __init__(self, *_) -> None:
+        raise UnpicklingError(
+            'the checkpoint makes a log other than from its values, which no '
+            'checkpoint of MMEngine does; do not load it')
+
+    def __setstate__(self, state: dict) -> None:
+        state = dict(state)
+        methods = state.pop('statistics_methods', {})
+        logs = [state.get(name) for name in LOGS]
+        if (methods != {name: getattr(HistoryBuffer, name)
+                        for name in methods if name in STATISTICS}
+                or set(state) != {'max_length', *LOGS}
+                or type(state['max_length']) is not int
+                or not all(type(log) is _Array and log.ndim == 1
+                           for log in logs) or len(logs[0]) != len(logs[1])):
+            raise UnpicklingError(
+                'the checkpoint has a log that is none of MMEngine; do not '
+                'load it')
+        self.__class__ = HistoryBuffer
+        self.__dict__.update(state)
+        self._set_default_statistics()
+
+
 def _history_buffer_statistics(owner: Any, name: str) -> Callable:
     """The ``getattr`` of MMEngine's checkpoints, and of nothing else."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+    if owner is _History and name in STATISTICS:
         return getattr(HistoryBuffer, name)
     raise UnpicklingError(
         f'the checkpoint asks for the attribute {name!r} of {owner!r}, which '
@@ -161,7 +197,8 @@ def allow_mmengine_checkpoints() -> None:
     https://github.com/open-mmlab/mmengine/issues/1655
     """
     torch.serialization.add_safe_globals([
-        HistoryBuffer,
+        _History,
+        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (_history_buffer_statistics, 'builtins.getattr'),
         _Array,
         (_Array, 'numpy.ndarray'),
@@ -261,6 +298,39 @@ def _removing_last(upstream: Callable) -> Callable:
     return save
 
 
+def remove_checkpoints_of_this_run_alone() -> None:
+    """Let resumed training remove no file but its own checkpoints.
+
+    MMEngine 0.10.7 removes the files and folders that the checkpoint to
+    resume from names as outdated, wherever they are.
+    """
+    upstream = CheckpointHook.before_train
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def before_train(self, runner: Runner) -> None:
+        steps = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
+        if not isinstance(steps, list) or not all(
+                type(step) is int for step in steps):
+            runner.message_hub.update_info('keep_ckpt_ids', [])
+        upstream(self, runner)
+
+        def own(path: Optional[str]) -> Optional[str]:
+            if path is None or not isinstance(path, str):
+                return None
+            folder, name = os.path.split(path)
+            same = os.path.realpath(folder) == os.path.realpath(self.out_dir)
+            return path if same and name.startswith('best_') else None
+
+        if hasattr(self, 'best_ckpt_path'):
+            self.best_ckpt_path = own(self.best_ckpt_path)
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[name] = own(path)
+
+    CheckpointHook.before_train = before_train
+
+
 def load_checkpoints_safely() -> None:
     """Let MMEngine load checkpoints without running what is in them.
 
@@ -270,14 +340,26 @@ def load_checkpoints_safely() -> None:
     """
     mmengine_checkpoint.CheckpointLoader.register_scheme(
         '', load_from_local, force=True)
-    mmengine_checkpoint.load_url = functools.partial(
-        inspect.unwrap(load_url), weights_only=True)
+    mmengine_checkpoint.load_url = load_from_url
+
+
+def load_from_url(url: str,
+                  model_dir: Optional[str] = None,
+                  map_location: Any = None,
+                  progress: bool = True) -> dict:
+    """Download a file once, as ``torch.hub`` does, and load it safely."""
+    folder = Path(model_dir or Path(torch.hub.get_dir(), 'checkpoints'))
+    file = folder / Path(urlparse(url).path).name
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), progress=progress)
+    return load_safely(file, map_location)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Load a file, as MMEngine's function of this name does, but safely."""
     file = Path(filename).expanduser()
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f'{filename} can not be found.')
     return load_safely(file, map_location)
 
@@ -299,6 +381,29 @@ def resume_without_running_code() -> None:
             upstream(self, *args, **kwargs)
 
     Runner.resume = resume
+
+
+def infer_without_running_code() -> None:
+    """Let inferencers refuse to run the config in a checkpoint.
+
+    Without a config, MMEngine 0.10.7 executes the one in the weights.
+    """
+    from mmengine.infer import BaseInferencer
+    upstream = BaseInferencer._init_model
+    if hasattr(upstream, '__wrapped__') or (
+            'Config.fromstring' not in inspect.getsource(upstream)):
+        return
+
+    @functools.wraps(upstream)
+    def init_model(self, cfg: Any, weights: Any, *args, **kwargs) -> nn.Module:
+        if not cfg:
+            raise ValueError(
+                f'{weights} was given without a config, and the one in it is '
+                'code of whoever made it, which would be run. Give the config '
+                'file of the model as well')
+        return upstream(self, cfg, weights, *args, **kwargs)
+
+    BaseInferencer._init_model = init_model
 
 
 def start_distributed_without_cuda() -> None:

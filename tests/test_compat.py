@@ -1,27 +1,30 @@
+import collections
 import errno
 import functools
 import inspect
+import logging
 import os
-import pickle
 import subprocess
 import sys
-from types import SimpleNamespace
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmaction.apis.inferencers import ActionRecogInferencer
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
 from mmaction.registry import HOOKS, MODELS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmaction.utils import GradCAM
 from mmblvnet import compat
+from mmblvnet.utils.safe_loading import load_safely
 from mmengine.dist import utils as dist_utils
 from mmengine.fileio import LocalBackend
-from mmengine.hooks import checkpoint_hook
-from mmengine.logging import HistoryBuffer
+from mmengine.hooks import CheckpointHook, checkpoint_hook
+from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from networks import recognizer
 from tiny_videos import NUM_FRAMES, write_video
@@ -94,6 +97,21 @@ def attribute(owner, *names):
     return owner
 
 
+def tensor_with(state):
+    """A tensor with attributes, which shadow its methods."""
+    return Call(
+        torch._tensor._rebuild_from_type_v2, torch._utils._rebuild_tensor,
+        torch.Tensor, (torch.zeros(1).storage(), 0, (1, ), (1, )), state)
+
+
+def log_with(**state):
+    """A log that says what its state is."""
+    log = HistoryBuffer()
+    state = dict(log.__dict__, **state)
+    log.__getstate__ = lambda: state
+    return log
+
+
 NUMBERS = (3, '<', None, None, None, -1, -1, 0)
 FIELDS = (3, '<', None, ('a', ), {'a': (Call(np.dtype, 'f8'), 0)}, -1, -1, 0)
 ARRAY = np.ndarray(0).__reduce__()[0], np.ndarray, (0, ), b'b'
@@ -128,6 +146,33 @@ HOSTILE = dict(
     array_of_another_type=Build((1, (1, ), 'f8', False, b'12345678'), *ARRAY),
     scalar_of_an_object=Call(SCALAR, np.dtype('O'), b'12345678'),
     scalar_that_is_short=Call(SCALAR, np.dtype('f8'), b'few'),
+    function=torch._utils._rebuild_tensor,
+    type_of_a_tensor=torch.Tensor,
+    tensor_that_says_it_is_finite=tensor_with(dict(isfinite=torch.Tensor)),
+    tensor_with_hooks=tensor_with(dict(_backward_hooks={0: torch.Tensor})),
+    tensor_with_a_gradient=tensor_with(dict(grad=torch.zeros(1))),
+    dict_without_items=Build(
+        dict(items=collections.OrderedDict), collections.OrderedDict),
+    sparse_indices_beyond_the_tensor=Call(
+        torch._utils._rebuild_sparse_tensor,
+        Call(torch.serialization._get_layout, 'torch.sparse_coo'),
+        (torch.tensor([[99]]), torch.ones(1), torch.Size([2]))),
+    tensor_beyond_its_storage=Call(
+        torch._utils._rebuild_tensor, torch.zeros(1).storage(), 9, (1, ),
+        (1, )),
+    tensor_before_its_storage=Call(
+        torch._utils._rebuild_tensor, torch.zeros(1).storage(), -1, (1, ),
+        (1, )),
+    quantized=torch.quantize_per_tensor(torch.zeros(2), 1., 0, torch.quint8),
+    without_values=torch.zeros(2, device='meta'),
+    repeated_without_end=torch.zeros(1).expand(2**40),
+    mean_for_all_logs=log_with(
+        statistics_methods=dict(mean=HistoryBuffer.max)),
+    statistics_of_a_type=log_with(statistics_methods=dict(mean=torch.Tensor)),
+    log_with_a_method=log_with(mean=torch.Tensor),
+    log_of_text=log_with(_log_history='text'),
+    log_without_counts=log_with(_count_history=np.ones(0)),
+    log_without_length=log_with(max_length='9'),
     array_on_a_buffer=Call(np.ndarray, (1, ), 'f8', b'12345678'),
 )
 
@@ -140,6 +185,15 @@ def test_a_checkpoint_that_does_anything_else_is_refused(
     with pytest.raises(ValueError, match='hostile.pth is no checkpoint that'):
         CheckpointLoader.load_checkpoint(file)
     assert 'executed' not in capfd.readouterr().out
+
+
+def test_a_checkpoint_changes_no_log_but_its_own(tmp_path):
+    before = dict(HistoryBuffer._statistics_methods)
+    for content in HOSTILE.values():
+        torch.save(dict(content=content), tmp_path / 'hostile.pth')
+        with pytest.raises(ValueError):
+            load_safely(tmp_path / 'hostile.pth')
+    assert HistoryBuffer._statistics_methods == before
 
 
 def test_what_was_loaded_can_be_saved_and_loaded_again(tmp_path):
@@ -170,13 +224,16 @@ def test_what_is_downloaded_is_loaded_safely(tmp_path, monkeypatch):
     torch.save(dict(weight=torch.ones(2)), served / 'good.pth')
     trace = tmp_path / 'executed'
     torch.save(dict(weight=Call(os.mkdir, str(trace))), served / 'bad.pth')
+    torch.save(dict(weight=Call(bytearray, 2**34)), served / 'bomb.pth')
     handler = functools.partial(SimpleHTTPRequestHandler, directory=served)
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f'http://127.0.0.1:{server.server_address[1]}'
         good = CheckpointLoader.load_checkpoint(f'{address}/good.pth')
-        with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+        with pytest.raises(ValueError, match='bad.pth .*mkdir'):
             CheckpointLoader.load_checkpoint(f'{address}/bad.pth')
+        with pytest.raises(ValueError, match='bomb.pth .*(?i:memory)'):
+            CheckpointLoader.load_checkpoint(f'{address}/bomb.pth')
         server.shutdown()
     assert good['weight'].tolist() == [1, 1]
     assert not trace.exists()
@@ -185,6 +242,51 @@ def test_what_is_downloaded_is_loaded_safely(tmp_path, monkeypatch):
 def test_a_file_that_is_not_there_is_not_found_as_upstream(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone.pth'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'gone.pth'))
+
+
+@pytest.mark.parametrize('info', [
+    lambda victim: dict(best_ckpt=str(victim)),
+    lambda victim: dict(best_ckpt=str(victim.parent / 'run' / 'notes.pth')),
+    lambda victim: dict(keep_ckpt_ids=[f'/../../{victim.stem}', 1, 2]),
+], ids=['elsewhere', 'another file', 'a way out'])
+def test_resumed_training_removes_no_file_that_a_checkpoint_names(
+        tmp_path, info):
+    victim, work_dir = tmp_path / 'victim.pth', tmp_path / 'run'
+    (work_dir / 'epoch_').mkdir(parents=True)
+    victim.write_text('of the user')
+    (work_dir / 'notes.pth').write_text('of the user')
+    hub = MessageHub('hostile')
+    for name, value in info(victim).items():
+        hub.update_info(name, value)
+    hook = CheckpointHook(save_best='acc', rule='greater', max_keep_ckpts=1)
+    runner = SimpleNamespace(
+        work_dir=str(work_dir), message_hub=hub, logger=logging.getLogger())
+    hook.before_train(runner)
+    assert hook.best_ckpt_path is None
+    assert victim.exists()
+
+
+def test_resumed_training_still_removes_its_own_best(tmp_path):
+    hub = MessageHub('sound')
+    best = str(tmp_path / 'best_acc_epoch_1.pth')
+    hub.update_info('best_ckpt', best)
+    hub.update_info('keep_ckpt_ids', [1, 2])
+    (tmp_path / 'epoch_1.pth').write_text('outdated')
+    hook = CheckpointHook(save_best='acc', rule='greater', max_keep_ckpts=1)
+    hook.before_train(SimpleNamespace(
+        work_dir=str(tmp_path), message_hub=hub, logger=logging.getLogger()))
+    assert hook.best_ckpt_path == best
+    assert list(hook.keep_ckpt_ids) == [2]
+    assert not (tmp_path / 'epoch_1.pth').exists()
+
+
+def test_an_inferencer_does_not_run_the_config_in_weights(tmp_path):
+    trace = tmp_path / 'executed'
+    code = f'import os\nos.mkdir({str(trace)!r})'
+    torch.save(dict(state_dict={}, meta=dict(cfg=code)), tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='a.pth.* Give the config'):
+        ActionRecogInferencer(None, str(tmp_path / 'a.pth'), device='cpu')
+    assert not trace.exists()
 
 
 def test_a_runner_that_runs_no_config_is_left_alone(monkeypatch):

@@ -10,6 +10,11 @@ from mmengine.fileio import list_from_file
 from .containers import missing_bytes
 
 
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number from 0 that 64 bits hold."""
+    return text.isdecimal() and len(text) <= 18
+
+
 class BrokenVideoError(RuntimeError):
     """A video of the data set that cannot be read.
 
@@ -92,7 +97,7 @@ class _CheckedDataset:
         if len(labels) > 1 and not self.multi_class:
             return f'has {len(labels)} labels; for that set multi_class=True'
         for label in labels:
-            if not label.isdecimal():
+            if not _is_number(label):
                 return (f'has the label {label!r}, which is not a whole '
                         'number from 0')
             if self.num_classes and int(label) >= self.num_classes:
@@ -235,6 +240,6 @@ class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
         numbers = parts[1:1 + num_numbers]
         if len(numbers) < num_numbers:
             return 'does not name a folder and how many frames it holds'
-        if not all(number.isdecimal() for number in numbers):
+        if not all(map(_is_number, numbers)):
             return f'has {numbers} where the number of frames is expected'
         return self._labels_problem(parts[1 + num_numbers:])

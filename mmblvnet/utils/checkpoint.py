@@ -1,14 +1,14 @@
 """Checkpoints in the layouts that were published with the paper."""
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
+from .checkpoint_fit import shortened
 from .layouts import LAYOUTS, Layout, StateDict, nearest_layout
 from .safe_loading import data_only
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MAX_PROBLEMS = 20
 
 
 def convert_published(content: dict,
@@ -137,23 +137,16 @@ def check_weights(weights: StateDict, wanted: StateDict,
     if problems:
         raise ValueError(
             f'the nearest known layout is {layout.name}, of which {count} of '
-            f'{len(wanted)} weights are missing:\n{_shortened(problems)}')
+            f'{len(wanted)} weights are missing:\n{shortened(problems)}')
     infinite = [f'{name} has values that are not finite' for name in wanted
                 if not weights[name].isfinite().all()]
     if infinite:
-        raise ValueError(_shortened(infinite))
+        raise ValueError(shortened(infinite))
 
 
 def _kind(value: Tensor) -> str:
     kind = 'float' if value.dtype in FLOATS else str(value.dtype)
     return f'{tuple(value.shape)} of {kind.removeprefix("torch.")}'
-
-
-def _shortened(lines: List[str]) -> str:
-    more = len(lines) - MAX_PROBLEMS
-    if more > 0:
-        lines = [*lines[:MAX_PROBLEMS], f'and {more} more']
-    return '\n'.join(lines)
 
 
 def for_flow(weight: Tensor, channels: int) -> Tensor:

@@ -62,9 +62,19 @@ def report(problems: Dict[str, str]) -> str:
         str: The lines.
     """
     lines = [f'{name} {problem}' for name, problem in problems.items()]
-    return '\n'.join(_shortened(lines))
+    return shortened(lines)
 
 
-def _shortened(lines: List[str]) -> List[str]:
+def shortened(lines: List[str]) -> str:
+    """Lines as a text, of which a long list is shortened.
+
+    Args:
+        lines (list[str]): The lines.
+
+    Returns:
+        str: The text.
+    """
     more = len(lines) - MAX_PROBLEMS
-    return lines[:MAX_PROBLEMS] + ([f'and {more} more'] if more > 0 else [])
+    if more > 0:
+        lines = [*lines[:MAX_PROBLEMS], f'and {more} more']
+    return '\n'.join(lines)

@@ -6,6 +6,7 @@ from mmengine.model.weight_init import PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from .checkpoint_fit import shortened
 from .published import how_to_get_imagenet_weights
 from .safe_loading import data_only
 
@@ -145,4 +146,4 @@ def _mismatches(module: nn.Module, weights: dict,
         if name in weights and weights[name].shape == wanted[name].shape
         and not weights[name].isfinite().all()
     ]
-    return '\n'.join(lines)
+    return shortened(lines)

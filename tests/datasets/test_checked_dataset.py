@@ -2,12 +2,14 @@ import re
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from mmaction.datasets import RawframeDataset, VideoDataset
 from mmaction.evaluation import AccMetric
-from mmaction.registry import TRANSFORMS
+from mmaction.registry import DATASETS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmblvnet.datasets import (BrokenVideoError, CheckedRawframeDataset,
                                CheckedVideoDataset)
@@ -568,3 +570,46 @@ def test_several_classes_need_their_number(tmp_path):
     file.write_text('a.webm 1 2\n')
     with pytest.raises(ValueError, match='num_classes'):
         CheckedVideoDataset(str(file), pipeline=[], multi_class=True)
+
+
+ANY_LINES = st.lists(
+    st.one_of(
+        st.text(max_size=20),
+        st.lists(
+            st.sampled_from(['a.mp4', 'b c', '0', '1', '-1', '7', '1.5', '',
+                             '9' * 5000, '\u0663', '\t', '\x00', '\x85']),
+            max_size=5).map(' '.join)),
+    max_size=4)
+
+
+@pytest.mark.parametrize('dataset_type', ['CheckedVideoDataset',
+                                          'CheckedRawframeDataset'])
+@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.given(
+    lines=ANY_LINES,
+    options=st.fixed_dictionaries({}, optional=dict(
+        test_mode=st.booleans(),
+        num_classes=st.sampled_from([None, 3]),
+        multi_class=st.booleans())))
+def test_any_text_is_read_or_refused_with_its_place(
+        tmp_path_factory, dataset_type, lines, options):
+    folder = tmp_path_factory.getbasetemp() / dataset_type
+    folder.mkdir(exist_ok=True)
+    file = folder / 'list.txt'
+    file.write_text('\n'.join(lines), encoding='utf-8', newline='')
+    try:
+        dataset = DATASETS.build(
+            dict(type=dataset_type, ann_file=str(file), pipeline=[],
+                 **options))
+    except ValueError as error:
+        assert re.search(r'list.txt(, line \d+| is empty| cannot| starts)|'
+                         'multi_class=True needs', str(error))
+    else:
+        for i in range(len(dataset)):
+            info = dataset.get_data_info(i)
+            assert info.get('filename', info.get('frame_dir'))
+            labels = info.get('label', 0)
+            for label in labels if isinstance(labels, list) else [labels]:
+                # -1 stands for none, in a test.
+                assert 0 <= label < 10**18 or (
+                    options.get('test_mode') and label == -1)

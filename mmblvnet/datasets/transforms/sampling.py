@@ -1,9 +1,20 @@
 import logging
+from numbers import Integral
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
+
+# Frame indices are 32 bits, as in MMAction2, and may start at 1.
+MAX_FRAMES = 2**31 - 2
+
+
+def _check_whole(name: str, **numbers) -> None:
+    for argument, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise ValueError(f'{argument} = {number!r} of {name} is not a '
+                             'whole number')
 
 
 class _ClipSampling(BaseTransform):
@@ -15,6 +26,8 @@ class _ClipSampling(BaseTransform):
                  test_mode: bool = False,
                  num_consecutive_frames: int = 1) -> None:
         name = type(self).__name__
+        _check_whole(name, clip_len=clip_len, num_clips=num_clips,
+                     num_consecutive_frames=num_consecutive_frames)
         if clip_len < 2 or clip_len % 2:
             raise ValueError(
                 f'clip_len = {clip_len} of {name} is not a positive even '
@@ -46,10 +59,15 @@ class _ClipSampling(BaseTransform):
             frames follow one another, and count as a clip of their own.
 
         Raises:
-            ValueError: If the video has no frames.
+            ValueError: If the video has no frames, or no countable number.
         """
         total_frames = results['total_frames']
         video = results.get('filename', results.get('frame_dir'))
+        _check_whole(str(video), total_frames=total_frames)
+        if total_frames > MAX_FRAMES:
+            raise ValueError(
+                f'{video} has {total_frames} frames by its annotation or '
+                'header, more than can be counted: correct it')
         if total_frames < 1:
             raise ValueError(
                 f'{video} has {total_frames} frames, so that none can be '
@@ -187,6 +205,8 @@ class BigLittleDenseSampleFrames(_ClipSampling):
                  num_consecutive_frames: int = 1) -> None:
         super().__init__(clip_len, num_clips, test_mode,
                          num_consecutive_frames)
+        _check_whole(
+            'BigLittleDenseSampleFrames', frame_interval=frame_interval)
         if frame_interval < 1:
             raise ValueError(
                 f'frame_interval = {frame_interval} of '

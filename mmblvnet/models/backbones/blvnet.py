@@ -4,7 +4,8 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
-from ..common.clips import check_whole_clips, compute_equal_clips_once
+from ..common.clips import (check_frames, check_whole_clips,
+                            compute_equal_clips_once)
 from .big_little_backbone import BigLittleBackbone
 
 
@@ -124,9 +125,9 @@ class BLVNet(BigLittleBackbone):
             if there are several stages.
 
         Raises:
-            ValueError: If the frames are not whole clips.
+            ValueError: If these are no frames, or not whole clips.
         """
-        check_whole_clips(self, x)
+        check_frames(self, x)
         return compute_equal_clips_once(super().forward, x, self.num_segments)
 
     def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:

@@ -9,7 +9,7 @@ from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
-from ..common.clips import check_whole_clips, compute_equal_clips_once
+from ..common.clips import check_frames, compute_equal_clips_once
 
 
 DEFAULT_INIT = [
@@ -158,7 +158,7 @@ class ResNetTAM(ResNet):
             Tensor or tuple[Tensor]: The maps; a tuple if there are several.
 
         Raises:
-            ValueError: If the frames are not whole clips.
+            ValueError: If these are no frames, or not whole clips.
         """
-        check_whole_clips(self, x)
+        check_frames(self, x)
         return compute_equal_clips_once(super().forward, x, self.num_segments)

@@ -25,6 +25,27 @@ def check_whole_clips(backbone: nn.Module, frames: Tensor) -> None:
             'in the pipeline as num_segments')
 
 
+def check_frames(backbone: nn.Module, frames: Tensor) -> None:
+    """Refuse what is no batch of whole clips for a backbone.
+
+    Args:
+        backbone (nn.Module): A backbone with ``in_channels`` and
+            ``num_segments`` frames a clip.
+        frames (Tensor): Its input, ``(N * num_segments, in_channels, H, W)``.
+
+    Raises:
+        ValueError: If it has another shape, or no pixels.
+    """
+    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (
+            0 in frames.shape[2:]):
+        raise ValueError(
+            f'{tuple(frames.shape)} are no frames (N * num_segments, '
+            f'{backbone.in_channels}, H, W) for {type(backbone).__name__}: '
+            'set its in_channels, and format the frames with '
+            "FormatShape(input_format='NCHW')")
+    check_whole_clips(backbone, frames)
+
+
 def compute_equal_clips_once(forward: Callable[[Tensor], Maps],
                              frames: Tensor, num_frames: int) -> Maps:
     """Run a network in a test on those clips only that differ.

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -393,3 +394,35 @@ def test_views_stay_together_crop_after_crop(videos, tmp_path, decoder, crop,
     assert inputs.shape == (num_crops * 3 * 4, 3, size, size)
     first = 1 if decoder == 'RawFrame' else 0
     assert shown_numbers(inputs) == (frame_inds - first).tolist() * num_crops
+
+
+ODD_NUMBERS = st.one_of(
+    st.integers(-3, 20), st.integers(), st.floats(), st.none(), st.booleans(),
+    st.text(max_size=3))
+
+
+@laws
+@given(
+    dense=st.booleans(),
+    arguments=st.fixed_dictionaries({}, optional=dict(
+        clip_len=st.integers(-3, 20) | ODD_NUMBERS.filter(
+            lambda n: not isinstance(n, int) or n < 999),
+        num_clips=st.integers(-3, 9) | ODD_NUMBERS.filter(
+            lambda n: not isinstance(n, int) or n < 99),
+        frame_interval=ODD_NUMBERS,
+        num_consecutive_frames=st.integers(-2, 6) | st.floats())),
+    test_mode=st.booleans(),
+    total_frames=ODD_NUMBERS)
+def test_any_arguments_sample_the_video_or_are_named(
+        dense, arguments, test_mode, total_frames):
+    try:
+        sampler = build(dense, test_mode=test_mode, **arguments)
+        frames = sampler(dict(
+            filename='some.mp4', total_frames=total_frames,
+            start_index=1))['frame_inds']
+    except ValueError as error:
+        assert re.search('some.mp4|of BigLittle', str(error))
+    else:
+        assert frames.shape == (sampler.num_clips * sampler.clip_len *
+                                sampler.num_consecutive_frames, )
+        assert 1 <= frames.min() and frames.max() <= total_frames

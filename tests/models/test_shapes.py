@@ -1,0 +1,124 @@
+"""Whatever its shape, an input is computed right or refused with a reason."""
+import functools
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmaction.registry import MODELS
+from networks import recognizer
+
+NETWORKS = dict(
+    BLVNet=dict(type='BLVNet', depth=50, num_segments=2),
+    BLVNet_of_pairs=dict(
+        type='BLVNet', depth=50, num_segments=4, frame_output='pair'),
+    BLVNet_of_flow=dict(
+        type='BLVNet', depth=50, num_segments=2, in_channels=10),
+    ResNetTAM=dict(type='ResNetTAM', depth=18, num_segments=2))
+
+
+@functools.lru_cache(maxsize=None)
+def network(name):
+    backbone = MODELS.build(NETWORKS[name])
+    # MMAction2's ResNet returns nothing here.
+    backbone.eval()
+    return backbone
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+@settings(deadline=None, max_examples=15)
+@given(
+    frames=st.integers(0, 6),
+    channels=st.sampled_from([1, 3, 10]),
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3) | st.tuples(
+        st.integers(1, 40), st.integers(1, 40)))
+@torch.no_grad()
+def test_any_shape_gives_a_map_for_each_frame_or_is_refused(
+        name, frames, channels, sizes):
+    backbone = network(name)
+    x = torch.rand(frames, channels, *sizes)
+    fits = (len(sizes) == 2 and 0 not in sizes
+            and channels == backbone.in_channels
+            and frames % backbone.num_segments == 0)
+    try:
+        maps = backbone(x)
+    except ValueError as error:
+        assert not fits
+        assert re.search(r'are no frames|no whole clips', str(error))
+    else:
+        assert fits
+        outputs = frames // 2 if name == 'BLVNet_of_pairs' else frames
+        height, width = ((size + 31) // 32 for size in sizes)
+        assert maps.shape == (outputs, maps.size(1), height, width)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    levels=st.lists(
+        st.lists(st.integers(1, 5), min_size=3, max_size=5), max_size=3),
+    as_list=st.booleans(),
+    keep_frames=st.booleans())
+def test_any_maps_are_aggregated_or_refused_by_the_neck(
+        levels, as_list, keep_frames):
+    neck = MODELS.build(dict(
+        type='TAMNeck', in_channels=4, num_segments=2,
+        keep_frames=keep_frames))
+    maps = [torch.rand(shape) for shape in levels]
+    last = levels[-1] if levels else []
+    fits = len(last) == 5 and last[1] == 4 and last[2] % 2 == 0
+    try:
+        result, _ = neck(maps if as_list else tuple(maps))
+    except ValueError as error:
+        assert not fits and 'TAMNeck got' in str(error)
+    else:
+        assert fits
+        n, c, t, h, w = last
+        outputs = n * t if keep_frames else n * t // 2
+        assert result.shape == (
+            (outputs, c, 1, h, w) if as_list else (n, c, t, h, w))
+
+
+@functools.lru_cache(maxsize=None)
+def model(num_segments):
+    return recognizer(
+        dict(type='BLVNet', depth=50, num_segments=num_segments),
+        dict(type='TSNHead', in_channels=2048)).eval()
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    num_segments=st.sampled_from([2, 4]),
+    clip_len=st.sampled_from([2, 3, 4, 8]),
+    frame_output=st.sampled_from(['repeat', 'pair']),
+    head=st.sampled_from(['TSNHead', 'TSMHead']),
+    head_segments=st.sampled_from([1, 2, 4]),
+    in_channels=st.sampled_from([2048] * 7 + [1024]),
+    max_views=st.sampled_from([None, 2, 3, 4]))
+@torch.no_grad()
+def test_settings_that_disagree_never_mix_videos(
+        num_segments, clip_len, frame_output, head, head_segments,
+        in_channels, max_views):
+    torch.manual_seed(0)
+    network = model(num_segments)
+    network.backbone.frame_output = frame_output
+    segments = dict(num_segments=head_segments) if head == 'TSMHead' else {}
+    network.cls_head = MODELS.build(
+        dict(type=head, num_classes=5, in_channels=in_channels,
+             average_clips='score', **segments)).eval()
+    network.cls_head.init_weights()
+    network.test_cfg = dict(max_testing_views=max_views)
+    # [N, views * T, C, H, W]
+    videos = torch.rand(2, clip_len, 3, 8, 8)
+
+    def scores(videos):
+        feats, kwargs = network.extract_feat(videos, test_mode=True)
+        return network.cls_head(feats, **kwargs)
+
+    try:
+        together = scores(videos)
+        alone = torch.cat([scores(video[None]) for video in videos])
+    except (ValueError, RuntimeError) as error:
+        assert re.search(r'num_segments|max_testing_views|shape', str(error))
+    else:
+        torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
