@@ -1,5 +1,5 @@
 import os.path as osp
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
@@ -7,7 +7,7 @@ from mmaction.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.fileio import list_from_file
 
-from .containers import missing_bytes
+from .containers import frame_counts, missing_bytes
 
 
 class BrokenVideoError(RuntimeError):
@@ -141,7 +141,8 @@ class _CheckedDataset:
             missing = missing_bytes(video) if osp.isfile(video) else 0
             if missing:
                 raise EOFError(f'{missing} bytes are missing at the end')
-            return Compose(self.pipeline.transforms[:num_loading])(info)
+            transforms = self.pipeline.transforms[:num_loading]
+            return Compose(_with_count_checked(transforms))(info)
         except (ImportError, MemoryError):
             raise
         except Exception as error:
@@ -177,6 +178,31 @@ class _CheckedDataset:
         data['data_samples'].set_gt_label(
             torch.zeros(self.num_classes) if self.multi_class else -1)
         return data
+
+
+def _with_count_checked(transforms: Sequence[Callable]) -> List[Callable]:
+    """Let the transform that opens a video be followed by a check."""
+    checked = []
+    for transform in transforms:
+        checked.append(transform)
+        if type(transform).__name__.endswith('Init'):
+            checked.append(_check_count)
+    return checked
+
+
+def _check_count(results: dict) -> dict:
+    """Check that the decoder finds the frames that the file holds.
+
+    Raises:
+        ValueError: If it finds more or fewer.
+    """
+    video, found = results.get('filename'), results.get('total_frames')
+    counts = frame_counts(video) if video and osp.isfile(video) else None
+    if counts and not any(least <= found <= most for least, most in counts):
+        held = ' or '.join(str(count) for count in counts)
+        raise ValueError(f'the decoder finds {found} frames where the file '
+                         f'holds {held}')
+    return results
 
 
 @DATASETS.register_module()
