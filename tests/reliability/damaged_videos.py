@@ -3,7 +3,7 @@ import random
 import struct
 from fractions import Fraction
 from pathlib import Path
-from typing import Callable, Dict, Iterator, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple
 
 import av
 import numpy as np
@@ -202,10 +202,97 @@ def of_size(data: bytearray, width: int, height: int) -> bytearray:
     return data
 
 
-def rotated(data: bytearray, rng: random.Random) -> bytearray:
+def of_another_size(data: bytearray, rng: random.Random) -> bytearray:
+    """The headers say another size, mostly a huge one."""
+    side = rng.choice((0, 1, 1000, 16383, 65535))
+    return of_size(data, side, side)
+
+
+def of_another_length(data: bytearray, rng: random.Random) -> bytearray:
+    """The headers say another number of frames or another duration."""
+    number = rng.choice((0, 1, NUM_FRAMES // 2, 2 * NUM_FRAMES, 2**31 - 1))
+    long, little = struct.pack('>I', number), struct.pack('<I', number)
+    # Where it stands behind the start of a header, of MP4, AVI and Matroska.
+    headers = [(b'mvhd', 20, long), (b'mdhd', 20, long), (b'stsz', 12, long),
+               (b'stts', 12, long), (b'avih', 24, little),
+               (b'strh', 40, little),
+               (b'\x44\x89\x88', 3, struct.pack('>d', number))]
+    known = [header for header in headers if header[0] in data]
+    if known:
+        start, place, new = rng.choice(known)
+        _replaced(data, data.index(start) + place, new)
+    return data
+
+
+def with_another_start(data: bytearray, rng: random.Random) -> bytearray:
+    """The file starts as one of another container."""
+    starts = (b'RIFF\xff\xff\0\0AVI ', b'\x1a\x45\xdf\xa3\x9f\x42\x86',
+              b'\0\0\0\x18ftypmp42', b'FLV\x01\x05\0\0\0\x09', b'OggS')
+    return _replaced(data, 0, rng.choice(starts))
+
+
+def turned(data: bytearray) -> bytearray:
     """The track header of MP4 says that the picture is on its side."""
     upright = struct.pack('>9i', 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    turned = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0, HEIGHT << 16,
-                         0, 1 << 30)
-    place = data.index(upright, data.index(b'tkhd'))
-    return _replaced(data, place, turned)
+    on_its_side = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0,
+                              HEIGHT << 16, 0, 1 << 30)
+    return _replaced(data, data.index(upright, data.index(b'tkhd')),
+                     on_its_side)
+
+
+DAMAGES = (flipped, flipped, flipped_in_headers, cut_short, without_a_part,
+           with_a_part_zeroed, with_a_part_of_noise, with_a_part_twice,
+           of_another_size, of_another_length, with_another_start)
+
+
+def write_useless(folder: Path) -> List[Path]:
+    """Write what has no frame at all, each under the name of a video."""
+    empty, text, is_folder, sound, none = (
+        folder / f'{name}.mp4'
+        for name in ('empty', 'text', 'folder', 'sound_only', 'no_frames'))
+    empty.touch()
+    text.write_text('404 not found\n' * 100)
+    is_folder.mkdir()
+    with av.open(str(sound), 'w') as file:
+        write_sound(file, file.add_stream('aac', rate=16000), NUM_FRAMES)
+    write_good(none, COMMON['h264_mp4']._replace(sound=False), num_frames=0)
+    return [empty, text, is_folder, sound, none]
+
+
+def write_all_good(folder: Path, kinds: Dict[str, Kind]) -> Dict[str, Path]:
+    """Write a whole video of each kind."""
+    good = {
+        name: write_good(folder / (name + kind.suffix), kind)
+        for name, kind in kinds.items()
+    }
+    if 'h264_mp4' in good:
+        good['rotated_mp4'] = folder / 'rotated_mp4.mp4'
+        good['rotated_mp4'].write_bytes(
+            turned(bytearray(good['h264_mp4'].read_bytes())))
+    return good
+
+
+def write_damaged(folder: Path, good: Dict[str, Path], number: int,
+                  seed: int) -> List[Path]:
+    """Write damaged copies of good videos.
+
+    Args:
+        folder (Path): Where to.
+        good (dict): The good videos by name.
+        number (int): How many, every eighth of which has another suffix.
+        seed (int): Of all that is random.
+
+    Returns:
+        list[Path]: The files, named after the good video and the damage.
+    """
+    rng, paths = random.Random(seed), []
+    contents = {name: path.read_bytes() for name, path in good.items()}
+    for i in range(number):
+        name = rng.choice(sorted(good))
+        damage = rng.choice(DAMAGES)
+        suffix = good[name].suffix if i % 8 else rng.choice(
+            ('.mp4', '.webm', '.avi', '.txt'))
+        path = folder / f'{i:04}-{name}-{damage.__name__}{suffix}'
+        path.write_bytes(damage(bytearray(contents[name]), rng))
+        paths.append(path)
+    return paths
