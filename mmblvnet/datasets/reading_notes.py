@@ -76,4 +76,4 @@ def _write(folder: str, *lines: str) -> None:
 @functools.lru_cache(maxsize=None)
 def _file(folder: str, name: str, process: int) -> int:
     """The file of a process, which keeps it open."""
-    return os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT)
+    return os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT, 0o644)

@@ -138,6 +138,24 @@ def test_a_table_of_mp4_is_as_long_as_it_says(counts, whole, number):
         counts(bytes(content))
 
 
+@pytest.mark.parametrize('table', (b'stts', b'ctts', b'stsc', b'stss',
+                                   b'stco'))
+def test_a_table_of_mp4_has_room_for_its_entries(counts, whole, table):
+    content = bytearray(whole('h264_first_index_mp4'))
+    place = content.index(table) + 8
+    content[place:place + 4] = struct.pack('>I', 2**31)
+    with pytest.raises(ValueError, match='too short for 2147483648 entries'):
+        counts(bytes(content))
+
+
+def test_times_of_more_frames_than_there_are_are_refused(counts, whole):
+    content = bytearray(whole('h264_first_index_mp4'))
+    place = content.index(b'stts') + 12
+    content[place:place + 4] = struct.pack('>I', 2**31 - 1)
+    with pytest.raises(ValueError, match='of which there are 24'):
+        counts(bytes(content))
+
+
 def test_frames_that_an_edit_list_cuts_out_may_be_found_or_not(counts, whole):
     content = bytearray(whole('h264_first_index_mp4'))
     start = content.index(b'elst') + 16
@@ -185,3 +203,8 @@ def test_frames_of_avi_in_a_second_list_are_counted(counts):
     frame = chunk(b'01dc', b'a picture')
     more = chunk(b'RIFF', b'AVIX' + chunk(b'LIST', b'movi' + frame))
     assert counts(avi(frame, frame) + more) == [(3, 3)]
+
+
+def test_the_start_of_avi_alone_is_no_video(counts, whole):
+    with pytest.raises(ValueError, match='no stream is declared'):
+        counts(b'RIFF\xff\xff\0\0AVI ' + whole('vp9_webm')[12:])

@@ -27,7 +27,7 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
     """The frames that are not empty and all frames of each video stream.
 
     Raises:
-        ValueError: If chunks do not fit into each other.
+        ValueError: If chunks do not fit into each other, or there are none.
     """
     counts = {}
     num_streams = 0
@@ -40,6 +40,8 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
         elif chunk.kind[:2] in counts and chunk.kind[2:] in VIDEO_SUFFIXES:
             counts[chunk.kind[:2]][0] += chunk.end > chunk.start
             counts[chunk.kind[:2]][1] += 1
+    if not num_streams:
+        raise ValueError('no stream is declared')
     return [tuple(count) for count in counts.values()]
 
 

@@ -4,6 +4,10 @@ from collections import Counter
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Tuple
 
 STARTS = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip', b'styp')
+# The bytes of an entry of the tables of frames, in which decoders trust.
+ENTRIES = {
+    b'stts': 8, b'ctts': 8, b'stsc': 12, b'stss': 4, b'stco': 4, b'co64': 8
+}
 # The media time of an edit that shows nothing.
 EMPTY_EDIT = -1
 
@@ -122,6 +126,9 @@ class _Track:
 
     def __init__(self, file: BinaryIO, box: Box) -> None:
         boxes = dict(_all_parts(file, box))
+        for table, size in ENTRIES.items():
+            if table in boxes:
+                _check_table(file, boxes[table], size)
         kind = b''
         if b'hdlr' in boxes:
             kind, = _numbers(file, boxes[b'hdlr'], '>4s', skip=8)
@@ -133,6 +140,8 @@ class _Track:
                 file, boxes[b'tkhd'], '>I', skip=20 if version else 12)
         if self.is_video and b'stsz' in boxes:
             self.num_frames = _num_frames(file, boxes[b'stsz'])
+            if b'stts' in boxes:
+                _check_times(file, boxes[b'stts'], self.num_frames)
         self.is_cut = b'elst' in boxes and _is_cut(file, boxes)
 
 
@@ -144,6 +153,24 @@ def _all_parts(file: BinaryIO, box: Box) -> Iterator[Tuple[bytes, Box]]:
         elif box.kind != b'minf' or part.kind != b'hdlr':
             # QuickTime repeats the hdlr within minf, for the storage.
             yield part.kind, part
+
+
+def _check_table(file: BinaryIO, table: Box, entry_size: int) -> None:
+    """Check that a table has room for its entries."""
+    count, = _numbers(file, table, '>4xI')
+    if table.start + 8 + entry_size * count > table.end:
+        raise ValueError(f'the table at byte {table.start} is too short for '
+                         f'{count} entries')
+
+
+def _check_times(file: BinaryIO, times: Box, num_frames: int) -> None:
+    """Check that times are not said of more frames than there are."""
+    count, = _numbers(file, times, '>4xI')
+    # Pairs of a number of frames and their duration.
+    timed = sum(_numbers(file, times, f'>{2 * count}I', skip=8)[::2])
+    if timed > num_frames:
+        raise ValueError(f'the table at byte {times.start} is of {timed} '
+                         f'frames, of which there are {num_frames}')
 
 
 def _num_frames(file: BinaryIO, sizes: Box) -> int:
