@@ -27,6 +27,7 @@ NUMBERS = {0xE7, 0xA7, 0xAB}
 CLUSTER_PARTS = NUMBERS | {0x5854, BLOCK_GROUP, SIMPLE_BLOCK}
 # Padding and checksum, which may stand anywhere.
 ANYWHERE = {0xEC, 0xBF}
+TRACK_NUMBERS = {TRACK_NUMBER, TRACK_TYPE, PIXEL_WIDTH, PIXEL_HEIGHT}
 # Where only these may stand; what other elements hold is not looked at.
 PARTS = {SEGMENT: SEGMENT_PARTS | ANYWHERE, CLUSTER: CLUSTER_PARTS | ANYWHERE}
 OPENED = {SEGMENT, TRACKS, TRACK_ENTRY, VIDEO_SETTINGS, CLUSTER, BLOCK_GROUP}
@@ -74,21 +75,18 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
         ValueError: If elements do not fit into each other, a frame belongs to
             no track, or the pictures are said to be larger than any are.
     """
-    number, kinds, visible, every = None, {}, Counter(), Counter()
-    width = 0
+    kinds, visible, every = {}, Counter(), Counter()
+    track_says = {}
     for element in _elements(file, size):
-        if element.identifier == TRACK_NUMBER:
-            number = _content(file, element)
-        elif element.identifier == TRACK_TYPE:
-            # The muxers in use write it after the number.
-            kinds[number] = _content(file, element)
-        elif element.identifier == PIXEL_WIDTH:
-            width = _content(file, element)
-        elif element.identifier == PIXEL_HEIGHT:
-            height = _content(file, element)
-            if width * height > MAX_PIXELS:
-                raise ValueError(
-                    f'the header says {width} x {height} pixels')
+        if element.identifier == TRACK_ENTRY:
+            track_says = {}
+        elif element.identifier in TRACK_NUMBERS:
+            track_says[element.identifier] = _content(file, element)
+            if TRACK_NUMBER in track_says:
+                kinds[track_says[TRACK_NUMBER]] = track_says.get(TRACK_TYPE)
+            _check_size(
+                track_says.get(PIXEL_WIDTH, 0),
+                track_says.get(PIXEL_HEIGHT, 0))
         elif element.identifier in (SIMPLE_BLOCK, BLOCK):
             track, flags, num_frames = _block(file, element)
             if track not in kinds:
@@ -98,6 +96,11 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
             visible[track] += 0 if flags & INVISIBLE else num_frames
     return [(visible[track], every[track]) for track, kind in kinds.items()
             if kind == VIDEO]
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'the header says {width} x {height} pixels')
 
 
 def _elements(file: BinaryIO, size: int) -> Iterator[Element]:
