@@ -8,6 +8,8 @@ from pathlib import Path
 # networks, most of all where other processes want the same cores.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+# Before Decord, whose libvpx PyAV would write VP9 with, and fail.
+import av  # noqa: E402,F401
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402

@@ -10,6 +10,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+import decord
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from mmengine.hooks import CheckpointHook, checkpoint_hook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from networks import recognizer
+from reliability.damaged_videos import Kind, shown_number, write_good
 from tiny_videos import NUM_FRAMES, write_video
 from torch import nn
 
@@ -304,6 +306,18 @@ def decode_with_pyav(video, num_frames):
     results = TRANSFORMS.build(dict(type='PyAVInit'))(dict(filename=video))
     results['frame_inds'] = np.arange(num_frames)
     return TRANSFORMS.build(dict(type='PyAVDecode'))(results)['imgs']
+
+
+def test_decord_gives_no_frames_for_others_that_it_cannot_find(tmp_path):
+    # Decord loses its way between the key frames of such files.
+    kind = Kind('.avi', 'mpeg4', codec_options=dict(bf='2', g='8'))
+    video = str(write_good(tmp_path / 'b_frames.avi', kind))
+    wanted = [5, 9, 15, 17, 20, 22, 23]
+    shown = decord.VideoReader(video).get_batch(wanted).asnumpy()
+    assert [shown_number(pixels) for pixels in shown] != wanted
+    opened = TRANSFORMS.build(dict(type='DecordInit'))(dict(filename=video))
+    with pytest.raises(Exception, match='corrupted and recovered'):
+        opened['video_reader'].get_batch(wanted)
 
 
 def test_pyav_gives_no_frame_twice_for_one_that_is_missing(tmp_path):

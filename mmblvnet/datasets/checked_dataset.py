@@ -1,5 +1,7 @@
+import contextlib
+import functools
 import os.path as osp
-from typing import Dict, List, Optional
+from typing import Callable, ContextManager, Dict, List, Optional, Sequence
 
 import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
@@ -7,7 +9,8 @@ from mmaction.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.fileio import list_from_file
 
-from .containers import missing_bytes
+from .containers import FrameCount, frame_counts, missing_bytes
+from .reading_notes import noted
 
 
 def _is_number(text: str) -> bool:
@@ -53,6 +56,8 @@ class _CheckedDataset:
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
+        # Where to note what is being read, which DataCheckHook tells.
+        self.notes_folder: Optional[str] = None
         super().__init__(*args, max_refetch=max_refetch, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -143,10 +148,8 @@ class _CheckedDataset:
         info = self.get_data_info(idx)
         video = info.get('filename', info.get('frame_dir'))
         try:
-            missing = missing_bytes(video) if osp.isfile(video) else 0
-            if missing:
-                raise EOFError(f'{missing} bytes are missing at the end')
-            return Compose(self.pipeline.transforms[:num_loading])(info)
+            with self._noted(video):
+                return self._read(info, video, num_loading)
         except (ImportError, MemoryError):
             raise
         except Exception as error:
@@ -155,6 +158,21 @@ class _CheckedDataset:
                 video, f'{video} cannot be read ({type(error).__name__}: '
                 f'{reason}). Repair it, or take it out of {self.ann_file}'
             ) from error
+
+    def _read(self, info: dict, video: str, num_loading: int) -> dict:
+        transforms = self.pipeline.transforms[:num_loading]
+        if osp.isfile(video):
+            missing = missing_bytes(video)
+            if missing:
+                raise EOFError(f'{missing} bytes are missing at the end')
+            # Decord dies of some files whose structure is broken.
+            transforms = _with_count_checked(transforms, frame_counts(video))
+        return Compose(transforms)(info)
+
+    def _noted(self, video: str) -> ContextManager:
+        if self.notes_folder is None:
+            return contextlib.nullcontext()
+        return noted(self.notes_folder, video, self.ann_file)
 
     def _take_broken(self) -> Dict[str, str]:
         """The broken videos since the last sample, which are forgotten."""
@@ -182,6 +200,32 @@ class _CheckedDataset:
         data['data_samples'].set_gt_label(
             torch.zeros(self.num_classes) if self.multi_class else -1)
         return data
+
+
+def _with_count_checked(
+        transforms: Sequence[Callable],
+        counts: Optional[List[FrameCount]]) -> List[Callable]:
+    """Let the transform that opens a video be followed by a check."""
+    checked = []
+    for transform in transforms:
+        checked.append(transform)
+        if type(transform).__name__.endswith('Init'):
+            checked.append(functools.partial(_check_count, counts))
+    return checked
+
+
+def _check_count(counts: Optional[List[FrameCount]], results: dict) -> dict:
+    """Check that the decoder finds the frames that the file holds.
+
+    Raises:
+        ValueError: If it finds more or fewer.
+    """
+    found = results['total_frames']
+    if counts and not any(least <= found <= most for least, most in counts):
+        held = ' or '.join(str(count) for count in counts)
+        raise ValueError(f'the decoder finds {found} frames where the file '
+                         f'holds {held}')
+    return results
 
 
 @DATASETS.register_module()

@@ -495,6 +495,33 @@ def test_a_decoder_that_is_not_installed_is_not_a_broken_video(
         dataset[0]
 
 
+@pytest.mark.parametrize('decoder', ('Decord', 'PyAV', 'OpenCV'))
+def test_a_video_with_a_hole_is_broken(annotate, tmp_path, videos, decoder):
+    content = bytearray(Path(videos['webm']).read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 300] = bytes(300)
+    path = tmp_path / 'hole.webm'
+    path.write_bytes(content)
+    annotation = annotate(f'{path} 1', f'{videos["webm"]} 3')
+    data = load_videos(annotation, decoder=decoder)[0]
+    assert 'structure of the file breaks' in broken_videos(data)[0]
+
+
+@pytest.mark.parametrize('decoder', ('PyAV', 'OpenCV'))
+def test_a_video_of_another_length_than_its_header_says_is_broken(
+        annotate, tmp_path, videos, decoder):
+    content = bytearray(Path(videos['avi']).read_bytes())
+    length = content.index(b'strh') + 8 + 32
+    assert content[length] == NUM_FRAMES
+    content[length] = 2 * NUM_FRAMES
+    path = tmp_path / 'long.avi'
+    path.write_bytes(content)
+    annotation = annotate(f'{path} 1', f'{videos["webm"]} 3')
+    data = load_videos(annotation, decoder=decoder)[0]
+    assert f'finds {2 * NUM_FRAMES} frames where the file holds ' \
+        f'{NUM_FRAMES}' in broken_videos(data)[0]
+
+
 @pytest.fixture(params=('gap', 'text', 'gone'))
 def broken_rawframes(request, tmp_path):
     """A folder of pictures where one or all are missing, or one is text."""

@@ -1,4 +1,8 @@
 import gc
+import os
+import shutil
+import signal
+import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmaction.registry import DATASETS, TRANSFORMS
+from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.engine.hooks import DataCheckHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from reliability.small_training import exit_status, in_a_process
 from tiny_videos import write_video
 from torch import nn
 
@@ -44,7 +50,7 @@ class Failing:
     """Fails for some videos, as their names tell.
 
     "different" each time with other words, as Decord does; "once" the first
-    time.
+    time; "deadly" with its process; "endless" never comes to an end.
     """
 
     def __init__(self) -> None:
@@ -53,6 +59,10 @@ class Failing:
     def __call__(self, results):
         self.times += 1
         name = Path(results['filename']).stem
+        if name == 'deadly':
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if name == 'endless':
+            time.sleep(10**6)
         if name == 'different' or name == 'once' and self.times == 1:
             raise RuntimeError(f'[10:44:{self.times:02}] cannot be opened')
         return results
@@ -93,12 +103,18 @@ def gone(tmp_path):
 def loader(tmp_path):
     """Builds the settings of a dataloader from annotations."""
 
-    def build(*lines, num_workers=0, batch_size=2, test_mode=False, **dataset):
+    def build(*lines,
+              num_workers=0,
+              batch_size=2,
+              test_mode=False,
+              timeout=0,
+              **dataset):
         annotation = tmp_path / f'{uuid.uuid4()}.txt'
         annotation.write_text(''.join(f'{line}\n' for line in lines))
         return dict(
             batch_size=batch_size,
             num_workers=num_workers,
+            timeout=timeout,
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='pseudo_collate'),
             dataset=DATASETS.build(
@@ -328,6 +344,108 @@ def test_a_video_that_fails_with_other_words_each_time_counts_once(
     runner.train()
     assert any(
         line.startswith('Epoch 1: 1 video') for line in warnings(runner))
+
+
+@pytest.mark.parametrize('wrapper', [None, 'RepeatDataset', 'ConcatDataset'])
+def test_a_video_that_kills_its_process_is_named_in_training(
+        make_runner, loader, video, wrapper):
+    train = loader(f'{video} 1', 'deadly.webm 1', *[f'{video} 2'] * 4,
+                   num_workers=2)
+    if wrapper == 'RepeatDataset':
+        train['dataset'] = dict(
+            type=wrapper, dataset=train['dataset'], times=2)
+    elif wrapper == 'ConcatDataset':
+        others = loader(*[f'{video} 1'] * 4)['dataset']
+        train['dataset'] = dict(
+            type=wrapper, datasets=[others, train['dataset']])
+    runner = make_runner(train)
+    with pytest.raises(BrokenVideoError, match='deadly.webm died') as caught:
+        runner.train()
+    assert caught.value.video == 'deadly.webm'
+    assert '.txt and go on with --resume' in str(caught.value)
+
+
+def test_a_video_that_kills_its_process_is_named_in_a_test(
+        make_runner, loader, video):
+    runner = make_runner(
+        test=loader(f'{video} 1', 'deadly.webm 1', num_workers=1,
+                    test_mode=True, skip_broken=True))
+    with pytest.raises(BrokenVideoError, match='deadly.webm died'):
+        runner.test()
+
+
+def test_a_video_that_kills_its_process_is_named_in_validation(
+        make_runner, loader, video):
+    runner = make_runner(
+        loader(f'{video} 1'),
+        loader('deadly.webm 1', num_workers=1, test_mode=True))
+    with pytest.raises(BrokenVideoError, match='deadly.webm died'):
+        runner.train()
+
+
+def test_the_video_is_named_whatever_the_death_of_its_process_causes(
+        make_runner, loader, video):
+    """What a dead worker has sent may be gone, for one."""
+    runner = make_runner(loader(f'{video} 1'))
+    notes = Path(runner.log_dir, 'reading', 'rank0', 'train')
+    dead = in_a_process(notes.parents[2], os._exit, 0)
+    exit_status(dead)
+
+    def forward(*args, **kwargs):
+        (notes / 'worker0').write_text(f'{os.getpid()}\na.webm\nlist.txt\n')
+        (notes / 'worker1').write_text(f'{dead}\ndeadly.webm\nl.txt\nt\n')
+        raise ConnectionResetError('Connection reset by peer')
+
+    runner.model.forward = forward
+    with pytest.raises(BrokenVideoError, match='deadly.webm died.* l.txt'):
+        runner.train()
+
+
+def test_a_video_that_its_worker_hangs_at_is_named(make_runner, loader, video):
+    runner = make_runner(
+        loader(f'{video} 1', 'endless.webm 1', num_workers=1, timeout=3))
+    with pytest.raises(BrokenVideoError) as caught:
+        runner.train()
+    assert 'timeout of 3 seconds' in str(caught.value)
+    assert caught.value.video == 'endless.webm'
+
+
+def test_a_process_without_workers_leaves_a_note_of_what_it_died_of(
+        make_runner, loader, video, tmp_path):
+    runner = make_runner(loader(f'{video} 1', 'deadly.webm 1'))
+    status = exit_status(in_a_process(tmp_path, runner.train))
+    assert status == -signal.SIGSEGV
+    note = Path(runner.log_dir, 'reading', 'rank0', 'train', 'main')
+    assert note.read_text().split('\n')[1] == 'deadly.webm'
+
+
+def test_a_run_that_ends_leaves_no_notes(make_runner, loader, video):
+    runner = make_runner(loader(f'{video} 1', num_workers=1))
+    runner.train()
+    assert not list(Path(runner.log_dir).glob('reading/*'))
+
+
+def test_a_run_goes_on_without_its_folder_for_notes(make_runner, loader,
+                                                    video):
+    runner = make_runner(loader(f'{video} 1'))
+    forward = runner.model.forward
+
+    def forward_without_folder(*args, **kwargs):
+        notes = Path(runner.log_dir, 'reading')
+        if notes.exists():
+            shutil.rmtree(notes)
+        return forward(*args, **kwargs)
+
+    runner.model.forward = forward_without_folder
+    runner.train()
+    assert runner.model.num_forwards == 2
+
+
+def test_another_error_is_left_as_it_is(make_runner, loader, video):
+    runner = make_runner(loader(f'{video} 1'))
+    runner.model.forward = None
+    with pytest.raises(TypeError):
+        runner.train()
 
 
 @pytest.mark.parametrize('num_workers', (0, 2))

@@ -1,0 +1,298 @@
+"""Good videos in many containers and codecs, and damage to them, from a seed."""
+import random
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple
+
+import av
+import numpy as np
+
+NUM_FRAMES = 24
+# Both need two bytes in the header of a WebM file.
+WIDTH, HEIGHT = 272, 264
+LOWEST, STEP = 20, 9
+
+
+class Kind(NamedTuple):
+    """How a good video is written; everything else as PyAV does it."""
+    suffix: str
+    codec: str
+    pix_fmt: str = 'yuv420p'
+    width: int = WIDTH
+    height: int = HEIGHT
+    codec_options: dict = {}
+    container_options: dict = {}
+    sound: bool = False
+    # Of each frame, in ticks of 1/1000 second.
+    times: Callable[[int], int] = lambda number: 40 * number
+
+
+# What most data sets are made of.
+COMMON = {
+    'vp8_webm': Kind('.webm', 'libvpx'),
+    'vp9_webm': Kind('.webm', 'libvpx-vp9'),
+    'vp9_sound_mkv': Kind('.mkv', 'libvpx-vp9', sound=True),
+    'h264_mp4': Kind('.mp4', 'libx264', sound=True),
+    'h264_first_index_mp4': Kind(
+        '.mp4', 'libx264', container_options=dict(movflags='faststart')),
+    'h264_fragmented_mp4': Kind(
+        '.mp4',
+        'libx264',
+        codec_options=dict(g='8'),
+        container_options=dict(
+            movflags='frag_keyframe+empty_moov+default_base_moof')),
+    'h264_mkv': Kind('.mkv', 'libx264', codec_options=dict(g='8')),
+    'mpeg4_avi': Kind('.avi', 'mpeg4', sound=True),
+    'mjpeg_avi': Kind('.avi', 'mjpeg', 'yuvj420p'),
+    'mpeg4_mov': Kind('.mov', 'mpeg4'),
+}
+# Sound, but out of the ordinary.
+UNUSUAL = {
+    'variable_rate_mp4': Kind(
+        '.mp4', 'libx264', times=lambda n: 40 * n + 200 * (n // 7)),
+    'variable_rate_webm': Kind(
+        '.webm', 'libvpx-vp9', times=lambda n: 40 * n + 200 * (n // 7)),
+    'late_start_mp4': Kind(
+        '.mp4', 'libx264', times=lambda n: 5000 + 40 * n),
+    'late_start_webm': Kind(
+        '.webm', 'libvpx-vp9', times=lambda n: 5000 + 40 * n),
+    'live_webm': Kind(
+        '.webm', 'libvpx-vp9', container_options=dict(live='1')),
+    'odd_size_webm': Kind('.webm', 'libvpx-vp9', width=271, height=263),
+    'gray_mkv': Kind('.mkv', 'ffv1', 'gray'),
+    'ten_bit_mkv': Kind('.mkv', 'libx264', 'yuv420p10le'),
+    'hevc_mp4': Kind(
+        '.mp4', 'libx265',
+        codec_options={'x265-params': 'bframes=0:log-level=none'}),
+    'hevc_b_frames_mp4': Kind(
+        '.mp4', 'libx265', codec_options={'x265-params': 'log-level=none'}),
+    'h264_ts': Kind('.ts', 'libx264'),
+    'h264_flv': Kind('.flv', 'libx264'),
+}
+
+
+def picture(number: int, width: int, height: int) -> np.ndarray:
+    """A grey that tells the number, beside noise that keeps files large."""
+    noise = np.random.default_rng(number).integers(
+        60, 180, (height // 8 + 1, width // 16 + 1, 1), np.uint8)
+    pixels = noise.repeat(8, 0).repeat(8, 1).repeat(3, 2)
+    pixels = np.pad(pixels, [(0, 0), (0, width), (0, 0)])[:height, :width]
+    pixels[:, width // 2:] = LOWEST + STEP * number
+    return np.ascontiguousarray(pixels)
+
+
+def shown_number(pixels: np.ndarray) -> int:
+    """The number that a decoded picture tells."""
+    right = pixels[:, 3 * pixels.shape[1] // 4:]
+    return round((float(np.mean(right)) - LOWEST) / STEP)
+
+
+def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
+    """Write a whole video."""
+    with av.open(str(path), 'w', options=kind.container_options) as file:
+        stream = file.add_stream(
+            kind.codec, rate=25, options=dict(kind.codec_options))
+        stream.width, stream.height = kind.width, kind.height
+        stream.pix_fmt = kind.pix_fmt
+        stream.bit_rate = 2_000_000
+        stream.codec_context.time_base = Fraction(
+            1, 25) if kind.suffix == '.avi' else Fraction(1, 1000)
+        if kind.sound:
+            sound = file.add_stream(
+                'pcm_s16le' if kind.suffix == '.avi' else 'aac', rate=16000)
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(
+                picture(number, kind.width, kind.height))
+            frame.pts = number if kind.suffix == '.avi' else kind.times(number)
+            frame.time_base = stream.codec_context.time_base
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+        if kind.sound:
+            write_sound(file, sound, num_frames)
+    return path
+
+
+def write_sound(file, stream, num_frames: int) -> None:
+    """Write a hum as long as the video."""
+    samples = 3000 * np.sin(np.arange(16000 * num_frames // 25) / 20)
+    chunk = av.AudioFrame.from_ndarray(
+        samples.astype(np.int16)[None], format='s16', layout='mono')
+    chunk.sample_rate = 16000
+    chunk.pts = 0
+    for frame in av.AudioResampler(
+            stream.format, stream.layout, 16000).resample(chunk):
+        file.mux(stream.encode(frame))
+    file.mux(stream.encode())
+
+
+def flipped(data: bytearray, rng: random.Random) -> bytearray:
+    """A few bits are flipped, anywhere."""
+    for _ in range(rng.choice((1, 4, 32, 256))):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return data
+
+
+def flipped_in_headers(data: bytearray, rng: random.Random) -> bytearray:
+    """A few bits are flipped at the start and the end, where headers are."""
+    for _ in range(rng.choice((1, 2, 8))):
+        place = rng.randrange(min(1500, len(data) // 2))
+        data[rng.choice((place, -1 - place))] ^= 1 << rng.randrange(8)
+    return data
+
+
+def cut_short(data: bytearray, rng: random.Random) -> bytearray:
+    """The end is missing."""
+    return data[:rng.randrange(1, len(data))]
+
+
+def _part(data: bytearray, rng: random.Random) -> slice:
+    size = rng.choice((1, 16, 512, len(data) // 4, len(data) // 2))
+    start = rng.randrange(len(data) - size)
+    return slice(start, start + size)
+
+
+def without_a_part(data: bytearray, rng: random.Random) -> bytearray:
+    """Bytes are missing in the middle."""
+    del data[_part(data, rng)]
+    return data
+
+
+def with_a_part_zeroed(data: bytearray, rng: random.Random) -> bytearray:
+    """Bytes in the middle are 0, as where a download left a hole."""
+    part = _part(data, rng)
+    data[part] = bytes(part.stop - part.start)
+    return data
+
+
+def with_a_part_of_noise(data: bytearray, rng: random.Random) -> bytearray:
+    """Bytes in the middle are those of another file."""
+    part = _part(data, rng)
+    data[part] = rng.randbytes(part.stop - part.start)
+    return data
+
+
+def with_a_part_twice(data: bytearray, rng: random.Random) -> bytearray:
+    """Bytes in the middle come twice."""
+    part = _part(data, rng)
+    data[part.stop:part.stop] = data[part]
+    return data
+
+
+def _replaced(data: bytearray, place: int, new: bytes) -> bytearray:
+    data[place:place + len(new)] = new
+    return data
+
+
+def of_size(data: bytearray, width: int, height: int) -> bytearray:
+    """Say another size in the headers than that of the pictures."""
+    short = struct.pack('>HH', WIDTH, HEIGHT)
+    places = {
+        # PixelWidth and PixelHeight of Matroska, the sample entry of MP4,
+        # the stream format of AVI.
+        b'\xb0\x82' + short[:2]: b'\xb0\x82' + struct.pack('>H', width),
+        b'\xba\x82' + short[2:]: b'\xba\x82' + struct.pack('>H', height),
+        bytes(16) + short: bytes(16) + struct.pack('>HH', width, height),
+        struct.pack('<III', 40, WIDTH, HEIGHT): struct.pack(
+            '<III', 40, width, height),
+    }
+    for old, new in places.items():
+        if old in data:
+            _replaced(data, data.index(old), new)
+    return data
+
+
+def of_another_size(data: bytearray, rng: random.Random) -> bytearray:
+    """The headers say another size, mostly a huge one."""
+    side = rng.choice((0, 1, 1000, 16383, 65535))
+    return of_size(data, side, side)
+
+
+def of_another_length(data: bytearray, rng: random.Random) -> bytearray:
+    """The headers say another number of frames or another duration."""
+    number = rng.choice((0, 1, NUM_FRAMES // 2, 2 * NUM_FRAMES, 2**31 - 1))
+    long, little = struct.pack('>I', number), struct.pack('<I', number)
+    # Where it stands behind the start of a header, of MP4, AVI and Matroska.
+    headers = [(b'mvhd', 20, long), (b'mdhd', 20, long), (b'stsz', 12, long),
+               (b'stts', 12, long), (b'avih', 24, little),
+               (b'strh', 40, little),
+               (b'\x44\x89\x88', 3, struct.pack('>d', number))]
+    known = [header for header in headers if header[0] in data]
+    if known:
+        start, place, new = rng.choice(known)
+        _replaced(data, data.index(start) + place, new)
+    return data
+
+
+def with_another_start(data: bytearray, rng: random.Random) -> bytearray:
+    """The file starts as one of another container."""
+    starts = (b'RIFF\xff\xff\0\0AVI ', b'\x1a\x45\xdf\xa3\x9f\x42\x86',
+              b'\0\0\0\x18ftypmp42', b'FLV\x01\x05\0\0\0\x09', b'OggS')
+    return _replaced(data, 0, rng.choice(starts))
+
+
+def turned(data: bytearray) -> bytearray:
+    """The track header of MP4 says that the picture is on its side."""
+    upright = struct.pack('>9i', 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    on_its_side = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0,
+                              HEIGHT << 16, 0, 1 << 30)
+    return _replaced(data, data.index(upright, data.index(b'tkhd')),
+                     on_its_side)
+
+
+DAMAGES = (flipped, flipped, flipped_in_headers, cut_short, without_a_part,
+           with_a_part_zeroed, with_a_part_of_noise, with_a_part_twice,
+           of_another_size, of_another_length, with_another_start)
+
+
+def write_useless(folder: Path) -> List[Path]:
+    """Write what has no frame at all, each under the name of a video."""
+    empty, text, is_folder, sound, none = (
+        folder / f'{name}.mp4'
+        for name in ('empty', 'text', 'folder', 'sound_only', 'no_frames'))
+    empty.touch()
+    text.write_text('404 not found\n' * 100)
+    is_folder.mkdir()
+    with av.open(str(sound), 'w') as file:
+        write_sound(file, file.add_stream('aac', rate=16000), NUM_FRAMES)
+    write_good(none, COMMON['h264_mp4']._replace(sound=False), num_frames=0)
+    return [empty, text, is_folder, sound, none]
+
+
+def write_all_good(folder: Path, kinds: Dict[str, Kind]) -> Dict[str, Path]:
+    """Write a whole video of each kind."""
+    good = {
+        name: write_good(folder / (name + kind.suffix), kind)
+        for name, kind in kinds.items()
+    }
+    if 'h264_mp4' in good:
+        good['rotated_mp4'] = folder / 'rotated_mp4.mp4'
+        good['rotated_mp4'].write_bytes(
+            turned(bytearray(good['h264_mp4'].read_bytes())))
+    return good
+
+
+def write_damaged(folder: Path, good: Dict[str, Path], number: int,
+                  seed: int) -> List[Path]:
+    """Write damaged copies of good videos.
+
+    Args:
+        folder (Path): Where to.
+        good (dict): The good videos by name.
+        number (int): How many, every eighth of which has another suffix.
+        seed (int): Of all that is random.
+
+    Returns:
+        list[Path]: The files, named after the good video and the damage.
+    """
+    rng, paths = random.Random(seed), []
+    contents = {name: path.read_bytes() for name, path in good.items()}
+    for i in range(number):
+        name = rng.choice(sorted(good))
+        damage = rng.choice(DAMAGES)
+        suffix = good[name].suffix if i % 8 else rng.choice(
+            ('.mp4', '.webm', '.avi', '.txt'))
+        path = folder / f'{i:04}-{name}-{damage.__name__}{suffix}'
+        path.write_bytes(damage(bytearray(contents[name]), rng))
+        paths.append(path)
+    return paths
