@@ -76,7 +76,11 @@ def read_diary(folder: Path) -> list:
     return [json.loads(line) for line in diary.read_text().splitlines()]
 
 
-def train(folder: Path, resume: bool = False, hooks: Sequence = ()) -> None:
+def train(folder: Path,
+          resume: bool = False,
+          hooks: Sequence = (),
+          epochs: int = EPOCHS,
+          seed: Optional[int] = 0) -> None:
     """Train in this process."""
     dataset = torch.rand(
         STEPS_PER_EPOCH, 200, generator=torch.Generator().manual_seed(0))
@@ -98,7 +102,7 @@ def train(folder: Path, resume: bool = False, hooks: Sequence = ()) -> None:
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6),
             dict(type='MultiStepLR', milestones=[2], by_epoch=True)
         ],
-        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         val_cfg=dict(),
         default_hooks=dict(
             checkpoint=dict(
@@ -108,7 +112,7 @@ def train(folder: Path, resume: bool = False, hooks: Sequence = ()) -> None:
                 save_best='acc',
                 rule='greater')),
         custom_hooks=[Diary(folder / 'diary.jsonl'), *hooks],
-        randomness=dict(seed=0),
+        randomness=dict(seed=seed),
         resume=resume,
         default_scope='mmaction',
         experiment_name='small_training')

@@ -1,14 +1,20 @@
 """Training that is killed goes on from a whole checkpoint."""
+import json
 import os
 import random
 import resource
 import signal
 import sys
 import time
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
-from small_training import (EPOCHS, STEPS_PER_EPOCH, exit_status,
+from make_motion_dataset import make_dataset
+from mmengine.hooks import Hook
+from motion_training import train_motion
+from small_training import (EPOCHS, STEPS_PER_EPOCH, Diary, exit_status,
                             in_a_process, last_checkpoint, read_diary, train)
 
 FILES = ('.pth', '.pth.tmp', 'last_checkpoint', 'last_checkpoint.tmp')
@@ -79,7 +85,7 @@ def completed_epochs(folder):
                default=0)
 
 
-def resume_and_check(folder, uninterrupted):
+def resume_and_check(folder, uninterrupted, train=train):
     """Resume training that was killed, and check all that is asked of it."""
     completed = completed_epochs(folder)
     checkpoint = last_checkpoint(folder)
@@ -126,6 +132,49 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted, fault,
     pytest.fail(f'there is no {change}')
 
 
+class Seeds(Hook):
+    """Writes down the seed of the training, and that of its order."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def before_train(self, runner):
+        seeds = [runner.seed, runner.train_dataloader.sampler.seed]
+        with open(self.file, 'a') as file:
+            file.write(json.dumps(seeds) + '\n')
+
+
+def train_one_epoch_more(folder, **options):
+    """Train for an epoch less, and resume for the rest."""
+
+    def run(epochs):
+        np.random.seed()  # unlike a copy, a new process has a state of its own
+        train(folder, resume=True, epochs=epochs, **options)
+
+    for epochs in (EPOCHS - 1, EPOCHS):
+        process = in_a_process(folder, run, epochs)
+        assert exit_status(process) == 0, (folder / 'output.txt').read_text()
+
+
+def test_without_a_seed_resumed_training_takes_another_order(tmp_path):
+    file = tmp_path / 'seeds.jsonl'
+    train_one_epoch_more(tmp_path, seed=None, hooks=[Seeds(file)])
+    (seed, order), (resumed_seed, resumed_order) = [
+        json.loads(line) for line in file.read_text().splitlines()]
+    assert seed == order == resumed_seed != resumed_order
+
+
+def test_resumed_for_more_epochs_the_schedule_keeps_its_end(
+        tmp_path, uninterrupted):
+    train_one_epoch_more(tmp_path)
+    kept, wanted = schedule(tmp_path), schedule(uninterrupted)
+    assert list(kept) == list(wanted)
+    end = (EPOCHS - 1) * STEPS_PER_EPOCH
+    for step in kept:
+        # The milestone there is not met any more.
+        assert (kept[step] == wanted[step]) == (step < end)
+
+
 @pytest.mark.slow
 def test_killed_at_every_change_of_a_checkpoint(tmp_path, uninterrupted):
     changes = moments(uninterrupted)
@@ -137,21 +186,72 @@ def test_killed_at_every_change_of_a_checkpoint(tmp_path, uninterrupted):
     print(f'\n{len(changes)} changes')
 
 
+def runs(process):
+    ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return ended is None
+
+
+def kill_again_and_again(folder, train, rng, kills, longest):
+    """Kill a training that is resumed each time.
+
+    Returns:
+        list[int]: How many epochs were completed at each kill.
+    """
+    folder.mkdir()
+    moments = []
+    for _ in range(kills):
+        completed = completed_epochs(folder)
+        # Counted in entries, not in time, since starting takes long.
+        entries = len(read_diary(folder)) + rng.randint(0, 6)
+        process = in_a_process(folder, train, folder, True)
+        while len(read_diary(folder)) < entries and runs(process):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, longest))
+        os.kill(process, signal.SIGKILL)
+        if exit_status(process):
+            moments.append(completed_epochs(folder))
+        checkpoint = last_checkpoint(folder)
+        kept = checkpoint['meta']['epoch'] if checkpoint else 0
+        assert kept >= completed_epochs(folder) >= completed
+    return moments
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_again_and_again(tmp_path, uninterrupted):
-    rng = random.Random(0)
-    kills, trainings = 0, 25
+    rng, moments, trainings = random.Random(0), [], 25
     for training in range(trainings):
         folder = tmp_path / str(training)
-        folder.mkdir()
-        for _ in range(4):
-            completed = completed_epochs(folder)
-            process = in_a_process(folder, train, folder, True)
-            time.sleep(rng.uniform(0.05, 0.4))
-            os.kill(process, signal.SIGKILL)
-            kills += exit_status(process) != 0
-            assert completed_epochs(folder) >= completed
-            checkpoint = last_checkpoint(folder)
-            assert checkpoint is not None or not completed_epochs(folder)
+        moments += kill_again_and_again(folder, train, rng, 4, 0.02)
         resume_and_check(folder, uninterrupted)
-    print(f'\n{kills} kills in {trainings} trainings')
+    assert set(moments) >= set(range(EPOCHS))  # in each epoch
+    print(f'\n{len(moments)} kills in {trainings} trainings; with so many '
+          f'epochs completed: {dict(sorted(Counter(moments).items()))}')
+
+
+@pytest.mark.slow
+def test_blvnet_killed_again_and_again(tmp_path):
+    data = tmp_path / 'motion'
+    make_dataset(data, train=4 * STEPS_PER_EPOCH, val=8, seed=0)
+
+    def train(folder, resume=False):
+        train_motion(
+            data,
+            folder / 'work_dir',
+            epochs=EPOCHS,
+            num_pairs=1,
+            num_workers=2,
+            persistent=True,
+            # What is drawn at random is not resumed.
+            augment=False,
+            dropout=0,
+            resume=resume,
+            hooks=[Diary(folder / 'diary.jsonl')])
+
+    whole = tmp_path / 'whole'
+    whole.mkdir()
+    status = exit_status(in_a_process(whole, train, whole))
+    assert status == 0, (whole / 'output.txt').read_text()
+    killed = tmp_path / 'killed'
+    moments = kill_again_and_again(killed, train, random.Random(0), 5, 1)
+    print(f'\nepochs completed at {len(moments)} kills: {moments}')
+    resume_and_check(killed, whole, train)

@@ -1,7 +1,11 @@
 """What the same seed makes equal."""
+import os
+import signal
+
 import pytest
 import torch
 from make_motion_dataset import make_dataset
+from mmengine.hooks import Hook
 from motion_training import train_motion
 from small_training import exit_status, in_a_process
 
@@ -15,23 +19,30 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(data, tmp_path_factory):
-    """The checkpoint of an epoch, of a training with some arguments."""
+    """The last checkpoint of a training with some arguments.
+
+    A training that resumes was killed after its first epoch.
+    """
     folders = {}
 
-    def train(again=False, epochs=2, **kwargs):
-        key = repr((again, epochs, sorted(kwargs.items())))
+    def train(again=False, epochs=2, resume=False, **kwargs):
+        key = repr((again, epochs, resume, sorted(kwargs.items())))
         if key not in folders:
-            folders[key] = tmp_path_factory.mktemp('trained')
-            run(data, folders[key], epochs=epochs, **kwargs)
+            folder = folders[key] = tmp_path_factory.mktemp('trained')
+            if resume:
+                run(data, folder, killed=True, epochs=epochs, **kwargs)
+            run(data, folder, epochs=epochs, resume=resume, **kwargs)
         return folders[key] / f'epoch_{epochs}.pth'
 
     return train
 
 
-def run(data, folder, **kwargs):
-    process = in_a_process(folder, lambda: train_motion(
-        data, folder, **kwargs))
-    assert exit_status(process) == 0, (folder / 'output.txt').read_text()
+def run(data, folder, killed=False, **kwargs):
+    hooks = [KilledAfterEpoch() if killed else Witness(folder / 'steps.pth')]
+    process = in_a_process(
+        folder, lambda: train_motion(data, folder, hooks=hooks, **kwargs))
+    wanted = -signal.SIGKILL if killed else 0
+    assert exit_status(process) == wanted, (folder / 'output.txt').read_text()
 
 
 def weights(file):
@@ -43,7 +54,38 @@ def equal(file, other):
     return all(torch.equal(theirs[name], ours[name]) for name in ours)
 
 
+class Witness(Hook):
+    """Keeps what each step was made of: its batch, and dropout's generator."""
+
+    def __init__(self, file):
+        self.file = file
+        self.steps = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.steps[runner.iter] = dict(
+            batch=torch.stack(data_batch['inputs']),
+            generator=torch.get_rng_state())
+
+    def after_train(self, runner):
+        torch.save(self.steps, self.file)
+
+
+class KilledAfterEpoch(Hook):
+    """Kills the process when an epoch and its checkpoint are complete."""
+
+    priority = 'LOWEST'
+
+    def after_train_epoch(self, runner):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def steps(file):
+    return torch.load(file.parent / 'steps.pth')
+
+
+WORKERS = dict(num_workers=2)
 PERSISTENT = dict(num_workers=2, persistent=True)
+STEPS_PER_EPOCH = 2
 
 
 def test_two_runs_are_equal(trained):
@@ -51,7 +93,72 @@ def test_two_runs_are_equal(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('workers', [dict(num_workers=2), PERSISTENT],
+@pytest.mark.parametrize('workers', [WORKERS, PERSISTENT],
                          ids=['workers', 'persistent'])
 def test_two_runs_with_workers_are_equal(trained, workers):
     assert equal(trained(**workers), trained(again=True, **workers))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers, options', [(WORKERS, {}),
+                                              (PERSISTENT, dict(dropout=0))],
+                         ids=['workers', 'persistent'])
+def test_workers_change_nothing_without_augmentation(trained, workers,
+                                                     options):
+    alone = trained(augment=False, **options)
+    assert equal(alone, trained(augment=False, **options, **workers))
+
+
+@pytest.mark.slow
+def test_persistent_workers_change_dropout_after_the_first_epoch(trained):
+    alone = steps(trained(augment=False))
+    persistent = steps(trained(augment=False, **PERSISTENT))
+    # PyTorch draws from dropout's generator when it starts workers, or an
+    # epoch without.
+    for step, other in alone.items():
+        assert torch.equal(persistent[step]['batch'], other['batch'])
+        assert (torch.equal(persistent[step]['generator'], other['generator'])
+                == (step < STEPS_PER_EPOCH))
+
+
+@pytest.mark.slow
+def test_workers_change_the_augmentation(trained):
+    alone, workers = steps(trained()), steps(trained(**WORKERS))
+    # The first worker has the seed itself.
+    assert torch.equal(workers[0]['batch'], alone[0]['batch'])
+    for step in range(1, len(alone)):
+        assert not torch.equal(workers[step]['batch'], alone[step]['batch'])
+    assert not equal(trained(), trained(**WORKERS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [{}, PERSISTENT],
+                         ids=['alone', 'persistent'])
+def test_resumed_training_is_equal_where_nothing_is_drawn(trained, workers):
+    options = dict(augment=False, dropout=0, **workers)
+    assert equal(trained(**options), trained(resume=True, **options))
+
+
+@pytest.mark.slow
+def test_resumed_training_repeats_the_dropout_of_the_first_epoch(trained):
+    whole, resumed = trained(augment=False), trained(
+        augment=False, resume=True)
+    assert list(steps(resumed)) == [2, 3]
+    for step in range(STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH):
+        now, then = steps(resumed)[step], steps(whole)
+        assert torch.equal(now['batch'], then[step]['batch'])
+        assert not torch.equal(now['generator'], then[step]['generator'])
+        assert torch.equal(now['generator'],
+                           then[step - STEPS_PER_EPOCH]['generator'])
+    assert not equal(whole, resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers, same', [(WORKERS, True),
+                                           (PERSISTENT, False)],
+                         ids=['workers', 'persistent'])
+def test_augmentation_of_resumed_training(trained, workers, same):
+    whole = steps(trained(**workers))
+    resumed = steps(trained(resume=True, **workers))
+    for step, now in resumed.items():
+        assert torch.equal(now['batch'], whole[step]['batch']) == same
