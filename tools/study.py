@@ -29,9 +29,6 @@ from study_models import (ALL, COMPARISON, INITIALIZATION, build_backbone,
 from study_report import (accuracies, comparison_table, find,
                           initialization_table, plot)
 
-# As many as in a batch of the runs.
-CLIPS = 16
-
 
 def runs_asked_for(args: argparse.Namespace) -> Iterator[dict]:
     """All runs of the study, seed after seed.
@@ -118,8 +115,8 @@ def benchmark_options(args: argparse.Namespace) -> argparse.Namespace:
     }
     benchmark.ROWS.update(rows)
     return benchmark.parse_args([
-        '--rows', *rows, '--size', str(args.size), '--clips', str(CLIPS),
-        '--threads', '1', '--device', 'cpu'
+        '--rows', *rows, '--size', str(args.size), '--clips',
+        str(args.batch_size), '--threads', '1', '--device', 'cpu'
     ])
 
 
@@ -205,7 +202,8 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--models', nargs='+', choices=ALL, default=list(ALL))
     parser.add_argument('--frames', nargs='+', type=int, default=[8, 16])
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, default=4)
+    parser.add_argument('--epochs', type=int, default=2)
+    parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--size', type=int, default=32, help='in pixels')
     parser.add_argument('--images', type=int, default=3200,
                         help='images of the task that gives image weights')

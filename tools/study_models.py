@@ -129,7 +129,8 @@ def base_config(args: argparse.Namespace, name: str, seed: int) -> Config:
     cfg.param_scheduler[1].T_max = args.epochs
     for loader, split in ((cfg.train_dataloader, 'train'),
                           (cfg.val_dataloader, 'val')):
-        loader.update(num_workers=0, persistent_workers=False)
+        loader.update(batch_size=args.batch_size, num_workers=0,
+                      persistent_workers=False)
         loader.dataset.ann_file = str(motion.list_path(args.data, split))
         loader.dataset.data_prefix = dict(video=str(args.data / 'videos'))
         for transform in loader.dataset.pipeline:
@@ -238,7 +239,8 @@ def run_of(args: argparse.Namespace, key: str, frames: int,
            seed: int) -> dict:
     """What a run is known by."""
     return dict(model=key, frames=frames, seed=seed, epochs=args.epochs,
-                size=args.size, data=args.data.name)
+                batch_size=args.batch_size, size=args.size,
+                data=args.data.name)
 
 
 def draw_image(rng: np.random.Generator, shape: int) -> np.ndarray:

@@ -18,15 +18,16 @@ def data(tmp_path_factory):
 def options(data, tmp_path):
     return [
         '--data', str(data), '--out', str(tmp_path), '--frames', '4',
-        '--epochs', '2', '--images', '64'
+        '--epochs', '1', '--images', '64'
     ]
 
 
 def write_runs(out, seeds, accuracy=50.):
     with open(out / 'runs.jsonl', 'a') as file:
         for seed in seeds:
-            line = dict(model='tsm', frames=4, seed=seed, epochs=2, size=32,
-                        data='motion', accuracy=accuracy + seed)
+            line = dict(model='tsm', frames=4, seed=seed, epochs=1,
+                        batch_size=8, size=32, data='motion',
+                        accuracy=accuracy + seed)
             file.write(json.dumps(line) + '\n')
 
 
