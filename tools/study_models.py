@@ -106,6 +106,26 @@ class RememberedDecode(BaseTransform):
         return results
 
 
+def adapt_pipeline(pipeline: list, size: int) -> None:
+    """Let a pipeline of the demo take videos from memory and crop smaller.
+
+    Args:
+        pipeline (list[dict]): The pipeline, which is changed.
+        size (int): Height and width of the crop.
+    """
+    for transform in pipeline:
+        kind = transform['type']
+        if kind in ('DecordInit', 'DecordDecode'):
+            transform['type'] = kind.replace('Decord', 'Remembered')
+        elif kind == 'Resize':
+            # As much larger than the crop as in the demo.
+            transform.scale = (-1, transform.scale[1] * size // 64)
+        elif kind == 'RandomCrop':
+            transform.size = size
+        elif kind == 'CenterCrop':
+            transform.crop_size = size
+
+
 def base_config(args: argparse.Namespace, name: str, seed: int) -> Config:
     """What all runs share.
 
@@ -133,17 +153,7 @@ def base_config(args: argparse.Namespace, name: str, seed: int) -> Config:
                       persistent_workers=False)
         loader.dataset.ann_file = str(motion.list_path(args.data, split))
         loader.dataset.data_prefix = dict(video=str(args.data / 'videos'))
-        for transform in loader.dataset.pipeline:
-            kind = transform['type']
-            if kind in ('DecordInit', 'DecordDecode'):
-                transform['type'] = kind.replace('Decord', 'Remembered')
-            elif kind == 'Resize':
-                # As much larger than the crop as in the demo.
-                transform.scale = (-1, transform.scale[1] * args.size // 64)
-            elif kind == 'RandomCrop':
-                transform.size = args.size
-            elif kind == 'CenterCrop':
-                transform.crop_size = args.size
+        adapt_pipeline(loader.dataset.pipeline, args.size)
     return cfg
 
 
@@ -303,10 +313,12 @@ def image_config(args: argparse.Namespace, images: Path) -> Config:
             ann_file=str(images / f'{split}.txt'),
             data_prefix=dict(video=str(images)),
             num_classes=len(motion.SHAPES))
-        kept = [t for t in loader.dataset.pipeline[3:] if t.type != 'Flip']
-        loader.dataset.pipeline = [
-            dict(type='ImageDecode'), dict(type='Flip'), *kept
+        # A mirrored shape is the same shape.
+        kept = [
+            dict(type='Flip') if transform.type == 'Flip' else transform
+            for transform in loader.dataset.pipeline[3:]
         ]
+        loader.dataset.pipeline = [dict(type='ImageDecode'), *kept]
     cfg.merge_from_dict(
         dict(
             model=dict(
