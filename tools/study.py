@@ -120,28 +120,40 @@ def benchmark_options(args: argparse.Namespace) -> argparse.Namespace:
     ])
 
 
-def measured_costs(out: Path) -> Dict[str, dict]:
+def costs_file(args: argparse.Namespace) -> Path:
+    """Where the measured costs of batches of one size are.
+
+    Args:
+        args (Namespace): The options of the command.
+
+    Returns:
+        Path: The file.
+    """
+    return args.out / f'costs_{args.batch_size}_{args.size}.json'
+
+
+def measured_costs(args: argparse.Namespace) -> Dict[str, dict]:
     """What was measured so far.
 
     Args:
-        out (Path): The study's folder.
+        args (Namespace): The options of the command.
 
     Returns:
         dict: By the benchmark's row.
     """
-    file = out / 'costs.json'
+    file = costs_file(args)
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def measure_costs(args: argparse.Namespace, argv: List[str]) -> None:
-    """Measure what training costs, and add it to OUT/costs.json.
+    """Measure what training costs, and add it to what is known.
 
     Args:
         args (Namespace): The options of the command.
         argv (list[str]): The same as text.
     """
     options = benchmark_options(args)
-    costs = measured_costs(args.out)
+    costs = measured_costs(args)
     for row in options.rows:
         costs.setdefault(row, {})
     if 'time' in args.measure_cost:
@@ -151,7 +163,7 @@ def measure_costs(args: argparse.Namespace, argv: List[str]) -> None:
         memory = benchmark.measure_memory(options, argv, __file__)
         for row, of_row in memory.items():
             costs[row]['memory'] = of_row['training']
-    (args.out / 'costs.json').write_text(json.dumps(costs, indent=2))
+    costs_file(args).write_text(json.dumps(costs, indent=2))
 
 
 def all_costs(args: argparse.Namespace) -> Dict[tuple, dict]:
@@ -164,7 +176,7 @@ def all_costs(args: argparse.Namespace) -> Dict[tuple, dict]:
         dict: By model and frames.
     """
     options = benchmark_options(args)
-    measured = measured_costs(args.out)
+    measured = measured_costs(args)
     return {
         (row.rsplit('_', 1)[0], benchmark.ROWS[row].num_frames):
         dict(benchmark.measure_size(row, options), **measured.get(row, {}))

@@ -30,12 +30,12 @@ class Model(NamedTuple):
         name (str): Its name in table and plot.
         backbone (dict): What its backbone's config has instead of the
             flagship's.
-        image_weights (bool): Whether it starts from weights of the image
-            task.
+        image_weights (bool): Whether it starts from the weights of the image
+            task, and not from scratch. Defaults to True.
     """
     name: str
     backbone: dict
-    image_weights: bool = False
+    image_weights: bool = True
 
 
 def tam(blend_frames: int, temporal_init: str = 'kaiming') -> dict:
@@ -51,14 +51,15 @@ COMPARISON = {
     'tam_r3': Model('bLVNet-TAM, r = 3', tam(3)),
     'tam_r5': Model('bLVNet-TAM, r = 5', tam(5)),
 }
+# Each differs from tam_r3 in how its weights start.
 INITIALIZATION = {
     'tam_r3_identity':
     Model('bLVNet-TAM, r = 3, identity', tam(3, 'identity')),
-    'tam_r3_images':
-    Model('bLVNet-TAM, r = 3, image weights', tam(3), True),
-    'tam_r3_images_identity':
-    Model('bLVNet-TAM, r = 3, image weights, identity', tam(3, 'identity'),
-          True),
+    'tam_r3_scratch':
+    Model('bLVNet-TAM, r = 3, from scratch', tam(3), False),
+    'tam_r3_scratch_identity':
+    Model('bLVNet-TAM, r = 3, from scratch, identity', tam(3, 'identity'),
+          False),
 }
 ALL = {**COMPARISON, **INITIALIZATION}
 

@@ -114,10 +114,17 @@ def comparison_table(of_models: Dict[tuple, list],
 
 def initialization_table(of_models: Dict[tuple, list]) -> str:
     """How the weights started as a Markdown table."""
-    lines = ['| model | top-1, % | of each seed |', '| --- ' * 3 + '|']
+    lines = [
+        '| the network starts | its TAMs start | top-1, % | of each seed |',
+        '| --- ' * 4 + '|'
+    ]
     for (key, _), values in of_models.items():
-        each = ', '.join(f'{value:.1f}' for value in values)
-        lines.append(f'| {ALL[key].name} | {spread(values)} | {each} |')
+        model = ALL[key]
+        lines.append('| ' + ' | '.join([
+            'from the image task' if model.image_weights else 'from scratch',
+            model.backbone['temporal_init'],
+            spread(values), ', '.join(f'{value:.1f}' for value in values)
+        ]) + ' |')
     return '\n'.join(lines) + '\n'
 
 

@@ -5,6 +5,7 @@ import pytest
 import study
 import study_models
 import torch
+from mmblvnet.models import BLResNet
 
 
 @pytest.fixture(scope='module')
@@ -22,17 +23,26 @@ def options(data, tmp_path):
     ]
 
 
-def write_runs(out, seeds, accuracy=50.):
+@pytest.fixture
+def image_weights(tmp_path):
+    """In the place of those that the study would train."""
+    weights = BLResNet(50).state_dict()
+    torch.save(
+        dict(state_dict={f'backbone.{k}': v for k, v in weights.items()}),
+        tmp_path / 'image_weights_64_32.pth')
+
+
+def write_runs(out, seeds, model='tsm', accuracy=50.):
     with open(out / 'runs.jsonl', 'a') as file:
         for seed in seeds:
-            line = dict(model='tsm', frames=4, seed=seed, epochs=1,
+            line = dict(model=model, frames=4, seed=seed, epochs=1,
                         batch_size=8, size=32, data='motion',
                         accuracy=accuracy + seed)
             file.write(json.dumps(line) + '\n')
 
 
 def test_a_rerun_trains_what_is_missing_and_nothing_else(
-        options, tmp_path, monkeypatch, capsys):
+        options, image_weights, tmp_path, monkeypatch, capsys):
     options += ['--models', 'tsm', '--seeds', '0', '1']
     write_runs(tmp_path, [0])
     study.main(options)
@@ -67,6 +77,17 @@ def test_a_run_of_other_settings_counts_as_missing(options, tmp_path):
                               '0', '--epochs', '3'])
 
 
+def test_starts_of_the_weights_are_told_apart(options, tmp_path, capsys):
+    for key in ('tam_r3', *study_models.INITIALIZATION):
+        write_runs(tmp_path, [0], key)
+    study.main(options + ['--models', 'tam_r3', *study_models.INITIALIZATION,
+                          '--report-only', '--seeds', '0'])
+    printed = capsys.readouterr().out
+    for weights in ('from the image task', 'from scratch'):
+        for tams in ('kaiming', 'identity'):
+            assert f'| {weights} | {tams} | 50.0' in printed
+
+
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(SystemExit, match='make_motion_dataset.py'):
         study.main(['--data', str(tmp_path), '--out', str(tmp_path)])
@@ -92,7 +113,7 @@ def test_runs_differ_in_the_model_alone(options, key, monkeypatch):
 def test_weights_of_the_image_task_start_a_video_model(options, tmp_path):
     args = study.parse_args(options)
     runner = study_models.make_runner(
-        study_models.video_config(args, 'tam_r3_images', 4, seed=0))
+        study_models.video_config(args, 'tam_r3', 4, seed=0))
     file = tmp_path / 'image_weights_64_32.pth'
     image_weights = torch.load(file)['state_dict']
     fresh = study_models.MODELS.build(runner.cfg.model)
@@ -109,7 +130,7 @@ def test_costs_are_measured_and_reported(options, tmp_path, capsys):
     write_runs(tmp_path, [0])
     options += ['--models', 'tsm', '--seeds', '0']
     study.main(options + ['--measure-cost'])
-    cost = json.loads((tmp_path / 'costs.json').read_text())['tsm_4']
+    cost = json.loads((tmp_path / 'costs_8_32.json').read_text())['tsm_4']
     middle, longest, shortest = cost['seconds']
     assert 0 < shortest <= middle <= longest
     assert cost['memory'] > 1
