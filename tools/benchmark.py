@@ -271,22 +271,27 @@ def memory_per_clip(key: str, mode: str, args: argparse.Namespace) -> float:
     Returns:
         float: MiB per clip.
     """
-    network = Network(ROWS[key], args, batch_size=3)
+    few, many = args.clips, 3 * args.clips
+    network = Network(ROWS[key], args, batch_size=many)
     clips, peaks = network.clips, []
-    for batch_size in (1, 3):
+    for batch_size in (few, many):
         network.clips = clips[:batch_size * network.num_frames]
         forget_peak(args.device)
         getattr(network, mode)()
         peaks.append(peak_memory(args.device))
-    return (peaks[1] - peaks[0]) / 2
+    return (peaks[1] - peaks[0]) / (many - few)
 
 
-def measure_memory(args: argparse.Namespace, argv: List[str]) -> dict:
+def measure_memory(args: argparse.Namespace,
+                   argv: List[str],
+                   script: str = __file__) -> dict:
     """MiB per clip of all rows, each in a process of its own.
 
     Args:
         args (Namespace): The options of the command.
         argv (list[str]): The same as text.
+        script (str): What knows the rows and ``--memory-of``. Defaults to
+            this script.
 
     Returns:
         dict: By row, the memory of inference and training.
@@ -296,7 +301,7 @@ def measure_memory(args: argparse.Namespace, argv: List[str]) -> dict:
         memory[key] = {}
         for name, mode in ROWS[key].modes.items():
             result = subprocess.run(
-                [sys.executable, __file__, *argv, '--memory-of', key, mode],
+                [sys.executable, script, *argv, '--memory-of', key, mode],
                 # Or glibc keeps what was freed, as much as it likes.
                 env=dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'),
                 check=True,

@@ -147,16 +147,20 @@ def make_path(rng, label, length):
     return path % 1
 
 
-def make_object(rng):
+def make_object(rng, shape=None):
     """Draws the looks of one object.
 
     Args:
         rng (numpy.random.Generator): The source of randomness.
+        shape (int, optional): Its shape, an index into `SHAPES`. Defaults to
+            a random one.
 
     Returns:
         list: (outline, colour) of the body and of its patch.
     """
-    body = np.array(SHAPES[rng.integers(len(SHAPES))], float)
+    if shape is None:
+        shape = rng.integers(len(SHAPES))
+    body = np.array(SHAPES[shape], float)
     body += rng.normal(0, 0.04, body.shape)
     mirror = (1, rng.choice((-1, 1)))
     body_colour, patch_colour = rng.uniform(*LIGHT, (2, 3))
