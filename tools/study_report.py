@@ -122,7 +122,7 @@ def initialization_table(of_models: Dict[tuple, list]) -> str:
         model = ALL[key]
         lines.append('| ' + ' | '.join([
             'from the image task' if model.image_weights else 'from scratch',
-            model.backbone['temporal_init'],
+            'as identity' if model.identity else 'as published',
             spread(values), ', '.join(f'{value:.1f}' for value in values)
         ]) + ' |')
     return '\n'.join(lines) + '\n'
