@@ -91,7 +91,7 @@ def train_missing(args: argparse.Namespace) -> None:
                                  run['seed'])
         with open(args.out / 'runs.jsonl', 'a') as file:
             file.write(json.dumps(line) + '\n')
-        print(f'{ALL[line["model"]].name}, {line["frames"]} frames, seed '
+        print(f'{line["model"]}, {line["frames"]} frames, seed '
               f'{line["seed"]}: {line["accuracy"]:.1f} %', flush=True)
 
 

@@ -13,9 +13,10 @@ import cv2
 import make_motion_dataset as motion
 import mmblvnet  # noqa: F401
 import numpy as np
-from mmaction.registry import MODELS, TRANSFORMS
+from mmaction.registry import HOOKS, MODELS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner, save_checkpoint
 from torch import nn
 
@@ -32,14 +33,13 @@ class Model(NamedTuple):
             flagship's.
         image_weights (bool): Whether it starts from the weights of the image
             task, and not from scratch. Defaults to True.
+        identity (bool): Whether its TAMs (of r = 3) start with the current
+            frame alone, and not as published. Defaults to False.
     """
     name: str
     backbone: dict
     image_weights: bool = True
-
-
-def tam(blend_frames: int, temporal_init: str = 'kaiming') -> dict:
-    return dict(blend_frames=blend_frames, temporal_init=temporal_init)
+    identity: bool = False
 
 
 COMPARISON = {
@@ -47,19 +47,18 @@ COMPARISON = {
                                       depth=50)),
     'blvnet': Model('bLVNet', dict(temporal_module=None)),
     'tsm': Model('bLVNet-TSM', dict(temporal_module='TSM')),
-    'tam_r1': Model('bLVNet-TAM, r = 1', tam(1)),
-    'tam_r3': Model('bLVNet-TAM, r = 3', tam(3)),
-    'tam_r5': Model('bLVNet-TAM, r = 5', tam(5)),
+    'tam_r1': Model('bLVNet-TAM, r = 1', dict(blend_frames=1)),
+    'tam_r3': Model('bLVNet-TAM, r = 3', dict(blend_frames=3)),
+    'tam_r5': Model('bLVNet-TAM, r = 5', dict(blend_frames=5)),
 }
 # Each differs from tam_r3 in how its weights start.
 INITIALIZATION = {
     'tam_r3_identity':
-    Model('bLVNet-TAM, r = 3, identity', tam(3, 'identity')),
+    COMPARISON['tam_r3']._replace(identity=True),
     'tam_r3_scratch':
-    Model('bLVNet-TAM, r = 3, from scratch', tam(3), False),
+    COMPARISON['tam_r3']._replace(image_weights=False),
     'tam_r3_scratch_identity':
-    Model('bLVNet-TAM, r = 3, from scratch, identity', tam(3, 'identity'),
-          False),
+    COMPARISON['tam_r3']._replace(image_weights=False, identity=True),
 }
 ALL = {**COMPARISON, **INITIALIZATION}
 
@@ -84,6 +83,16 @@ def read_video(file: str) -> np.ndarray:
     if not frames:
         raise OSError(f'{file} has no frame that can be read')
     return np.stack(frames)
+
+
+@HOOKS.register_module()
+class StartAsIdentity(Hook):
+    """Starts TAMs of r = 3 with the current frame alone."""
+
+    def before_train(self, runner: Runner) -> None:
+        for name, parameter in runner.model.named_parameters():
+            if '.tam.' in name:
+                nn.init.constant_(parameter, float('.curr.' in name))
 
 
 @TRANSFORMS.register_module()
@@ -178,6 +187,8 @@ def video_config(args: argparse.Namespace, key: str, frames: int,
         dict(model=dict(backbone=backbone_config(key, frames))))
     paired = cfg.model.backbone.type == 'BLVNet'
     cfg.model.cls_head.num_segments = frames // 2 if paired else frames
+    if ALL[key].identity:
+        cfg.custom_hooks.append(dict(type='StartAsIdentity'))
     if ALL[key].image_weights:
         cfg.model.backbone.init_cfg = dict(
             type='Pretrained', checkpoint=str(image_checkpoint(args)),

@@ -122,7 +122,7 @@ def initialization_table(of_models: Dict[tuple, list]) -> str:
         model = ALL[key]
         lines.append('| ' + ' | '.join([
             'from the image task' if model.image_weights else 'from scratch',
-            model.backbone['temporal_init'],
+            'as identity' if model.identity else 'as published',
             spread(values), ', '.join(f'{value:.1f}' for value in values)
         ]) + ' |')
     return '\n'.join(lines) + '\n'
@@ -159,5 +159,6 @@ def plot(of_models: Dict[tuple, list], costs: Dict[tuple, dict],
         axis.set_xlabel(panel.title)
     axes[0].set_ylim(0, 100)
     axes[0].set_ylabel('top-1 accuracy, %')
-    axes[0].legend(loc='lower right', fontsize='small')
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc='outside upper center', ncols=3)
     figure.savefig(file, dpi=100)

@@ -1,11 +1,13 @@
 import json
+from types import SimpleNamespace
 
 import make_motion_dataset as motion
 import pytest
 import study
 import study_models
 import torch
-from mmblvnet.models import BLResNet
+from mmblvnet.models import BLResNet, BLVNet
+from torch import nn
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +86,7 @@ def test_starts_of_the_weights_are_told_apart(options, tmp_path, capsys):
                           '--report-only', '--seeds', '0'])
     printed = capsys.readouterr().out
     for weights in ('from the image task', 'from scratch'):
-        for tams in ('kaiming', 'identity'):
+        for tams in ('as published', 'as identity'):
             assert f'| {weights} | {tams} | 50.0' in printed
 
 
@@ -102,11 +104,26 @@ def test_runs_differ_in_the_model_alone(options, key, monkeypatch):
     model, other_model = cfg.pop('model'), other.pop('model')
     assert cfg.pop('experiment_name') == f'{key}_4_3'
     other.pop('experiment_name')
+    if study_models.ALL[key].identity:
+        assert cfg.custom_hooks.pop() == dict(type='StartAsIdentity')
     assert cfg.to_dict() == other.to_dict()
     # Each frame or pair of frames that comes out of the backbone.
     assert model.cls_head.pop('num_segments') == (4 if key == 'tsn' else 2)
     other_model.cls_head.pop('num_segments')
     assert model.cls_head == other_model.cls_head
+
+
+def test_identity_starts_as_the_network_without_tams():
+    plain = nn.ModuleDict(dict(backbone=BLVNet(50, temporal_module=None)))
+    # The residual branches would add nothing.
+    for name, parameter in plain.named_parameters():
+        if name.endswith('bn3.weight'):
+            nn.init.normal_(parameter)
+    network = nn.ModuleDict(dict(backbone=BLVNet(50)))
+    network.load_state_dict(plain.state_dict(), strict=False)
+    study_models.StartAsIdentity().before_train(SimpleNamespace(model=network))
+    x = torch.randn(16, 3, 32, 32)
+    assert torch.equal(network['backbone'](x), plain['backbone'](x))
 
 
 @pytest.mark.slow

@@ -35,9 +35,6 @@ class BLVNet(BigLittleBackbone):
         temporal_module (str, optional): ``'TAM'``, ``'TSM'`` or None.
             Defaults to ``'TAM'``.
         blend_frames (int): Frames that a TAM blends. Defaults to 3.
-        temporal_init (str): How the weights of the TAMs start: ``'kaiming'``
-            as published, or ``'identity'``, with which the network starts as
-            bLVNet without TAMs. Defaults to ``'kaiming'``.
         frame_output (str): ``'repeat'`` returns each pair's map for both of
             its frames, so that heads and necks that count frames are right;
             ``'pair'`` returns it once, for heads that are told the number
@@ -78,7 +75,6 @@ class BLVNet(BigLittleBackbone):
                  norm_cfg: dict = dict(type='BN'),
                  norm_eval: bool = False,
                  with_cp: bool = False,
-                 temporal_init: str = 'kaiming',
                  init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
         if num_segments < 2 or num_segments % 2:
             raise ValueError(
@@ -96,8 +92,7 @@ class BLVNet(BigLittleBackbone):
         def temporal(channels: int, paired: bool) -> Optional[nn.Module]:
             num_frames = num_segments // 2 if paired else num_segments
             if temporal_module == 'TAM':
-                return TemporalAggregation(channels, num_frames, blend_frames,
-                                           temporal_init)
+                return TemporalAggregation(channels, num_frames, blend_frames)
             if temporal_module == 'TSM':
                 return TemporalShift(num_frames)
             return None

@@ -47,15 +47,14 @@ def may_be_absent(name: str) -> bool:
     return '.tam.' in name or name.endswith('num_batches_tracked')
 
 
-def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
-            temporal_init: str) -> Type[nn.Module]:
+def add_tam(block: Type[nn.Module], num_frames: int,
+            blend_frames: int) -> Type[nn.Module]:
     """A block of MMAction2's ResNet with a TAM in front of its conv1.
 
     Args:
         block (type): ``BasicBlock`` or ``Bottleneck``.
         num_frames (int): Frames per clip.
         blend_frames (int): Frames that are blended.
-        temporal_init (str): How the weights of the TAM start.
 
     Returns:
         type: The block. Its shortcut takes the input before the TAM.
@@ -65,8 +64,7 @@ def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
 
         def __init__(self, inplanes: int, *args, **kwargs) -> None:
             super().__init__(inplanes, *args, **kwargs)
-            self.tam = TemporalAggregation(inplanes, num_frames, blend_frames,
-                                           temporal_init)
+            self.tam = TemporalAggregation(inplanes, num_frames, blend_frames)
 
         def forward(self, x: Tensor) -> Tensor:
             # BasicBlock has no checkpointing.
@@ -95,9 +93,6 @@ class ResNetTAM(ResNet):
         depth (int): Depth of the ResNet, from {18, 34, 50, 101, 152}.
         num_segments (int): Frames per clip. Defaults to 8.
         blend_frames (int): Frames that a TAM blends. Defaults to 3.
-        temporal_init (str): How the weights of the TAMs start: ``'kaiming'``
-            as published, or ``'identity'``, with which the network starts as
-            :class:`ResNet`. Defaults to ``'kaiming'``.
         kwargs: As for MMAction2's :class:`ResNet`.
 
     Raises:
@@ -108,7 +103,6 @@ class ResNetTAM(ResNet):
                  depth: int,
                  num_segments: int = 8,
                  blend_frames: int = 3,
-                 temporal_init: str = 'kaiming',
                  **kwargs) -> None:
         if num_segments < 1:
             raise ValueError(f'num_segments = {num_segments} of ResNetTAM is '
@@ -118,8 +112,7 @@ class ResNetTAM(ResNet):
                              f'{tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]
         self.arch_settings = {
-            depth: (add_tam(block, num_segments, blend_frames,
-                            temporal_init), num_blocks)
+            depth: (add_tam(block, num_segments, blend_frames), num_blocks)
         }
         super().__init__(depth, **kwargs)
         self.num_segments = num_segments
@@ -144,10 +137,6 @@ class ResNetTAM(ResNet):
             pretrained.append(dict(checkpoint=self.pretrained))
         self.init_cfg, self.pretrained = others or DEFAULT_INIT, None
         super().init_weights()
-        # MMEngine does not find them within MMAction2's blocks.
-        for module in self.modules():
-            if isinstance(module, TemporalAggregation):
-                module.init_weights()
         self.init_cfg, self.pretrained = given
         # What is frozen has to come from the file.
         self._freeze_stages()

@@ -1,4 +1,4 @@
-from typing import Sequence, Tuple
+from typing import Tuple
 
 import torch
 from mmengine.model import BaseModule
@@ -24,15 +24,8 @@ class TemporalAggregation(BaseModule):
         channels (int): Channels of the input.
         num_frames (int): Frames per clip, ``T``.
         blend_frames (int): Frames that are blended, ``r``. Defaults to 3.
-        temporal_init (str): ``'kaiming'`` starts all weights as the paper's
-            code does, Kaiming normal, fan-out; ``'identity'`` starts with the
-            current frame alone, so that what follows a ReLU goes through
-            unchanged. Defaults to ``'kaiming'``.
-        init_cfg (dict, optional): Initialization config, which
-            ``'identity'`` comes after. Defaults to Kaiming.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+        init_cfg (dict, optional): Initialization config. Defaults to Kaiming
+            normal, fan-out, as in the paper's code.
     """
 
     # A downsampling shortcut around the module takes the module's output.
@@ -43,7 +36,6 @@ class TemporalAggregation(BaseModule):
         channels: int,
         num_frames: int,
         blend_frames: int = 3,
-        temporal_init: str = 'kaiming',
         init_cfg: dict = dict(type='Kaiming', layer='Conv2d')
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -51,12 +43,8 @@ class TemporalAggregation(BaseModule):
             raise ValueError(
                 f'blend_frames = {blend_frames}, but at least 1 frame has to '
                 'be blended; the paper uses 3')
-        if temporal_init not in ('kaiming', 'identity'):
-            raise ValueError(f'temporal_init = {temporal_init!r} is not one '
-                             "of 'kaiming' and 'identity'")
         self.num_frames = num_frames
         self.blend_frames = blend_frames
-        self.temporal_init = temporal_init
         layers = [
             nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
             for _ in range(blend_frames)
@@ -66,25 +54,14 @@ class TemporalAggregation(BaseModule):
         else:
             self.blending_layers = nn.ModuleList(layers)
 
-    def init_weights(self) -> None:
-        """Initialize the weights as ``temporal_init`` says."""
-        fresh = not self.is_init
-        super().init_weights()
-        if fresh and self.temporal_init == 'identity':
-            for offset, layer in zip(self._offsets(), self._layers()):
-                nn.init.constant_(layer.weight, float(offset == 0))
-
     @property
     def weight(self) -> Tensor:
         """Tensor: The weights in the order of the frames, ``(r, C)``."""
-        return torch.stack(
-            [layer.weight.flatten() for layer in self._layers()])
-
-    def _layers(self) -> Sequence[nn.Module]:
-        """The layers in the order of the frames."""
         if self.blend_frames == 3:
-            return self.prev, self.curr, self.next
-        return self.blending_layers
+            layers = (self.prev, self.curr, self.next)
+        else:
+            layers = self.blending_layers
+        return torch.stack([layer.weight.flatten() for layer in layers])
 
     def _offsets(self) -> range:
         """Where the blended frames are, counted from the current one."""

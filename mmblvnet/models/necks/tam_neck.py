@@ -29,9 +29,6 @@ class TAMNeck(BaseModule):
             instead of one per clip, for the heads that are told the number
             of frames themselves (``TSMHead``, ``TRNHead``).
             Defaults to False.
-        temporal_init (str): How the weights start: ``'kaiming'`` as in
-            bLVNet-TAM, or ``'identity'``, which passes maps that come out of
-            a ReLU on as they are. Defaults to ``'kaiming'``.
         init_cfg (dict or list[dict], optional): Initialization config.
             Defaults to None.
 
@@ -44,7 +41,6 @@ class TAMNeck(BaseModule):
                  num_segments: int,
                  blend_frames: int = 3,
                  keep_frames: bool = False,
-                 temporal_init: str = 'kaiming',
                  init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if num_segments < 1:
@@ -59,8 +55,7 @@ class TAMNeck(BaseModule):
         self.num_segments = num_segments
         self.keep_frames = keep_frames
         self.tams = ModuleList([
-            TemporalAggregation(channels, num_segments, blend_frames,
-                                temporal_init)
+            TemporalAggregation(channels, num_segments, blend_frames)
             for channels in self.in_channels
         ])
 

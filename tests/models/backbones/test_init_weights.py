@@ -50,32 +50,6 @@ def test_image_weights_fill_all_but_the_tams(image_weights):
     assert std == pytest.approx((2 / 2048)**.5, rel=.05)
 
 
-@pytest.mark.parametrize('blend_frames', [1, 2, 3, 5])
-def test_identity_starts_as_the_network_without_tams(blend_frames):
-    plain = BLVNet(50, num_segments=4, temporal_module=None)
-    plain.init_weights()
-    # The residual branches would add nothing.
-    for name, parameter in plain.named_parameters():
-        if name.endswith('bn3.weight'):
-            torch.nn.init.normal_(parameter)
-    network = BLVNet(
-        50, num_segments=4, blend_frames=blend_frames,
-        temporal_init='identity')
-    network.init_weights()
-    network.load_state_dict(plain.state_dict(), strict=False)
-    x = torch.randn(8, 3, 32, 32)
-    assert torch.equal(network(x), plain(x))
-
-
-def test_identity_stays_where_image_weights_are_loaded(image_weights):
-    backbone = BLVNet(
-        50, num_segments=4, temporal_init='identity',
-        init_cfg=dict(type='Pretrained', checkpoint=str(image_weights)))
-    backbone.init_weights()
-    weight = backbone.layer4[1].tam.weight
-    assert weight.mean(1).tolist() == [0, 1, 0]
-
-
 def test_the_classifier_of_the_file_is_ignored(image_weights):
     content = torch.load(image_weights)
     content['state_dict']['fc.weight'] = torch.zeros(1000, 2048)

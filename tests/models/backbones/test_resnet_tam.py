@@ -52,20 +52,6 @@ def test_clips_do_not_see_each_other(depth, channels):
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize('depth', [18, 50])
-def test_identity_starts_as_the_resnet(depth):
-    plain = randomize(ResNet(depth))
-    network = ResNetTAM(depth, num_segments=4, temporal_init='identity')
-    network.init_weights()
-    network.load_state_dict(plain.state_dict(), strict=False)
-    # They return nothing here.
-    network.eval()
-    plain.eval()
-    x = torch.randn(4, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(network(x), plain(x))
-
-
 def test_checkpointing_gives_the_same_gradients():
     x = torch.randn(4, 3, 32, 32)
     gradients = []

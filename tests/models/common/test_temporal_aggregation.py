@@ -160,20 +160,6 @@ def test_it_starts_like_every_convolution_of_the_paper():
     assert module.weight.std().item() == pytest.approx((2 / 4096)**.5, rel=.05)
 
 
-@given(pairs=st.integers(1, 4), r=st.integers(1, 8))
-@settings(deadline=None, max_examples=20)
-def test_identity_starts_with_the_current_frame_alone(pairs, r):
-    module = TemporalAggregation(3, 2 * pairs, r, temporal_init='identity')
-    module.init_weights()
-    x = torch.randn(2 * pairs, 3, 2, 2)
-    assert torch.equal(module(x), x.relu())
-
-
-def test_an_unknown_start_is_refused():
-    with pytest.raises(ValueError, match="temporal_init = 'zero'"):
-        TemporalAggregation(4, 4, temporal_init='zero')
-
-
 def test_no_frame_to_blend_is_refused():
     with pytest.raises(ValueError, match='blend_frames = 0'):
         TemporalAggregation(4, 4, blend_frames=0)

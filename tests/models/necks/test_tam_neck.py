@@ -40,15 +40,6 @@ def test_kept_frames_come_out_in_order():
     torch.testing.assert_close(out.squeeze(2), neck.tams[0](frames))
 
 
-def test_identity_starts_with_the_frames_as_they_come():
-    neck = TAMNeck(6, num_segments=4, keep_frames=True,
-                   temporal_init='identity')
-    neck.init_weights()
-    frames = torch.rand(2 * 4, 6, 5, 5)
-    out, _ = neck([as_recognizer2d_gives(frames, 4)])
-    assert torch.equal(out.squeeze(2), frames)
-
-
 def test_one_number_of_channels_takes_the_last_level():
     neck = randomize(TAMNeck(6, num_segments=4))
     levels = [torch.randn(2, 3, 4, 8, 8), torch.randn(2, 6, 4, 5, 5)]
