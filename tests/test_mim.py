@@ -110,6 +110,7 @@ def test_bounded_views_and_the_papers_average_are_options(
         dumped('at_once'))
 
 
+@pytest.mark.slow
 def test_training_compiles(data, tmp_path):
     log = train(data, tmp_path, 'train_cfg.max_epochs=1',
                 'compile.backend=eager')

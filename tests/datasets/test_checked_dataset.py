@@ -635,8 +635,11 @@ def test_any_text_is_read_or_refused_with_its_place(
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)
             assert info.get('filename', info.get('frame_dir'))
-            labels = info.get('label', 0)
-            for label in labels if isinstance(labels, list) else [labels]:
+            label = info['label']
+            if options.get('multi_class'):
+                # One place for each class.
+                assert len(label) == 3 and set(label.tolist()) <= {0, 1}
+            else:
                 # -1 stands for none, in a test.
                 assert 0 <= label < 10**18 or (
                     options.get('test_mode') and label == -1)

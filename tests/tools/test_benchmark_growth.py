@@ -1,8 +1,10 @@
 import json
 
 import benchmark_growth
+import pytest
 
 
+@pytest.mark.slow
 def test_frames_sizes_and_views_are_measured(tmp_path, capsys):
     benchmark_growth.main([
         '--frames', '4', '--sizes', '--views', '2', '--bound', '1',
