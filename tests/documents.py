@@ -15,12 +15,19 @@ def code_blocks(document: Path, language: str) -> List[str]:
                       re.DOTALL)
 
 
+def scripts(document: Path) -> List[List[str]]:
+    """The lines of each block of commands, without comments."""
+    blocks = []
+    for block in code_blocks(document, 'bash'):
+        lines = re.sub(r' *\\\n *', ' ', block).splitlines()
+        lines = [re.sub(r'(^|\s+)#\s.*', '', line).strip() for line in lines]
+        blocks.append([line for line in lines if line])
+    return blocks
+
+
 def block_commands(document: Path) -> List[str]:
     """The commands of a document's blocks, each in one line."""
-    text = '\n'.join(code_blocks(document, 'bash'))
-    lines = re.sub(r' *\\\n *', ' ', text).splitlines()
-    commands = [re.sub(r'(^|\s+)#.*', '', line).strip() for line in lines]
-    return [command for command in commands if command]
+    return [line for script in scripts(document) for line in script]
 
 
 def inline_commands(document: Path) -> List[str]:

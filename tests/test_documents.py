@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import List
 
 import pytest
 import torch
 from data.fill import published_state_dict
 from documents import (DOCUMENTS, block_commands, code_blocks,
-                       inline_commands)
+                       inline_commands, scripts)
 from golden import DATA
 from make_motion_dataset import make_dataset
 from mmaction import __file__ as mmaction_file
@@ -26,6 +27,7 @@ from tiny_videos import write_video
 
 # Documents whose commands have tests of their own.
 ELSEWHERE = {
+    'deployment.md': 'tests/tools/test_deployment_docs.py',
     'predict.md': 'tests/tools/test_predict_docs.py',
     'visualization.md': 'tests/tools/test_visualize.py',
 }
@@ -51,6 +53,9 @@ SMALLER = (
     (r'(.*epoch_)\d+(\.pth.*)', r'\g<1>1\2'),
     (r'(.*) --gpus 8 --launcher pytorch(.*)',
      r'\1 --gpus 2 --launcher pytorch\2'),
+    (r'(python tools/make_motion_dataset\.py .*)', r'\1 --train 8 --val 8'),
+    (r'(python tools/study\.py.*)',
+     r'\1 --seeds 0 --models tsm --frames 4 --epochs 1 --images 64'),
     (r'(python tools/benchmark\.py .*)',
      r'\1 --rows blvnet_tam --frames 4 --size 32 --rounds 1 --warm-up 0'),
     (r'(python tools/benchmark_growth\.py .*)',
@@ -61,6 +66,7 @@ SMALLER = (
     (r'python (.*)', rf'{sys.executable} -W ignore \1'),
     (r'mim (.*)', rf'{sys.executable} -W ignore -m mim \1'),
 )
+PUBLISHED = 'st2stv2-bLVNet-TAM-50-a2-b4-f8x2.pth.tar'
 PLACEHOLDERS = dict(
     VIDEO='data/sthv2/videos/0.webm',
     CHECKPOINT='checkpoints/NAME.pth',
@@ -154,30 +160,29 @@ def root(tmp_path):
     return tmp_path
 
 
-def run(command: str, root: Path) -> None:
+def run(script: List[str], root: Path) -> None:
+    lines = [line for line in script
+             if not any(re.match(pattern, line) for pattern in NOT_RUN)]
     done = subprocess.run(
-        smaller(command), shell=True, executable='/bin/bash', cwd=root,
+        ['bash', '-ec', '\n'.join(map(smaller, lines))], cwd=root,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore',
                  PATH=f'{root}/bin:{os.environ["PATH"]}'))
-    assert done.returncode == 0, f'{command}\n{done.stdout[-4000:]}'
+    assert done.returncode == 0, f'{script}\n{done.stdout[-4000:]}'
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('document', HERE, ids=lambda d: d.name)
 def test_the_commands_of_a_document_run(document, root):
-    commands = [c for c in block_commands(document)
-                if not any(re.match(pattern, c) for pattern in NOT_RUN)]
-    conversions = [c for c in inline_commands(document)
-                   if 'convert_checkpoint' in c]
-    commands = conversions + commands
-    write_published(root, set(re.findall(r'[\w-]+\.pth\.tar',
-                                         ' '.join(map(smaller, commands)))))
-    write_published(root, {'st2stv2-bLVNet-TAM-50-a2-b4-f8x2.pth.tar'})
-    run('python tools/convert_checkpoint.py '
-        'st2stv2-bLVNet-TAM-50-a2-b4-f8x2.pth.tar CHECKPOINT', root)
-    for command in commands:
-        run(command, root)
+    conversions = [command for command in inline_commands(document)
+                   if 'convert_checkpoint' in command]
+    commands = ' '.join(map(smaller, conversions + block_commands(document)))
+    write_published(
+        root, {PUBLISHED, *re.findall(r'[\w-]+\.pth\.tar', commands)})
+    run([f'python tools/convert_checkpoint.py {PUBLISHED} CHECKPOINT',
+         *conversions], root)
+    for script in scripts(document):
+        run(script, root)
 
 
 def documented_commands() -> list:

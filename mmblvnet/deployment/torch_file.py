@@ -1,4 +1,5 @@
 import json
+import os
 from typing import Dict, Optional
 
 import torch
@@ -35,5 +36,5 @@ def export_torch(module: nn.Module,
             return
         torch._inductor.aoti_compile_and_package(
             program,
-            package_path=path,
+            package_path=os.fspath(path),
             inductor_configs={'aot_inductor.metadata': about})

@@ -6,16 +6,13 @@ import sys
 
 import pytest
 import torch
+from documents import block_commands, code_blocks
 from make_motion_dataset import make_dataset
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from paths import MOTION, ROOT
 
-TEXT = (ROOT / 'docs' / 'deployment.md').read_text()
-
-
-def blocks(language):
-    return re.findall(rf'```{language}\n(.*?)```', TEXT, re.DOTALL)
+DOCUMENT = ROOT / 'docs' / 'deployment.md'
 
 
 @pytest.fixture(scope='module')
@@ -34,8 +31,8 @@ def places(tmp_path_factory):
 def test_the_documented_commands_and_code_run(places):
     folder = places['folder']
     env = dict(os.environ, PYTHONPATH=str(ROOT))
-    lines = ''.join(blocks('bash')).replace('\\\n', ' ').splitlines()
-    commands = [line for line in lines if not line.startswith('pip')]
+    commands = [command for command in block_commands(DOCUMENT)
+                if not command.startswith('pip')]
     assert len(commands) == 4
     for command in commands:
         command = re.sub(r'\b[A-Z]{5,}\b', lambda m: str(places[m[0]]),
@@ -49,7 +46,7 @@ def test_the_documented_commands_and_code_run(places):
         assert done.returncode == 0, done.stderr
     assert '| int8.onnx | ' in done.stdout
     names = (folder / places['NAMES']).read_text().splitlines()
-    code, program = blocks('python')
+    code, program = code_blocks(DOCUMENT, 'python')
     done = subprocess.run([sys.executable, '-c', code], cwd=folder,
                           capture_output=True, text=True)
     assert done.stdout.strip() in names, done.stderr
