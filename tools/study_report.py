@@ -160,5 +160,6 @@ def plot(of_models: Dict[tuple, list], costs: Dict[tuple, dict],
     axes[0].set_ylim(0, 100)
     axes[0].set_ylabel('top-1 accuracy, %')
     handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc='outside upper center', ncols=3)
-    figure.savefig(file, dpi=100)
+    figure.legend(
+        *handles, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=3)
+    figure.savefig(file, dpi=100, bbox_inches='tight')
