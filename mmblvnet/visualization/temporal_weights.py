@@ -93,7 +93,7 @@ def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
     """
     found = [
         TemporalWeights(
-            _place(name), module._offsets(),
+            _place(name), module.offsets(),
             module.weight.detach().float().cpu(), module.num_frames)
         for name, module in model.named_modules()
         if isinstance(module, TemporalAggregation)

@@ -63,8 +63,12 @@ class TemporalAggregation(BaseModule):
             layers = self.blending_layers
         return torch.stack([layer.weight.flatten() for layer in layers])
 
-    def _offsets(self) -> range:
-        """Where the blended frames are, counted from the current one."""
+    def offsets(self) -> range:
+        """Where the blended frames are, counted from the current one.
+
+        Returns:
+            range: One number for each row of :attr:`weight`.
+        """
         first = -(self.blend_frames // 2)
         return range(first, first + self.blend_frames)
 
@@ -81,7 +85,7 @@ class TemporalAggregation(BaseModule):
         clips = x.unflatten(0, (-1, self.num_frames, 1))
         taps = tuple(
             Tap(0, 0, offset, row)
-            for row, offset in enumerate(self._offsets()))
+            for row, offset in enumerate(self.offsets()))
         y, = blend_frames(clips, self.weight, taps)
         return y.flatten(0, 1)
 
@@ -99,7 +103,7 @@ class TemporalAggregation(BaseModule):
         clips = x.unflatten(0, (-1, self.num_frames // 2, 2))
         taps = tuple(
             Tap(parity, (offset + parity) % 2, (offset + parity) // 2, row)
-            for parity in (0, 1) for row, offset in enumerate(self._offsets()))
+            for parity in (0, 1) for row, offset in enumerate(self.offsets()))
         even, odd = blend_frames(clips, self.weight, taps)
         return even.flatten(0, 1), odd.flatten(0, 1)
 
@@ -122,7 +126,7 @@ class TemporalAggregation(BaseModule):
         clips = x.unflatten(0, (-1, self.num_frames // 2, 1))
         weight, rows, taps = self.weight, [], []
         for parity in (0, 1):
-            shifts = [(offset + parity) // 2 for offset in self._offsets()]
+            shifts = [(offset + parity) // 2 for offset in self.offsets()]
             for shift in sorted(set(shifts)):
                 taps.append(Tap(parity, 0, shift, len(rows)))
                 rows.append(
