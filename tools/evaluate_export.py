@@ -41,14 +41,37 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
         frames = torch.stack(data['inputs'])
         labels += [sample.gt_label.item() for sample in data['data_samples']]
         for file, (run, about) in exported.items():
-            included = about['preprocessing'] == 'included'
-            of_videos = run(
-                frames if included else normalised(preprocessor, frames))
-            # Where the head averages nothing, each view has its own.
+            # [N * views / views of the file, frames, C, H, W]
+            taken = split_views(frames, file, about)
+            if about['preprocessing'] != 'included':
+                taken = normalised(preprocessor, taken)
+            of_views = run(taken)
             scores[file].append(
-                of_videos.mean(1) if of_videos.dim() == 3 else of_videos)
+                of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
         progress.update()
     return {file: torch.cat(of) for file, of in scores.items()}, labels
+
+
+def split_views(frames: Tensor, file: str, about: Dict[str, str]) -> Tensor:
+    """Make a video of as many views as a file takes at a time.
+
+    Args:
+        frames (Tensor): Videos, ``(N, views * T, C, H, W)``.
+        file (str): The exported file.
+        about (dict): Its metadata.
+
+    Returns:
+        Tensor: The same frames, ``(N', T', C, H, W)``.
+
+    Raises:
+        ValueError: If that does not come out even.
+    """
+    num_frames = int(about['views']) * int(about['frames_per_view'])
+    if frames.size(1) % num_frames:
+        raise ValueError(
+            f'{file} takes {num_frames} frames at a time, but the '
+            f'test_pipeline gives {frames.size(1)}: export it with --views 1')
+    return frames.reshape(-1, num_frames, *frames.shape[2:])
 
 
 def report(scores: Dict[str, Tensor], labels: Sequence[int]) -> str:

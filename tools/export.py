@@ -18,7 +18,7 @@ from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
                                  describe_frames, example_frames, export_onnx,
                                  export_torch, frames_shape, load_exported)
-from mmblvnet.deployment.frames import free_dimensions
+from mmblvnet.deployment.frames import FREE_DIMENSIONS
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
 SUFFIXES = dict(onnx='.onnx', torch='.pt2', aotinductor='.pt2')
@@ -37,24 +37,24 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
     """
     shape = frames_shape(model.cfg, args.size)
     module = ExportableRecognizer(model, args.with_preprocessing)
-    # Traces with ones would hold for one video only.
-    example = example_frames(shape, num_videos=2, num_views=2)
+    # Traced with one video, it would hold for one only.
+    example = example_frames(shape, num_videos=2, num_views=args.views)
     if not args.with_preprocessing:
         example = example.float()
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     about = dict(
-        describe_frames(model, shape, args.with_preprocessing),
+        describe_frames(model, shape, args.views, args.with_preprocessing),
         class_names=json.dumps(names))
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder, out.name)
-        free = free_dimensions(shape)
         if args.format == 'onnx':
-            export_onnx(module, example, free, draft, about)
+            export_onnx(module, example, FREE_DIMENSIONS, draft, about)
         else:
-            export_torch(module, example, free, draft, about,
+            export_torch(module, example, FREE_DIMENSIONS, draft, about,
                          compiled=args.format == 'aotinductor')
         difference = check_agreement(
-            load_exported(draft).run, model, shape, args.with_preprocessing)
+            load_exported(draft).run, model, shape, args.views,
+            args.with_preprocessing)
         print(f'Agrees with the model: scores differ by {difference:.1e} at '
               'most')
         if args.int8:
@@ -86,8 +86,10 @@ def parse_args() -> argparse.Namespace:
         help='take frames from 0 to 255 and normalise them in the file')
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-        help='of the frames that the file is checked with, those of the '
-        'val_pipeline by default; other sizes run too')
+        help='of the frames, those of the val_pipeline by default')
+    parser.add_argument(
+        '--views', type=int, default=1, metavar='N',
+        help='clips and crops of each video; 1 by default')
     parser.add_argument(
         '--label-map', help='a file with the name of a class per line')
     int8 = parser.add_argument_group('quantisation')
@@ -104,6 +106,10 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'{args.out} does not end in {SUFFIXES[args.format]}')
     if args.int8 and args.format != 'onnx':
         parser.error('--int8 needs --format onnx')
+    if args.views < 1:
+        parser.error(f'--views {args.views} is less than 1')
+    if args.int8 and args.views > 1:
+        parser.error('--int8 is calibrated with one view: --views 1')
     if args.calibration_clips < 1:
         parser.error(f'--calibration-clips {args.calibration_clips} is less '
                      'than 1')

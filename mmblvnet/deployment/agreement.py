@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from .frames import example_frames
 
 TOLERANCE = 1e-4
-# Videos, views, and by how much height and width grow.
-CASES = ((1, 1, 0), (2, 2, 0), (3, 1, 0), (1, 1, 32))
 
 
 def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
@@ -43,16 +41,17 @@ def normalised(preprocessor: nn.Module, frames: Tensor) -> Tensor:
 
 
 def check_agreement(run: Callable[[Tensor], Tensor], model: nn.Module,
-                    shape: Sequence[int], with_preprocessing: bool) -> float:
+                    shape: Sequence[int], num_views: int,
+                    with_preprocessing: bool) -> float:
     """Compare an exported file with the model that it was made of.
 
-    One to three videos, one and two views, and a larger picture go through
-    both.
+    One, two and three videos go through both.
 
     Args:
         run (Callable): Runs the file, from frames to scores.
         model (nn.Module): The recognizer.
         shape (Sequence[int]): The shape of a video with one view.
+        num_views (int): Views of each video.
         with_preprocessing (bool): Whether the file normalises the frames.
 
     Returns:
@@ -63,9 +62,8 @@ def check_agreement(run: Callable[[Tensor], Tensor], model: nn.Module,
     """
     model = model.eval()
     worst = 0.
-    for num_videos, num_views, growth in CASES:
-        larger = (*shape[:-2], shape[-2] + growth, shape[-1] + growth)
-        frames = example_frames(larger, num_videos, num_views)
+    for num_videos in (1, 2, 3):
+        frames = example_frames(shape, num_videos, num_views)
         expected = reference_scores(model, frames)
         given = frames if with_preprocessing else normalised(
             model.data_preprocessor, frames)
@@ -76,6 +74,5 @@ def check_agreement(run: Callable[[Tensor], Tensor], model: nn.Module,
                 scores, expected, atol=TOLERANCE, rtol=TOLERANCE):
             raise ValueError(
                 f'The exported file does not agree with the model: scores of '
-                f'{num_videos} videos in {num_views} views of '
-                f'{larger[-2]}x{larger[-1]} differ by {difference:.2g}')
+                f'{num_videos} videos differ by {difference:.2g}')
     return worst

@@ -9,11 +9,10 @@ from mmengine.dataset import Compose
 from torch import Tensor, nn
 from torch.export import Dim
 
+# What may differ from call to call, by its index: the number of videos.
+FREE_DIMENSIONS = {0: Dim('batch')}
 # A picture of this size goes in where the decoder is left out.
 HEIGHT, WIDTH = 256, 340
-# Below, the last maps have a single pixel, and the graph would hold for no
-# other size.
-MIN_SIZE = 64
 
 
 def frames_shape(cfg: Config,
@@ -29,8 +28,7 @@ def frames_shape(cfg: Config,
         tuple[int]: ``(T, C, H, W)``.
 
     Raises:
-        ValueError: If the pipeline does not give such frames, or they are too
-            small to be exported.
+        ValueError: If the pipeline does not give such frames.
     """
     pipeline = cfg.val_pipeline
     names = [str(transform['type']) for transform in pipeline]
@@ -58,12 +56,7 @@ def frames_shape(cfg: Config,
         raise ValueError(
             'Only a Recognizer2D can be exported: the val_pipeline of the '
             "config has to end with FormatShape(input_format='NCHW')")
-    shape = (*shape[:2], *(size or shape[2:]))
-    if min(shape[2:]) < MIN_SIZE:
-        raise ValueError(f'Frames of {shape[2]}x{shape[3]} are too small to '
-                         f'be exported: --size gives others, from {MIN_SIZE} '
-                         'on')
-    return shape
+    return (*shape[:2], *(size or shape[2:]))
 
 
 def example_frames(shape: Sequence[int], num_videos: int,
@@ -88,30 +81,14 @@ def example_frames(shape: Sequence[int], num_videos: int,
     return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
 
 
-def free_dimensions(shape: Sequence[int]) -> Dict[int, Dim]:
-    """What may differ from call to call: videos, views, height and width.
-
-    Args:
-        shape (Sequence[int]): The shape of a video with one view.
-
-    Returns:
-        dict: By its index, each dimension.
-    """
-    return {
-        0: Dim('batch'),
-        1: shape[0] * Dim('views'),
-        3: Dim.DYNAMIC,
-        4: Dim.DYNAMIC
-    }
-
-
-def describe_frames(model: nn.Module, shape: Sequence[int],
+def describe_frames(model: nn.Module, shape: Sequence[int], num_views: int,
                     with_preprocessing: bool) -> Dict[str, str]:
     """What someone has to know who is to feed an exported file.
 
     Args:
         model (nn.Module): The recognizer.
         shape (Sequence[int]): The shape of a video with one view.
+        num_views (int): Views of a video that the file takes.
         with_preprocessing (bool): Whether the file normalises the frames.
 
     Returns:
@@ -127,6 +104,7 @@ def describe_frames(model: nn.Module, shape: Sequence[int],
         layout='NTCHW',
         channels=order,
         frames_per_view=str(num_frames),
+        views=str(num_views),
         height=str(height),
         width=str(width),
         output='probabilities' if average_clips == 'prob' else 'scores',

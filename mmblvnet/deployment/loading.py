@@ -59,7 +59,7 @@ def _load_onnx(path: Path) -> Exported:
 
 
 def _without_guards(program: torch.export.ExportedProgram) -> Callable:
-    """The program for any number of clips.
+    """The program for any number of videos.
 
     PyTorch guards against a single one, whose strides mean nothing; the
     operators take it all the same.

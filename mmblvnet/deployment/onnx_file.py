@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 OPSET = 18
-NAMES = 'batch', 'frames', 'height', 'width'
 
 
 def export_onnx(module: nn.Module,
@@ -32,7 +31,7 @@ def export_onnx(module: nn.Module,
         program = torch.onnx.export(
             exported, (),
             dynamo=True,
-            dynamic_shapes=(dict(zip(free, NAMES)), ),
+            dynamic_shapes=({dim: 'batch' for dim in free}, ),
             input_names=['frames'],
             output_names=['scores'],
             opset_version=OPSET,

@@ -53,7 +53,7 @@ def spread(model: torch.nn.Module) -> None:
     """Let the classifier tell random videos apart."""
     model.cls_head.average_clips = 'score'
     scores = reference_scores(model, example_frames(frames_of(model), 3, 1))
-    factor = min(1 / scores.std(0).mean().item(), 30)
+    factor = min(1 / scores.std(0).mean().item(), 10)
     classifier = model.cls_head.fc_cls
     with torch.no_grad():
         classifier.weight.mul_(factor)

@@ -31,12 +31,6 @@ def test_several_clips_in_validation_are_views():
     assert frames_shape(cfg) == (16, 3, 224, 224)
 
 
-def test_frames_that_are_too_small_are_refused():
-    cfg = Config.fromfile(FLAGSHIP)
-    with pytest.raises(ValueError, match='32x224 are too small'):
-        frames_shape(cfg, (32, 224))
-
-
 def test_clips_of_3d_recognizers_are_refused():
     cfg = Config.fromfile(FLAGSHIP)
     cfg.val_pipeline[5].input_format = 'NCTHW'
@@ -53,8 +47,9 @@ def test_a_pipeline_without_a_sampler_is_refused():
 
 @pytest.mark.parametrize('included', [True, False])
 def test_the_mean_is_told_where_the_file_does_not_subtract_it(included):
-    about = describe_frames(build('bLVNet-TAM, r = 3'), (4, 3, 64, 64),
-                            included)
+    about = describe_frames(
+        build('bLVNet-TAM, r = 3'), (4, 3, 64, 64), 2, included)
+    assert about['views'] == '2'
     assert about['output'] == 'probabilities'
     assert about['frames_per_view'] == '4'
     assert ('mean' in about) is not included
