@@ -2,6 +2,7 @@
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.deployment import example_frames, reference_scores
+from mmblvnet.deployment.agreement import normalised
 from networks import recognizer
 
 NUM_FRAMES = 4
@@ -44,16 +45,28 @@ def build(family: str, average_clips: str = 'prob') -> torch.nn.Module:
                 type='ActionDataPreprocessor',
                 mean=[127.5] * channels,
                 std=[57.63] * channels))
+    settle(model)
     spread(model.eval())
     model.cls_head.average_clips = average_clips
     return model
+
+
+def settle(model: torch.nn.Module) -> None:
+    """Let the batch norms see videos, so that maps of others differ."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.
+    frames = example_frames(frames_of(model), 4, 1)
+    inputs = normalised(model.data_preprocessor, frames)
+    with torch.no_grad():
+        model.train().extract_feat(inputs, stage='backbone')
 
 
 def spread(model: torch.nn.Module) -> None:
     """Let the classifier tell random videos apart."""
     model.cls_head.average_clips = 'score'
     scores = reference_scores(model, example_frames(frames_of(model), 3, 1))
-    factor = min(1 / scores.std(0).mean().item(), 10)
+    factor = 1 / scores.std(0).mean().item()
     classifier = model.cls_head.fc_cls
     with torch.no_grad():
         classifier.weight.mul_(factor)
