@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 # What may differ from call to call, by its index: the number of videos.
-FREE_DIMENSIONS = {0: Dim('batch')}
+FREE_DIMENSIONS = {0: Dim('batch', max=2**20)}
 # A picture of this size goes in where the decoder is left out.
 HEIGHT, WIDTH = 256, 340
 
