@@ -147,7 +147,7 @@ def write_scheduler(folder: Path) -> None:
 def root(tmp_path):
     """A copy of the repository's root, and what a user has there."""
     shutil.copytree(CONFIGS, tmp_path / 'configs')
-    for name in ('tools', 'mmblvnet'):
+    for name in ('mmblvnet', 'tests', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     write_something_something(tmp_path / 'data' / 'sthv2')
     write_own_videos(tmp_path / 'data')
