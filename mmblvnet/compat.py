@@ -57,6 +57,7 @@ def apply() -> None:
     give_necks_a_tuple()
     count_frames_with_pyav()
     refuse_fewer_frames_with_pyav()
+    fork_without_scaler_of_pyav()
     refuse_repeated_frames_with_decord()
     leave_unlabelled_out_of_class_means()
     accept_bfloat16_scores()
@@ -607,6 +608,27 @@ def refuse_fewer_frames_with_pyav() -> None:
         return results
 
     PyAVDecode.transform = transform
+
+
+@functools.lru_cache(maxsize=None)  # a hook cannot be taken back
+def fork_without_scaler_of_pyav() -> None:
+    """Let loader workers start in a process that has read frames with PyAV.
+
+    PyAV 19 keeps a scaler for each thread that has converted a frame. A forked
+    process inherits it without the threads that it computes with, and waits
+    for them forever at its first frame. The scaler of the forking thread is
+    dropped; those of others are out of reach.
+    https://github.com/PyAV-Org/PyAV/pull/2379
+    """
+
+    def drop_scaler() -> None:
+        frames = sys.modules.get('av.video.frame')
+        kept = getattr(frames, '_thread_local', None)
+        if hasattr(kept, 'reformatter'):
+            del kept.reformatter
+
+    if hasattr(os, 'register_at_fork'):  # not on Windows, which cannot fork
+        os.register_at_fork(before=drop_scaler)
 
 
 def refuse_repeated_frames_with_decord() -> None:

@@ -3,6 +3,7 @@ import errno
 import functools
 import inspect
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -325,6 +326,33 @@ def test_pyav_gives_no_frame_twice_for_one_that_is_missing(tmp_path):
     assert len(decode_with_pyav(video, NUM_FRAMES)) == NUM_FRAMES
     with pytest.raises(EOFError, match='20 frames .* fewer than the 21'):
         decode_with_pyav(video, NUM_FRAMES + 1)
+
+
+def exit_code_of_a_fork(function, *arguments):
+    """How a forked process ends; None if it stands still."""
+    process = multiprocessing.get_context('fork').Process(
+        target=function, args=arguments)
+    process.start()
+    process.join(60)
+    code = process.exitcode
+    process.kill()
+    return code
+
+
+def test_a_process_that_has_read_with_pyav_forks_one_that_does(tmp_path):
+    video = write_video(tmp_path / 'video.mp4')
+    decode_with_pyav(video, NUM_FRAMES)
+    assert exit_code_of_a_fork(decode_with_pyav, video, NUM_FRAMES) == 0
+
+
+def test_a_fork_inherits_no_scaler_of_pyav(monkeypatch):
+    kept = SimpleNamespace(reformatter='of the parent')
+    monkeypatch.setattr('av.video.frame._thread_local', kept, raising=False)
+
+    def exit_with_scaler():
+        sys.exit(hasattr(kept, 'reformatter'))
+
+    assert exit_code_of_a_fork(exit_with_scaler) == 0
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
