@@ -42,7 +42,8 @@ def small_weights(layout: Layout, config: tuple) -> dict:
     """The weights of a network, the large ones made small."""
     weights = build_weights(layout, dict(config))
     return {
-        name: value if value.numel() <= MAX_VALUES else value[:2, :2]
+        name: (value if value.numel() <= MAX_VALUES
+               else value[(slice(2), ) * value.dim()])
         for name, value in weights.items()
     }
 
