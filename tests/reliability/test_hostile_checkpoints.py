@@ -332,7 +332,9 @@ def test_the_command_ends_with_the_reason(tmp_path, motion, kind, command):
         test=['--checkpoint', str(file), *motion],
         resume=['--resume', str(file), *motion],
         load_from=[*motion, f'load_from={file}'],
-        init_cfg=[*motion, 'model.backbone.init_cfg.type=Pretrained',
+        # The config says None, which is no dict to add to.
+        init_cfg=[*motion, 'model.backbone.init_cfg._delete_=True',
+                  'model.backbone.init_cfg.type=Pretrained',
                   f'model.backbone.init_cfg.checkpoint={file}'])[command]
     output = mim('test' if command == 'test' else 'train', file, *options)
     assert str(file) in output
