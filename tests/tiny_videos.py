@@ -2,6 +2,7 @@
 from pathlib import Path
 from typing import Sequence
 
+import av
 import cv2
 import numpy as np
 
@@ -24,6 +25,25 @@ def write_video(path: Path, num_frames: int = NUM_FRAMES) -> str:
         writer.write(picture(number))
     writer.release()
     return str(path)
+
+
+def spoil_frame(video: str, number: int) -> str:
+    """Zero what a frame of an MP4 is decoded from; its container stays."""
+    with av.open(video) as file:
+        packet, = (p for i, p in enumerate(file.demux(video=0)) if i == number)
+    with open(video, 'r+b') as file:
+        file.seek(packet.pos)
+        file.write(bytes(packet.size))
+    return video
+
+
+def spoil_structure(video: str) -> str:
+    """Zero the middle of an AVI, where headers of frames are."""
+    size = Path(video).stat().st_size
+    with open(video, 'r+b') as file:
+        file.seek(size // 2)
+        file.write(bytes(999))
+    return video
 
 
 def write_rawframes(folder: Path, num_frames: int = NUM_FRAMES) -> str:

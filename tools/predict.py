@@ -183,7 +183,7 @@ def predict_windows(args: argparse.Namespace) -> Optional[str]:
     step = max(1, round((args.stride or args.window / 2) / interval))
     frames = open_source(args.videos[0], args.fps)
     windows = classify_windows(frames, classifier, args.window, step)
-    timeline = Timeline()
+    timeline, problem = Timeline(), None
     try:
         for window in write_csv(windows, args.csv, names, args.topk):
             best, = top_predictions(window.probabilities, names, 1)
@@ -195,12 +195,15 @@ def predict_windows(args: argparse.Namespace) -> Optional[str]:
     except KeyboardInterrupt:
         # How one stops watching a stream.
         pass
+    except ValueError as error:
+        # Told after what could be seen has been drawn.
+        problem = str(error)
     if not timeline.columns:
-        return (f'{args.videos[0]} ended before the first window of '
-                f'{args.window} s did')
+        return problem or (f'{args.videos[0]} ended before the first window '
+                           f'of {args.window} s did')
     if args.picture:
         draw_timeline(timeline, names, args.picture)
-    return None
+    return problem
 
 
 def write_csv(windows: Iterator[Window], file: Optional[str],

@@ -7,7 +7,7 @@ from mmengine.dataset import Compose
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mmblvnet.datasets.containers import missing_bytes
+from mmblvnet.datasets.whole_videos import refuse_incomplete
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
 
 
@@ -127,12 +127,12 @@ def classify_video(model: nn.Module, video: str,
         Tensor: Probabilities, ``(num_classes, )``.
 
     Raises:
-        EOFError: If the file is cut. The decoders raise others of their own.
+        EOFError: If the file is cut.
+        ValueError: If its structure is broken, or the decoder finds another
+            number of frames. The decoders raise errors of their own, too.
     """
-    missing = missing_bytes(video)
-    if missing:
-        raise EOFError(f'{missing} bytes are missing at the end')
-    result = inference_recognizer(model, video, test_pipeline)
+    checked = Compose(refuse_incomplete(test_pipeline.transforms, video))
+    result = inference_recognizer(model, video, checked)
     return as_probabilities(result.pred_score, model.cls_head.average_clips)
 
 

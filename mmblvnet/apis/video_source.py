@@ -1,13 +1,15 @@
 """Frames of files and streams, one at a time."""
+import contextlib
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import cv2
 import numpy as np
 
-from mmblvnet.datasets.containers import missing_bytes
+from mmblvnet.datasets.containers import FrameCount, frame_counts
+from mmblvnet.datasets.whole_videos import refuse_cut, refuse_other_count
 
 LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
 
@@ -53,8 +55,11 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be opened, is cut, or has no frame rate.
+        ValueError: If it cannot be opened, is cut or broken, or has no frame
+            rate; at its end, if it gave another number of frames than it
+            holds.
     """
+    counts = _check_file(source) if _is_path(source) else None
     capture = _open_capture(source)
     if is_live(source):
         return live_frames(capture)
@@ -63,7 +68,11 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
     if not 0 < fps < 1000:
         raise ValueError(f'{source} does not say how many frames it has per '
                          'second: give --fps')
-    return file_frames(capture, fps)
+    return _all_frames(file_frames(capture, fps), source, counts)
+
+
+def _is_path(source: str) -> bool:
+    return not (source == '-' or source.isdigit() or '://' in source)
 
 
 def _open_capture(source: str) -> cv2.VideoCapture:
@@ -72,8 +81,6 @@ def _open_capture(source: str) -> cv2.VideoCapture:
         name = 'pipe:0'
     elif source.isdigit():
         name = int(source)
-    elif '://' not in source:
-        _check_file(source)
     # Other backends take file names with a number for series of pictures.
     backend = cv2.CAP_ANY if isinstance(name, int) else cv2.CAP_FFMPEG
     capture = cv2.VideoCapture(name, backend)
@@ -82,13 +89,34 @@ def _open_capture(source: str) -> cv2.VideoCapture:
     return capture
 
 
-def _check_file(file: str) -> None:
+def _check_file(file: str) -> Optional[List[FrameCount]]:
+    """How many frames a file holds, if that is known and it is whole."""
     if not Path(file).exists():
         raise FileNotFoundError(f'{file} does not exist')
-    missing = missing_bytes(file) if Path(file).is_file() else 0
-    if missing:
-        raise ValueError(f'{file} is cut: {missing} bytes are missing at the '
-                         'end')
+    if not Path(file).is_file():
+        return None
+    with _naming(file):
+        refuse_cut(file)
+        return frame_counts(file)
+
+
+def _all_frames(frames: Iterator[Frame], file: str,
+                counts: Optional[List[FrameCount]]) -> Iterator[Frame]:
+    """The frames, and an error if they were not as many as the file holds."""
+    count = 0
+    for frame in frames:
+        count += 1
+        yield frame
+    with _naming(file):
+        refuse_other_count(count, counts)
+
+
+@contextlib.contextmanager
+def _naming(file: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ValueError) as error:
+        raise ValueError(f'{file} is not whole: {error}') from error
 
 
 def _picture(capture: cv2.VideoCapture) -> np.ndarray:

@@ -1,7 +1,6 @@
 import contextlib
-import functools
 import os.path as osp
-from typing import Callable, ContextManager, Dict, List, Optional, Sequence
+from typing import ContextManager, Dict, List, Optional
 
 import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
@@ -9,8 +8,8 @@ from mmaction.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.fileio import list_from_file
 
-from .containers import FrameCount, frame_counts, missing_bytes
 from .reading_notes import noted
+from .whole_videos import refuse_incomplete
 
 
 def _is_number(text: str) -> bool:
@@ -162,11 +161,7 @@ class _CheckedDataset:
     def _read(self, info: dict, video: str, num_loading: int) -> dict:
         transforms = self.pipeline.transforms[:num_loading]
         if osp.isfile(video):
-            missing = missing_bytes(video)
-            if missing:
-                raise EOFError(f'{missing} bytes are missing at the end')
-            # Decord dies of some files whose structure is broken.
-            transforms = _with_count_checked(transforms, frame_counts(video))
+            transforms = refuse_incomplete(transforms, video)
         return Compose(transforms)(info)
 
     def _noted(self, video: str) -> ContextManager:
@@ -200,32 +195,6 @@ class _CheckedDataset:
         data['data_samples'].set_gt_label(
             torch.zeros(self.num_classes) if self.multi_class else -1)
         return data
-
-
-def _with_count_checked(
-        transforms: Sequence[Callable],
-        counts: Optional[List[FrameCount]]) -> List[Callable]:
-    """Let the transform that opens a video be followed by a check."""
-    checked = []
-    for transform in transforms:
-        checked.append(transform)
-        if type(transform).__name__.endswith('Init'):
-            checked.append(functools.partial(_check_count, counts))
-    return checked
-
-
-def _check_count(counts: Optional[List[FrameCount]], results: dict) -> dict:
-    """Check that the decoder finds the frames that the file holds.
-
-    Raises:
-        ValueError: If it finds more or fewer.
-    """
-    found = results['total_frames']
-    if counts and not any(least <= found <= most for least, most in counts):
-        held = ' or '.join(str(count) for count in counts)
-        raise ValueError(f'the decoder finds {found} frames where the file '
-                         f'holds {held}')
-    return results
 
 
 @DATASETS.register_module()

@@ -4,7 +4,8 @@ import time
 import numpy as np
 import pytest
 from mmblvnet.apis.video_source import is_live, live_frames, open_source
-from tiny_videos import NUM_FRAMES, shown_numbers, write_video
+from tiny_videos import (NUM_FRAMES, shown_numbers, spoil_frame,
+                         spoil_structure, write_video)
 
 
 class Camera:
@@ -51,8 +52,23 @@ def test_what_cannot_be_read_is_named(tmp_path):
     whole = write_video(tmp_path / 'a.webm')
     cut = tmp_path / 'cut.webm'
     cut.write_bytes(open(whole, 'rb').read()[:-100])
-    with pytest.raises(ValueError, match='cut.webm is cut: 100 bytes'):
+    with pytest.raises(ValueError, match='cut.webm is not whole: 100 bytes'):
         open_source(str(cut))
+
+
+def test_a_broken_structure_is_named(tmp_path):
+    video = spoil_structure(write_video(tmp_path / 'a.avi'))
+    with pytest.raises(ValueError, match='a.avi is not whole: .*byte'):
+        open_source(video)
+
+
+def test_lost_frames_are_told_at_the_end(tmp_path):
+    video = spoil_frame(write_video(tmp_path / 'a.mp4'), 7)
+    frames = open_source(video)
+    shown = shown_numbers([next(frames).read() for _ in range(7)])
+    assert shown == list(range(7))
+    with pytest.raises(ValueError, match='a.mp4 is not whole: .* holds 20'):
+        list(frames)
 
 
 @pytest.mark.parametrize('source, live', [

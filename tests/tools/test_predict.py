@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import sys
 
@@ -12,6 +13,7 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from paths import MOTION
 from predict import predict
+from tiny_videos import spoil_frame, spoil_structure, write_video
 
 
 @pytest.fixture(scope='module')
@@ -185,6 +187,24 @@ def test_a_long_video_gives_a_table_and_a_picture(run, data, tmp_path):
     assert [row['class_2'] for row in rows] == [CLASSES[6]] * 3
     assert printed.count(CLASSES[7]) == 3
     assert cv2.imread(str(picture)) is not None
+
+
+def test_a_table_and_a_picture_of_what_is_before_a_damage(run, tmp_path):
+    video = spoil_frame(write_video(tmp_path / 'a.mp4'), 15)
+    table, picture = tmp_path / 'out.csv', tmp_path / 'out.png'
+    status, _ = run(
+        video, '--window', '0.32', '--csv', str(table), '--picture',
+        str(picture))
+    assert re.search('a.mp4 is not whole: .* 20', status)
+    assert len(list(csv.DictReader(table.open()))) > 0
+    assert cv2.imread(str(picture)) is not None
+
+
+def test_a_video_with_a_broken_structure_is_not_predicted(run, tmp_path):
+    video = spoil_structure(write_video(tmp_path / 'a.avi'))
+    status, printed = run(video)
+    assert re.search('a.avi: ValueError: .*byte', status)
+    assert not printed
 
 
 @pytest.mark.parametrize('options, message', [
