@@ -58,7 +58,7 @@ def apply() -> None:
     count_frames_with_pyav()
     refuse_fewer_frames_with_pyav()
     fork_without_scaler_of_pyav()
-    refuse_repeated_frames_with_decord()
+    read_frames_asked_for_with_decord()
     leave_unlabelled_out_of_class_means()
     accept_bfloat16_scores()
     mirror_stacked_flow()
@@ -631,14 +631,17 @@ def fork_without_scaler_of_pyav() -> None:
         os.register_at_fork(before=drop_scaler)
 
 
-def refuse_repeated_frames_with_decord() -> None:
-    """Refuse a video of which Decord cannot decode several frames.
+def read_frames_asked_for_with_decord() -> None:
+    """Read the frames that were asked for, and not others in their places.
 
-    Decord gives their neighbours in their places, unless it is told a limit,
-    which ``DecordInit`` of MMAction2 1.2.0 does not. One is let pass: the last
-    packet of sound files may hold no frame.
+    Decord 0.6.0 gives neighbours of frames that it cannot decode, unless it is
+    told a limit, which ``DecordInit`` of MMAction2 1.2.0 does not; and it
+    gives others where it starts at a key frame in the middle of some videos,
+    such as those of HMDB51. https://github.com/dmlc/decord/issues/195
     """
     from mmaction.datasets.transforms import DecordInit
+
+    from .datasets.decord_reader import open_with_decord
     upstream = DecordInit._get_video_reader
     if 'fault_tol' in inspect.getsource(upstream) or hasattr(
             upstream, '__wrapped__'):
@@ -647,17 +650,15 @@ def refuse_repeated_frames_with_decord() -> None:
     @functools.wraps(upstream)
     def _get_video_reader(self, filename: str) -> Any:
         try:
-            import decord
+            import decord  # noqa: F401
         except ImportError:
             return upstream(self, filename)  # which says what to install
         if not Path(filename).suffix:
             filename += '.mp4'  # as upstream
         if self.file_client is None:
             self.file_client = FileClient(self.io_backend, **self.kwargs)
-        return decord.VideoReader(
-            io.BytesIO(self.file_client.get(filename)),
-            num_threads=self.num_threads,
-            fault_tol=1)
+        return open_with_decord(
+            self.file_client.get(filename), self.num_threads)
 
     DecordInit._get_video_reader = _get_video_reader
 

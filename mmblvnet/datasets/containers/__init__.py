@@ -3,6 +3,7 @@
 Decoders give the frames that are left after a damage as if they were all.
 Known are Matroska (WebM), MP4 (QuickTime) and AVI.
 """
+import os
 from pathlib import Path
 from typing import BinaryIO, List, NamedTuple, Optional
 
@@ -66,6 +67,28 @@ def frame_counts(path: str) -> Optional[List[FrameCount]]:
             return None
         counts = container.frame_counts(file, size)
     return [FrameCount(*count) for count in counts]
+
+
+def can_be_sought(file: BinaryIO) -> bool:
+    """Whether a decoder may leave out what is before a key frame.
+
+    Not so where frames behind a key frame are shown before it or need what is
+    (open groups of pictures, refresh by and by), or where frames have no
+    times. Reads headers, and those of the key frames of H.264.
+
+    Args:
+        file (BinaryIO): An opened file.
+
+    Returns:
+        bool: False also where it is not known.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    container = _container(file)
+    try:
+        return bool(container) and container.can_be_sought(file, size)
+    except ValueError:
+        return False
 
 
 def _container(file: BinaryIO):

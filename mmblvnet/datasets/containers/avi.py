@@ -3,6 +3,8 @@ import struct
 from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
 
 VIDEO_SUFFIXES = (b'dc', b'db')
+# Where the codec stands in what a video stream says of its format.
+CODEC_OFFSET = 16
 
 
 class Chunk(NamedTuple):
@@ -43,6 +45,25 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
     if not num_streams:
         raise ValueError('no stream is declared')
     return [tuple(count) for count in counts.values()]
+
+
+def can_be_sought(file: BinaryIO, size: int) -> bool:
+    """Whether every frame is a picture of its own, as in Motion JPEG.
+
+    Frames of an AVI file have no times, so others cannot be told apart once
+    some before them have been left out.
+    """
+    codecs, is_video = [], False
+    for chunk in _all_chunks(file, size):
+        file.seek(chunk.start)
+        if chunk.kind == b'strh':
+            is_video = file.read(4) == b'vids'
+        elif chunk.kind == b'strf' and is_video:
+            file.seek(chunk.start + CODEC_OFFSET)
+            codecs.append(file.read(4))
+        elif chunk.kind[2:] in VIDEO_SUFFIXES:
+            break
+    return bool(codecs) and set(codecs) <= {b'MJPG'}
 
 
 def _all_chunks(file: BinaryIO, size: int) -> Iterator[Chunk]:

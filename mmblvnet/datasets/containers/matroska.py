@@ -8,6 +8,7 @@ TRACKS = 0x1654AE6B
 TRACK_ENTRY = 0xAE
 TRACK_NUMBER = 0xD7
 TRACK_TYPE = 0x83
+CODEC = 0x86
 VIDEO_SETTINGS = 0xE0
 PIXEL_WIDTH = 0xB0
 PIXEL_HEIGHT = 0xBA
@@ -33,6 +34,8 @@ PARTS = {SEGMENT: SEGMENT_PARTS | ANYWHERE, CLUSTER: CLUSTER_PARTS | ANYWHERE}
 OPENED = {SEGMENT, TRACKS, TRACK_ENTRY, VIDEO_SETTINGS, CLUSTER, BLOCK_GROUP}
 
 VIDEO = 1
+# Nothing behind their key frames is shown before them or needs what is.
+SOUGHT_CODECS = {b'V_VP8', b'V_VP9'}
 # Decoders scale the pictures of VP8 to the size in the header. That of no
 # camera is above this, four times 8K.
 MAX_PIXELS = 2**27
@@ -96,6 +99,22 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
             visible[track] += 0 if flags & INVISIBLE else num_frames
     return [(visible[track], every[track]) for track, kind in kinds.items()
             if kind == VIDEO]
+
+
+def can_be_sought(file: BinaryIO, size: int) -> bool:
+    """Whether all video tracks are of codecs with closed groups of pictures.
+
+    Raises:
+        ValueError: If elements do not fit into each other.
+    """
+    codecs = []
+    for element in _elements(file, size):
+        if element.identifier == CODEC:
+            codecs.append(_bytes(file, element))
+        elif element.identifier == CLUSTER:
+            break
+    videos = {codec for codec in codecs if codec.startswith(b'V_')}
+    return bool(videos) and videos <= SOUGHT_CODECS
 
 
 def _check_size(width: int, height: int) -> None:
@@ -169,9 +188,13 @@ def _variable_integer(data: bytes) -> Tuple[Optional[int], int]:
     return int.from_bytes(data[:num_bytes], 'big'), num_bytes
 
 
-def _content(file: BinaryIO, element: Element) -> int:
+def _bytes(file: BinaryIO, element: Element) -> bytes:
     file.seek(element.start)
-    return int.from_bytes(file.read(element.end - element.start), 'big')
+    return file.read(element.end - element.start)
+
+
+def _content(file: BinaryIO, element: Element) -> int:
+    return int.from_bytes(_bytes(file, element), 'big')
 
 
 def _block(file: BinaryIO, element: Element) -> Tuple[int, int, int]:
