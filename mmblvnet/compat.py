@@ -6,7 +6,6 @@ and does nothing where upstream is sound.
 import contextlib
 import functools
 import inspect
-import io
 import os
 import sys
 from pathlib import Path

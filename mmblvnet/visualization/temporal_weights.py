@@ -2,7 +2,6 @@
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Sequence, Union
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure

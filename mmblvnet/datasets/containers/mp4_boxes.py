@@ -33,7 +33,7 @@ def parts(file: BinaryIO, parent: Box) -> Iterator[Box]:
         position = box.end
 
 
-def _box(file: BinaryIO, position: int, end: int):
+def _box(file: BinaryIO, position: int, end: int) -> Optional[Box]:
     """The box at a position, None if there is none."""
     file.seek(position)
     header = file.read(16)
