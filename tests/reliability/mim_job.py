@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Dict, List, Pattern
+from typing import Dict, List, Optional, Pattern
 
 from paths import MOTION
 
@@ -69,13 +69,14 @@ class Job:
 
     def ranks(self) -> Dict[int, int]:
         """The process of each rank."""
-        found = {}
-        # A rank comes before its workers, which inherit its number.
-        for process in sorted(self.processes(), reverse=True):
+        of_rank = {}
+        for process in self.processes():
             for entry in _environment(Path(f'/proc/{process}')):
                 if entry.startswith(b'RANK='):
-                    found[int(entry[5:])] = process
-        return found
+                    of_rank[process] = int(entry[5:])
+        # A rank's workers inherit its number; its own parent has none.
+        return {rank: process for process, rank in of_rank.items()
+                if _parent(process) not in (None, *of_rank)}
 
 
 def _options(data: Path) -> List[str]:
@@ -103,6 +104,14 @@ def _environment(folder: Path) -> List[bytes]:
         return (folder / 'environ').read_bytes().split(b'\0')
     except OSError:  # it has ended, or is not ours
         return []
+
+
+def _parent(process: int) -> Optional[int]:
+    try:
+        stat = Path(f'/proc/{process}/stat').read_text()
+    except OSError:  # it has ended
+        return None
+    return int(stat.rpartition(')')[2].split()[1])
 
 
 def send(process: int, number: int) -> None:
