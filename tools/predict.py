@@ -195,7 +195,7 @@ def predict_windows(args: argparse.Namespace) -> Optional[str]:
     except KeyboardInterrupt:
         # How one stops watching a stream.
         pass
-    except ValueError as error:
+    except EOFError as error:
         # Told after what could be seen has been drawn.
         problem = str(error)
     if not timeline.columns:

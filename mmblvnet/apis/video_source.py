@@ -1,5 +1,4 @@
 """Frames of files and streams, one at a time."""
-import contextlib
 import threading
 import time
 from pathlib import Path
@@ -56,7 +55,8 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be opened, is cut or broken, or has no frame
-            rate; at its end, if it gave another number of frames than it
+            rate.
+        EOFError: At its end, if it gave another number of frames than it
             holds.
     """
     counts = _check_file(source) if _is_path(source) else None
@@ -95,9 +95,11 @@ def _check_file(file: str) -> Optional[List[FrameCount]]:
         raise FileNotFoundError(f'{file} does not exist')
     if not Path(file).is_file():
         return None
-    with _naming(file):
+    try:
         refuse_cut(file)
         return frame_counts(file)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f'{file}: {error}') from error
 
 
 def _all_frames(frames: Iterator[Frame], file: str,
@@ -107,16 +109,10 @@ def _all_frames(frames: Iterator[Frame], file: str,
     for frame in frames:
         count += 1
         yield frame
-    with _naming(file):
-        refuse_other_count(count, counts)
-
-
-@contextlib.contextmanager
-def _naming(file: str) -> Iterator[None]:
     try:
-        yield
-    except (EOFError, ValueError) as error:
-        raise ValueError(f'{file} is not whole: {error}') from error
+        refuse_other_count(count, counts)
+    except ValueError as error:
+        raise EOFError(f'{file}: {error}') from error
 
 
 def _picture(capture: cv2.VideoCapture) -> np.ndarray:

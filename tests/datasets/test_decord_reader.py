@@ -1,6 +1,8 @@
 import io
 import random
+import struct
 
+import av
 import decord
 import pytest
 from hypothesis import given, settings
@@ -120,8 +122,17 @@ def test_a_reader_gives_batch_after_batch(content, name):
 
 def test_missing_frames_are_an_error(content):
     reader = open_with_decord(content('b_frames_avi'))
+    reader.num_frames += 1
     with pytest.raises(EOFError, match='frame 24, .* only 24 can be decoded'):
         reader.get_batch([3, NUM_FRAMES])
+
+
+def test_frames_are_numbered_as_by_decord(content):
+    reader = open_with_decord(content('b_frames_avi'))
+    assert shown(reader, [-1, 3]) == [NUM_FRAMES - 1, 3]
+    assert shown_number(reader[9].asnumpy()) == 9
+    with pytest.raises(IndexError):
+        reader.get_batch([NUM_FRAMES])
 
 
 def test_neighbours_in_the_place_of_frames_are_an_error(content, monkeypatch):
@@ -129,6 +140,84 @@ def test_neighbours_in_the_place_of_frames_are_an_error(content, monkeypatch):
     reader = open_with_decord(content('b_frames_avi'))
     with pytest.raises(Exception, match='corrupted and recovered'):
         reader.get_batch([5, 9, 15, 17, 20, 22, 23])
+
+
+def with_edit(content: bytes, first: int, num_frames: int) -> bytes:
+    """An MP4 file whose edit list shows but some frames."""
+    content = bytearray(content)
+    # Of an edit, its length in milliseconds and its start.
+    place = content.index(b'elst') + 12
+    _, start = struct.unpack_from('>Ii', content, place)
+    place_of_scale = content.index(b'mdhd') + 16
+    scale, = struct.unpack_from('>I', content, place_of_scale)
+    struct.pack_into('>Ii', content, place, 40 * num_frames,
+                     start + scale * first // 25)
+    return bytes(content)
+
+
+def with_hidden_frames(content: bytes, numbers: list) -> bytes:
+    """A VP8 file some of whose frames serve only the others."""
+    patched, place = bytearray(content), 0
+    with av.open(io.BytesIO(content)) as file:
+        packets = [bytes(p) for p in file.demux(video=0) if p.size]
+    for number, packet in enumerate(packets):
+        place = content.index(packet, place)
+        if number in numbers:
+            patched[place] &= ~0x10
+        place += len(packet)
+    return bytes(patched)
+
+
+@pytest.mark.parametrize('first, last', [(5, 23), (0, 9), (3, 19)])
+def test_frames_outside_of_the_edit_list_do_not_count(content, first, last):
+    wanted = list(range(first, last + 1))
+    reader = open_with_decord(
+        with_edit(content('closed_mp4'), first, len(wanted)))
+    assert len(reader) == len(wanted)
+    assert shown(reader, range(len(reader))) == wanted
+    assert shown(reader, [len(reader) - 1]) == [last]
+
+
+@pytest.mark.parametrize('hidden', [[3], [3, 5, 11, 13]])
+def test_hidden_frames_do_not_count(content, hidden):
+    reader = open_with_decord(with_hidden_frames(content('vp8_webm'), hidden))
+    assert len(reader) == NUM_FRAMES - len(hidden)
+    numbers = shown(reader, range(len(reader)))
+    assert len(set(numbers)) == len(reader)
+    for index in range(len(reader)):
+        assert shown(reader, [index]) == [numbers[index]]
+
+
+@pytest.mark.parametrize('box', [
+    struct.pack('>I4sIII', 20, b'stps', 0, 1, 9),
+    struct.pack('>I4sI4sIII', 28, b'sbgp', 0, b'rap ', 1, 24, 1),
+], ids=['partial sync samples', 'random access points'])
+def test_named_open_groups_are_not_sought(content, box):
+    data = bytearray(content('closed_mp4'))
+    assert can_be_sought(io.BytesIO(bytes(data)))
+    for kind in (b'moov', b'trak', b'mdia', b'minf', b'stbl'):
+        place = data.index(kind) - 4
+        size, = struct.unpack_from('>I', data, place)
+        struct.pack_into('>I', data, place, size + len(box))
+    # The last one, which the index of all frames is in.
+    data[place + 8:place + 8] = box
+    assert not can_be_sought(io.BytesIO(bytes(data)))
+
+
+def test_sizes_beyond_the_file_are_not_walked(content):
+    data = bytearray(content('h264_first_index_mp4'))
+    place = data.index(b'stsz') + 16
+    for number in range(NUM_FRAMES):
+        struct.pack_into('>I', data, place + 4 * number, 2**31)
+    assert not can_be_sought(io.BytesIO(bytes(data)))
+
+
+def test_boxes_within_boxes_without_end_are_not_sought():
+    boxes = b''
+    for kind in 3000 * [b'mdia'] + [b'trak', b'moov']:
+        boxes = struct.pack('>I4s', 8 + len(boxes), kind) + boxes
+    file = struct.pack('>I4s', 8, b'ftyp') + boxes
+    assert not can_be_sought(io.BytesIO(file))
 
 
 @pytest.mark.parametrize(

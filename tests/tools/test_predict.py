@@ -195,7 +195,7 @@ def test_a_table_and_a_picture_of_what_is_before_a_damage(run, tmp_path):
     status, _ = run(
         video, '--window', '0.32', '--csv', str(table), '--picture',
         str(picture))
-    assert re.search('a.mp4 is not whole: .* 20', status)
+    assert re.search('a.mp4: .* holds 20', status)
     assert len(list(csv.DictReader(table.open()))) > 0
     assert cv2.imread(str(picture)) is not None
 

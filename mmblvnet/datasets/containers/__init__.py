@@ -60,21 +60,35 @@ def frame_counts(path: str) -> Optional[List[FrameCount]]:
     Raises:
         ValueError: If the structure of the container is broken.
     """
-    size = Path(path).stat().st_size
     with open(path, 'rb') as file:
-        container = _container(file)
-        if container is None:
-            return None
-        counts = container.frame_counts(file, size)
-    return [FrameCount(*count) for count in counts]
+        return _frame_counts(file)
+
+
+def is_shown_whole(file: BinaryIO) -> Optional[bool]:
+    """Whether all frames in a file are shown.
+
+    Not so where an edit list cuts some out, or frames only serve others.
+
+    Args:
+        file (BinaryIO): An opened file.
+
+    Returns:
+        bool, optional: None where it is not known.
+    """
+    try:
+        counts = _frame_counts(file)
+    except (ValueError, RecursionError):
+        return None
+    return counts and all(least == most for least, most in counts)
 
 
 def can_be_sought(file: BinaryIO) -> bool:
     """Whether a decoder may leave out what is before a key frame.
 
-    Not so where frames behind a key frame are shown before it or need what is
-    (open groups of pictures, refresh by and by), or where frames have no
-    times. Reads headers, and those of the key frames of H.264.
+    Not so where frames are not shown, where some behind a key frame are shown
+    before it or need what is (open groups of pictures, refresh by and by), or
+    where frames have no times. Reads headers, and those of the key frames of
+    H.264.
 
     Args:
         file (BinaryIO): An opened file.
@@ -82,17 +96,30 @@ def can_be_sought(file: BinaryIO) -> bool:
     Returns:
         bool: False also where it is not known.
     """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    container = _container(file)
-    try:
-        return bool(container) and container.can_be_sought(file, size)
-    except ValueError:
+    if not is_shown_whole(file):
         return False
+    container, size = _container(file), _size(file)
+    try:
+        return container.can_be_sought(file, size)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _frame_counts(file: BinaryIO) -> Optional[List[FrameCount]]:
+    container = _container(file)
+    if container is None:
+        return None
+    counts = container.frame_counts(file, _size(file))
+    return [FrameCount(*count) for count in counts]
+
+
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, os.SEEK_END)
 
 
 def _container(file: BinaryIO):
     """The module that knows the container of a file."""
+    file.seek(0)
     start = file.read(12)
     for container in (matroska, mp4, avi):
         if container.is_start(start):

@@ -34,8 +34,11 @@ PARTS = {SEGMENT: SEGMENT_PARTS | ANYWHERE, CLUSTER: CLUSTER_PARTS | ANYWHERE}
 OPENED = {SEGMENT, TRACKS, TRACK_ENTRY, VIDEO_SETTINGS, CLUSTER, BLOCK_GROUP}
 
 VIDEO = 1
+VP8 = b'V_VP8'
+# In the first byte of a frame (RFC 6386, section 9.1).
+VP8_SHOWN = 0x10
 # Nothing behind their key frames is shown before them or needs what is.
-SOUGHT_CODECS = {b'V_VP8', b'V_VP9'}
+SOUGHT_CODECS = {VP8, b'V_VP9'}
 # Decoders scale the pictures of VP8 to the size in the header. That of no
 # camera is above this, four times 8K.
 MAX_PIXELS = 2**27
@@ -78,27 +81,33 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
         ValueError: If elements do not fit into each other, a frame belongs to
             no track, or the pictures are said to be larger than any are.
     """
-    kinds, visible, every = {}, Counter(), Counter()
+    tracks = {}
+    visible, every = Counter(), Counter()
     track_says = {}
     for element in _elements(file, size):
         if element.identifier == TRACK_ENTRY:
             track_says = {}
+        elif element.identifier == CODEC:
+            track_says[CODEC] = _bytes(file, element)
         elif element.identifier in TRACK_NUMBERS:
             track_says[element.identifier] = _content(file, element)
             if TRACK_NUMBER in track_says:
-                kinds[track_says[TRACK_NUMBER]] = track_says.get(TRACK_TYPE)
+                tracks[track_says[TRACK_NUMBER]] = track_says
             _check_size(
                 track_says.get(PIXEL_WIDTH, 0),
                 track_says.get(PIXEL_HEIGHT, 0))
         elif element.identifier in (SIMPLE_BLOCK, BLOCK):
-            track, flags, num_frames = _block(file, element)
-            if track not in kinds:
+            track, flags, num_frames, first_byte = _block(file, element)
+            if track not in tracks:
                 raise ValueError(f'the frame at byte {element.start} belongs '
                                  'to no track')
             every[track] += num_frames
-            visible[track] += 0 if flags & INVISIBLE else num_frames
-    return [(visible[track], every[track]) for track, kind in kinds.items()
-            if kind == VIDEO]
+            is_hidden = flags & INVISIBLE or (
+                tracks[track].get(CODEC) == VP8
+                and not first_byte & VP8_SHOWN)
+            visible[track] += 0 if is_hidden else num_frames
+    return [(visible[track], every[track]) for track, says in tracks.items()
+            if says.get(TRACK_TYPE) == VIDEO]
 
 
 def can_be_sought(file: BinaryIO, size: int) -> bool:
@@ -197,8 +206,8 @@ def _content(file: BinaryIO, element: Element) -> int:
     return int.from_bytes(_bytes(file, element), 'big')
 
 
-def _block(file: BinaryIO, element: Element) -> Tuple[int, int, int]:
-    """The track, the flags and the number of frames of a block."""
+def _block(file: BinaryIO, element: Element) -> Tuple[int, int, int, int]:
+    """The track, the flags, the number of frames and the byte behind them."""
     file.seek(element.start)
     data = file.read(min(12, element.end - element.start))
     track, num_bytes = _variable_integer(data)
@@ -207,4 +216,4 @@ def _block(file: BinaryIO, element: Element) -> Tuple[int, int, int]:
         raise ValueError(f'the frame at byte {element.start} is empty')
     flags = data[num_bytes + 2]
     num_frames = data[num_bytes + 3] + 1 if flags & LACING else 1
-    return track ^ 1 << 7 * num_bytes, flags, num_frames
+    return track ^ 1 << 7 * num_bytes, flags, num_frames, data[num_bytes + 3]

@@ -40,8 +40,8 @@ def frame_counts(file: BinaryIO, size: int) -> List[Tuple[int, int]]:
         position = box.end
         if box.kind == b'moov':
             tracks += [
-                _Track(file, part) for part in parts(file, box)
-                if part.kind == b'trak'
+                _Track(file, part, _movie_timescale(file, box))
+                for part in parts(file, box) if part.kind == b'trak'
             ]
         elif box.kind == b'moof':
             for part in parts(file, box):
@@ -64,7 +64,7 @@ def can_be_sought(file: BinaryIO, size: int) -> bool:
     """Whether all key frames start a closed group of pictures.
 
     In H.264 those do that are made of IDR slices. Files in fragments, and
-    other codecs but VP8 and VP9, are not looked into: False.
+    other codecs but VP9, are not looked into: False.
 
     Raises:
         ValueError: If boxes do not fit into each other, or a table of frames
@@ -76,21 +76,22 @@ def can_be_sought(file: BinaryIO, size: int) -> bool:
             return False
         if box.kind == b'moov':
             tracks = [
-                dict(all_parts(file, part)) for part in parts(file, box)
+                list(all_parts(file, part)) for part in parts(file, box)
                 if part.kind == b'trak'
             ]
             videos += [
                 boxes for boxes in tracks
-                if b'hdlr' in boxes and _kind(file, boxes[b'hdlr']) == b'vide'
+                for kind, part in boxes
+                if kind == b'hdlr' and _kind(file, part) == b'vide'
             ]
     return bool(videos) and all(
-        key_frames_are_closed(file, boxes) for boxes in videos)
+        key_frames_are_closed(file, size, boxes) for boxes in videos)
 
 
 class _Track:
     """What the boxes of a track say about its frames."""
 
-    def __init__(self, file: BinaryIO, box: Box) -> None:
+    def __init__(self, file: BinaryIO, box: Box, movie_timescale: int) -> None:
         boxes = dict(all_parts(file, box))
         for table, size in ENTRIES.items():
             if table in boxes:
@@ -106,7 +107,8 @@ class _Track:
             self.num_frames = _num_frames(file, boxes[b'stsz'])
             if b'stts' in boxes:
                 _check_times(file, boxes[b'stts'], self.num_frames)
-        self.is_cut = b'elst' in boxes and _is_cut(file, boxes)
+        self.is_cut = b'elst' in boxes and _is_cut(
+            file, boxes, movie_timescale, self.num_frames)
 
 
 def _kind(file: BinaryIO, handler: Box) -> bytes:
@@ -143,20 +145,48 @@ def _num_frames(file: BinaryIO, sizes: Box) -> int:
     return count
 
 
-def _is_cut(file: BinaryIO, boxes: Dict[bytes, Box]) -> bool:
+def _movie_timescale(file: BinaryIO, movie: Box) -> int:
+    """In what parts of a second the lengths of edits are, 1 if unknown."""
+    for part in parts(file, movie):
+        if part.kind == b'mvhd':
+            version, = numbers(file, part, '>B')
+            return numbers(file, part, '>I', skip=20 if version else 12)[0]
+    return 1
+
+
+def _is_cut(file: BinaryIO, boxes: Dict[bytes, Box], movie_timescale: int,
+            num_frames: int) -> bool:
     """Whether an edit list shows but a part of the frames."""
     version, count = numbers(file, boxes[b'elst'], '>B3xI')
-    form = '>qqI' if version else '>iiI'
-    times = [
+    form = '>QqI' if version else '>IiI'
+    edits = [
         numbers(file, boxes[b'elst'], form,
-                 skip=8 + i * struct.calcsize(form))[1] for i in range(count)
+                skip=8 + i * struct.calcsize(form))[:2] for i in range(count)
     ]
-    shown = [time for time in times if time != EMPTY_EDIT]
+    shown = [edit for edit in edits if edit[1] != EMPTY_EDIT]
+    if len(shown) != 1:
+        return True
     # Where B-frames delay the first frame, the edit makes up for it.
     delay = 0
     if b'ctts' in boxes and numbers(file, boxes[b'ctts'], '>4xI')[0]:
-        delay, = numbers(file, boxes[b'ctts'], '>i', skip=12)
-    return len(shown) != 1 or shown[0] > max(delay, 0)
+        delay = max(0, *numbers(file, boxes[b'ctts'], '>i', skip=12))
+    (length, start), = shown
+    if start > delay:
+        return True
+    if not length or b'mdhd' not in boxes:
+        return False
+    timescale, media_length = _media_length(file, boxes[b'mdhd'])
+    frame_length = media_length / max(1, num_frames)
+    shown_until = start + (length + 1) * timescale / max(1, movie_timescale)
+    return shown_until + frame_length / 2 < media_length
+
+
+def _media_length(file: BinaryIO, header: Box) -> Tuple[int, int]:
+    """In what parts of a second the times of a track are, and its length."""
+    version, = numbers(file, header, '>B')
+    if version:
+        return numbers(file, header, '>IQ', skip=20)
+    return numbers(file, header, '>II', skip=12)
 
 
 def _fragment(file: BinaryIO, box: Box) -> Dict[int, int]:

@@ -1,5 +1,5 @@
 """Where decoders may start within the video tracks of MP4 files."""
-from typing import BinaryIO, Dict, Iterator, Tuple
+from typing import BinaryIO, Dict, Iterator, Sequence, Tuple
 
 from .mp4_boxes import Box, numbers, parts
 
@@ -12,14 +12,17 @@ IDR_SLICE = 5
 Boxes = Dict[bytes, Box]
 
 
-def key_frames_are_closed(file: BinaryIO, boxes: Boxes) -> bool:
+def key_frames_are_closed(file: BinaryIO, size: int,
+                          parts_of_track: Sequence[Tuple[bytes, Box]]) -> bool:
     """Whether nothing behind a key frame is shown before it or needs what is.
 
-    Known of VP8, VP9 and of H.264 whose key frames are IDR pictures.
+    Known of VP9 and of H.264 whose key frames are IDR pictures.
 
     Args:
         file (BinaryIO): The file.
-        boxes (dict[bytes, Box]): The boxes of a video track.
+        size (int): Its length in bytes.
+        parts_of_track (Sequence[tuple]): The boxes of a video track and their
+            kinds.
 
     Returns:
         bool: False also where it is not known.
@@ -27,12 +30,13 @@ def key_frames_are_closed(file: BinaryIO, boxes: Boxes) -> bool:
     Raises:
         ValueError: If a table does not fit into its box.
     """
+    boxes = dict(parts_of_track)
     if not boxes.keys() >= {b'stsd', b'stsz', b'stsc', b'stts'}:
         return False
     count, length, codec = numbers(file, boxes[b'stsd'], '>4xII4s')
-    if count != 1:
+    if count != 1 or _has_open_groups(file, parts_of_track):
         return False
-    if codec in (b'vp08', b'vp09'):
+    if codec == b'vp09':
         return True
     same_size, = numbers(file, boxes[b'stsz'], '>4xI')
     if codec not in (b'avc1', b'avc3') or same_size:
@@ -40,9 +44,23 @@ def key_frames_are_closed(file: BinaryIO, boxes: Boxes) -> bool:
     start = boxes[b'stsd'].start + 16
     description = Box(codec, start + DESCRIPTION_LENGTH, start + length - 8)
     length_size = _length_size(file, description)
-    return bool(length_size) and all(
-        _is_idr(file, *place, length_size)
-        for place in _key_frames(file, boxes))
+    key_frames = list(_key_frames(file, boxes))
+    return bool(length_size and key_frames) and all(
+        begin + num_bytes <= size
+        and _is_idr(file, begin, num_bytes, length_size)
+        for begin, num_bytes in key_frames)
+
+
+def _has_open_groups(file: BinaryIO,
+                     parts_of_track: Sequence[Tuple[bytes, Box]]) -> bool:
+    """Whether frames are named at which open groups of pictures start.
+
+    Partial sync samples of QuickTime, and random access points.
+    """
+    return any(
+        kind == b'stps' or kind == b'sbgp'
+        and numbers(file, part, '>4x4s') == (b'rap ', )
+        for kind, part in parts_of_track)
 
 
 def _length_size(file: BinaryIO, description: Box) -> int:
@@ -100,8 +118,11 @@ def _is_idr(file: BinaryIO, start: int, size: int, length_size: int) -> bool:
     position = start
     while position + length_size < start + size:
         file.seek(position)
-        *length, header = file.read(length_size + 1) or (0, )
+        *length, header = file.read(length_size + 1)
         if header & 31 in SLICES:
             return header & 31 == IDR_SLICE
-        position += length_size + int.from_bytes(bytes(length), 'big')
+        unit = int.from_bytes(bytes(length), 'big')
+        if not unit:
+            return False
+        position += length_size + unit
     return False
