@@ -1,4 +1,3 @@
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -180,7 +179,11 @@ def _naming_videos(run: Callable, folder: str) -> Callable:
         try:
             return run(*args, **kwargs)
         except Exception as error:
-            named = _named(error, folder)
+            # PyTorch may tell of the death at any call from here on as well.
+            try:
+                named = _named(error, folder)
+            except RuntimeError:
+                named = _named(error, folder)
             if named is None:
                 raise
             raise named from error
@@ -195,12 +198,7 @@ def _named(error: Exception, folder: str) -> Optional[BrokenVideoError]:
         return _slow(timed_out[1], folder)
     # What a worker has sent is gone with it, which shows just before.
     wait = isinstance(error, (OSError, EOFError))
-    note = None
-    # PyTorch may tell of the death while it is looked for, once per loader.
-    for _ in range(3):
-        with contextlib.suppress(RuntimeError):
-            note = _left_by_the_dead(folder, wait)
-            break
+    note = _left_by_the_dead(folder, wait)
     if note is None:
         return None
     return BrokenVideoError(

@@ -2,6 +2,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -399,6 +400,40 @@ def test_the_video_is_named_whatever_the_death_of_its_process_causes(
     runner.model.forward = forward
     with pytest.raises(BrokenVideoError, match='deadly.webm died.* l.txt'):
         runner.train()
+
+
+def test_the_video_is_named_wherever_pytorch_tells_of_the_death_meanwhile(
+        make_runner, loader, video):
+    """PyTorch tells by a signal, which may come at any call of a function."""
+    runner = make_runner(loader(f'{video} 1'))
+    notes = Path(runner.log_dir, 'reading', 'rank0', 'train')
+    dead = in_a_process(notes.parents[2], os._exit, 0)
+    exit_status(dead)
+    calls = told_at = 0
+
+    def tell(frame, event, arg):
+        nonlocal calls
+        calls += event == 'call'
+        if event == 'call' and calls == told_at:
+            raise RuntimeError('DataLoader worker is killed')
+
+    def forward(*args, **kwargs):
+        (notes / 'worker0').write_text(f'{dead}\ndeadly.webm\nl.txt\nt\n')
+        sys.setprofile(tell)
+        raise ConnectionResetError('Connection reset by peer')
+
+    runner.model.forward = forward
+    run = runner.train
+    while calls >= told_at:
+        calls = 0
+        told_at += 1
+        try:
+            run()
+        except Exception as error:
+            sys.setprofile(None)
+            assert 'deadly.webm died' in str(error), (told_at, error)
+        run = runner.train_loop.run
+    assert told_at > 20
 
 
 def test_a_video_that_its_worker_hangs_at_is_named(make_runner, loader, video):
