@@ -1,5 +1,6 @@
 import logging
 from numbers import Integral
+from typing import List
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
@@ -17,6 +18,12 @@ def _check_whole(name: str, **numbers) -> None:
                              'whole number')
 
 
+def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
+    """Views of which the mean is that of all, without needless repeats."""
+    distinct, counts = np.unique(clips, axis=0, return_counts=True)
+    return list(np.repeat(distinct, counts // np.gcd.reduce(counts), axis=0))
+
+
 class _ClipSampling(BaseTransform):
     """What the two samplers share: whole clips, one view after the other."""
 
@@ -24,7 +31,8 @@ class _ClipSampling(BaseTransform):
                  clip_len: int,
                  num_clips: int = 1,
                  test_mode: bool = False,
-                 num_consecutive_frames: int = 1) -> None:
+                 num_consecutive_frames: int = 1,
+                 merge_equal_views: bool = False) -> None:
         name = type(self).__name__
         _check_whole(name, clip_len=clip_len, num_clips=num_clips,
                      num_consecutive_frames=num_consecutive_frames)
@@ -44,6 +52,7 @@ class _ClipSampling(BaseTransform):
         self.num_clips = num_clips
         self.test_mode = test_mode
         self.num_consecutive_frames = num_consecutive_frames
+        self.merge_equal_views = merge_equal_views
         self.frame_interval = 1
 
     def transform(self, results: dict) -> dict:
@@ -57,6 +66,7 @@ class _ClipSampling(BaseTransform):
             after the other, of shape ``(num_clips * clip_len, )``),
             ``clip_len``, ``num_clips`` and ``frame_interval``. Consecutive
             frames follow one another, and count as a clip of their own.
+            Merged views are left out.
 
         Raises:
             ValueError: If the video has no frames, or no countable number.
@@ -83,6 +93,8 @@ class _ClipSampling(BaseTransform):
         starts = max(1, total_frames - self.num_consecutive_frames + 1)
         if self.test_mode:
             clips = self._test_clips(starts)
+            if self.merge_equal_views:
+                clips = _merge_equal(clips)
         else:
             clips = [self._train_clip(starts) for _ in range(self.num_clips)]
         # [num_clips * clip_len, num_consecutive_frames]
@@ -92,19 +104,20 @@ class _ClipSampling(BaseTransform):
         frame_inds += results['start_index']
         results['frame_inds'] = frame_inds.astype(np.int32)
         results['clip_len'] = self.clip_len
-        results['num_clips'] = self.num_clips
+        results['num_clips'] = len(clips)
         results['frame_interval'] = self.frame_interval
         if self.num_consecutive_frames > 1:
             # FormatShape makes the channels of one image of each such clip.
             results['clip_len'] = self.num_consecutive_frames
-            results['num_clips'] = self.num_clips * self.clip_len
+            results['num_clips'] = len(clips) * self.clip_len
         return results
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(clip_len={self.clip_len}, '
                 f'frame_interval={self.frame_interval}, '
                 f'num_clips={self.num_clips}, test_mode={self.test_mode}, '
-                f'num_consecutive_frames={self.num_consecutive_frames})')
+                f'num_consecutive_frames={self.num_consecutive_frames}, '
+                f'merge_equal_views={self.merge_equal_views})')
 
 
 @TRANSFORMS.register_module()
@@ -135,6 +148,11 @@ class BigLittleSampleFrames(_ClipSampling):
             chance. Defaults to False.
         num_consecutive_frames (int): Frames from each position of a clip on,
             which FormatShape stacks as channels: 5 for flow. Defaults to 1.
+        merge_equal_views (bool): In a test, whether views of the very same
+            frames, as short videos have, are taken as seldom as leaves their
+            mean the same: once, where each is repeated as often.
+            Videos of a batch may then have different numbers of views, which
+            TestViewsHook makes equal. Defaults to False.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -192,6 +210,11 @@ class BigLittleDenseSampleFrames(_ClipSampling):
             chance. Defaults to False.
         num_consecutive_frames (int): Frames from each position of a clip on,
             which FormatShape stacks as channels: 5 for flow. Defaults to 1.
+        merge_equal_views (bool): In a test, whether views of the very same
+            frames, as short videos have, are taken as seldom as leaves their
+            mean the same: once, where each is repeated as often.
+            Videos of a batch may then have different numbers of views, which
+            TestViewsHook makes equal. Defaults to False.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -202,9 +225,10 @@ class BigLittleDenseSampleFrames(_ClipSampling):
                  frame_interval: int,
                  num_clips: int = 1,
                  test_mode: bool = False,
-                 num_consecutive_frames: int = 1) -> None:
+                 num_consecutive_frames: int = 1,
+                 merge_equal_views: bool = False) -> None:
         super().__init__(clip_len, num_clips, test_mode,
-                         num_consecutive_frames)
+                         num_consecutive_frames, merge_equal_views)
         _check_whole(
             'BigLittleDenseSampleFrames', frame_interval=frame_interval)
         if frame_interval < 1:

@@ -1,5 +1,7 @@
+import math
 from typing import Optional, Sequence
 
+import torch
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -24,6 +26,21 @@ class TestViewsHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         """Forget what was counted."""
         self._frames_of_videos = set()
+
+    def before_test_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: dict = None) -> None:
+        """Repeat the views of videos that have fewer than others in a batch.
+
+        Samplers with ``merge_equal_views`` leave repeated views out.
+        """
+        counts = [len(frames) for frames in data_batch['inputs']]
+        if len(set(counts)) > 1:
+            data_batch['inputs'] = [
+                torch.cat([frames] * (math.lcm(*counts) // len(frames)))
+                for frames in data_batch['inputs']
+            ]
 
     def after_test_iter(self,
                         runner: Runner,

@@ -10,7 +10,8 @@ from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
 
 from ..common import BigLittleStage, Bottleneck
 from ..common.bottleneck import conv, norm
-from ..common.checkpointing import checkpoint_selectively
+from ..common.checkpointing import (Keep, checkpoint_selectively, every_map,
+                                    no_larger_map)
 
 DEFAULT_INIT = [
     dict(type='Kaiming', layer='Conv2d'),
@@ -240,7 +241,7 @@ class BigLittleBackbone(BaseModule):
             Tensor: Their maps, ``(N, 64, H / 2, W / 2)``.
         """
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.relu(self.bn1(self.conv1(x)))
+        return self._first_layer(x)
 
     def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         """All that follows :meth:`forward_frames`.
@@ -255,28 +256,49 @@ class BigLittleBackbone(BaseModule):
         return self._run_stages(self._merge_branches(x))
 
     def _run_stages(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        thrifty = self.with_cp and self.training and torch.is_grad_enabled()
         outs = []
         for i in range(4):
             stage = getattr(self, f'layer{i + 1}')
-            if thrifty:
-                x = checkpoint_selectively([stage], stage, x)
-            else:
+            keep = self._kept_maps(i + 1, x)
+            if keep is None:
                 x = stage(x)
+            elif self.with_cp and isinstance(stage, BigLittleStage):
+                # One after the other, both take less in the backward pass.
+                branches = checkpoint_selectively([stage], stage.run_branches,
+                                                  x, keep=keep)
+                x = checkpoint_selectively([stage], stage.fuse, *branches,
+                                           keep=keep)
+            else:
+                x = checkpoint_selectively([stage], stage, x, keep=keep)
             if i in self.out_indices:
                 outs.append(self._as_output(x).contiguous())
         return outs[0] if len(outs) == 1 else tuple(outs)
 
-    def _stem(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        # The largest maps of the network, and cheap to compute again.
-        if self.training and x.requires_grad and not is_compiling():
-            stem = [getattr(self, name) for name in self._stem_names()]
-            return checkpoint_selectively(stem, self._branch_stem, x)
-        return self._branch_stem(x)
+    def _kept_maps(self, stage: int, x: Tensor) -> Optional[Keep]:
+        """What a stage (0 for the stem) keeps for the backward pass.
 
-    def _branch_stem(self, x: Tensor) -> Tensor:
-        return self._merge_branches(self.relu(self.bn1(x)))
+        None means everything.
+        """
+        if not (self.training and torch.is_grad_enabled()) or is_compiling():
+            return None
+        if self.with_cp:
+            return no_larger_map
+        # The largest maps of the network, and cheap to compute again.
+        return every_map if stage == 0 else None
+
+    def _stem(self, x: Tensor) -> Tensor:
+        keep = self._kept_maps(0, x)
+        if keep is None or not self.conv1.weight.requires_grad:
+            return self._merge_branches(self._first_layer(x))
+        stem = [getattr(self, name) for name in self._stem_names()]
+        return checkpoint_selectively(
+            stem,
+            lambda x: self._merge_branches(self._first_layer(x)),
+            x,
+            keep=keep)
+
+    def _first_layer(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn1(self.conv1(x)))
 
     def _merge_branches(self, x: Tensor) -> Tensor:
         little, big = self._split_branches(x)

@@ -4,8 +4,7 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
-from ..common.clips import (check_frames, check_whole_clips,
-                            compute_equal_clips_once)
+from ..common.clips import check_frames, check_whole_clips
 from .big_little_backbone import BigLittleBackbone
 
 
@@ -128,7 +127,7 @@ class BLVNet(BigLittleBackbone):
             ValueError: If these are no frames, or not whole clips.
         """
         check_frames(self, x)
-        return compute_equal_clips_once(super().forward, x, self.num_segments)
+        return super().forward(x)
 
     def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         """All that follows :meth:`forward_frames`.

@@ -9,7 +9,7 @@ from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
-from ..common.clips import check_frames, compute_equal_clips_once
+from ..common.clips import check_frames
 
 
 DEFAULT_INIT = [
@@ -161,4 +161,4 @@ class ResNetTAM(ResNet):
             ValueError: If these are no frames, or not whole clips.
         """
         check_frames(self, x)
-        return compute_equal_clips_once(super().forward, x, self.num_segments)
+        return super().forward(x)

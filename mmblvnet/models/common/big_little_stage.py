@@ -1,4 +1,4 @@
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule, Sequential
@@ -77,7 +77,22 @@ class BigLittleStage(BaseModule):
         Returns:
             Tensor: Fused maps of shape ``(N, out_channels, H', W')``.
         """
+        return self.fuse(*self.run_branches(x))
+
+    def run_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """Run both branches.
+
+        Args:
+            x (Tensor): Maps of shape ``(N, in_channels, H, W)``.
+
+        Returns:
+            tuple[Tensor]: Maps of the Little branch, ``(N, out_channels, H,
+            W)``, and of the Big branch, ``(N, out_channels, H / 2, W / 2)``.
+        """
         even, odd = (x, x) if self.tam is None else self.tam.forward_pairs(x)
-        little = self.little_e(self.little(even))
-        big = F.interpolate(self.big(odd), size=little.shape[2:])
+        return self.little_e(self.little(even)), self.big(odd)
+
+    def fuse(self, little: Tensor, big: Tensor) -> Tensor:
+        """Fuse what :meth:`run_branches` returns."""
+        big = F.interpolate(big, size=little.shape[2:])
         return self.fusion(self.relu(little + big))

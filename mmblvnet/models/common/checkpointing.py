@@ -7,33 +7,39 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 
-def _is_costly(operator: Callable, args: tuple) -> bool:
-    """Whether an operator is a convolution that costs more than its map.
+Keep = Callable[[Tensor, Tensor], bool]
 
-    A 1x1 convolution that widens its input does not: in a Bottleneck it is a
-    quarter of the work and makes two thirds of what the convolutions make.
+
+def every_map(x: Tensor, out: Tensor) -> bool:
+    """Keep what every convolution makes."""
+    return True
+
+
+def no_larger_map(x: Tensor, out: Tensor) -> bool:
+    """Keep what a convolution makes unless it is larger than its input.
+
+    The 1x1 convolutions that widen a Bottleneck do a quarter of its work and
+    make two thirds of what its convolutions make.
     """
-    if operator != torch.ops.aten.convolution.default:
-        return False
-    out_channels, in_channels, *kernel_size = args[1].shape
-    return kernel_size != [1, 1] or out_channels <= in_channels
+    return out.numel() <= x.numel()
 
 
-class _KeepCostlyMaps(TorchDispatchMode):
-    """The first pass, which keeps maps in a list."""
+class _KeepMaps(TorchDispatchMode):
+    """The first pass, which keeps maps of convolutions in a list."""
 
-    def __init__(self, maps: List[Optional[Tensor]]) -> None:
+    def __init__(self, maps: List[Optional[Tensor]], keep: Keep) -> None:
         super().__init__()
         self.maps = maps
+        self.keep = keep
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         out = operator(*args, **(kwargs or {}))
-        if _is_costly(operator, args):
-            self.maps.append(out.detach())
+        if operator == torch.ops.aten.convolution.default:
+            self.maps.append(out.detach() if self.keep(args[0], out) else None)
         return out
 
 
-class _ReuseCostlyMaps(TorchDispatchMode):
+class _ReuseMaps(TorchDispatchMode):
     """Every later pass, which takes each kept map once.
 
     PyTorch's own selective checkpointing refuses a second backward pass; here
@@ -65,7 +71,7 @@ class _ReuseCostlyMaps(TorchDispatchMode):
                 setattr(norm, name, value)
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        if _is_costly(operator, args):
+        if operator == torch.ops.aten.convolution.default:
             kept, self.maps[self.number] = self.maps[self.number], None
             self.number += 1
             if kept is not None:
@@ -76,13 +82,14 @@ class _ReuseCostlyMaps(TorchDispatchMode):
 # Compilers cannot follow the exchange of the statistics.
 @torch.compiler.disable
 def checkpoint_selectively(
-        modules: Iterable[nn.Module], forward: Callable,
-        *args: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-    """Run part of a network, keeping only what is costly and small.
+        modules: Iterable[nn.Module],
+        forward: Callable,
+        *args: Tensor,
+        keep: Keep = no_larger_map) -> Union[Tensor, Tuple[Tensor, ...]]:
+    """Run part of a network, keeping little of it for the backward pass.
 
-    The inputs and the outputs of most convolutions are kept; norms, ReLUs,
-    temporal modules, pooling and convolutions that widen their input are
-    computed again in the backward pass. Unlike with plain
+    The inputs and maps that convolutions make are kept; norms, ReLUs,
+    temporal modules and pooling are computed again. Unlike with plain
     :func:`torch.utils.checkpoint.checkpoint`, batch norms count a batch once.
     There must be nothing random in the part.
 
@@ -90,6 +97,8 @@ def checkpoint_selectively(
         modules (Iterable[nn.Module]): The modules that ``forward`` runs.
         forward (Callable): The part to run, from tensors to tensors.
         args (Tensor): Its inputs.
+        keep (Callable): Which maps of convolutions are kept, by input and
+            output: :func:`every_map` or :func:`no_larger_map`, the default.
 
     Returns:
         Tensor or tuple[Tensor]: What ``forward`` returns.
@@ -97,7 +106,7 @@ def checkpoint_selectively(
 
     def contexts() -> tuple:
         maps = []
-        return _KeepCostlyMaps(maps), _ReuseCostlyMaps(maps, modules)
+        return _KeepMaps(maps, keep), _ReuseMaps(maps, modules)
 
     return checkpoint(
         forward,

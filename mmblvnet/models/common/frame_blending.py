@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.compiler import is_compiling, is_dynamo_compiling
+from torch.compiler import is_compiling
+
+try:
+    from . import frame_blending_triton as fused
+except ImportError:  # PyTorch for CPUs, macOS and Windows comes without it.
+    fused = None
 
 CACHE_BYTES = 4 * 2**20
 
@@ -16,12 +21,37 @@ class Tap(NamedTuple):
         output (int): Which output the term belongs to.
         phase (int): Which of the frames of a group is taken.
         shift (int): From which group, counted from the output's.
-        row (int): Which row of the weights it is multiplied with.
+        rows (tuple[int]): The rows of the weights whose sum it is multiplied
+            with.
     """
     output: int
     phase: int
     shift: int
-    row: int
+    rows: Tuple[int, ...]
+
+
+def make_taps(offsets: Iterator[int], num_phases: int, num_outputs: int,
+              repeats: int) -> Tuple[Tap, ...]:
+    """The terms of frames that are blended with their neighbours.
+
+    Weights that meet the same map are added up in one term.
+
+    Args:
+        offsets (Iterable[int]): Where the blended frames are, counted from
+            the current one; one for each row of the weights.
+        num_phases (int): Maps per group of the input.
+        num_outputs (int): Frames per group of the output.
+        repeats (int): How many successive frames each map stands for.
+
+    Returns:
+        tuple[Tap]: The terms.
+    """
+    rows = {}
+    for output in range(num_outputs):
+        for row, offset in enumerate(offsets):
+            shift, phase = divmod((output + offset) // repeats, num_phases)
+            rows.setdefault((output, phase, shift), []).append(row)
+    return tuple(Tap(*place, tuple(own)) for place, own in rows.items())
 
 
 def _groups(num_groups: int, shift: int,
@@ -46,9 +76,6 @@ def _groups(num_groups: int, shift: int,
 def _cache_sized_parts(x: Tensor) -> Iterator[Tuple[slice, slice]]:
     """Clips and groups that a CPU works on without leaving its cache."""
     num_clips, num_groups = x.shape[:2]
-    if x.device.type != 'cpu':
-        yield slice(0, num_clips), slice(0, num_groups)
-        return
     group_bytes = x[0, 0].numel() * x.element_size()
     step = max(1, CACHE_BYTES // group_bytes)
     for clip in range(num_clips):
@@ -64,26 +91,65 @@ def _by_output(taps: Tuple[Tap, ...]) -> List[List[Tap]]:
             for output in range(num_outputs)]
 
 
-class _BlendFrames(Function):
+def _factor(weight: Tensor, tap: Tap, dtype: torch.dtype) -> Tensor:
+    """What a term is multiplied with, ``(C, 1, 1)``."""
+    factor = weight[tap.rows[0]]
+    for row in tap.rows[1:]:
+        factor = factor + weight[row]
+    return factor.to(dtype)[:, None, None]
+
+
+def _blend(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...]) -> List[Tensor]:
     """Weighted sums of frames and ReLU, each term in place in one pass."""
+    everything = slice(0, x.size(1))
+    outputs = []
+    for own in _by_output(taps):
+        # A term of the group itself reaches every frame of the output.
+        first = next(tap for tap in own if tap.shift == 0)
+        y = x[:, :, first.phase] * _factor(weight, first, x.dtype)
+        for tap in own:
+            if tap is not first:
+                to, source = _groups(x.size(1), tap.shift, everything)
+                y[:, to].addcmul_(x[:, source, tap.phase],
+                                  _factor(weight, tap, x.dtype))
+        outputs.append(y.relu_())
+    return outputs
+
+
+def _blend_backward(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
+                    outputs: List[Tensor],
+                    grads: List[Tensor]) -> Tuple[Tensor, Tensor]:
+    """The gradients of :func:`_blend`, part by part within the cache."""
+    grad_x = torch.zeros_like(x)
+    grad_weight = [torch.zeros_like(row) for row in weight]
+    for clips, groups in _cache_sized_parts(x):
+        masked = [
+            torch.ops.aten.threshold_backward(grad[clips, groups],
+                                              y[clips, groups], 0)
+            for grad, y in zip(grads, outputs)
+        ]
+        for tap in taps:
+            to, source = _groups(x.size(1), tap.shift, groups)
+            grad = masked[tap.output][:, to]
+            frames = x[clips, source, tap.phase]
+            grad_x[clips, source, tap.phase].addcmul_(
+                grad, _factor(weight, tap, x.dtype))
+            # Half precision is too coarse for so long a sum.
+            grad_factor = (grad * frames).sum((0, 1, 3, 4),
+                                              dtype=weight.dtype)
+            for row in tap.rows:
+                grad_weight[row] = grad_weight[row] + grad_factor
+    return grad_x, torch.stack(grad_weight)
+
+
+class _BlendFrames(Function):
+    """Blended frames with a backward pass that moves each map once."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor,
                 taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
-        # [rows, C, 1, 1]
-        factors = weight.to(x.dtype)[:, :, None, None]
-        everything = slice(0, x.size(1))
-        outputs = []
-        for own in _by_output(taps):
-            # A term of the group itself reaches every frame of the output.
-            first = next(tap for tap in own if tap.shift == 0)
-            y = x[:, :, first.phase] * factors[first.row]
-            for tap in own:
-                if tap is not first:
-                    to, source = _groups(x.size(1), tap.shift, everything)
-                    y[:, to].addcmul_(x[:, source, tap.phase],
-                                      factors[tap.row])
-            outputs.append(y.relu_())
+        ctx.fused = fused is not None and x.is_cuda
+        outputs = (fused.blend if ctx.fused else _blend)(x, weight, taps)
         ctx.taps = taps
         ctx.save_for_backward(x, weight, *outputs)
         return tuple(outputs)
@@ -91,31 +157,13 @@ class _BlendFrames(Function):
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple:
         x, weight, *outputs = ctx.saved_tensors
-        factors = weight.to(x.dtype)[:, :, None, None]
-        grad_x = torch.zeros_like(x)
-        grad_weight = [torch.zeros_like(row) for row in weight]
-        for clips, groups in _cache_sized_parts(x):
-            masked = [
-                torch.ops.aten.threshold_backward(grad[clips, groups],
-                                                  y[clips, groups], 0)
-                for grad, y in zip(grads, outputs)
-            ]
-            for tap in ctx.taps:
-                to, source = _groups(x.size(1), tap.shift, groups)
-                grad = masked[tap.output][:, to]
-                frames = x[clips, source, tap.phase]
-                grad_x[clips, source, tap.phase].addcmul_(
-                    grad, factors[tap.row])
-                # Half precision is too coarse for so long a sum.
-                grad_weight[tap.row] = grad_weight[tap.row] + (
-                    grad * frames).sum((0, 1, 3, 4), dtype=weight.dtype)
-        return grad_x, torch.stack(grad_weight), None
+        backward = fused.blend_backward if ctx.fused else _blend_backward
+        return *backward(x, weight, ctx.taps, outputs, grads), None
 
 
 def _blend_in_a_graph(x: Tensor, weight: Tensor,
                       taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
     """The same out of place: exported, sums into slices become scatters."""
-    factors = weight.to(x.dtype)[:, :, None, None]
     shifts = [tap.shift for tap in taps]
     before, after = -min(shifts), max(shifts)
     num_groups = x.size(1)
@@ -124,7 +172,8 @@ def _blend_in_a_graph(x: Tensor, weight: Tensor,
     outputs = []
     for own in _by_output(taps):
         terms = (padded[:, before + tap.shift:before + tap.shift + num_groups,
-                        tap.phase] * factors[tap.row] for tap in own)
+                        tap.phase] * _factor(weight, tap, x.dtype)
+                 for tap in own)
         outputs.append(sum(terms).relu())
     return tuple(outputs)
 
@@ -141,8 +190,7 @@ def blend_frames(x: Tensor, weight: Tensor,
     Returns:
         tuple[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
     """
-    # Export runs the code; compilers read it, and PyTorch 2.6 has no other way
-    # to tell them apart.
-    if is_compiling() and not is_dynamo_compiling():
+    # Compilers fuse these operations with what stands before and behind.
+    if is_compiling():
         return _blend_in_a_graph(x, weight, taps)
     return _BlendFrames.apply(x, weight, taps)

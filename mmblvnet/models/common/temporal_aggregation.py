@@ -4,7 +4,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .frame_blending import Tap, blend_frames
+from .frame_blending import blend_frames, make_taps
 
 
 class TemporalAggregation(BaseModule):
@@ -81,13 +81,8 @@ class TemporalAggregation(BaseModule):
         Returns:
             Tensor: Blended frames of the same shape.
         """
-        # [N, T, 1, C, H, W]
-        clips = x.unflatten(0, (-1, self.num_frames, 1))
-        taps = tuple(
-            Tap(0, 0, offset, row)
-            for row, offset in enumerate(self.offsets()))
-        y, = blend_frames(clips, self.weight, taps)
-        return y.flatten(0, 1)
+        y, = self._blend(x, self.num_frames, num_phases=1, num_outputs=1)
+        return y
 
     def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Blend the frames of each clip and tell even from odd ones.
@@ -99,13 +94,8 @@ class TemporalAggregation(BaseModule):
             tuple[Tensor]: The blended even frames (0, 2, ..) and the blended
             odd frames (1, 3, ..), each of shape ``(N * T / 2, C, H, W)``.
         """
-        # [N, T / 2, 2, C, H, W]
-        clips = x.unflatten(0, (-1, self.num_frames // 2, 2))
-        taps = tuple(
-            Tap(parity, (offset + parity) % 2, (offset + parity) // 2, row)
-            for parity in (0, 1) for row, offset in enumerate(self.offsets()))
-        even, odd = blend_frames(clips, self.weight, taps)
-        return even.flatten(0, 1), odd.flatten(0, 1)
+        return self._blend(
+            x, self.num_frames // 2, num_phases=2, num_outputs=2)
 
     def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Blend frames of which each two successive ones are the same map.
@@ -122,15 +112,17 @@ class TemporalAggregation(BaseModule):
             tuple[Tensor]: The blended even frames (0, 2, ..) and the blended
             odd frames (1, 3, ..), each of the shape of ``x``.
         """
-        # [N, T / 2, 1, C, H, W]
-        clips = x.unflatten(0, (-1, self.num_frames // 2, 1))
-        weight, rows, taps = self.weight, [], []
-        for parity in (0, 1):
-            shifts = [(offset + parity) // 2 for offset in self.offsets()]
-            for shift in sorted(set(shifts)):
-                taps.append(Tap(parity, 0, shift, len(rows)))
-                rows.append(
-                    sum(row for row, of_row in zip(weight, shifts)
-                        if of_row == shift))
-        even, odd = blend_frames(clips, torch.stack(rows), tuple(taps))
-        return even.flatten(0, 1), odd.flatten(0, 1)
+        return self._blend(
+            x, self.num_frames // 2, num_phases=1, num_outputs=2, repeats=2)
+
+    def _blend(self,
+               x: Tensor,
+               num_groups: int,
+               num_phases: int,
+               num_outputs: int,
+               repeats: int = 1) -> Tuple[Tensor, ...]:
+        taps = make_taps(self.offsets(), num_phases, num_outputs, repeats)
+        # [N, groups, phases, C, H, W]
+        clips = x.unflatten(0, (-1, num_groups, num_phases))
+        outputs = blend_frames(clips, self.weight, taps)
+        return tuple(y.flatten(0, 1) for y in outputs)

@@ -1,0 +1,235 @@
+"""Frame blending on a GPU: one kernel forward and one backward.
+
+Each program walks along the frames of a clip at some pixels and channels, so
+that what neighbouring frames share is read from memory once and then found in
+the cache. The bytes moved are about those of the maps read and written.
+"""
+from typing import List, NamedTuple, Sequence, Tuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# Elements that a program works on at a time, and its warps.
+TILE = 1024
+WARPS = 4
+
+
+@triton.jit
+def _tile(num_pixels, num_channels, stride_pixel, stride_channel,
+          PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Where a program's elements are in a map, and which exist."""
+    pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    place = (pixel[:, None].to(tl.int64) * stride_pixel +
+             channel[None, :] * stride_channel)
+    exists = (pixel < num_pixels)[:, None] & (channel < num_channels)[None, :]
+    return channel, place, exists
+
+
+@triton.jit
+def _factors(weight, channel, num_channels, ROWS: tl.constexpr,
+             SUM: tl.constexpr):
+    """The rows of the weights, each ``(1, CHANNELS)``."""
+    factors = ()
+    for row in tl.static_range(ROWS):
+        factor = tl.load(
+            weight + row * num_channels + channel,
+            mask=channel < num_channels,
+            other=0)
+        factors = factors + (factor[None, :].to(SUM), )
+    return factors
+
+
+@triton.jit
+def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
+             stride_pixel, stride_channel, K: tl.constexpr, P: tl.constexpr,
+             ROWS: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+             PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr):
+    channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
+                                   stride_channel, PIXELS, CHANNELS)
+    factors = _factors(weight, channel, num_channels, ROWS, SUM)
+    clip = tl.program_id(0).to(tl.int64)
+    x += clip * K * P * map_size
+    y0 += clip * K * map_size
+    y1 += clip * K * map_size
+    for k in range(K):
+        for output in tl.static_range(OUTPUTS):
+            total = tl.zeros((PIXELS, CHANNELS), SUM)
+            # A tap is (output, phase, shift, row).
+            for i in tl.static_range(len(TAPS) // 4):
+                if TAPS[4 * i] == output:
+                    group = k + TAPS[4 * i + 2]
+                    source = (group * P + TAPS[4 * i + 1]) * map_size
+                    value = tl.load(
+                        x + source + place,
+                        mask=exists & (group >= 0) & (group < K),
+                        other=0)
+                    total += factors[TAPS[4 * i + 3]] * value.to(SUM)
+            y = y0 if output == 0 else y1
+            tl.store(
+                y + k * map_size + place, tl.maximum(total, 0), mask=exists)
+
+
+@triton.jit
+def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
+              num_pixels, num_channels, stride_pixel, stride_channel,
+              K: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
+              TAPS: tl.constexpr, PIXELS: tl.constexpr,
+              CHANNELS: tl.constexpr, SUM: tl.constexpr):
+    channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
+                                   stride_channel, PIXELS, CHANNELS)
+    factors = _factors(weight, channel, num_channels, ROWS, SUM)
+    clip = tl.program_id(0).to(tl.int64)
+    x += clip * K * P * map_size
+    grad_x += clip * K * P * map_size
+    y0 += clip * K * map_size
+    y1 += clip * K * map_size
+    grad0 += clip * K * map_size
+    grad1 += clip * K * map_size
+    sums = ()
+    for row in tl.static_range(ROWS):
+        sums = sums + (tl.zeros((PIXELS, CHANNELS), SUM), )
+    for k in range(K):
+        for phase in tl.static_range(P):
+            source = (k * P + phase) * map_size
+            value = tl.load(x + source + place, mask=exists, other=0).to(SUM)
+            total = tl.zeros((PIXELS, CHANNELS), SUM)
+            for i in tl.static_range(len(TAPS) // 4):
+                if TAPS[4 * i + 1] == phase:
+                    group = k - TAPS[4 * i + 2]
+                    inside = exists & (group >= 0) & (group < K)
+                    y = y0 if TAPS[4 * i] == 0 else y1
+                    grad = grad0 if TAPS[4 * i] == 0 else grad1
+                    at = group * map_size + place
+                    shown = tl.load(y + at, mask=inside, other=0) > 0
+                    passed = tl.load(grad + at, mask=inside, other=0)
+                    passed = tl.where(shown, passed, 0).to(SUM)
+                    total += factors[TAPS[4 * i + 3]] * passed
+                    sums = _add_to(sums, TAPS[4 * i + 3], passed * value)
+            tl.store(grad_x + source + place, total, mask=exists)
+    part = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+    grad_weight += part.to(tl.int64) * ROWS * num_channels
+    for row in tl.static_range(ROWS):
+        tl.store(
+            grad_weight + row * num_channels + channel,
+            tl.sum(sums[row], 0),
+            mask=channel < num_channels)
+
+
+@triton.jit
+def _add_to(sums, ROW: tl.constexpr, value):
+    """A tuple of which one item has grown."""
+    grown = ()
+    for row in tl.static_range(len(sums)):
+        if row == ROW:
+            grown = grown + (sums[row] + value, )
+        else:
+            grown = grown + (sums[row], )
+    return grown
+
+
+class _Launch(NamedTuple):
+    """How a kernel walks over the maps of ``(N, K, P, C, H, W)``."""
+    layout: torch.memory_format
+    grid: Tuple[int, int, int]
+    sizes: Tuple[int, ...]
+    constants: dict
+
+
+def _plan(x: Tensor, weight: Tensor, taps: Sequence) -> _Launch:
+    num_clips, num_groups, num_phases, channels, height, width = x.shape
+    pixels = height * width
+    if x.flatten(0, 2).is_contiguous(memory_format=torch.channels_last):
+        layout, strides = torch.channels_last, (channels, 1)
+        wide = min(128, triton.next_power_of_2(channels))
+        tile = dict(PIXELS=TILE // wide, CHANNELS=wide)
+    else:
+        layout, strides = torch.contiguous_format, (1, pixels)
+        long = min(256, triton.next_power_of_2(pixels))
+        tile = dict(PIXELS=long, CHANNELS=TILE // long)
+    return _Launch(
+        layout,
+        grid=(num_clips, triton.cdiv(pixels, tile['PIXELS']),
+              triton.cdiv(channels, tile['CHANNELS'])),
+        sizes=(channels * pixels, pixels, channels, *strides),
+        constants=dict(
+            tile,
+            K=num_groups,
+            P=num_phases,
+            ROWS=len(weight),
+            TAPS=tuple(number for tap in taps for row in tap.rows
+                       for number in (tap.output, tap.phase, tap.shift, row)),
+            SUM=tl.float64 if x.dtype == torch.float64 else tl.float32,
+            num_warps=WARPS))
+
+
+def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
+    """Maps ``(.., C, H, W)`` as ``(frames, C, H, W)`` of a layout."""
+    return maps.reshape(-1, *maps.shape[-3:]).contiguous(memory_format=layout)
+
+
+def blend(x: Tensor, weight: Tensor, taps: Sequence) -> List[Tensor]:
+    """Weighted sums of the frames of each clip, and ReLU.
+
+    Args:
+        x (Tensor): Clips of groups of frames, ``(N, K, P, C, H, W)``.
+        weight (Tensor): Weights per row and channel, ``(rows, C)``.
+        taps (Sequence[Tap]): The terms.
+
+    Returns:
+        list[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
+    """
+    plan = _plan(x, weight, taps)
+    num_clips, num_groups = x.shape[:2]
+    num_outputs = 1 + max(tap.output for tap in taps)
+    outputs = [
+        torch.empty((num_clips * num_groups, *x.shape[3:]),
+                    dtype=x.dtype,
+                    device=x.device,
+                    memory_format=plan.layout) for _ in range(num_outputs)
+    ]
+    if x.numel():
+        with torch.cuda.device_of(x):
+            _forward[plan.grid](
+                _lay_out(x, plan.layout),
+                weight.contiguous(),
+                outputs[0],
+                outputs[-1],
+                *plan.sizes,
+                OUTPUTS=num_outputs,
+                **plan.constants)
+    return [y.unflatten(0, (num_clips, num_groups)) for y in outputs]
+
+
+def blend_backward(x: Tensor, weight: Tensor, taps: Sequence,
+                   outputs: Sequence[Tensor],
+                   grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+    """The gradients of :func:`blend`.
+
+    Args:
+        x (Tensor): Its input.
+        weight (Tensor): Its weights.
+        taps (Sequence[Tap]): Its terms.
+        outputs (Sequence[Tensor]): What it returned.
+        grads (Sequence[Tensor]): The gradients of what it returned.
+
+    Returns:
+        tuple[Tensor]: The gradients of the input and of the weights.
+    """
+    plan = _plan(x, weight, taps)
+    frames = _lay_out(x, plan.layout)
+    grad_x = torch.empty_like(frames, memory_format=plan.layout)
+    # A sum per program and no atomics: the same bits in every run.
+    sums = torch.zeros((plan.grid[0] * plan.grid[1], *weight.shape),
+                       dtype=weight.dtype,
+                       device=x.device)
+    if x.numel():
+        ys = [_lay_out(y, plan.layout) for y in outputs]
+        grads = [_lay_out(grad, plan.layout) for grad in grads]
+        with torch.cuda.device_of(x):
+            _backward[plan.grid](frames, weight.contiguous(), ys[0], ys[-1],
+                                 grads[0], grads[-1], grad_x, sums,
+                                 *plan.sizes, **plan.constants)
+    return grad_x.unflatten(0, x.shape[:3]), sums.sum(0)
