@@ -65,12 +65,12 @@ def test_ddp_steps_like_the_bare_model(name, options, device):
     ('ResNetTAM', dict()),
     ('TAMNeck', dict()),
 ], ids=str)
-def test_fsdp_steps_like_the_bare_model(name, options, device):
-    before = build(name, device, **options).state_dict()
-    bare = state_after_a_step(build(name, device, **options))
+def test_fsdp_steps_like_the_bare_model(name, options, cuda):
+    before = build(name, cuda, **options).state_dict()
+    bare = state_after_a_step(build(name, cuda, **options))
     fsdp = wrapped(
-        build(name, device, **options),
-        device,
+        build(name, cuda, **options),
+        cuda,
         'MMFullyShardedDataParallel',
         auto_wrap_policy=dict(
             type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy',
