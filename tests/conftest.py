@@ -28,6 +28,14 @@ if not (find_spec('timm') and find_spec('torchvision')):
     collect_ignore = ['test_mixing_timm.py']
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        '--gpu-tests-on',
+        default='cuda',
+        choices=['cuda', 'cpu'],
+        help='the device that the tests for GPUs run on')
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)

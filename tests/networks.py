@@ -69,3 +69,9 @@ def recognizer(backbone: dict,
                 std=[58.395, 57.12, 57.375]),
             test_cfg=test_cfg))
     return randomize(model)
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """The norm of the difference, in norms of what is expected."""
+    actual, expected = (x.detach().double().cpu() for x in (actual, expected))
+    return ((actual - expected).norm() / expected.norm()).item()

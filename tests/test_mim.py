@@ -1,12 +1,10 @@
 """The commands that people type, on a few tiny clips."""
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 from make_motion_dataset import make_dataset
+from mim_commands import data_options, mim, train
 from mmengine.fileio import load
 from paths import FLAGSHIP, MOTION
 
@@ -16,46 +14,6 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('motion')
     make_dataset(folder, train=8, val=8, seed=0)
     return folder
-
-
-def data_options(data):
-    options = []
-    for split in ('train', 'val', 'test'):
-        dataset = f'{split}_dataloader.dataset'
-        listed = 'train' if split == 'train' else 'val'
-        options += [
-            f'{split}_dataloader.batch_size=4',
-            f'{split}_dataloader.num_workers=0',
-            f'{split}_dataloader.persistent_workers=False',
-            f'{dataset}.data_prefix.video={data}/videos',
-            f'{dataset}.ann_file={data}/motion_{listed}_list_videos.txt',
-        ]
-    return options
-
-
-def mim(command, *args, check=True):
-    result = subprocess.run(
-        [sys.executable, '-m', 'mim', command, 'mmaction', *map(str, args)],
-        env=dict(os.environ, PYTHONWARNINGS='ignore'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True)
-    assert not check or result.returncode == 0, result.stdout[-6000:]
-    return result.stdout
-
-
-def train(data, work_dir, *options, args=(), check=True):
-    return mim(
-        'train',
-        MOTION,
-        '--work-dir',
-        work_dir,
-        *args,
-        '--cfg-options',
-        'default_hooks.logger.interval=1',
-        *data_options(data),
-        *options,
-        check=check)
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmaction.registry import MODELS
 from mmblvnet.models import BLVNet
-from mmblvnet.utils.checkpoint import convert_published
 from networks import pair_of_networks, randomize
 from torch import nn
 from torch.nn import functional as F
@@ -14,35 +13,9 @@ EVAL_CASES = golden.cases('blvnet_tam', mode='eval')
 TRAIN_CASE, = golden.cases('blvnet_tam', mode='train')
 
 
-class Video(nn.Module):
-    """A backbone with the published classifier and mean over pairs."""
-
-    def __init__(self, case):
-        super().__init__()
-        weights, _ = convert_published(golden.weights(case))
-        self.backbone = BLVNet(
-            case['depth'],
-            case['alpha'],
-            case['beta'],
-            case['in_channels'],
-            num_segments=case['num_frames'],
-            blend_frames=case['blending_frames'],
-            frame_output='pair')
-        self.fc = nn.Linear(2048, case['num_classes'])
-        self.load_state_dict({
-            name.replace('cls_head.fc_cls.', 'fc.'): value
-            for name, value in weights.items()
-        })
-
-    def forward(self, clips):
-        maps = self.backbone(clips.flatten(0, 1))
-        scores = self.fc(maps.mean((2, 3)))
-        return scores.unflatten(0, (clips.size(0), -1)).mean(1)
-
-
 @pytest.mark.parametrize('case', EVAL_CASES, ids=lambda case: case['name'])
 def test_scores_and_stages_are_the_published_ones(case):
-    model = Video(case).eval()
+    model = golden.Network(case).eval()
     stages = {}
     model.backbone.layer1.register_forward_pre_hook(
         lambda _, args: stages.update(stem=args[0]))
@@ -77,7 +50,7 @@ def train_step(model):
 
 
 def test_training_loss_and_gradients_are_the_published_ones():
-    loss, norms = train_step(Video(TRAIN_CASE).double().train())
+    loss, norms = train_step(golden.Network(TRAIN_CASE).double().train())
     assert loss == pytest.approx(TRAIN_CASE['loss'], rel=1e-5)
     expected = TRAIN_CASE['grad_norms']
     assert norms.keys() == expected.keys()

@@ -1,0 +1,133 @@
+"""The Temporal Aggregation Module on the device, against float64."""
+import itertools
+
+import pytest
+import torch
+from blending import FORMS, LAYOUTS, Case, call, check, input_of, module_of
+from mmblvnet.models.common import TemporalAggregation
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+forms = pytest.mark.parametrize('form', FORMS)
+dtypes = pytest.mark.parametrize('dtype', DTYPES, ids=str)
+
+
+def turns(*lists):
+    """All combinations, each with the next of the types."""
+    return zip(itertools.product(*lists), itertools.cycle(DTYPES))
+
+
+LENGTHS = [
+    Case(form, frames + (form == 'forward'), r, dtype=dtype)
+    for (form, frames, r), dtype in turns(FORMS, (2, 4, 8), range(1, 8))
+]
+SIZES = [
+    Case(form, 8, clips=clips, channels=channels, size=size, dtype=dtype)
+    for (form, (clips, channels, size)), dtype in turns(
+        FORMS, ((1, 1, (1, 1)), (3, 64, (28, 28)), (2, 33, (13, 9)),
+                (1, 2048, (7, 7)), (5, 3, (1, 129)), (0, 16, (4, 4))))
+]
+PLACES = [
+    Case(form, 4, 3, 2, 24, (6, 5), dtype, layout, grad_layout)
+    for (form, (layout, grad_layout)), dtype in turns(
+        FORMS, [(layout, 'contiguous') for layout in LAYOUTS] +
+        [('contiguous', layout) for layout in LAYOUTS[1:]] +
+        [('channels_last', layout) for layout in LAYOUTS[1:]])
+]
+USES = [
+    Case(form, 6, 5, dtype=dtype, layout=layout, used=used, learns=learns)
+    for (form, layout, used, learns), dtype in turns(
+        FORMS, LAYOUTS[:2], ('all', 'last'), ('both', 'input', 'weight'))
+]
+DOUBLES = [Case(form, 6, 3, dtype=torch.double) for form in FORMS]
+
+
+@pytest.mark.parametrize(
+    'case', LENGTHS + SIZES + PLACES + USES + DOUBLES, ids=str)
+def test_outputs_and_gradients_are_those_of_float64(case, device):
+    check(case, device)
+
+
+@forms
+@dtypes
+def test_the_stem_of_a_batch_is_right(form, dtype, device):
+    # As large as the flagship's: kernels work on it in many parts.
+    check(
+        Case(form, 16, 3, 2, 64, (56, 56), dtype, 'channels_last',
+             'channels_last'), device)
+
+
+@forms
+@dtypes
+def test_maps_and_gradients_stay_channels_last(form, dtype, device):
+    case = Case(form, 8, channels=16, dtype=dtype, layout='channels_last')
+    x = input_of(case, device)
+    outs = call(module_of(case, device), case, x)
+    torch.autograd.backward(outs, [torch.ones_like(y) for y in outs])
+    for maps in (*outs, x.grad):
+        assert maps.is_contiguous(memory_format=torch.channels_last)
+
+
+@forms
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_what_is_no_number_stays_so(form, bad, device):
+    case = Case(form, 8, 1, clips=1)
+    module, x = module_of(case, device), input_of(case, device).detach()
+    for p in module.parameters():
+        torch.nn.init.ones_(p)
+    x[1, 2, 0, 3] = bad
+    y = torch.cat(call(module, case, x))
+    assert (~y.isfinite()).any()
+    others = [channel for channel in range(case.channels) if channel != 2]
+    assert y[:, others].isfinite().all()
+
+
+@forms
+@pytest.mark.parametrize('r', [2, 3])
+def test_second_derivatives_are_those_of_finite_differences(form, r, device):
+    case = Case(form, 2, r, 1, 2, (1, 2), torch.double)
+    module, x = module_of(case, device), input_of(case, device)
+    assert torch.autograd.gradgradcheck(lambda x: call(module, case, x), x)
+
+
+@forms
+@dtypes
+def test_autocast_leaves_the_type_of_the_maps(form, dtype, device):
+    case = Case(form, dtype=dtype)
+    module, x = module_of(case, device), input_of(case, device)
+    with torch.autocast(device.type, torch.bfloat16):
+        outs = call(module, case, x)
+    expected = call(module, case, x)
+    for y, plain in zip(outs, expected):
+        torch.testing.assert_close(y, plain, atol=0, rtol=0)
+
+
+@forms
+def test_half_precision_sums_the_weight_gradient_in_full(form, device):
+    module = TemporalAggregation(2, 4).to(device)
+    for p in module.parameters():
+        torch.nn.init.ones_(p)
+    case = Case(form, 4, 3, 1, 2)
+    frames = 2 if form == 'forward_pairs' else 4
+    x = torch.ones(frames, 2, 100, 100, dtype=torch.bfloat16, device=device)
+    torch.cat(call(module, case, x)).sum().backward()
+    for layer, number in ((module.prev, 3), (module.curr, 4),
+                          (module.next, 3)):
+        assert layer.weight.grad.flatten().tolist() == [number * 10000] * 2
+
+
+def test_more_elements_than_an_int32_counts_are_right(cuda):
+    # 30 views of 6 videos in the stem of the flagship.
+    case = Case('forward_split', 16, 3, 171, 64, (112, 112))
+    module = module_of(case, cuda)
+    x = torch.empty(
+        171 * 16, 64, 112, 112, dtype=torch.bfloat16,
+        device=cuda).to(memory_format=torch.channels_last)
+    x.normal_().requires_grad_()
+    assert x.numel() > 2**31
+    outs = call(module, case, x)
+    grad_x, = torch.autograd.grad(outs, x, outs)
+    alone = x[-16:].detach().requires_grad_()
+    last = call(module, case, alone)
+    grad_last, = torch.autograd.grad(last, alone, last)
+    for y, expected in zip((*outs, grad_x), (*last, grad_last)):
+        torch.testing.assert_close(y[-len(expected):], expected)

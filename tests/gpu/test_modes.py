@@ -1,0 +1,149 @@
+"""What changes how the device computes, but not what."""
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmaction.registry import MODELS as REGISTRY
+from mmblvnet.engine.hooks import FuseConvBNHook
+from mmblvnet.models import BLVNet
+from small_models import (BLVNET, MODELS, NUM_FRAMES, batch, build, gradients_of,
+                    loss_of, scores_of)
+from networks import randomize, relative_error
+
+models = pytest.mark.parametrize('name', MODELS)
+
+
+def step(model, data):
+    """Gradients and statistics of one step."""
+    model.zero_grad()
+    loss_of(model.train(), data).backward()
+    return gradients_of(model), dict(model.named_buffers())
+
+
+@models
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_deterministic_mode_gives_the_same_bits_again(
+        name, dtype, device, deterministic):
+    results = []
+    for _ in range(2):
+        model = build(name, device)
+        with torch.autocast(device.type, dtype,
+                            enabled=dtype != torch.float32):
+            scores = scores_of(model, batch(num_views=2))
+            gradients, statistics = step(model, batch())
+        results.append(dict(gradients, scores=scores, **statistics))
+    for key, value in results[0].items():
+        assert torch.equal(results[1][key], value), key
+
+
+@pytest.mark.parametrize('name', ['flagship', 'ResNetTAM'])
+def test_checkpointing_changes_no_gradient(name, device, deterministic):
+    plain, thrifty = build(name, device), build(name, device, with_cp=True)
+    expected, expected_statistics = step(plain.double(), batch())
+    gradients, statistics = step(thrifty.double(), batch())
+    for key, value in expected.items():
+        assert relative_error(gradients[key], value) < 1e-9, key
+    for key, value in expected_statistics.items():
+        torch.testing.assert_close(statistics[key], value, msg=key)
+
+
+@pytest.mark.parametrize('name', ['flagship', 'ResNetTAM'])
+def test_checkpointing_takes_less_memory(name, cuda):
+    peaks = []
+    for with_cp in (False, True):
+        model = build(name, cuda, with_cp=with_cp)
+        data = batch(4, size=112)
+        # What the first step allocates for good.
+        step(model, data)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step(model, data)
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+        del model
+    assert peaks[1] < 0.8 * peaks[0]
+
+
+@pytest.mark.parametrize('config', [
+    BLVNET, dict(BLVNET, temporal_module='TSM'),
+    dict(type='BLResNet', depth=50)
+], ids=str)
+@torch.no_grad()
+def test_folded_norms_give_the_same_maps(config, device):
+    backbone = randomize(REGISTRY.build(config)).to(device).eval()
+    x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=device)
+    expected = backbone(x)
+    model = torch.nn.Module()
+    model.backbone = backbone
+    FuseConvBNHook().before_test_iter(SimpleNamespace(model=model), 0)
+    assert model.backbone is not backbone
+    assert relative_error(model.backbone(x), expected) < 1e-5
+
+
+@models
+def test_scores_of_a_video_are_the_mean_over_its_views(name, device):
+    model, data = build(name, device), batch(2, 3)
+    views = [
+        scores_of(
+            model,
+            dict(data, inputs=[
+                video[NUM_FRAMES * view:NUM_FRAMES * (view + 1)]
+                for video in data['inputs']
+            ])) for view in range(3)
+    ]
+    together = scores_of(model, data)
+    torch.testing.assert_close(together, sum(views) / 3, atol=1e-4, rtol=1e-4)
+
+
+@models
+@pytest.mark.parametrize('clips', [1, 2])
+def test_bounded_testing_views_give_the_same_scores(name, clips, device):
+    model, data = build(name, device), batch(2, 3)
+    expected = scores_of(model, data)
+    model.test_cfg = dict(max_testing_views=clips * NUM_FRAMES)
+    torch.testing.assert_close(
+        scores_of(model, data), expected, atol=1e-4, rtol=1e-4)
+
+
+class ShortBLVNet(BLVNet):
+    """All kinds of blocks, and few of each: compilers take long."""
+    arch_settings = {50: (2, 2, 2, 1)}
+
+
+SHORT = {
+    f'BLVNet-{temporal}-{output}': dict(
+        num_segments=NUM_FRAMES, temporal_module=temporal,
+        frame_output=output)
+    for temporal, output in (('TAM', 'pair'), ('TSM', 'repeat'),
+                             (None, 'pair'))
+}
+
+
+@pytest.mark.parametrize('name', SHORT)
+def test_compiled_in_one_graph_it_trains_as_before(name, device):
+    backbone = randomize(ShortBLVNet(50, **SHORT[name])).to(device).train()
+    compiled = torch.compile(copy.deepcopy(backbone), fullgraph=True)
+    frames = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=device)
+    weight = torch.randn_like(copy.deepcopy(backbone)(frames))
+    results = []
+    for network in (backbone, compiled):
+        x = frames.clone().requires_grad_()
+        maps = network(x)
+        (maps * weight).sum().backward()
+        results.append(dict(
+            maps=maps, x=x.grad, **{name.removeprefix('_orig_mod.'): p.grad
+                                    for name, p in network.named_parameters()},
+            **{name.removeprefix('_orig_mod.'): value
+               for name, value in network.named_buffers()}))
+    errors = {key: relative_error(results[1][key], value)
+              for key, value in results[0].items()}
+    assert max(errors.values()) < 1e-3, max(errors, key=errors.get)
+
+
+@pytest.mark.parametrize('name', SHORT)
+@torch.no_grad()
+def test_compiled_in_one_graph_it_tests_as_before(name, device):
+    backbone = randomize(ShortBLVNet(50, **SHORT[name])).to(device).eval()
+    compiled = torch.compile(backbone, fullgraph=True)
+    x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=device)
+    assert relative_error(compiled(x), backbone(x)) < 1e-5

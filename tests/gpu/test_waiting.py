@@ -1,0 +1,98 @@
+"""Forward and backward never wait for the GPU."""
+import pytest
+import torch
+from mmaction.registry import MODELS
+from networks import randomize
+from small_models import BLVNET, NUM_FRAMES, RESNET_TAM
+
+BACKBONES = {
+    **{
+        f'BLVNet-{temporal}-{output}': dict(
+            BLVNET, temporal_module=temporal, frame_output=output)
+        for temporal in ('TAM', 'TSM', None) for output in ('repeat', 'pair')
+    },
+    'BLVNet-with_cp': dict(BLVNET, with_cp=True),
+    'BLVNet-frozen_stages': dict(BLVNET, frozen_stages=1),
+    'BLResNet': dict(type='BLResNet', depth=50),
+    'ResNetTAM': RESNET_TAM,
+    'ResNetTAM-with_cp': dict(RESNET_TAM, with_cp=True),
+}
+backbones = pytest.mark.parametrize('name', BACKBONES)
+dtypes = pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16],
+                                 ids=str)
+
+
+@pytest.fixture
+def no_waiting(cuda):
+    """Calls a function a second time in which waiting is an error.
+
+    In the first, kernels are compiled and libraries set up.
+    """
+
+    def run(function):
+        function()
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode('error')
+        try:
+            function()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+    return run
+
+
+def test_waiting_is_noticed(no_waiting, cuda):
+    x = torch.ones(2, device=cuda)
+    with pytest.raises(RuntimeError, match='synchronizing'):
+        no_waiting(lambda: torch.equal(x, x))
+
+
+@backbones
+@dtypes
+def test_a_training_step_does_not_wait(name, dtype, no_waiting, cuda):
+    backbone = randomize(MODELS.build(BACKBONES[name])).to(cuda).train()
+    x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=cuda)
+
+    def step():
+        with torch.autocast('cuda', dtype, enabled=dtype != torch.float32):
+            loss = backbone(x).square().mean()
+        loss.backward()
+
+    no_waiting(step)
+
+
+@backbones
+@dtypes
+@torch.no_grad()
+def test_a_test_of_equal_views_does_not_wait(name, dtype, no_waiting, cuda):
+    backbone = randomize(MODELS.build(BACKBONES[name])).to(cuda)
+    # MMAction2's ResNet returns nothing here.
+    backbone.eval()
+    view = torch.randn(NUM_FRAMES, 3, 64, 64, device=cuda)
+    views = torch.cat((view, view, view))
+
+    def test():
+        with torch.autocast('cuda', dtype, enabled=dtype != torch.float32):
+            backbone(views)
+
+    no_waiting(test)
+
+
+@pytest.mark.parametrize('as_2d', [True, False])
+@pytest.mark.parametrize('keep_frames', [True, False])
+def test_the_neck_does_not_wait(as_2d, keep_frames, no_waiting, cuda):
+    neck = randomize(
+        MODELS.build(
+            dict(
+                type='TAMNeck',
+                in_channels=64,
+                num_segments=NUM_FRAMES,
+                keep_frames=keep_frames))).to(cuda)
+    level = torch.randn(
+        2, 64, 2 * NUM_FRAMES, 7, 7, device=cuda, requires_grad=True)
+
+    def step():
+        maps, _ = neck([level] if as_2d else level)
+        maps.square().mean().backward()
+
+    no_waiting(step)
