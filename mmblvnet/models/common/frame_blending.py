@@ -76,8 +76,8 @@ def _groups(num_groups: int, shift: int,
 def _cache_sized_parts(x: Tensor) -> Iterator[Tuple[slice, slice]]:
     """Clips and groups that a CPU works on without leaving its cache."""
     num_clips, num_groups = x.shape[:2]
-    group_bytes = x[0, 0].numel() * x.element_size()
-    step = max(1, CACHE_BYTES // group_bytes)
+    group_bytes = x.shape[2:].numel() * x.element_size()
+    step = max(1, CACHE_BYTES // max(1, group_bytes))
     for clip in range(num_clips):
         for start in range(0, num_groups, step):
             yield (slice(clip, clip + 1),
