@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType, SimpleNamespace
@@ -17,6 +18,7 @@ from urllib.parse import urlparse
 
 import mmaction
 import mmaction.evaluation.functional.accuracy as accuracy
+import mmaction.utils.dependency as dependency
 import mmaction.utils.gradcam_utils as gradcam_utils
 import mmengine.dist.utils as dist_utils
 import mmengine.hooks.checkpoint_hook as checkpoint_hook
@@ -40,8 +42,9 @@ from .utils.safe_loading import load_safely
 
 def apply() -> None:
     """Apply every workaround that this environment needs."""
-    # The others import mmaction.models, which works only after the first.
+    # The others import mmaction.models, which works only after these two.
     provide_drn()
+    leave_out_multimodal_models()
     allow_mmengine_checkpoints()
     write_files_whole()
     write_last_checkpoint_whole()
@@ -93,6 +96,22 @@ def provide_drn() -> None:
     package.drn.DRN = DRN
     sys.modules[name] = package
     sys.modules[f'{name}.drn'] = package.drn
+
+
+def leave_out_multimodal_models() -> None:
+    """Import MMAction2 where its VindLU and transformers do not fit.
+
+    transformers 4.56 no longer has in ``modeling_utils`` what MMAction2 1.2.0
+    imports from there, so that ``import mmaction.models`` fails wherever it
+    is installed. The models that need it get MMAction2's own placeholders.
+    """
+    transformers = find_spec('transformers')
+    if transformers is None or not transformers.origin:
+        return
+    # Importing it takes seconds.
+    source = Path(transformers.origin).with_name('modeling_utils.py')
+    if 'apply_chunking_to_forward' not in source.read_text('utf-8'):
+        dependency.WITH_MULTIMODAL = False
 
 
 LOGS = ('_log_history', '_count_history')
