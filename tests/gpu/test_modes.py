@@ -53,7 +53,7 @@ def test_checkpointing_takes_less_memory(name, cuda):
     peaks = []
     for with_cp in (False, True):
         model = build(name, cuda, with_cp=with_cp)
-        data = batch(4, size=112)
+        data = batch(8, size=112)
         # What the first step allocates for good.
         step(model, data)
         torch.cuda.reset_peak_memory_stats()
@@ -61,7 +61,7 @@ def test_checkpointing_takes_less_memory(name, cuda):
         step(model, data)
         peaks.append(torch.cuda.max_memory_allocated() - before)
         del model
-    assert peaks[1] < 0.8 * peaks[0]
+    assert peaks[1] < 0.85 * peaks[0]
 
 
 @pytest.mark.parametrize('config', [
