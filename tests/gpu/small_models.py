@@ -30,7 +30,10 @@ def build(name, device, **backbone):
     torch.manual_seed(0)
     parts = dict(MODELS[name])
     parts['backbone'] = dict(parts['backbone'], **backbone)
-    return recognizer(**parts).to(device)
+    model = recognizer(**parts)
+    # Scores of a size at which the loss depends on them smoothly.
+    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.02)
+    return model.to(device)
 
 
 def batch(num_videos=2, num_views=1, size=64):

@@ -8,8 +8,8 @@ from networks import relative_error
 # How far scores, the loss, the median and the total of the gradients' norms
 # may be from those of float32, with running statistics and those of a batch.
 BOUNDS = {
-    torch.bfloat16: (0.01, (0.15, 0.1, 0.1), (0.2, 0.3, 0.4)),
-    torch.float16: (0.002, (0.05, 0.05, 0.05), (0.15, 0.06, 0.06)),
+    torch.bfloat16: (0.02, (0.01, 0.05, 0.05), (0.05, 0.2, 0.2)),
+    torch.float16: (0.003, (0.002, 0.02, 0.02), (0.02, 0.06, 0.06)),
 }
 models = pytest.mark.parametrize('name', MODELS)
 dtypes = pytest.mark.parametrize('dtype', BOUNDS, ids=str)
@@ -71,7 +71,7 @@ def test_steps_that_overflow_are_left_out_until_the_scale_fits(cuda):
             overflows += 1
             assert all(torch.equal(p, before[name])
                        for name, p in model.named_parameters())
-    assert 0 < overflows < 6
+    assert 0 < overflows < 8
     assert any(not torch.equal(p, before[name])
                for name, p in model.named_parameters())
     assert losses[-1] < losses[0]

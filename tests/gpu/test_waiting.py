@@ -50,7 +50,9 @@ def test_waiting_is_noticed(no_waiting, cuda):
 @backbones
 @dtypes
 def test_a_training_step_does_not_wait(name, dtype, no_waiting, cuda):
-    backbone = randomize(MODELS.build(BACKBONES[name])).to(cuda).train()
+    backbone = randomize(MODELS.build(BACKBONES[name])).to(cuda)
+    # MMAction2's ResNet returns nothing here.
+    backbone.train()
     x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=cuda)
 
     def step():
@@ -66,7 +68,6 @@ def test_a_training_step_does_not_wait(name, dtype, no_waiting, cuda):
 @torch.no_grad()
 def test_a_test_of_equal_views_does_not_wait(name, dtype, no_waiting, cuda):
     backbone = randomize(MODELS.build(BACKBONES[name])).to(cuda)
-    # MMAction2's ResNet returns nothing here.
     backbone.eval()
     view = torch.randn(NUM_FRAMES, 3, 64, 64, device=cuda)
     views = torch.cat((view, view, view))
