@@ -283,8 +283,11 @@ class BigLittleBackbone(BaseModule):
             return None
         if self.with_cp:
             return no_larger_map
-        # The largest maps of the network, and cheap to compute again.
-        return every_map if stage == 0 else None
+        # The largest maps of the network, and cheap to compute again. A GPU
+        # does it faster than a CPU, and its memory is what bounds a batch.
+        if stage == 0:
+            return no_larger_map if x.is_cuda else every_map
+        return every_map if stage == 1 and x.is_cuda else None
 
     def _stem(self, x: Tensor) -> Tensor:
         keep = self._kept_maps(0, x)

@@ -143,7 +143,7 @@ def _blend_backward(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
 
 
 class _BlendFrames(Function):
-    """Blended frames with a backward pass that moves each map once."""
+    """Blended frames: one kernel on a GPU, a pass per term on a CPU."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor,
@@ -157,7 +157,9 @@ class _BlendFrames(Function):
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple:
         x, weight, *outputs = ctx.saved_tensors
-        backward = fused.blend_backward if ctx.fused else _blend_backward
+        # Of the kernel there are no second derivatives.
+        once = ctx.fused and not torch.is_grad_enabled()
+        backward = fused.blend_backward if once else _blend_backward
         return *backward(x, weight, ctx.taps, outputs, grads), None
 
 

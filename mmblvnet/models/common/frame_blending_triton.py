@@ -4,6 +4,7 @@ Each program walks along the frames of a clip at some pixels and channels, so
 that what neighbouring frames share is read from memory once and then found in
 the cache. The bytes moved are about those of the maps read and written.
 """
+import functools
 from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 # Elements that a program works on at a time, and its warps.
 TILE = 1024
-WARPS = 4
+WARPS = 8
 
 
 @triton.jit
@@ -68,8 +69,9 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
                         other=0)
                     total += factors[TAPS[4 * i + 3]] * value.to(SUM)
             y = y0 if output == 0 else y1
-            tl.store(
-                y + k * map_size + place, tl.maximum(total, 0), mask=exists)
+            # What is not a number stays so.
+            shown = tl.where(total <= 0, 0, total)
+            tl.store(y + k * map_size + place, shown, mask=exists)
 
 
 @triton.jit
@@ -103,9 +105,9 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
                     y = y0 if TAPS[4 * i] == 0 else y1
                     grad = grad0 if TAPS[4 * i] == 0 else grad1
                     at = group * map_size + place
-                    shown = tl.load(y + at, mask=inside, other=0) > 0
+                    hidden = tl.load(y + at, mask=inside, other=0) <= 0
                     passed = tl.load(grad + at, mask=inside, other=0)
-                    passed = tl.where(shown, passed, 0).to(SUM)
+                    passed = tl.where(hidden, 0, passed).to(SUM)
                     total += factors[TAPS[4 * i + 3]] * passed
                     sums = _add_to(sums, TAPS[4 * i + 3], passed * value)
             tl.store(grad_x + source + place, total, mask=exists)
@@ -132,25 +134,25 @@ def _add_to(sums, ROW: tl.constexpr, value):
 
 class _Launch(NamedTuple):
     """How a kernel walks over the maps of ``(N, K, P, C, H, W)``."""
-    layout: torch.memory_format
     grid: Tuple[int, int, int]
     sizes: Tuple[int, ...]
     constants: dict
 
 
-def _plan(x: Tensor, weight: Tensor, taps: Sequence) -> _Launch:
-    num_clips, num_groups, num_phases, channels, height, width = x.shape
+@functools.lru_cache(maxsize=None)
+def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
+          num_rows: int, taps: Tuple) -> _Launch:
+    num_clips, num_groups, num_phases, channels, height, width = shape
     pixels = height * width
-    if x.flatten(0, 2).is_contiguous(memory_format=torch.channels_last):
-        layout, strides = torch.channels_last, (channels, 1)
+    if layout == torch.channels_last:
+        strides = (channels, 1)
         wide = min(128, triton.next_power_of_2(channels))
         tile = dict(PIXELS=TILE // wide, CHANNELS=wide)
     else:
-        layout, strides = torch.contiguous_format, (1, pixels)
+        strides = (1, pixels)
         long = min(256, triton.next_power_of_2(pixels))
         tile = dict(PIXELS=long, CHANNELS=TILE // long)
     return _Launch(
-        layout,
         grid=(num_clips, triton.cdiv(pixels, tile['PIXELS']),
               triton.cdiv(channels, tile['CHANNELS'])),
         sizes=(channels * pixels, pixels, channels, *strides),
@@ -158,11 +160,18 @@ def _plan(x: Tensor, weight: Tensor, taps: Sequence) -> _Launch:
             tile,
             K=num_groups,
             P=num_phases,
-            ROWS=len(weight),
+            ROWS=num_rows,
             TAPS=tuple(number for tap in taps for row in tap.rows
                        for number in (tap.output, tap.phase, tap.shift, row)),
-            SUM=tl.float64 if x.dtype == torch.float64 else tl.float32,
+            SUM=tl.float64 if dtype == torch.float64 else tl.float32,
             num_warps=WARPS))
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    """Of the frames of ``(N, K, P, C, H, W)``."""
+    if x.flatten(0, 2).is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
@@ -170,30 +179,31 @@ def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     return maps.reshape(-1, *maps.shape[-3:]).contiguous(memory_format=layout)
 
 
-def blend(x: Tensor, weight: Tensor, taps: Sequence) -> List[Tensor]:
+def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
     """Weighted sums of the frames of each clip, and ReLU.
 
     Args:
         x (Tensor): Clips of groups of frames, ``(N, K, P, C, H, W)``.
         weight (Tensor): Weights per row and channel, ``(rows, C)``.
-        taps (Sequence[Tap]): The terms.
+        taps (tuple[Tap]): The terms.
 
     Returns:
         list[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
     """
-    plan = _plan(x, weight, taps)
+    layout = _layout(x)
+    plan = _plan(x.shape, layout, x.dtype, len(weight), taps)
     num_clips, num_groups = x.shape[:2]
     num_outputs = 1 + max(tap.output for tap in taps)
     outputs = [
         torch.empty((num_clips * num_groups, *x.shape[3:]),
                     dtype=x.dtype,
                     device=x.device,
-                    memory_format=plan.layout) for _ in range(num_outputs)
+                    memory_format=layout) for _ in range(num_outputs)
     ]
     if x.numel():
         with torch.cuda.device_of(x):
             _forward[plan.grid](
-                _lay_out(x, plan.layout),
+                _lay_out(x, layout),
                 weight.contiguous(),
                 outputs[0],
                 outputs[-1],
@@ -203,7 +213,7 @@ def blend(x: Tensor, weight: Tensor, taps: Sequence) -> List[Tensor]:
     return [y.unflatten(0, (num_clips, num_groups)) for y in outputs]
 
 
-def blend_backward(x: Tensor, weight: Tensor, taps: Sequence,
+def blend_backward(x: Tensor, weight: Tensor, taps: Tuple,
                    outputs: Sequence[Tensor],
                    grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
     """The gradients of :func:`blend`.
@@ -211,23 +221,24 @@ def blend_backward(x: Tensor, weight: Tensor, taps: Sequence,
     Args:
         x (Tensor): Its input.
         weight (Tensor): Its weights.
-        taps (Sequence[Tap]): Its terms.
+        taps (tuple[Tap]): Its terms.
         outputs (Sequence[Tensor]): What it returned.
         grads (Sequence[Tensor]): The gradients of what it returned.
 
     Returns:
         tuple[Tensor]: The gradients of the input and of the weights.
     """
-    plan = _plan(x, weight, taps)
-    frames = _lay_out(x, plan.layout)
-    grad_x = torch.empty_like(frames, memory_format=plan.layout)
+    layout = _layout(x)
+    plan = _plan(x.shape, layout, x.dtype, len(weight), taps)
+    frames = _lay_out(x, layout)
+    grad_x = torch.empty_like(frames, memory_format=layout)
     # A sum per program and no atomics: the same bits in every run.
     sums = torch.zeros((plan.grid[0] * plan.grid[1], *weight.shape),
                        dtype=weight.dtype,
                        device=x.device)
     if x.numel():
-        ys = [_lay_out(y, plan.layout) for y in outputs]
-        grads = [_lay_out(grad, plan.layout) for grad in grads]
+        ys = [_lay_out(y, layout) for y in outputs]
+        grads = [_lay_out(grad, layout) for grad in grads]
         with torch.cuda.device_of(x):
             _backward[plan.grid](frames, weight.contiguous(), ys[0], ys[-1],
                                  grads[0], grads[-1], grad_x, sums,
