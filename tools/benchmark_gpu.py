@@ -1,0 +1,304 @@
+"""Speed and memory on a GPU: ours, MMAction2's and torchvision's networks.
+
+Measures what matters most first and writes each result as soon as it is
+there; started again, it goes on where it stopped. Each network has frames and
+size of its own, and runs with as many clips at a time as fit, up to --clips.
+
+Example:
+    python tools/benchmark_gpu.py work_dirs/gpu.json --seconds 400
+"""
+import argparse
+import copy
+import json
+import logging
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmblvnet.models.common import TemporalAggregation
+from mmcv.cnn import fuse_conv_bn
+from mmengine.logging import MMLogger
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parent))
+import benchmark  # noqa: E402
+
+
+class Peer(NamedTuple):
+    """A network of torchvision, of clips ``(N, 3, T, size, size)``."""
+    name: str
+    num_frames: int
+    size: int = 224
+
+
+PEERS = {
+    'mvit_v2_s': Peer('MViTv2-S', 16),
+    'swin3d_t': Peer('Swin3D-T', 32),
+    's3d': Peer('S3D', 128),
+    'r2plus1d_18': Peer('R(2+1)D-18', 16, 112),
+}
+
+
+class Job(NamedTuple):
+    """Something to measure.
+
+    Args:
+        row (str): A row of tools/benchmark.py or one of ``PEERS``.
+        mode (str): ``'training'`` or ``'inference'``.
+        precision (str): ``'bfloat16'`` (autocast) or ``'tf32'``.
+        clips (int): Clips at a time; 0 means those of the command.
+        how (str): ``'eager'``, ``'compile'`` or ``'graph'`` (a CUDA graph).
+    """
+    row: str
+    mode: str
+    precision: str = 'bfloat16'
+    clips: int = 0
+    how: str = 'eager'
+
+
+def _both(rows: List[str], precision: str = 'bfloat16') -> List[Job]:
+    # Training first: it finds the algorithms that inference uses, too.
+    return [Job(row, mode, precision) for row in rows
+            for mode in ('training', 'inference')]
+
+
+JOBS = [
+    *_both(['blvnet_tam', 'literal', 'tsn']),
+    Job('blvnet_tam_cp', 'training'),
+    *[Job('blvnet_tam', 'inference', clips=1, how=how)
+      for how in ('eager', 'graph')],
+    *_both(['tsm_8', 'tsm', 'tanet', 'r2plus1d_18', 'mvit_v2_s', 'swin3d_t']),
+    *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
+    Job('s3d', 'inference'),
+    *[Job(row, 'inference', clips=1, how=how)
+      for row in ('tsn', 'literal') for how in ('eager', 'graph')],
+    Job('s3d', 'training'),
+    Job('blvnet_tam', 'inference', how='compile'),
+    Job('blvnet_tam', 'training', how='compile'),
+]
+
+
+def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
+    """A network without classifier and the shape of a clip.
+
+    Args:
+        row (str): A row of tools/benchmark.py or one of ``PEERS``.
+        mode (str): ``'training'`` or ``'inference'``, with norms folded where
+            a test folds them.
+
+    Returns:
+        tuple: The network and its clip's shape; frames come first where it
+        takes clips one after the other.
+    """
+    if row in PEERS:
+        # torchvision is needed for its own networks alone.
+        from torchvision.models import video
+        _, num_frames, size = PEERS[row]
+        network = getattr(video, row)()
+        network.train(mode == 'training')
+        return network, (1, 3, num_frames, size, size)
+    num_frames = benchmark.ROWS[row].num_frames or 16
+    network = benchmark.ROWS[row].make(num_frames)
+    # MMAction2's backbones return nothing here.
+    network.train(mode == 'training')
+    if mode == 'inference' and benchmark.ROWS[row].fold:
+        network = fuse_conv_bn(network)
+    return network, (num_frames, 3, 224, 224)
+
+
+def make_run(job: Job, network: nn.Module,
+             clips: Tensor) -> Callable[[], None]:
+    """What is timed: a step without the optimizer, or a test."""
+    called = network
+    if job.how == 'compile':
+        called = torch.compile(network)
+
+    def autocast():
+        if job.precision == 'tf32':
+            return nullcontext()
+        return torch.autocast(clips.device.type, torch.bfloat16)
+
+    def train() -> None:
+        with autocast():
+            out = called(clips)
+        out.float().square().mean().backward()
+        network.zero_grad()
+
+    @torch.no_grad()
+    def infer() -> None:
+        with autocast():
+            called(clips)
+
+    if job.how == 'graph':
+        return in_a_graph(infer)
+    return train if job.mode == 'training' else infer
+
+
+def in_a_graph(run: Callable[[], None]) -> Callable[[], None]:
+    """The replay of a CUDA graph of what is run."""
+    aside = torch.cuda.Stream()
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def milliseconds(run: Callable[[], None], rounds: int) -> List[float]:
+    """How long each of several runs takes on the GPU."""
+    for _ in range(3):
+        run()
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)]
+              for _ in range(rounds)]
+    for start, end in events:
+        start.record()
+        run()
+        end.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) for start, end in events]
+
+
+def measure(job: Job, clips: int, rounds: int) -> dict:
+    """Time and memory of a job; half as many clips where they do not fit."""
+    network, shape = make_network(job.row, job.mode)
+    network.cuda()
+    alone = torch.cuda.memory_allocated()
+    batch = torch.randn(clips * shape[0], *shape[1:], device='cuda')
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        times = milliseconds(make_run(job, network, batch), rounds)
+    except torch.OutOfMemoryError:
+        times = None
+    if times is None:
+        del network, batch
+        torch.cuda.empty_cache()
+        return measure(job, clips // 2, rounds)
+    peak = torch.cuda.max_memory_allocated() - alone
+    return dict(
+        job._asdict(),
+        clips=clips,
+        clips_per_s=clips / median(times) * 1e3,
+        slowest=clips / max(times) * 1e3,
+        fastest=clips / min(times) * 1e3,
+        mib_per_clip=peak / clips / 2**20)
+
+
+def measure_card() -> dict:
+    """What the card can do at most, and which it is."""
+    numbers = torch.empty(2**29, device='cuda').normal_()
+    copied = torch.empty_like(numbers)
+    copy_ms = median(milliseconds(lambda: copied.copy_(numbers), 10))
+    matrix = torch.randn(8192, 8192, device='cuda', dtype=torch.bfloat16)
+    product_ms = median(milliseconds(lambda: matrix @ matrix, 10))
+    return dict(
+        card=torch.cuda.get_device_name(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        copy_gb_per_s=2 * numbers.nbytes / copy_ms / 1e6,
+        bf16_tflop_per_s=2 * 8192**3 / product_ms / 1e9)
+
+
+def measure_tam(copy_gb_per_s: float) -> List[dict]:
+    """The TAM of the stem: floor of its bytes against its time.
+
+    Args:
+        copy_gb_per_s (float): Bytes read and written that a copy moves.
+
+    Returns:
+        list[dict]: By type and direction, the share of the copy's speed at
+        which the floor's bytes are moved: each input read once, each output
+        written once.
+    """
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        tam = TemporalAggregation(64, 16).cuda()
+        x = torch.randn(
+            32 * 16, 64, 112, 112, device='cuda').to(
+                dtype, memory_format=torch.channels_last).requires_grad_()
+        outs = tam.forward_split(x)
+        grads = [torch.randn_like(y) for y in outs]
+
+        def forward() -> None:
+            with torch.no_grad():
+                tam.forward_split(x)
+
+        def backward() -> None:
+            torch.autograd.grad(outs, x, grads, retain_graph=True)
+
+        # x and y; x, y, the gradient of y and that of x.
+        for run, maps in ((forward, 2), (backward, 4)):
+            ms = median(milliseconds(run, 20))
+            speed = maps * x.nbytes / ms / 1e6
+            results.append(
+                dict(
+                    tam=run.__name__,
+                    dtype=str(dtype),
+                    ms=ms,
+                    of_copy=speed / copy_gb_per_s))
+    return results
+
+
+def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
+                until: float) -> None:
+    """Measure what the file does not have yet, and write after each.
+
+    Args:
+        file (Path): The results.
+        jobs (list[Job]): What to measure, most important first.
+        clips (int): Clips at a time.
+        rounds (int): How often each is timed.
+        until (float): When to stop, by ``time.monotonic``.
+    """
+    results = json.loads(file.read_text()) if file.exists() else {}
+
+    def write(key: str, result) -> None:
+        results[key] = result
+        file.write_text(json.dumps(results, indent=1))
+        print(key, result, flush=True)
+
+    if 'card' not in results:
+        write('card', measure_card())
+        write('tam', measure_tam(results['card']['copy_gb_per_s']))
+    for job in jobs:
+        key = '/'.join(map(str, job))
+        if key in results or time.monotonic() > until:
+            continue
+        try:
+            write(key, measure(job, job.clips or clips, rounds))
+        # The others are still worth their time.
+        except Exception as error:
+            write(key, dict(job._asdict(), error=f'{error!r}'[:500]))
+        torch.cuda.empty_cache()
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('results', type=Path, help='JSON; goes on with it')
+    parser.add_argument('--clips', type=int, default=32, help='at a time')
+    parser.add_argument('--rounds', type=int, default=10)
+    parser.add_argument(
+        '--seconds', type=float, default=float('inf'),
+        help='start nothing more after so many')
+    args = parser.parse_args(argv)
+    if not torch.cuda.is_available():
+        parser.error('PyTorch sees no GPU')
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    torch.backends.cudnn.benchmark = True
+    # Trying more of them takes most of the time and gains little.
+    torch.backends.cudnn.benchmark_limit = 4
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    measure_all(args.results, JOBS, args.clips, args.rounds,
+                time.monotonic() + args.seconds)
+
+
+if __name__ == '__main__':
+    main()
