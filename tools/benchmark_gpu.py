@@ -71,6 +71,7 @@ JOBS = [
     Job('blvnet_tam_cp', 'training'),
     *[Job('blvnet_tam', 'inference', clips=1, how=how)
       for how in ('eager', 'graph')],
+    Job('blvnet_tam', 'training', how='compile'),
     *_both(['tsm_8', 'tsm', 'tanet', 'r2plus1d_18', 'mvit_v2_s', 'swin3d_t']),
     *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
@@ -78,7 +79,6 @@ JOBS = [
       for row in ('tsn', 'literal') for how in ('eager', 'graph')],
     Job('s3d', 'training'),
     Job('blvnet_tam', 'inference', how='compile'),
-    Job('blvnet_tam', 'training', how='compile'),
 ]
 
 
