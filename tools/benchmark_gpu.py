@@ -68,13 +68,13 @@ def _both(rows: List[str], precision: str = 'bfloat16') -> List[Job]:
 
 JOBS = [
     *_both(['blvnet_tam', 'literal', 'tsn']),
-    Job('blvnet_tam_cp', 'training'),
     *[Job('blvnet_tam', 'inference', clips=1, how=how)
       for how in ('eager', 'graph')],
-    Job('blvnet_tam', 'training', how='compile'),
-    *_both(['tsm_8', 'tsm', 'tanet', 'r2plus1d_18', 'mvit_v2_s', 'swin3d_t']),
+    *_both(['tsm_8', 'r2plus1d_18', 'mvit_v2_s', 'tanet', 'swin3d_t', 'tsm']),
+    Job('blvnet_tam_cp', 'training'),
     *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
+    Job('blvnet_tam', 'training', how='compile'),
     *[Job(row, 'inference', clips=1, how=how)
       for row in ('tsn', 'literal') for how in ('eager', 'graph')],
     Job('s3d', 'training'),
