@@ -24,7 +24,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mmblvnet  # noqa: F401
 import torch
 from mmaction.registry import MODELS
-from mmblvnet.deployment import export_onnx, load_exported
+from mmblvnet.apis import accelerate
+from mmblvnet.deployment import (export_onnx, export_openvino,
+                                 load_exported)
 from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.common import TemporalAggregation
 from mmcv.cnn import fuse_conv_bn
@@ -73,19 +75,25 @@ class Row(NamedTuple):
             FuseConvBNHook does.
         num_frames (int, optional): Frames per clip if they are not those that
             are asked for. Defaults to None.
-        runtime (str, optional): ``'onnx'`` or ``'int8'``, for inference with
-            ONNX Runtime on a CPU. Defaults to None, PyTorch.
+        runtime (str, optional): ``'onnx'`` or ``'openvino'``, for inference
+            with ONNX Runtime or OpenVINO on a CPU. Defaults to None, PyTorch.
+        precision (str, optional): ``'bfloat16'``, or ``'int8'`` in another
+            runtime, for inference. Defaults to None, that of the command.
+        compile (bool): Whether it is compiled with its weights as constants,
+            for inference.
     """
     name: str
     make: Callable[[int], nn.Module]
     fold: bool = False
     num_frames: Optional[int] = None
     runtime: Optional[str] = None
+    precision: Optional[str] = None
+    compile: bool = False
 
     @property
     def modes(self) -> Dict[str, str]:
         """dict: What can be measured, and the method that does it."""
-        if self.runtime:
+        if self.runtime or self.precision or self.compile:
             return dict(inference='infer')
         return dict(inference='infer', training='train')
 
@@ -99,10 +107,26 @@ ROWS = {
     Row('bLVNet-TAM, batch norms not folded', blvnet),
     'blvnet_tam_cp':
     Row('bLVNet-TAM, with_cp', lambda t: blvnet(t, with_cp=True), fold=True),
+    'blvnet_tam_bf16':
+    Row('bLVNet-TAM, bf16', blvnet, precision='bfloat16'),
+    'blvnet_tam_compile':
+    Row('bLVNet-TAM, compiled', blvnet, compile=True),
+    'blvnet_tam_compile_bf16':
+    Row('bLVNet-TAM, compiled, bf16', blvnet, precision='bfloat16',
+        compile=True),
     'blvnet_tam_onnx':
     Row('bLVNet-TAM, ONNX Runtime', blvnet, fold=True, runtime='onnx'),
     'blvnet_tam_int8':
-    Row('bLVNet-TAM, ONNX Runtime, INT8', blvnet, fold=True, runtime='int8'),
+    Row('bLVNet-TAM, ONNX Runtime, INT8', blvnet, fold=True, runtime='onnx',
+        precision='int8'),
+    'blvnet_tam_openvino':
+    Row('bLVNet-TAM, OpenVINO', blvnet, fold=True, runtime='openvino'),
+    'blvnet_tam_openvino_bf16':
+    Row('bLVNet-TAM, OpenVINO, bf16', blvnet, fold=True, runtime='openvino',
+        precision='bfloat16'),
+    'blvnet_tam_openvino_int8':
+    Row('bLVNet-TAM, OpenVINO, INT8 and bf16', blvnet, fold=True,
+        runtime='openvino', precision='int8'),
     'blvnet':
     Row('bLVNet', lambda t: blvnet(t, temporal_module=None), fold=True),
     'tsn':
@@ -118,15 +142,15 @@ ROWS = {
 }
 
 
-def with_onnxruntime(network: nn.Module, clips: Tensor, num_frames: int,
-                     int8: bool) -> Callable[[Tensor], Tensor]:
-    """A network as ONNX Runtime runs it.
+def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
+               row: Row) -> Callable[[Tensor], Tensor]:
+    """A network as ONNX Runtime or OpenVINO runs it.
 
     Args:
         network (nn.Module): A backbone in test mode.
         clips (Tensor): Clips, which also calibrate the integers.
         num_frames (int): Frames per clip.
-        int8 (bool): Whether to compute in 8-bit integers.
+        row (Row): Its runtime and precision.
 
     Returns:
         Callable: From clips to maps.
@@ -137,8 +161,14 @@ def with_onnxruntime(network: nn.Module, clips: Tensor, num_frames: int,
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'network.onnx')
         export_onnx(network, example, free, file)
-        if int8:
-            quantize(file, [clips])
+        if row.precision == 'int8':
+            quantized = Path(folder, 'int8.onnx')
+            quantize(file, quantized, [clips])
+            file = quantized
+        if row.runtime == 'openvino':
+            source, file = file, Path(folder, 'network.xml')
+            export_openvino(
+                source, file, 'bfloat16' if row.precision else 'float32')
         return load_exported(file).run
 
 
@@ -164,6 +194,9 @@ class Network:
         self.testing.eval()
         if row.fold:
             self.testing = fuse_conv_bn(self.testing)
+        if not row.runtime and (row.precision or row.compile):
+            accelerate(
+                self.testing, row.precision or 'float32', row.compile)
         if args.compile:
             self.training = torch.compile(self.training)
             self.testing = torch.compile(self.testing)
@@ -174,9 +207,8 @@ class Network:
             args.size,
             device=args.device)
         if row.runtime:
-            self.testing = with_onnxruntime(
-                self.testing, self.clips, self.num_frames,
-                int8=row.runtime == 'int8')
+            self.testing = in_runtime(
+                self.testing, self.clips, self.num_frames, row)
 
     def _autocast(self):
         dtype = getattr(torch, self.args.amp or 'float32')
@@ -410,8 +442,8 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
         '--rows', nargs='+', choices=ROWS,
-        default=[key for key, row in ROWS.items() if not row.runtime],
-        help='all that run in PyTorch by default')
+        default=[key for key, row in ROWS.items() if 'training' in row.modes],
+        help='all that can be trained by default')
     parser.add_argument('--frames', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--clips', type=int, default=1, help='per batch')
@@ -429,9 +461,11 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     exported = [key for key in args.rows if ROWS[key].runtime]
-    if exported and (args.device != 'cpu' or args.amp or args.compile):
-        parser.error(f'{", ".join(exported)}: only with --device cpu, without '
-                     '--amp and --compile')
+    if exported and args.device != 'cpu':
+        parser.error(f'{", ".join(exported)}: only with --device cpu')
+    fixed = [key for key in args.rows if 'training' not in ROWS[key].modes]
+    if fixed and (args.amp or args.compile):
+        parser.error(f'{", ".join(fixed)}: only without --amp and --compile')
     return args
 
 

@@ -110,7 +110,7 @@ def main() -> None:
     init_default_scope('mmaction')
     try:
         print(report(*scores_of_files(cfg, args.files)))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(str(error))
 
 

@@ -4,6 +4,7 @@ Examples:
     python tools/export.py CONFIG CHECKPOINT model.onnx --with-preprocessing
     python tools/export.py CONFIG CHECKPOINT model.pt2 --format torch
     python tools/export.py CONFIG CHECKPOINT int8.onnx --int8
+    python tools/export.py CONFIG CHECKPOINT model.xml --format openvino
 """
 import argparse
 import json
@@ -12,16 +13,29 @@ import os
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Callable, Dict, Sequence
+
+import torch
+from torch import Tensor
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
                                  describe_frames, example_frames, export_onnx,
-                                 export_torch, frames_shape, load_exported)
+                                 export_openvino, export_torch, frames_shape,
+                                 load_exported)
+from mmblvnet.deployment.agreement import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.frames import FREE_DIMENSIONS
+from mmblvnet.deployment.openvino_file import PRECISIONS, import_openvino
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
-SUFFIXES = dict(onnx='.onnx', torch='.pt2', aotinductor='.pt2')
+# Of each format's files; the first is the one that is named.
+SUFFIXES = dict(
+    onnx=['.onnx'],
+    openvino=['.xml', '.bin'],
+    torch=['.pt2'],
+    aotinductor=['.pt2'])
 
 
 def export(model, out: Path, args: argparse.Namespace) -> None:
@@ -45,29 +59,94 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
     about = dict(
         describe_frames(model, shape, args.views, args.with_preprocessing),
         class_names=json.dumps(names))
+    check = partial(
+        check_agreement,
+        model=model,
+        shape=shape,
+        num_views=args.views,
+        with_preprocessing=args.with_preprocessing)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        draft = Path(folder, out.name)
-        if args.format == 'onnx':
-            export_onnx(module, example, FREE_DIMENSIONS, draft, about)
-        else:
-            export_torch(module, example, FREE_DIMENSIONS, draft, about,
-                         compiled=args.format == 'aotinductor')
-        difference = check_agreement(
-            load_exported(draft).run, model, shape, args.views,
-            args.with_preprocessing)
-        print(f'Agrees with the model: scores differ by {difference:.1e} at '
+        draft = Path(folder, f'float32{SUFFIXES[args.format][0]}')
+        write(module, example, draft, about, args.format)
+        run = load_exported(draft).run
+        print(f'Agrees with the model: scores differ by {check(run):.1e} at '
               'most')
         if args.int8:
             clips = calibration_clips(model, args.calibration_clips,
                                       args.calibration_list,
                                       args.with_preprocessing)
-            difference = quantize(draft, clips)
-            print(f'INT8: scores of the {args.calibration_clips} calibration '
-                  f'clips differ by {difference:.4f} on average')
-        os.replace(draft, out)
+            draft = write_int8(draft, clips, args.precision)
+            report_int8(load_exported(draft).run, run, clips)
+        elif args.precision != 'float32':
+            onnx_file = draft.with_suffix('.onnx')
+            draft = draft.with_stem(args.precision)
+            export_openvino(onnx_file, draft, args.precision)
+            difference = check(
+                load_exported(draft).run, tolerance=BFLOAT16_TOLERANCE)
+            print(f'{args.precision}: scores differ by {difference:.1e} at '
+                  'most')
+        for suffix in SUFFIXES[args.format]:
+            os.replace(draft.with_suffix(suffix), out.with_suffix(suffix))
     for name, text in about.items():
         print(f'{name}: {text}')
-    print(f'{out}: {out.stat().st_size / 1e6:.1f} MB')
+    size = sum(
+        out.with_suffix(suffix).stat().st_size
+        for suffix in SUFFIXES[args.format])
+    print(f'{out}: {size / 1e6:.1f} MB')
+
+
+def write(module: ExportableRecognizer, example: Tensor, path: Path,
+          about: Dict[str, str], form: str) -> None:
+    """Write a file of a format, and the ONNX file that it is made of.
+
+    Args:
+        module (nn.Module): What is to be exported.
+        example (Tensor): Its input.
+        path (Path): The file.
+        about (dict): Its metadata.
+        form (str): The format.
+    """
+    if form in ('torch', 'aotinductor'):
+        export_torch(module, example, FREE_DIMENSIONS, path, about,
+                     compiled=form == 'aotinductor')
+        return
+    onnx_file = path.with_suffix('.onnx')
+    export_onnx(module, example, FREE_DIMENSIONS, onnx_file, about)
+    if form == 'openvino':
+        export_openvino(onnx_file, path)
+
+
+def write_int8(path: Path, clips: Sequence[Tensor], precision: str) -> Path:
+    """Write a file that computes in 8-bit integers beside another.
+
+    Args:
+        path (Path): What :func:`write` wrote.
+        clips (Sequence[Tensor]): Inputs that show how large its maps are.
+        precision (str): Of what an OpenVINO file computes in no integers.
+
+    Returns:
+        Path: The file.
+    """
+    quantized = path.with_stem('int8')
+    onnx_file = quantized.with_suffix('.onnx')
+    quantize(path.with_suffix('.onnx'), onnx_file, clips)
+    if path.suffix == '.xml':
+        export_openvino(onnx_file, quantized, precision)
+    return quantized
+
+
+def report_int8(run: Callable[[Tensor], Tensor],
+                other: Callable[[Tensor], Tensor],
+                clips: Sequence[Tensor]) -> None:
+    """Say how far the scores of a file of integers are from another's."""
+    # More than one at a time, as they may come.
+    pairs = [torch.cat(clips[i:i + 2]) for i in range(0, len(clips), 2)]
+    scores, expected = (
+        torch.cat([file(pair) for pair in pairs]) for file in (run, other))
+    difference = (scores - expected).abs().mean()
+    same = (scores.argmax(-1) == expected.argmax(-1)).sum()
+    print(f'INT8: scores of the {len(clips)} calibration clips differ by '
+          f'{difference:.4f} on average, {same} have the same best class')
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,8 +158,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', metavar='OUT', type=Path)
     parser.add_argument(
         '--format', choices=SUFFIXES, default='onnx',
-        help='torch: a program of torch.export; aotinductor: the same '
-        'compiled to machine code, for this kind of machine')
+        help='openvino: an .xml file and a .bin file beside it; torch: a '
+        'program of torch.export; aotinductor: the same compiled to machine '
+        'code, for this kind of machine')
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, default='float32',
+        help='of an OpenVINO file, faster in bfloat16 where the CPU has it '
+        '(AVX-512 BF16 or AMX)')
     parser.add_argument(
         '--with-preprocessing', action='store_true',
         help='take frames from 0 to 255 and normalise them in the file')
@@ -102,10 +186,13 @@ def parse_args() -> argparse.Namespace:
         '--calibration-list',
         help="an annotation file in the place of the training set's")
     args = parser.parse_args()
-    if args.out.suffix != SUFFIXES[args.format]:
-        parser.error(f'{args.out} does not end in {SUFFIXES[args.format]}')
-    if args.int8 and args.format != 'onnx':
-        parser.error('--int8 needs --format onnx')
+    suffix = SUFFIXES[args.format][0]
+    if args.out.suffix != suffix:
+        parser.error(f'{args.out} does not end in {suffix}')
+    if args.int8 and args.format not in ('onnx', 'openvino'):
+        parser.error('--int8 needs --format onnx or openvino')
+    if args.precision != 'float32' and args.format != 'openvino':
+        parser.error(f'--precision {args.precision} needs --format openvino')
     if args.views < 1:
         parser.error(f'--views {args.views} is less than 1')
     if args.int8 and args.views > 1:
@@ -123,9 +210,11 @@ def main() -> None:
     warnings.simplefilter('ignore')
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     try:
+        if args.format == 'openvino':
+            import_openvino()
         model = load_recognizer(args.config, args.checkpoint, device='cpu')
         export(model, args.out, args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(str(error))
 
 

@@ -1,11 +1,12 @@
-from .inference import (Prediction, as_probabilities, classify_video,
-                        load_recognizer, read_class_names, top_predictions)
+from .inference import (Prediction, accelerate, as_probabilities,
+                        classify_video, load_recognizer, read_class_names,
+                        top_predictions)
 from .video_files import find_videos
 from .video_source import open_source
 from .windows import Window, WindowClassifier, classify_windows
 
 __all__ = [
-    'Prediction', 'Window', 'WindowClassifier', 'as_probabilities',
-    'classify_video', 'classify_windows', 'find_videos', 'load_recognizer',
-    'open_source', 'read_class_names', 'top_predictions'
+    'Prediction', 'Window', 'WindowClassifier', 'accelerate',
+    'as_probabilities', 'classify_video', 'classify_windows', 'find_videos',
+    'load_recognizer', 'open_source', 'read_class_names', 'top_predictions'
 ]

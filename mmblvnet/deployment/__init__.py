@@ -3,10 +3,11 @@ from .exportable import ExportableRecognizer
 from .frames import describe_frames, example_frames, frames_shape
 from .loading import load_exported
 from .onnx_file import export_onnx
+from .openvino_file import export_openvino
 from .torch_file import export_torch
 
 __all__ = [
     'ExportableRecognizer', 'check_agreement', 'describe_frames',
-    'example_frames', 'export_onnx', 'export_torch', 'frames_shape',
-    'load_exported', 'reference_scores'
+    'example_frames', 'export_onnx', 'export_openvino', 'export_torch',
+    'frames_shape', 'load_exported', 'reference_scores'
 ]

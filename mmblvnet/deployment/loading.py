@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .torch_file import METADATA
+from . import openvino_file, torch_file
 
 
 class Exported(NamedTuple):
@@ -26,23 +26,22 @@ def load_exported(path: str) -> Exported:
     """Load a file that ``tools/export.py`` wrote.
 
     Args:
-        path (str): An ``.onnx`` or ``.pt2`` file.
+        path (str): An ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` file.
 
     Returns:
         Exported: What runs it, and its metadata.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ImportError: If OpenVINO is needed and not installed.
         ValueError: If its name ends in something else.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist')
-    if path.suffix == '.onnx':
-        return _load_onnx(path)
-    if path.suffix == '.pt2':
-        return _load_torch(path)
-    raise ValueError(f'{path} does not end in .onnx or .pt2')
+    if path.suffix not in LOADERS:
+        raise ValueError(f'{path} ends in none of {", ".join(LOADERS)}')
+    return LOADERS[path.suffix](path)
 
 
 def _load_onnx(path: Path) -> Exported:
@@ -56,6 +55,22 @@ def _load_onnx(path: Path) -> Exported:
         return torch.from_numpy(scores)
 
     return Exported(run, session.get_modelmeta().custom_metadata_map)
+
+
+def _load_openvino(path: Path) -> Exported:
+    core = openvino_file.import_openvino().Core()
+    model = core.read_model(path)
+    metadata = model.get_rt_info(openvino_file.METADATA).astype(dict)
+    about = {name: value.astype(str) for name, value in metadata.items()}
+    network = core.compile_model(
+        model, 'CPU',
+        dict(INFERENCE_PRECISION_HINT=about['precision'],
+             INFERENCE_NUM_THREADS=torch.get_num_threads()))
+
+    def run(frames: Tensor) -> Tensor:
+        return torch.from_numpy(network(np.ascontiguousarray(frames))[0])
+
+    return Exported(run, about)
 
 
 def _without_guards(program: torch.export.ExportedProgram) -> Callable:
@@ -76,7 +91,7 @@ def _load_torch(path: Path) -> Exported:
     if compiled:
         package = torch._inductor.aoti_load_package(str(path))
         return Exported(package, package.get_metadata())
-    extra_files = {METADATA: ''}
+    extra_files = {torch_file.METADATA: ''}
     program = torch.export.load(path, extra_files=extra_files)
     module = _without_guards(program)
 
@@ -84,4 +99,7 @@ def _load_torch(path: Path) -> Exported:
         with torch.no_grad():
             return module(frames)
 
-    return Exported(run, json.loads(extra_files[METADATA]))
+    return Exported(run, json.loads(extra_files[torch_file.METADATA]))
+
+
+LOADERS = {'.onnx': _load_onnx, '.xml': _load_openvino, '.pt2': _load_torch}

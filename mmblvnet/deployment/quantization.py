@@ -1,17 +1,15 @@
 """INT8 by onnxruntime's static quantisation."""
-import os
-from pathlib import Path
 from typing import Iterable, Iterator, List, Optional
 
-import torch
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from .agreement import normalised
-from .loading import load_exported
 
 # The additions and products of the temporal modules lose more than they win.
-OPERATORS = ['Conv', 'Gemm']
+# OpenVINO 2026.4 gets a classifier of integers wrong for all videos of a batch
+# but the first.
+OPERATORS = ['Conv']
 
 
 def calibration_clips(model: nn.Module, number: int,
@@ -61,20 +59,16 @@ class _Reader:
         return None if clip is None else dict(frames=clip.numpy())
 
 
-def quantize(path: str, clips: List[Tensor]) -> float:
-    """Put an ONNX file that computes in 8-bit integers in its place.
+def quantize(path: str, quantized: str, clips: List[Tensor]) -> None:
+    """Write an ONNX file anew so that it computes in 8-bit integers.
 
     Args:
         path (str): An ONNX file.
+        quantized (str): The file to write.
         clips (list[Tensor]): Inputs that show how large its maps are.
-
-    Returns:
-        float: The mean absolute difference of its scores for them.
     """
     from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                           QuantType, quantize_static)
-    before = load_exported(path).run
-    quantized = Path(path).with_suffix('.int8.onnx')
     CalibrationDataReader.register(_Reader)
     quantize_static(
         path,
@@ -85,7 +79,3 @@ def quantize(path: str, clips: List[Tensor]) -> float:
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=OPERATORS)
-    after = load_exported(quantized).run
-    differences = [(after(clip) - before(clip)).abs().mean() for clip in clips]
-    os.replace(quantized, path)
-    return torch.stack(differences).mean().item()

@@ -1,13 +1,17 @@
 """That exported files give the scores of the model."""
+import sys
+
 import onnx
 import pytest
 import torch
 from families import FAMILIES, build, frames_of
 from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
-                                 example_frames, export_onnx, export_torch,
-                                 load_exported, reference_scores)
-from mmblvnet.deployment.agreement import TOLERANCE
+                                 example_frames, export_onnx, export_openvino,
+                                 export_torch, load_exported,
+                                 reference_scores)
+from mmblvnet.deployment.agreement import BFLOAT16_TOLERANCE, TOLERANCE
 from mmblvnet.deployment.frames import FREE_DIMENSIONS
+from mmblvnet.deployment.quantization import quantize
 
 
 def export(model, path, write=export_onnx, with_preprocessing=True,
@@ -69,6 +73,67 @@ def test_a_torch_program_agrees(compiled, tmp_path):
     assert about.items() <= exported.about.items()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('precision, tolerance', [
+    ('float32', TOLERANCE),
+    ('bfloat16', BFLOAT16_TOLERANCE),
+])
+def test_an_openvino_file_agrees(precision, tolerance, tmp_path):
+    model = build('bLVNet-TAM, r = 3')
+    export(model, tmp_path / 'model.onnx')
+    export_openvino(tmp_path / 'model.onnx', tmp_path / 'model.xml', precision)
+    (tmp_path / 'model.onnx').unlink()
+    check_agreement(
+        load_exported(tmp_path / 'model.xml').run, model, frames_of(model), 1,
+        True, tolerance)
+
+
+@pytest.mark.slow
+def test_an_openvino_file_of_integers_takes_several_videos(tmp_path):
+    model = build('bLVNet-TAM, r = 3')
+    export(model, tmp_path / 'model.onnx')
+    videos = example_frames(frames_of(model), 3, 1).split(1)
+    quantize(tmp_path / 'model.onnx', tmp_path / 'int8.onnx', videos)
+    export_openvino(tmp_path / 'int8.onnx', tmp_path / 'int8.xml')
+    run = load_exported(tmp_path / 'int8.xml').run
+    torch.testing.assert_close(
+        run(torch.cat(videos)), torch.cat([run(video) for video in videos]),
+        atol=1e-3, rtol=0)
+
+
+@pytest.fixture
+def doubling(tmp_path):
+    """An ONNX file that doubles what comes, and tells so."""
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node('Add', ['frames', 'frames'], ['scores'])],
+        'doubling',
+        [onnx.helper.make_tensor_value_info('frames', kind, ['batch', 3])],
+        [onnx.helper.make_tensor_value_info('scores', kind, ['batch', 3])])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid('', 18)], ir_version=8)
+    onnx.helper.set_model_props(model, dict(class_names='["a", "\u00e4"]'))
+    onnx.save(model, tmp_path / 'doubling.onnx')
+    return tmp_path / 'doubling.onnx'
+
+
+@pytest.mark.parametrize('precision, hint', [('float32', 'f32'),
+                                             ('bfloat16', 'bf16')])
+def test_an_openvino_file_keeps_the_metadata_and_tells_its_precision(
+        doubling, precision, hint):
+    export_openvino(doubling, doubling.with_suffix('.xml'), precision)
+    run, about = load_exported(doubling.with_suffix('.xml'))
+    assert run(torch.ones(2, 3)).tolist() == [[2.] * 3] * 2
+    assert about == dict(class_names='["a", "\u00e4"]', precision=hint)
+
+
+def test_where_openvino_is_missing_the_remedy_is_named(
+        doubling, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    with pytest.raises(ImportError, match=r'pip install .*\[deployment\]'):
+        export_openvino(doubling, doubling.with_suffix('.xml'))
+
+
 def test_a_file_that_does_not_agree_is_refused():
     model = build('bLVNet-TAM, r = 3')
 
@@ -79,7 +144,7 @@ def test_a_file_that_does_not_agree_is_refused():
         check_agreement(run, model, frames_of(model), 1, True)
 
 
-@pytest.mark.parametrize('name', ['model.onnx', 'model.pt2'])
+@pytest.mark.parametrize('name', ['model.onnx', 'model.xml', 'model.pt2'])
 def test_a_missing_file_is_named(name, tmp_path):
     with pytest.raises(FileNotFoundError, match=name):
         load_exported(tmp_path / name)
@@ -87,7 +152,7 @@ def test_a_missing_file_is_named(name, tmp_path):
 
 def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / 'model.bin').touch()
-    with pytest.raises(ValueError, match='.onnx or .pt2'):
+    with pytest.raises(ValueError, match='.onnx, .xml, .pt2'):
         load_exported(tmp_path / 'model.bin')
 
 

@@ -26,25 +26,57 @@ def test_every_row_is_measured(tmp_path, capsys):
     assert (tmp_path / 'benchmark.png').stat().st_size > 10_000
 
 
-@pytest.mark.slow
-def test_exported_rows_are_measured_in_inference_alone(tmp_path, capsys):
+@pytest.mark.parametrize('rows', [
+    ['blvnet_tam_bf16'],
+    pytest.param(
+        ['blvnet_tam_onnx', 'blvnet_tam_int8', 'blvnet_tam_openvino',
+         'blvnet_tam_openvino_bf16', 'blvnet_tam_openvino_int8'],
+        marks=pytest.mark.slow),
+    pytest.param(['blvnet_tam_compile_bf16'], marks=pytest.mark.slow),
+])
+def test_other_precisions_and_runtimes_are_measured_in_inference_alone(
+        rows, tmp_path):
     benchmark.main([
         '--frames', '4', '--size', '64', '--rounds', '1', '--warm-up', '0',
-        '--device', 'cpu', '--rows', 'blvnet_tam', 'blvnet_tam_onnx',
-        'blvnet_tam_int8', '--out', str(tmp_path)
+        '--device', 'cpu', '--rows', 'blvnet_tam', *rows,
+        '--out', str(tmp_path)
     ])
     results = json.loads((tmp_path / 'benchmark.json').read_text())
-    for key in ('blvnet_tam_onnx', 'blvnet_tam_int8'):
+    for key in rows:
         assert results[key]['inference'][0] > 0
         assert 'training' not in results[key]
         assert results[key]['macs'] == results['blvnet_tam']['macs']
 
 
-def test_exported_rows_are_refused_on_a_gpu(capsys):
+@pytest.mark.parametrize('row, bound', [
+    ('blvnet_tam_bf16', 0.1),
+    pytest.param('blvnet_tam_compile', 1e-4, marks=pytest.mark.slow),
+    pytest.param('blvnet_tam_openvino', 1e-4, marks=pytest.mark.slow),
+    pytest.param('blvnet_tam_openvino_int8', 0.5, marks=pytest.mark.slow),
+])
+def test_each_row_runs_the_same_network(row, bound):
+    args = benchmark.parse_args(
+        ['--frames', '4', '--size', '64', '--device', 'cpu'])
+    plain, other = (
+        benchmark.Network(benchmark.ROWS[key], args, 2)
+        for key in ('blvnet_tam', row))
+    with torch.no_grad():
+        expected, maps = (n.testing(plain.clips) for n in (plain, other))
+    assert (maps - expected).std() < bound * expected.std()
+    assert not torch.equal(maps, expected)
+
+
+@pytest.mark.parametrize('options, message', [
+    (['blvnet_tam_onnx', '--device', 'cuda'],
+     'blvnet_tam_onnx: only with --device cpu'),
+    (['blvnet_tam_bf16', '--device', 'cpu', '--amp', 'bfloat16'],
+     'blvnet_tam_bf16: only without --amp'),
+])
+def test_rows_are_refused_with_what_contradicts_them(options, message,
+                                                     capsys):
     with pytest.raises(SystemExit):
-        benchmark.parse_args(
-            ['--rows', 'blvnet_tam_onnx', '--device', 'cuda'])
-    assert 'blvnet_tam_onnx: only with --device cpu' in capsys.readouterr().err
+        benchmark.parse_args(['--rows', *options])
+    assert message in capsys.readouterr().err
 
 
 def test_the_tsm_of_the_benchmark_shifts_once_per_block():

@@ -33,7 +33,7 @@ def test_the_documented_commands_and_code_run(places):
     env = dict(os.environ, PYTHONPATH=str(ROOT))
     commands = [command for command in block_commands(DOCUMENT)
                 if not command.startswith('pip')]
-    assert len(commands) == 4
+    assert len(commands) == 7
     for command in commands:
         command = re.sub(r'\b[A-Z]{5,}\b', lambda m: str(places[m[0]]),
                          command)
@@ -44,12 +44,13 @@ def test_the_documented_commands_and_code_run(places):
         done = subprocess.run(command, shell=True, cwd=folder, env=env,
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert '| int8.onnx | ' in done.stdout
+    assert '| int8.xml | ' in done.stdout
     names = (folder / places['NAMES']).read_text().splitlines()
-    code, program = code_blocks(DOCUMENT, 'python')
-    done = subprocess.run([sys.executable, '-c', code], cwd=folder,
-                          capture_output=True, text=True)
-    assert done.stdout.strip() in names, done.stderr
+    *readers, program = code_blocks(DOCUMENT, 'python')
+    for code in readers:
+        done = subprocess.run([sys.executable, '-c', code], cwd=folder,
+                              capture_output=True, text=True)
+        assert done.stdout.strip() in names, done.stderr
     program += 'print(module(torch.zeros(1, 8, 3, 64, 64)).shape)'
     done = subprocess.run([sys.executable, '-c', program], cwd=folder,
                           capture_output=True, text=True)

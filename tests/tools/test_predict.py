@@ -35,6 +35,21 @@ def checkpoint(tmp_path_factory):
     return str(file)
 
 
+@pytest.fixture(scope='module')
+def attentive(tmp_path_factory):
+    """A model whose scores depend on what it sees, and have a spread of 1."""
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(MOTION).model).eval()
+    classifier = model.cls_head.fc_cls
+    with torch.no_grad():
+        classifier.bias.zero_()
+        maps = model.backbone(torch.randn(8, 3, 64, 64))
+        classifier.weight.div_(classifier(maps.mean((0, 2, 3))).std())
+    file = tmp_path_factory.mktemp('attentive') / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict()), file)
+    return str(file)
+
+
 def test_the_best_classes_come_first_with_their_names(data, checkpoint):
     video = str(data / 'videos' / 'val' / '000000.webm')
     result = predict(
@@ -205,6 +220,43 @@ def test_a_video_with_a_broken_structure_is_not_predicted(run, tmp_path):
     status, printed = run(video)
     assert re.search('a.avi: ValueError: .*byte', status)
     assert not printed
+
+
+@pytest.mark.parametrize('options, bound', [
+    pytest.param(['--precision', 'bfloat16'], 0.02, id='bfloat16'),
+    pytest.param(['--compile'], 1e-4, id='compile', marks=pytest.mark.slow),
+])
+@pytest.mark.parametrize('window', [False, True])
+def test_faster_predictions_are_those_of_float32(run, data, attentive,
+                                                 tmp_path, options, bound,
+                                                 window):
+    video = str(data / 'videos' / 'val' / '000000.webm')
+
+    def predict(*options):
+        out = tmp_path / 'out'
+        run(video, '--topk', '8', *options,
+            *(['--window', '0.4', '--csv', str(out)] if window else
+              ['--json', str(out)]), weights=attentive)
+        if window:
+            rows = csv.DictReader(out.open())
+            return [{row[f'class_{i}']: float(row[f'probability_{i}'])
+                     for i in range(1, 9)} for row in rows]
+        result, = json.loads(out.read_text())
+        return [{p['name']: p['probability'] for p in result['predictions']}]
+
+    plain, fast = predict(), predict(*options)
+    assert len(plain) == len(fast) > 0
+    # Or the option would do nothing; a table rounds what compiling changes.
+    assert fast != plain or (window and '--compile' in options)
+    for expected, given in zip(plain, fast):
+        assert next(iter(given)) == next(iter(expected))
+        assert given == pytest.approx(expected, abs=bound)
+
+
+def test_compiling_without_a_compiler_is_refused(run, data, monkeypatch):
+    monkeypatch.setenv('CXX', 'absent')
+    status, _ = run(str(data / 'videos' / 'val' / '000000.webm'), '--compile')
+    assert status == 2
 
 
 @pytest.mark.parametrize('options, message', [
