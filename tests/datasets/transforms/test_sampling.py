@@ -308,7 +308,7 @@ def test_the_text_of_a_sampler_names_its_settings():
     text = repr(build(dense=True, num_clips=3, test_mode=True))
     assert text == ('BigLittleDenseSampleFrames(clip_len=8, frame_interval=2, '
                     'num_clips=3, test_mode=True, '
-                    'num_consecutive_frames=1)')
+                    'num_consecutive_frames=1, merge_equal_views=False)')
 
 
 def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
@@ -426,3 +426,42 @@ def test_any_arguments_sample_the_video_or_are_named(
         assert frames.shape == (sampler.num_clips * sampler.clip_len *
                                 sampler.num_consecutive_frames, )
         assert 1 <= frames.min() and frames.max() <= total_frames
+
+
+@laws
+@given(dense=st.booleans(), total_frames=st.integers(1, 60),
+       num_clips=st.integers(1, 12))
+def test_merged_views_have_the_mean_of_all(dense, total_frames, num_clips):
+    options = dict(dense=dense, num_clips=num_clips, test_mode=True)
+    every, merged = (
+        sample(build(merge_equal_views=merge, **options),
+               total_frames).reshape(-1, 8) for merge in (False, True))
+    assert set(map(tuple, merged)) == set(map(tuple, every))
+    np.testing.assert_allclose(merged.mean(0), every.mean(0))
+    counts = np.unique(merged, axis=0, return_counts=True)[1]
+    assert np.gcd.reduce(counts) == 1
+
+
+def test_views_of_the_same_frames_are_sent_once(tmp_path):
+    video = tmp_path / 'short.mp4'
+    write_video(video)
+    pipeline = [
+        dict(type='DecordInit'),
+        dict(
+            type='BigLittleDenseSampleFrames',
+            clip_len=8,
+            frame_interval=NUM_FRAMES,
+            num_clips=10,
+            test_mode=True,
+            merge_equal_views=True),
+        dict(type='DecordDecode'),
+        dict(type='ThreeCrop', crop_size=48),
+        dict(type='FormatShape', input_format='NCHW'),
+        dict(type='PackActionInputs')
+    ]
+    results = dict(
+        filename=str(video), start_index=0, modality='RGB', label=0)
+    for transform in map(TRANSFORMS.build, pipeline):
+        results = transform(results)
+    # 1 clip in 3 crops
+    assert results['inputs'].shape[0] == 3 * 8

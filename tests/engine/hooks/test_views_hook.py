@@ -43,3 +43,11 @@ def test_videos_of_different_views_are_told_apart(caplog):
 def test_a_backbone_of_images_has_frames_alone(caplog):
     message, = messages(caplog, [[25]], None)
     assert 'Frames per video: 25' in message
+
+
+def test_videos_of_a_batch_get_equally_many_views():
+    few, many = torch.randn(2 * 8, 3, 2, 2), torch.randn(3 * 8, 3, 2, 2)
+    batch = dict(inputs=[few, many])
+    TestViewsHook().before_test_iter(None, 0, batch)
+    assert torch.equal(batch['inputs'][0], torch.cat([few] * 3))
+    assert torch.equal(batch['inputs'][1], torch.cat([many] * 2))

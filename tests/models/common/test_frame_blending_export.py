@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.frame_blending import (_blend_in_a_graph,
-                                                   blend_frames)
+                                                   blend_frames, make_taps)
 from mmblvnet.models.common import temporal_aggregation
 
 
@@ -37,4 +37,4 @@ def test_eager_code_does_not(monkeypatch):
     monkeypatch.setattr(
         'mmblvnet.models.common.frame_blending._blend_in_a_graph', None)
     blend_frames(torch.randn(1, 4, 1, 8, 5, 5), torch.randn(1, 8),
-                 (temporal_aggregation.Tap(0, 0, 0, 0), ))
+                 make_taps([0], 1, 1, 1))
