@@ -39,6 +39,22 @@ def test_drn_says_what_is_missing():
         MODELS.build(dict(type='DRN'))
 
 
+@pytest.mark.parametrize('source, with_multimodal', [
+    ('from .pytorch_utils import apply_chunking_to_forward', True),
+    ('from .pytorch_utils import Conv1D', False),
+])
+def test_multimodal_models_need_a_transformers_that_fits(
+        source, with_multimodal, tmp_path, monkeypatch):
+    package = tmp_path / 'transformers'
+    package.mkdir()
+    (package / '__init__.py').write_text('')
+    (package / 'modeling_utils.py').write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compat.dependency, 'WITH_MULTIMODAL', True)
+    compat.leave_out_multimodal_models()
+    assert compat.dependency.WITH_MULTIMODAL == with_multimodal
+
+
 def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
     package = tmp_path / 'mmaction'
     folder = package / 'models' / 'localizers' / 'drn'
