@@ -367,14 +367,15 @@ def count_macs(network: nn.Module, clip: Tensor) -> int:
     for module in network.modules():
         if isinstance(module, TemporalAggregation):
             for form in ('forward', 'forward_split', 'forward_pairs'):
-                setattr(module, form, _with_hook(module, form, count))
+                with_hook(module, form, count)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()
         network(clip)
     return counter.get_total_flops() // 2 + sum(blended)
 
 
-def _with_hook(module: nn.Module, form: str, hook: Callable) -> Callable:
+def with_hook(module: nn.Module, form: str, hook: Callable) -> None:
+    """Call a hook after a method, with the module, arguments and result."""
     forward = getattr(module, form)
 
     def hooked(*args):
@@ -382,7 +383,7 @@ def _with_hook(module: nn.Module, form: str, hook: Callable) -> Callable:
         hook(module, args, outs)
         return outs
 
-    return hooked
+    setattr(module, form, hooked)
 
 
 def measure_size(key: str, args: argparse.Namespace) -> dict:

@@ -8,7 +8,6 @@ Example:
     python tools/benchmark_gpu.py work_dirs/gpu.json --seconds 400
 """
 import argparse
-import copy
 import json
 import logging
 import sys
@@ -23,6 +22,7 @@ from mmblvnet.models.common import TemporalAggregation
 from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.append(str(Path(__file__).parent))
 import benchmark  # noqa: E402
@@ -30,16 +30,40 @@ import benchmark  # noqa: E402
 
 class Peer(NamedTuple):
     """A network of torchvision, of clips ``(N, 3, T, size, size)``."""
-    name: str
     num_frames: int
     size: int = 224
 
 
+# As torchvision's weights were tested.
 PEERS = {
-    'mvit_v2_s': Peer('MViTv2-S', 16),
-    'swin3d_t': Peer('Swin3D-T', 32),
-    's3d': Peer('S3D', 128),
-    'r2plus1d_18': Peer('R(2+1)D-18', 16, 112),
+    'mvit_v2_s': Peer(16),
+    'swin3d_t': Peer(32),
+    's3d': Peer(128),
+    'r2plus1d_18': Peer(16, 112),
+}
+
+
+class Published(NamedTuple):
+    """Top-1 in per cent on Kinetics-400 and Something-Something V2, and the
+    views of a video that the former was tested in."""
+    name: str
+    k400: Optional[float] = None
+    views: Optional[str] = None
+    sthv2: Optional[float] = None
+
+
+# Of the paper, of MMAction2's model zoo (metafile.yml) and of torchvision's
+# weights.
+PUBLISHED = {
+    'blvnet_tam': Published('bLVNet-TAM-50 8x2', 71.0, '3 x 3', 59.1),
+    'tsn': Published('TSN-R50, 16 frames', None, None, 36.91),
+    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72),
+    'tsm': Published('TSM-R50, 16 frames', 75.12, '1 x 10', 64.16),
+    'tanet': Published('TANet-R50, 16 frames'),
+    'mvit_v2_s': Published('MViTv2-S', 80.76, '5 x 1'),
+    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1'),
+    's3d': Published('S3D', 68.37, '1 x 1'),
+    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1'),
 }
 
 
@@ -97,7 +121,7 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     if row in PEERS:
         # torchvision is needed for its own networks alone.
         from torchvision.models import video
-        _, num_frames, size = PEERS[row]
+        num_frames, size = PEERS[row]
         network = getattr(video, row)()
         network.train(mode == 'training')
         return network, (1, 3, num_frames, size, size)
@@ -278,6 +302,107 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
         torch.cuda.empty_cache()
 
 
+class _CountedElements(TorchDispatchMode):
+    """Counts what convolutions read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        out = operator(*args, **(kwargs or {}))
+        if operator == torch.ops.aten.convolution.default:
+            self.number += args[0].numel() + out.numel()
+        return out
+
+
+def count(row: str) -> dict:
+    """Parameters and MACs per clip, and the maps that cannot but be moved.
+
+    Args:
+        row (str): A row of tools/benchmark.py or one of ``PEERS``.
+
+    Returns:
+        dict: ``parameters``, ``macs``, and ``elements`` that convolutions and
+        TAMs read and write, norms being folded and ReLUs fused.
+    """
+    network, shape = make_network(row, 'inference')
+    network.to('meta')
+    clip = torch.empty(shape, device='meta')
+    blended = []
+    for module in network.modules():
+        if isinstance(module, TemporalAggregation):
+            for form in ('forward', 'forward_split', 'forward_pairs'):
+                benchmark.with_hook(
+                    module, form, lambda _, args, outs: blended.extend(
+                        maps.numel() for maps in (*args, *(
+                            [outs] if isinstance(outs, Tensor) else outs))))
+    with torch.no_grad(), _CountedElements() as counted:
+        network(clip)
+    elements = counted.number + sum(blended)
+    return dict(
+        parameters=benchmark.count_parameters(network),
+        macs=benchmark.count_macs(network, clip),
+        elements=elements)
+
+
+def table(results: Dict[str, dict]) -> str:
+    """The results as Markdown, a line per network and precision."""
+    lines = [
+        '| network | precision | inference, clips/s | training, clips/s | '
+        'inference, MiB/clip | training, MiB/clip | parameters, M | GMACs | '
+        'Kinetics-400 | clips x crops | Something-Something V2 |',
+        '| --- ' * 11 + '|'
+    ]
+    rows = dict.fromkeys((r['row'], r['precision']) for r in results.values()
+                         if 'row' in r)
+    for row, precision in rows:
+        own = [
+            results.get('/'.join(map(str, Job(row, mode, precision))), {})
+            for mode in ('inference', 'training')
+        ]
+        if not any('clips_per_s' in result for result in own):
+            continue
+        counted, published = count(row), PUBLISHED.get(row)
+        cells = [
+            published.name if published else benchmark.ROWS[row].name,
+            precision,
+            *[f'{r["clips_per_s"]:.0f}' if r.get('clips_per_s') else '-'
+              for r in own],
+            *[f'{r["mib_per_clip"]:.0f}' if r.get('clips_per_s') else '-'
+              for r in own],
+            f'{counted["parameters"] / 1e6:.1f}',
+            f'{counted["macs"] / 1e9:.1f}',
+            *[str(value or '-') for value in (
+                (published.k400, published.views, published.sthv2)
+                if published else (None, None, None))],
+        ]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def plot(results: Dict[str, dict], file: Path) -> None:
+    """Draw the published accuracies over the measured clips per second."""
+    from matplotlib.figure import Figure
+    figure = Figure((8, 5), layout='constrained')
+    axes = figure.subplots()
+    for row, published in PUBLISHED.items():
+        result = results.get('/'.join(map(str, Job(row, 'inference'))), {})
+        if published.k400 and 'clips_per_s' in result:
+            ours = row.startswith('blvnet')
+            speed = result['clips_per_s']
+            axes.scatter(speed, published.k400, c='C3' if ours else 'C0')
+            axes.annotate(
+                f'{published.name} ({published.views} views)',
+                (speed, published.k400), (4, 4), textcoords='offset points')
+    axes.set(
+        xscale='log',
+        xlabel=f'clips/s, bf16, {results["card"]["card"]}',
+        ylabel='published top-1 on Kinetics-400, %')
+    axes.margins(x=0.35, y=0.1)
+    figure.savefig(file, dpi=120)
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('results', type=Path, help='JSON; goes on with it')
@@ -286,10 +411,18 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument(
         '--seconds', type=float, default=float('inf'),
         help='start nothing more after so many')
+    parser.add_argument(
+        '--report', type=Path, metavar='FOLDER',
+        help='measure nothing, but write table and plot of the results there')
     args = parser.parse_args(argv)
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    if args.report:
+        results = json.loads(args.results.read_text())
+        (args.report / 'gpu.md').write_text(table(results))
+        plot(results, args.report / 'gpu.png')
+        return
     if not torch.cuda.is_available():
         parser.error('PyTorch sees no GPU')
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
     torch.backends.cudnn.benchmark = True
     # Trying more of them takes most of the time and gains little.
     torch.backends.cudnn.benchmark_limit = 4

@@ -279,10 +279,12 @@ class BigLittleBackbone(BaseModule):
 
         None means everything.
         """
-        if not (self.training and torch.is_grad_enabled()) or is_compiling():
+        if not (self.training and torch.is_grad_enabled()):
             return None
         if self.with_cp:
             return no_larger_map
+        if is_compiling():
+            return None
         # The largest maps of the network, and cheap to compute again. A GPU
         # does it faster than a CPU, and its memory is what bounds a batch.
         if stage == 0:

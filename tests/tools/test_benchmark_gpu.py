@@ -1,0 +1,83 @@
+import json
+import math
+import time
+
+import benchmark_gpu
+import pytest
+from benchmark_gpu import JOBS, Job, count, make_network
+
+FEW = [Job('blvnet_tam', 'training'), Job('r2plus1d_18', 'inference')]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The jobs that are measured, on a card that is not there."""
+    jobs = []
+
+    def measure(job, clips, rounds):
+        jobs.append(job)
+        if job.row == 'tsn':
+            raise RuntimeError('out of luck')
+        return dict(job._asdict(), clips=clips, clips_per_s=1234.5,
+                    mib_per_clip=67.8)
+
+    monkeypatch.setattr(benchmark_gpu, 'measure', measure)
+    monkeypatch.setattr(benchmark_gpu, 'measure_tam', lambda copy: [])
+    monkeypatch.setattr(benchmark_gpu, 'measure_card',
+                        lambda: dict(card='none', copy_gb_per_s=1))
+    return jobs
+
+
+def run(file, jobs, until=math.inf):
+    benchmark_gpu.measure_all(file, jobs, clips=32, rounds=1, until=until)
+    return json.loads(file.read_text())
+
+
+def test_it_goes_on_where_it_stopped(tmp_path, measured):
+    file = tmp_path / 'results.json'
+    run(file, FEW[:1])
+    results = run(file, FEW)
+    assert measured == FEW
+    assert results['r2plus1d_18/inference/bfloat16/0/eager']['clips'] == 32
+
+
+def test_nothing_more_is_started_when_time_is_up(tmp_path, measured):
+    run(tmp_path / 'results.json', FEW, until=time.monotonic())
+    assert not measured
+
+
+def test_a_failure_is_recorded_and_the_others_are_measured(tmp_path, measured):
+    results = run(tmp_path / 'results.json', [Job('tsn', 'training'), *FEW])
+    assert 'out of luck' in results['tsn/training/bfloat16/0/eager']['error']
+    assert measured[1:] == FEW
+
+
+def test_the_report_names_speeds_and_published_accuracies(tmp_path, measured):
+    file = tmp_path / 'results.json'
+    run(file, [Job('blvnet_tam', 'inference')])
+    benchmark_gpu.main([str(file), '--report', str(tmp_path)])
+    *_, line = (tmp_path / 'gpu.md').read_text().splitlines()
+    assert line.startswith(
+        '| bLVNet-TAM-50 8x2 | bfloat16 | 1234 | - | 68 | - |')
+    assert '| 71.0 | 3 x 3 | 59.1 |' in line
+    assert (tmp_path / 'gpu.png').stat().st_size > 10_000
+
+
+def test_without_a_gpu_it_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(SystemExit):
+        benchmark_gpu.main([str(tmp_path / 'results.json')])
+    assert 'sees no GPU' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('row', sorted(
+    {job.row for job in JOBS} - set(benchmark_gpu.PEERS)))
+def test_each_of_its_networks_is_built(row):
+    network, shape = make_network(row, 'inference')
+    assert not network.training
+    assert shape[1:] == (3, 224, 224)
+
+
+def test_the_floor_counts_what_convolutions_and_tams_move():
+    # 145 M for convolutions and 44 M for TAMs, counted on the architecture
+    assert count('blvnet_tam')['elements'] == pytest.approx(189e6, rel=0.02)
