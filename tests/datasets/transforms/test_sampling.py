@@ -340,7 +340,7 @@ def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
 
 @pytest.mark.parametrize('dense, test_mode', MODES)
 @pytest.mark.parametrize('container', ('webm', 'mp4', 'avi'))
-@pytest.mark.parametrize('decoder', ('Decord', 'PyAV', 'OpenCV'))
+@pytest.mark.parametrize('decoder', ('ExactVideo', 'Decord', 'OpenCV'))
 def test_video_decoders_give_the_frames_sampled(videos, tmp_path, decoder,
                                                 container, dense, test_mode):
     sampler = build(dense, clip_len=6, num_clips=2, test_mode=test_mode)
@@ -357,7 +357,7 @@ def test_rawframes_give_the_frames_sampled(videos, tmp_path, dense, test_mode):
     assert shown_numbers(inputs) == (frame_inds - 1).tolist()
 
 
-@pytest.mark.parametrize('decoder', ('Decord', 'PyAV', 'OpenCV'))
+@pytest.mark.parametrize('decoder', ('ExactVideo', 'Decord', 'OpenCV'))
 def test_video_decoders_reach_the_first_and_the_last_frame(
         videos, tmp_path, decoder):
     sampler = build(dense=True, clip_len=NUM_FRAMES, frame_interval=1)
@@ -371,7 +371,7 @@ def test_rawframes_reach_the_first_and_the_last_frame(videos, tmp_path):
     assert shown_numbers(inputs) == list(range(NUM_FRAMES))
 
 
-@pytest.mark.parametrize('decoder', ('Decord', 'PyAV', 'OpenCV'))
+@pytest.mark.parametrize('decoder', ('ExactVideo', 'Decord', 'OpenCV'))
 def test_a_short_video_gives_some_frames_more_than_once(tmp_path, decoder):
     path = write_video(tmp_path / 'short.webm', num_frames=3)
     sampler = build(clip_len=8, test_mode=True)
@@ -379,7 +379,7 @@ def test_a_short_video_gives_some_frames_more_than_once(tmp_path, decoder):
     assert shown_numbers(inputs) == frame_inds.tolist()
 
 
-@pytest.mark.parametrize('decoder', ('Decord', 'RawFrame'))
+@pytest.mark.parametrize('decoder', ('ExactVideo', 'RawFrame'))
 @pytest.mark.parametrize('crop, num_crops, size', [
     (dict(type='ThreeCrop', crop_size=48), 3, 48),
     (dict(type='TenCrop', crop_size=32), 10, 32),
