@@ -143,16 +143,11 @@ def file_frames(frames: Iterator[av.VideoFrame],
     Raises:
         EOFError: Where the file breaks off.
     """
-    count = 0
-    while True:
-        try:
-            frame = next(frames, None)
-        except UnreadableVideoError as error:
-            raise EOFError(f'{source}: {error}') from error
-        if frame is None:
-            return
-        count += 1
-        yield Frame(count / fps, lambda: picture(frame))
+    try:
+        for number, frame in enumerate(frames, 1):
+            yield Frame(number / fps, lambda: picture(frame))
+    except UnreadableVideoError as error:
+        raise EOFError(f'{source}: {error}') from error
 
 
 def live_frames(pictures: Iterator[np.ndarray],

@@ -190,18 +190,8 @@ class CheckedVideoDataset(_CheckedDataset, VideoDataset):
 class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
     """:class:`RawframeDataset` that names what is wrong with its files.
 
-    Args:
-        skip_broken (bool): In test, whether a video that cannot be read
-            counts as wrong instead of ending the test. Defaults to False.
-        max_refetch (int): So many videos in a row may be unreadable in
-            training. Defaults to 100.
-        num_classes (int, optional): Number of classes, which every label has
-            to be below.
-        args, kwargs: As for :class:`RawframeDataset`.
-
-    Raises:
-        ValueError: If a line of the annotation file is out of form.
-        BrokenVideoError: If a video cannot be read in test.
+    Its further arguments and errors are those of
+    :class:`CheckedVideoDataset`.
     """
 
     line_form = 'FOLDER [OFFSET] NUMBER_OF_FRAMES LABEL'

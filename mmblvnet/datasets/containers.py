@@ -16,12 +16,8 @@ def problem_with(file: BinaryIO, container: str, num_frames: int,
     Args:
         file (BinaryIO): The file.
         container (str): FFmpeg's name of the container.
-        num_frames (int): Frames of the video track by its header, 0 if that
-            does not say.
-        num_packets (int): Packets of the video track.
-
-    Returns:
-        str, optional: The problem, None if there is none.
+        num_frames (int): Frames of the track by its header, 0 if it is silent.
+        num_packets (int): Packets of the track.
     """
     size = file.seek(0, os.SEEK_END)
     if container == TRANSPORT_STREAM and all(size % n for n in PACKET_SIZES):

@@ -1,4 +1,4 @@
-"""What the packets of a video tell of their frames before they are decoded."""
+"""What the packets of a video tell of their frames before decoding."""
 from typing import Iterator, Optional
 
 # In the first byte of a frame of VP8 (RFC 6386, section 9.1).
@@ -13,15 +13,7 @@ SMALLEST_PICTURE = 24
 
 
 def is_shown(codec: str, data: memoryview) -> bool:
-    """Whether a packet shows a frame, which those of other codecs do.
-
-    Args:
-        codec (str): Name of the decoder.
-        data (memoryview): The packet.
-
-    Returns:
-        bool: False for frames of VP8 and VP9 that only serve others.
-    """
+    """Whether a packet shows a frame; some of VP8, VP9 only serve others."""
     if codec == 'vp8':
         return bool(data[0] & VP8_SHOWN)
     if codec == 'vp9':
@@ -54,15 +46,7 @@ def _vp9_frames(data: memoryview) -> Iterator[memoryview]:
 
 
 def may_be_empty(codec: str, size: int) -> bool:
-    """Whether a packet may show no frame, which only decoding tells.
-
-    Args:
-        codec (str): Name of the decoder.
-        size (int): Length of the packet in bytes.
-
-    Returns:
-        bool: True for very short ones of MPEG-4 and its kin.
-    """
+    """Whether a packet is so short that only decoding tells its frames."""
     return codec in MPEG4_KIN and size < SMALLEST_PICTURE
 
 
@@ -72,14 +56,9 @@ def recovers(codec: str, data: memoryview,
 
     Key frames of H.264 may be no more than pictures without motion.
 
-    Args:
-        codec (str): Name of the decoder.
-        data (memoryview): The packet of a key frame.
-        extradata (bytes, optional): What the container says of all packets.
-
     Returns:
-        bool, optional: True if so, False if only after some frames more, None
-        if it does not say so.
+        bool, optional: False if only after some frames more, None if the
+        packet does not say.
     """
     if codec != 'h264':
         return True

@@ -11,11 +11,9 @@ import av
 ENOUGH_MEMORY = 2**26
 REMEDIES = {
     errno.EMFILE: 'allow more open files (ulimit -n), or use fewer workers',
-    errno.ENFILE: 'close programs, or allow more open files (fs.file-max)',
     errno.ENOMEM: 'use fewer workers or smaller batches',
     errno.EIO: 'check the disk or the network mount',
     errno.ESTALE: 'mount the network file system again',
-    errno.ENOTCONN: 'mount the network file system again',
 }
 GONE = (404, 410)
 # What FFmpeg warns of where packets of transport streams are missing.
@@ -47,13 +45,7 @@ class BrokenVideoError(RuntimeError):
 
 
 class WatchedFile:
-    """A file object that remembers the error which reading it ended with.
-
-    FFmpeg takes an error for the end of the file.
-
-    Args:
-        file (BinaryIO): The file object, which can seek.
-    """
+    """A file object that keeps errors, which FFmpeg takes for its end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -77,21 +69,13 @@ class WatchedFile:
         return None
 
     def raise_error(self) -> None:
-        """Raise the error, if there was one."""
         if self._error is not None:
             raise self._error
 
 
 @contextlib.contextmanager
 def reading(file: WatchedFile) -> Iterator[None]:
-    """Raise what is wrong with the content as such, all else as it is.
-
-    Args:
-        file (WatchedFile): What is being read.
-
-    Raises:
-        UnreadableVideoError: If FFmpeg finds fault with the content.
-    """
+    """Raise an UnreadableVideoError where FFmpeg finds fault with a file."""
     try:
         yield
     except av.FFmpegError as error:
@@ -113,11 +97,7 @@ _captures: List[tuple] = []
 
 @contextlib.contextmanager
 def errors_logged() -> Iterator[List[tuple]]:
-    """Collect the errors that FFmpeg logs in this thread, and lost packets.
-
-    Yields:
-        list[tuple]: Level, part of FFmpeg and text of each.
-    """
+    """Collect what FFmpeg logs of errors: level, part of FFmpeg and text."""
     logging = av.logging
     with _capturing:
         _captures.append((logging.get_level(), logging.get_skip_repeated()))
@@ -187,8 +167,7 @@ def _is_about_video(error: Exception, transform: Callable) -> bool:
 def _with_remedy(error: Exception) -> Exception:
     """The same error, which also says what to do about the machine."""
     if type(error) is MemoryError:
-        text = f'{error or "no memory is left"}: {REMEDIES[errno.ENOMEM]}'
-        new = MemoryError(text)
+        new = MemoryError(f'no memory is left: {REMEDIES[errno.ENOMEM]}')
     elif isinstance(error, OSError) and error.errno in REMEDIES:
         text = f'{error.strerror}: {REMEDIES[error.errno]}'
         new = OSError(error.errno, text, error.filename)

@@ -13,7 +13,7 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from .containers import MP4, problem_with
+from .containers import MP4, TRANSPORT_STREAM, problem_with
 from .packets import is_shown, may_be_empty, recovers
 from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
                              reading)
@@ -25,17 +25,16 @@ MAX_KEPT = 2**27
 # this, four times 8K.
 MAX_PIXELS = 2**27
 # Containers that have the times of display of all frames.
-TIMED = (MP4, 'mpegts', 'mpeg', 'flv')
+TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
 MATROSKA = 'matroska,webm'
 
 
 class VideoReader:
     """Frames of a video file by their number, in the order of display.
 
-    All packets are read first, and no frame but the first is decoded. A
-    packet that shows a frame has the time of that frame; where times are
-    missing or repeat, frames are decoded to count them. Frames are decoded
-    from the last key frame at or before them, and no further.
+    All packets are read first, and no frame but the first is decoded. Frames
+    are found by the times of their packets, from the last key frame on; where
+    times do not tell them, frames are decoded to count them.
 
     Args:
         file (str, Path, bytes or BinaryIO): A path, the content of a file, or
@@ -86,18 +85,15 @@ class VideoReader:
         with reading(self._file):
             find = self._find_by_time if self._has_times else self._count_to
             pictures = find(sorted(set(indices)))
-        # Some transforms change pictures in place.
+        # Each its own, since some transforms change pictures in place.
+        last = {index: place for place, index in enumerate(indices)}
         return [
-            pictures[index].copy() if index in indices[:i] else
-            pictures[index] for i, index in enumerate(indices)
+            pictures[index] if last[index] == place else
+            pictures[index].copy() for place, index in enumerate(indices)
         ]
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Decode all frames in order, for :meth:`picture`.
-
-        Raises:
-            UnreadableVideoError: Where a frame cannot be decoded.
-        """
+        """Decode all frames in order, for ``picture``."""
         if self._has_times:
             numbered = self._matched(0, len(self._times) - 1)
             frames = (frame for _, frame in numbered)
@@ -158,20 +154,17 @@ class VideoReader:
             # What decoders log is of frames, which are decoded later.
             if part == container or part not in av.codecs_available:
                 raise UnreadableVideoError(text.strip())
-        num_packets = self._num_packets
-        if container == MP4 and num_packets < self._stream.frames:
-            num_packets = self._count_uncut()
-        problem = problem_with(self._file, container, self._stream.frames,
-                               num_packets)
+        num_frames, num_packets = self._stream.frames, self._num_packets
+        if container == MP4 and num_packets < num_frames:
+            # With those that an edit list leaves out.
+            self._file.seek(0)
+            with av.open(
+                    self._file, options=dict(ignore_editlist='1')) as whole:
+                packets = whole.demux(video_stream(whole))
+                num_packets = sum(1 for packet in packets if packet.size)
+        problem = problem_with(self._file, container, num_frames, num_packets)
         if problem:
             raise UnreadableVideoError(problem)
-
-    def _count_uncut(self) -> int:
-        """The number of packets with those that an edit list leaves out."""
-        self._file.seek(0)
-        with av.open(self._file, options=dict(ignore_editlist='1')) as whole:
-            packets = whole.demux(video_stream(whole))
-            return sum(1 for packet in packets if packet.size)
 
     def _read(self) -> Iterator[av.Packet]:
         """The packets from where the file has been read to."""
@@ -193,55 +186,54 @@ class VideoReader:
         shown = [n for n, is_shown in enumerate(self._is_shown) if is_shown]
         times = {self._times[n] for n in shown}
         self._has_times &= len(times) == len(shown) and first.pts in times
-        if None in times or not self._has_times or self._are_of_decoding():
+        # In transport streams the two fields of a frame may be packets.
+        are_fields = (first.interlaced_frame
+                      and self._container.format.name == TRANSPORT_STREAM)
+        if (None in times or not self._has_times or are_fields
+                or self._are_of_decoding()):
             self._has_times = False
             self._num_frames = 1 + sum(1 for _ in frames)
             return
         for number in shown:
-            if self._times[number] < first.pts:
-                self._hide(number)
+            # Videos may start between key frames.
+            time = self._times[number]
+            self._is_shown[number] = time >= first.pts
+            if self._is_clean_start and self._times[0] <= time < first.pts:
+                raise UnreadableVideoError('its first frame cannot be decoded')
         self._order = [n for n in shown if self._is_shown[n]]
         self._order.sort(key=self._times.__getitem__)
         self._num_frames = len(self._order)
         self._head = chain([first], frames)
 
     def _are_of_decoding(self) -> bool:
-        """Whether times are those of decoding, by which frames are not sorted.
-
-        Some containers, as AVI, have no others.
-        """
+        """Whether times are those of decoding; AVI has no others."""
         codec, container = self._stream.codec_context, self._container.format
         if not codec.has_b_frames or container.name in TIMED or (
                 # Tracks that came from AVI name the codec as AVI does.
-                container.name == MATROSKA and not codec.codec_tag.strip('\0')):
+                container.name == MATROSKA
+                and not codec.codec_tag.strip('\0')):
             return False
         times = [time for time in self._times if time is not None]
         return times == sorted(times)
 
-    def _hide(self, number: int) -> None:
-        """Leave out what comes before the first frame that can be decoded.
-
-        Videos may start between key frames.
-        """
-        if self._is_clean_start and self._times[number] >= self._times[0]:
-            raise UnreadableVideoError('the first frame cannot be decoded')
-        self._is_shown[number] = False
-
     def _find_by_time(self, indices: List[int]) -> Dict[int, np.ndarray]:
         """Decode frames from the last key frames on."""
+        try:
+            return self._find(indices)
+        except (av.FFmpegError, UnreadableVideoError):
+            # Key frames may be none, or not all behind them may come at once.
+            self._starts.clear()
+            return self._find(indices)
+
+    def _find(self, indices: List[int]) -> Dict[int, np.ndarray]:
         index_of = {self._order[index]: index for index in indices}
         pictures = {}
         numbers = sorted((self._start(n), n) for n in index_of)
         for start, group in groupby(numbers, lambda pair: pair[0]):
-            group = {number for _, number in group}
-            try:
-                found = self._find(start, group)
-            except (av.FFmpegError, UnreadableVideoError):
-                if start == 0:
-                    raise
-                # That was no key frame, or not all after it is right.
-                found = self._find(0, group)
-            pictures.update((index_of[n], found[n]) for n in group)
+            last = [number for _, number in group][-1]
+            for number, frame in self._matched(start, last):
+                if number in index_of:
+                    pictures[index_of[number]] = self.picture(frame)
         return pictures
 
     def _start(self, number: int) -> int:
@@ -253,20 +245,9 @@ class VideoReader:
                 return start
         return 0
 
-    def _find(self, start: int, numbers: set) -> Dict[int, np.ndarray]:
-        return {
-            number: self.picture(frame)
-            for number, frame in self._matched(start, max(numbers))
-            if number in numbers
-        }
-
     def _matched(self, start: int,
                  last: int) -> Iterator[Tuple[int, av.VideoFrame]]:
-        """All frames from a key frame on, with the numbers of their packets.
-
-        Raises:
-            UnreadableVideoError: At the end, if some did not come.
-        """
+        """All frames from a key frame on, with their packets' numbers."""
         left = {
             self._times[n]: n for n in range(start, last + 1)
             if self._is_shown[n] and
@@ -350,11 +331,7 @@ def _open_file(file: Union[str, Path, bytes, BinaryIO]) -> BinaryIO:
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first video track of a file.
-
-    Raises:
-        UnreadableVideoError: If there is none, or no decoder for it.
-    """
+    """The first video track of a file, or an UnreadableVideoError."""
     for stream in container.streams.video:
         # The covers of music are tracks, too.
         if not stream.disposition & Disposition.attached_pic:
@@ -392,14 +369,9 @@ class PictureMaker:
 
 
 def upright(pixels: np.ndarray, matrix: Optional[np.ndarray]) -> np.ndarray:
-    """Turn and mirror a picture, by multiples of 90 degrees.
+    """Turn and mirror a picture as FFmpeg's display matrix, ``(3, 3)``, says.
 
-    Args:
-        pixels (np.ndarray): The picture, ``(H, W, 3)``.
-        matrix (np.ndarray, optional): FFmpeg's display matrix.
-
-    Returns:
-        np.ndarray: The picture as it is to be shown.
+    By multiples of 90 degrees.
     """
     if matrix is None:
         return pixels

@@ -1,12 +1,10 @@
-import functools
-import http.server
-import threading
 import time
 
 import numpy as np
 import pytest
 from mmblvnet.apis.video_source import is_live, live_frames, open_source
-from tiny_videos import NUM_FRAMES, shown_numbers, spoil_frame, write_video
+from tiny_videos import (NUM_FRAMES, served, shown_numbers, spoil_frame,
+                         write_video)
 
 
 def camera(count, pause):
@@ -56,15 +54,10 @@ def test_lost_frames_are_told_at_the_end(tmp_path):
 @pytest.mark.parametrize('suffix', ['.webm', '.mp4'])
 def test_a_video_may_be_on_a_server(tmp_path, suffix):
     write_video(tmp_path / f'a{suffix}')
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        port = server.server_address[1]
-        frames = open_source(f'http://127.0.0.1:{port}/a{suffix}')
+    with served(tmp_path) as address:
+        frames = open_source(f'{address}/a{suffix}')
         assert shown_numbers([f.read() for f in frames]) == list(
             range(NUM_FRAMES))
-        server.shutdown()
 
 
 @pytest.mark.parametrize('source, live', [

@@ -1,4 +1,4 @@
-"""Good videos in many containers and codecs, and damage to them, from a seed."""
+"""Good videos in many containers and codecs, and damage to them."""
 import random
 import struct
 from fractions import Fraction

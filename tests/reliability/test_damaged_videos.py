@@ -4,6 +4,7 @@ import multiprocessing
 import re
 import uuid
 from pathlib import Path
+from typing import Tuple
 
 import pytest
 import torch
@@ -51,17 +52,6 @@ class Lengths(Hook):
                     mode='train') -> None:
         for sample in data_batch['data_samples']:
             self.found[sample.filename] = sample.total_frames
-
-
-class Outcome:
-    """What became of videos in training or test."""
-
-    def __init__(self, runner: Runner, lengths: Lengths) -> None:
-        log, = Path(runner.log_dir).glob('*.log')
-        self.log = log.read_text(errors='replace')
-        # How many frames each was read with.
-        self.found = lengths.found
-        self.named = re.findall(r'WARNING - (\S+) cannot be read \(', self.log)
 
 
 def pipeline(decoder: str, test_mode: bool) -> list:
@@ -116,20 +106,32 @@ def make_runner(folder: Path, videos: list, test_mode: bool,
         **settings)
 
 
-def train(folder: Path, videos: list) -> Outcome:
-    """Train one epoch, in which no process dies."""
+def log_of(runner: Runner) -> str:
+    log, = Path(runner.log_dir).glob('*.log')
+    return log.read_text(errors='replace')
+
+
+def named(log: str) -> list:
+    """The videos that were named as broken."""
+    return re.findall(r'WARNING - (\S+) cannot be read \(', log)
+
+
+def train(folder: Path, videos: list) -> Tuple[dict, list]:
+    """Train one epoch, in which every video is read, or named once.
+
+    Returns:
+        tuple: How many frames each was read with, and those that were named.
+    """
     lengths = Lengths()
     runner = make_runner(folder, videos, False, lengths)
     runner.train()
-    return Outcome(runner, lengths)
-
-
-def assert_read_or_named(outcome: Outcome, videos: list) -> None:
-    """Every video is read, or named once, and the named are counted."""
-    assert {*outcome.found, *outcome.named} == {*videos}
-    assert len(outcome.named) == len(set(outcome.named))
-    assert (f'Epoch 1: {len(outcome.named)} videos could not be read; other '
-            'samples took their places') in outcome.log
+    log = log_of(runner)
+    broken = named(log)
+    assert {*lengths.found, *broken} == {*videos}
+    assert len(broken) == len(set(broken))
+    assert (f'Epoch 1: {len(broken)} videos could not be read; other samples '
+            'took their places') in log
+    return lengths.found, broken
 
 
 def of_wrong_length(found: dict) -> list:
@@ -152,21 +154,20 @@ def few(tmp_path_factory):
 
 
 def test_damaged_videos_are_read_whole_or_named_once(tmp_path, few):
-    outcome = train(tmp_path, few)
-    assert_read_or_named(outcome, few)
-    assert not of_wrong_length(outcome.found)
+    found, broken = train(tmp_path, few)
+    assert not of_wrong_length(found)
     # Neither all nor none: the test would show nothing.
-    assert len(few) / 4 < len(outcome.named) < len(few)
+    assert len(few) / 4 < len(broken) < len(few)
 
 
 def test_no_damaged_video_is_left_out_of_the_accuracy(tmp_path, few):
     lengths = Lengths()
     runner = make_runner(tmp_path, few, True, lengths)
     metrics = runner.test()
-    named = Outcome(runner, lengths).named
-    assert len(set(named)) == len(named) == metrics['missing_videos'] > 0
+    broken = named(log_of(runner))
+    assert len(set(broken)) == len(broken) == metrics['missing_videos'] > 0
     # The model is right on all videos that it sees.
-    read = len(few) - len(named)
+    read = len(few) - len(broken)
     assert metrics['acc/top1'] == pytest.approx(read / len(few))
 
 
@@ -186,13 +187,11 @@ def test_a_thousand_damaged_videos_are_read_whole_or_named_once(
         tmp_path, thousand):
     good, damaged = thousand
     videos = [str(path) for path in good.values()] + damaged
-    outcome = train(tmp_path, videos)
-    wrong = of_wrong_length(outcome.found)
-    print(f'\nOf {len(videos)} videos {len(outcome.named)} are named, '
-          f'{len(outcome.found)} read, {len(wrong)} of them with another '
-          f'number of frames: {wrong}')
-    assert_read_or_named(outcome, videos)
-    assert not {str(path) for path in good.values()} & {*outcome.named}
+    found, broken = train(tmp_path, videos)
+    wrong = of_wrong_length(found)
+    print(f'\nOf {len(videos)} videos {len(broken)} are named, {len(found)} '
+          f'read, {len(wrong)} of them with another number of frames: {wrong}')
+    assert not {str(path) for path in good.values()} & {*broken}
     assert len(wrong) <= MAX_LOST
 
 

@@ -40,14 +40,7 @@ class ExactVideoInit(BaseTransform):
         self.file_client = None
 
     def transform(self, results: dict) -> dict:
-        """Open a video.
-
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict with the added keys.
-        """
+        """Open a video, as ``PyAVInit.transform``."""
         reader = VideoReader(self._file(results['filename']))
         results['video_reader'] = reader
         results['total_frames'] = len(reader)
@@ -93,14 +86,7 @@ class ExactVideoDecode(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Decode the frames.
-
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict with the added keys, and without the reader.
-        """
+        """Decode the frames, as ``PyAVDecode.transform``."""
         indices = results['frame_inds'].reshape(-1)
         results['imgs'] = results['video_reader'].get_batch(
             indices - results.get('start_index', 0))
@@ -108,6 +94,3 @@ class ExactVideoDecode(BaseTransform):
         results['img_shape'] = results['imgs'][0].shape[:2]
         results['video_reader'] = None
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'

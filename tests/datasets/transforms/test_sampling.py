@@ -357,28 +357,6 @@ def test_rawframes_give_the_frames_sampled(videos, tmp_path, dense, test_mode):
     assert shown_numbers(inputs) == (frame_inds - 1).tolist()
 
 
-@pytest.mark.parametrize('decoder', ('ExactVideo', 'Decord', 'OpenCV'))
-def test_video_decoders_reach_the_first_and_the_last_frame(
-        videos, tmp_path, decoder):
-    sampler = build(dense=True, clip_len=NUM_FRAMES, frame_interval=1)
-    inputs, _ = decoded(videos, tmp_path, 'webm', decoder, sampler)
-    assert shown_numbers(inputs) == list(range(NUM_FRAMES))
-
-
-def test_rawframes_reach_the_first_and_the_last_frame(videos, tmp_path):
-    sampler = build(dense=True, clip_len=NUM_FRAMES, frame_interval=1)
-    inputs, _ = decoded(videos, tmp_path, 'rawframes', 'RawFrame', sampler)
-    assert shown_numbers(inputs) == list(range(NUM_FRAMES))
-
-
-@pytest.mark.parametrize('decoder', ('ExactVideo', 'Decord', 'OpenCV'))
-def test_a_short_video_gives_some_frames_more_than_once(tmp_path, decoder):
-    path = write_video(tmp_path / 'short.webm', num_frames=3)
-    sampler = build(clip_len=8, test_mode=True)
-    inputs, frame_inds = decoded({}, tmp_path, path, decoder, sampler)
-    assert shown_numbers(inputs) == frame_inds.tolist()
-
-
 @pytest.mark.parametrize('decoder', ('ExactVideo', 'RawFrame'))
 @pytest.mark.parametrize('crop, num_crops, size', [
     (dict(type='ThreeCrop', crop_size=48), 3, 48),
