@@ -19,7 +19,6 @@ from statistics import median
 from typing import Dict, List, NamedTuple, Sequence
 
 import av
-import mmblvnet  # noqa: F401
 import numpy as np
 from make_motion_dataset import make_dataset
 from mmaction.registry import TRANSFORMS

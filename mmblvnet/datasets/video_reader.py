@@ -342,10 +342,7 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
 
 
 class PictureMaker:
-    """Makes pictures of the frames of one video.
-
-    All get the size and the orientation of the first frame.
-    """
+    """Makes pictures of frames, in the size and orientation of the first."""
 
     def __init__(self) -> None:
         # The scaler that frame.to_ndarray keeps for each thread hangs in
@@ -354,7 +351,6 @@ class PictureMaker:
         self._size = None
 
     def look_at(self, first: av.VideoFrame) -> None:
-        """Learn size and orientation from the first frame."""
         self._size = first.width, first.height
         matrix = first.side_data.get('DISPLAYMATRIX')
         self._matrix = None if matrix is None else np.frombuffer(

@@ -306,7 +306,7 @@ class _Pipe(io.RawIOBase):
     lambda data, _: io.BytesIO(data), as_path,
     lambda data, path: open(as_path(data, path), 'rb'),
     lambda data, _: _Pipe(data)
-], ids=['bytes', 'bytearray', 'BytesIO', 'path', 'file', 'pipe'])
+])
 def test_a_video_may_be_a_path_bytes_or_a_file_object(
         content, tmp_path, wrap):
     reader = VideoReader(wrap(content('vp9_webm'), tmp_path))
@@ -338,7 +338,6 @@ def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):
     monkeypatch.setattr(VideoReader, '_matched', fail)
     with pytest.raises(UnreadableVideoError, match='Cannot allocate'):
         reader.get_batch([0])
-    # More than there can be, as where no memory is left.
     monkeypatch.setattr('mmblvnet.datasets.reading_errors.ENOUGH_MEMORY',
                         2**62)
     with pytest.raises(MemoryError):

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mmaction.registry import DATASETS, TRANSFORMS
 from mmblvnet.datasets.transforms import sampling
-from tiny_videos import NUM_FRAMES, shown_numbers, write_video
+from tiny_videos import NUM_FRAMES, shown_numbers
 
 GOLDEN = json.loads(
     (Path(__file__).parents[2] / 'data' / 'sampling.json').read_text())

@@ -54,7 +54,7 @@ class Failing:
         self.times += 1
         name = Path(results['filename']).stem
         if name == 'different' or name == 'once' and self.times == 1:
-            raise UnreadableVideoError(f'[10:44:{self.times:02}] cannot be opened')
+            raise UnreadableVideoError(f'[{self.times}] cannot be opened')
         return results
 
 
@@ -222,10 +222,6 @@ def test_a_dataset_that_tells_no_labels_is_left_alone():
     runner = fake_runner([])
     runner.train_dataloader = SimpleNamespace(dataset=[1, 2, 3])
     DataCheckHook().before_train(runner)
-
-
-def test_labels_from_0_to_below_the_number_of_classes_fit():
-    DataCheckHook().before_train(fake_runner([0, 1, 2]))
 
 
 def test_a_video_without_label_cannot_be_trained_on():
