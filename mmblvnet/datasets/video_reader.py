@@ -122,8 +122,7 @@ class VideoReader:
         self._times, self._marks, self._is_shown = [], [], []
         # Where decoding may start, and whether it may at the beginning.
         self._starts, self._is_clean_start = [], False
-        self._first_key = math.inf
-        self._has_times = True
+        self._first_key, self._has_times = math.inf, True
         self._packets: Optional[List[av.Packet]] = []
         for number, packet in enumerate(self._read()):
             if packet.is_corrupt:
@@ -194,11 +193,12 @@ class VideoReader:
             self._has_times = False
             self._num_frames = 1 + sum(1 for _ in frames)
             return
+        begin = self._times[0] or 0
         for number in shown:
             # Videos may start between key frames.
-            time = self._times[number]
-            self._is_shown[number] = time >= first.pts
-            if self._is_clean_start and self._times[0] <= time < first.pts:
+            self._is_shown[number] = self._times[number] >= first.pts
+            if self._is_clean_start and (begin <= self._times[number] <
+                                         first.pts):
                 raise UnreadableVideoError('its first frame cannot be decoded')
         self._order = [n for n in shown if self._is_shown[n]]
         self._order.sort(key=self._times.__getitem__)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmblvnet.datasets import UnreadableVideoError, VideoReader, video_reader
-from mmblvnet.datasets.video_reader import upright
 from reliability.damaged_videos import (COMMON, NUM_FRAMES, UNUSUAL, Kind,
                                         shown_number, turned, write_good,
                                         write_sound)
@@ -401,7 +400,7 @@ def test_sound_alone_is_unreadable(tmp_path):
 def test_pictures_are_turned_and_mirrored_as_they_are_shown(matrix, expected):
     a, b, c, d = matrix
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-    turned = upright(pixels, np.array([[a, b, 0], [c, d, 0], [0, 0, 1]]))
+    turned = video_reader.upright(pixels, np.array([[a, b, 0], [c, d, 0], [0, 0, 1]]))
     assert turned[..., 0].tolist() == expected
 
 
