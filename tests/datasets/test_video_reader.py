@@ -398,9 +398,8 @@ def test_sound_alone_is_unreadable(tmp_path):
     ([0, 1, 1, 0], [[0, 3], [1, 4], [2, 5]]),
 ])
 def test_pictures_are_turned_and_mirrored_as_they_are_shown(matrix, expected):
-    a, b, c, d = matrix
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-    turned = video_reader.upright(pixels, np.array([[a, b, 0], [c, d, 0], [0, 0, 1]]))
+    turned = video_reader.upright(pixels, np.reshape(matrix, (2, 2)))
     assert turned[..., 0].tolist() == expected
 
 
