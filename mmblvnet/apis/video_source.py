@@ -65,7 +65,7 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
         if _is_stream(source):
             container, stream = _open_stream(source)
             own_fps = float(stream.average_rate or 0)
-            frames, picture = _decode(container, stream), PictureMaker()
+            frames, picture = container.decode(stream), PictureMaker()
         else:
             reader = VideoReader(source)
             own_fps, picture = reader.avg_fps, reader.picture
@@ -104,14 +104,6 @@ def _open_stream(
             f'{source} cannot be opened as a video: {error}') from error
 
 
-def _decode(container: av.container.InputContainer,
-            stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    try:
-        yield from container.decode(stream)
-    except av.FFmpegError as error:
-        raise UnreadableVideoError(error.strerror) from error
-
-
 def _pictures(container: av.container.InputContainer,
               stream: av.VideoStream) -> Iterator[np.ndarray]:
     """The pictures of a live stream, in which packets may get lost."""
@@ -146,7 +138,7 @@ def file_frames(frames: Iterator[av.VideoFrame],
     try:
         for number, frame in enumerate(frames, 1):
             yield Frame(number / fps, lambda: picture(frame))
-    except UnreadableVideoError as error:
+    except (av.FFmpegError, UnreadableVideoError) as error:
         raise EOFError(f'{source}: {error}') from error
 
 

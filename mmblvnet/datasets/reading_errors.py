@@ -12,6 +12,7 @@ ENOUGH_MEMORY = 2**26
 REMEDIES = {
     errno.EMFILE: 'allow more open files (ulimit -n), or use fewer workers',
     errno.ENOMEM: 'use fewer workers or smaller batches',
+    errno.EAGAIN: 'use fewer workers or smaller batches',
     errno.EIO: 'check the disk or the network mount',
     errno.ESTALE: 'mount the network file system again',
 }
@@ -74,15 +75,17 @@ class WatchedFile:
 
 
 @contextlib.contextmanager
-def reading(file: WatchedFile) -> Iterator[None]:
+def reading(file: WatchedFile, is_new: bool = False) -> Iterator[None]:
     """Raise an UnreadableVideoError where FFmpeg finds fault with a file."""
     try:
         yield
     except av.FFmpegError as error:
         file.raise_error()
-        if isinstance(error, MemoryError):
-            # Broken files ask for more than there can be.
-            bytearray(ENOUGH_MEMORY)
+        # Headers may ask for more memory, or threads, than there can be.
+        if isinstance(error, (MemoryError, BlockingIOError)) and not is_new:
+            raise
+        # Where there is little, FFmpeg finds fault with any file.
+        bytearray(ENOUGH_MEMORY)
         log = f' ({error.log[2].strip()})' if error.log else ''
         raise UnreadableVideoError(f'{error.strerror}{log}') from error
     except UnreadableVideoError:
@@ -166,7 +169,7 @@ def _is_about_video(error: Exception, transform: Callable) -> bool:
 
 def _with_remedy(error: Exception) -> Exception:
     """The same error, which also says what to do about the machine."""
-    if type(error) is MemoryError:
+    if isinstance(error, MemoryError):
         new = MemoryError(f'no memory is left: {REMEDIES[errno.ENOMEM]}')
     elif isinstance(error, OSError) and error.errno in REMEDIES:
         text = f'{error.strerror}: {REMEDIES[error.errno]}'

@@ -48,7 +48,7 @@ class VideoReader:
     def __init__(self, file: Union[str, Path, bytes, BinaryIO]) -> None:
         self._file = WatchedFile(_open_file(file))
         self.picture = PictureMaker()
-        with reading(self._file):
+        with reading(self._file, is_new=True):
             with errors_logged() as errors:
                 self._open()
                 self._scan()
