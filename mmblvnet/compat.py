@@ -30,7 +30,7 @@ from mmaction.registry import MODELS
 from mmaction.utils import GradCAM
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.fileio import FileClient, LocalBackend
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
@@ -57,10 +57,6 @@ def apply() -> None:
     wrap_cpu_models_for_distribution()
     bound_testing_views()
     give_necks_a_tuple()
-    count_frames_with_pyav()
-    refuse_fewer_frames_with_pyav()
-    fork_without_scaler_of_pyav()
-    read_frames_asked_for_with_decord()
     leave_unlabelled_out_of_class_means()
     accept_bfloat16_scores()
     mirror_stacked_flow()
@@ -566,119 +562,6 @@ def _continue_from(recognizer: nn.Module, extract_feat: Callable,
         with_cls_head=recognizer.with_cls_head,
         cls_head=getattr(recognizer, 'cls_head', None))
     return extract_feat(stand_in, inputs, stage, data_samples, test_mode)
-
-
-def count_frames_with_pyav() -> None:
-    """Count the frames of containers that do not say how many they hold.
-
-    ``PyAVInit`` of MMAction2 1.2.0 takes what the container says, which is 0
-    for WebM. https://github.com/PyAV-Org/PyAV/issues/1131
-    """
-    from mmaction.datasets.transforms import PyAVInit
-    upstream = PyAVInit.transform
-    if hasattr(upstream, '__wrapped__'):
-        return
-
-    @functools.wraps(upstream)
-    def transform(self, results: dict) -> dict:
-        results = upstream(self, results)
-        if not results['total_frames']:
-            container = results['video_reader']
-            packets = container.demux(video=0)
-            results['total_frames'] = sum(bool(p.size) for p in packets)
-            container.seek(0)
-        return results
-
-    PyAVInit.transform = transform
-
-
-def refuse_fewer_frames_with_pyav() -> None:
-    """Refuse a video that gives fewer frames than its container says.
-
-    ``PyAVDecode`` of MMAction2 1.2.0 starts at its first frame again, so that
-    a clip shows the video's start where its end should be.
-    """
-    from mmaction.datasets.transforms import PyAVDecode
-    upstream = PyAVDecode.transform
-    if '% len(imgs)' not in inspect.getsource(upstream) or hasattr(
-            upstream, '__wrapped__'):
-        return
-
-    @functools.wraps(upstream)
-    def transform(self, results: dict) -> dict:
-        if self.mode != 'accurate':
-            return upstream(self, results)
-        container, num_frames = results['video_reader'], 0
-
-        def decode(**streams) -> Iterator:
-            nonlocal num_frames
-            for frame in container.decode(**streams):
-                num_frames += 1
-                yield frame
-
-        results['video_reader'] = SimpleNamespace(
-            streams=container.streams, decode=decode)
-        wanted = 1 + int(np.max(results['frame_inds']))
-        results = upstream(self, results)
-        if num_frames < wanted:
-            raise EOFError(f'{num_frames} frames can be decoded, fewer than '
-                           f'the {wanted} that the container says')
-        return results
-
-    PyAVDecode.transform = transform
-
-
-@functools.lru_cache(maxsize=None)  # a hook cannot be taken back
-def fork_without_scaler_of_pyav() -> None:
-    """Let loader workers start in a process that has read frames with PyAV.
-
-    PyAV 19 keeps a scaler for each thread that has converted a frame. A forked
-    process inherits it without the threads that it computes with, and waits
-    for them forever at its first frame. The scaler of the forking thread is
-    dropped; those of others are out of reach.
-    https://github.com/PyAV-Org/PyAV/pull/2379
-    """
-
-    def drop_scaler() -> None:
-        frames = sys.modules.get('av.video.frame')
-        kept = getattr(frames, '_thread_local', None)
-        if hasattr(kept, 'reformatter'):
-            del kept.reformatter
-
-    if hasattr(os, 'register_at_fork'):  # not on Windows, which cannot fork
-        os.register_at_fork(before=drop_scaler)
-
-
-def read_frames_asked_for_with_decord() -> None:
-    """Read the frames that were asked for, and not others in their places.
-
-    Decord 0.6.0 gives neighbours of frames that it cannot decode, unless it is
-    told a limit, which ``DecordInit`` of MMAction2 1.2.0 does not; and it
-    gives others where it starts at a key frame in the middle of some videos,
-    such as those of HMDB51. https://github.com/dmlc/decord/issues/195
-    """
-    from mmaction.datasets.transforms import DecordInit
-
-    from .datasets.decord_reader import open_with_decord
-    upstream = DecordInit._get_video_reader
-    if 'fault_tol' in inspect.getsource(upstream) or hasattr(
-            upstream, '__wrapped__'):
-        return
-
-    @functools.wraps(upstream)
-    def _get_video_reader(self, filename: str) -> Any:
-        try:
-            import decord  # noqa: F401
-        except ImportError:
-            return upstream(self, filename)  # which says what to install
-        if not Path(filename).suffix:
-            filename += '.mp4'  # as upstream
-        if self.file_client is None:
-            self.file_client = FileClient(self.io_backend, **self.kwargs)
-        return open_with_decord(
-            self.file_client.get(filename), self.num_threads)
-
-    DecordInit._get_video_reader = _get_video_reader
 
 
 def leave_unlabelled_out_of_class_means() -> None:

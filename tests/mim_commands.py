@@ -34,11 +34,12 @@ def mim(command, *args, check=True, **environment):
     return result.stdout
 
 
-def train(data, work_dir, *options, args=(), check=True, **environment):
-    """Train with the config of the motion data on a few of its clips."""
+def train(data, work_dir, *options, args=(), check=True, config=MOTION,
+          **environment):
+    """Train with a config of the motion data on a few of its clips."""
     return mim(
         'train',
-        MOTION,
+        config,
         '--work-dir',
         work_dir,
         *args,

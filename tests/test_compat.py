@@ -3,7 +3,6 @@ import errno
 import functools
 import inspect
 import logging
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,14 +10,13 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
-import decord
 import numpy as np
 import pytest
 import torch
 from mmaction.apis.inferencers import ActionRecogInferencer
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
-from mmaction.registry import HOOKS, MODELS, TRANSFORMS
+from mmaction.registry import HOOKS, MODELS
 from mmaction.structures import ActionDataSample
 from mmaction.utils import GradCAM
 from mmblvnet import compat
@@ -29,8 +27,6 @@ from mmengine.hooks import CheckpointHook, checkpoint_hook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from networks import recognizer
-from reliability.damaged_videos import Kind, shown_number, write_good
-from tiny_videos import NUM_FRAMES, write_video
 from torch import nn
 
 
@@ -316,60 +312,6 @@ def test_a_runner_that_runs_no_config_is_left_alone(monkeypatch):
     monkeypatch.setattr(compat.Runner, 'resume', resume)
     compat.resume_without_running_code()
     assert compat.Runner.resume is resume
-
-
-def decode_with_pyav(video, num_frames):
-    """The frames of a video whose container says how many it has."""
-    results = TRANSFORMS.build(dict(type='PyAVInit'))(dict(filename=video))
-    results['frame_inds'] = np.arange(num_frames)
-    return TRANSFORMS.build(dict(type='PyAVDecode'))(results)['imgs']
-
-
-def test_decord_gives_the_frames_that_are_asked_for(tmp_path):
-    # Decord loses its way between the key frames of such files.
-    kind = Kind('.avi', 'mpeg4', codec_options=dict(bf='2', g='8'))
-    video = str(write_good(tmp_path / 'b_frames.avi', kind))
-    wanted = [5, 9, 15, 17, 20, 22, 23]
-    shown = decord.VideoReader(video).get_batch(wanted).asnumpy()
-    assert [shown_number(pixels) for pixels in shown] != wanted
-    results = TRANSFORMS.build(dict(type='DecordInit'))(dict(filename=video))
-    results['frame_inds'] = np.array(wanted)
-    shown = TRANSFORMS.build(dict(type='DecordDecode'))(results)['imgs']
-    assert [shown_number(pixels) for pixels in shown] == wanted
-
-
-def test_pyav_gives_no_frame_twice_for_one_that_is_missing(tmp_path):
-    video = write_video(tmp_path / 'video.mp4')
-    assert len(decode_with_pyav(video, NUM_FRAMES)) == NUM_FRAMES
-    with pytest.raises(EOFError, match='20 frames .* fewer than the 21'):
-        decode_with_pyav(video, NUM_FRAMES + 1)
-
-
-def exit_code_of_a_fork(function, *arguments):
-    """How a forked process ends; None if it stands still."""
-    process = multiprocessing.get_context('fork').Process(
-        target=function, args=arguments)
-    process.start()
-    process.join(60)
-    code = process.exitcode
-    process.kill()
-    return code
-
-
-def test_a_process_that_has_read_with_pyav_forks_one_that_does(tmp_path):
-    video = write_video(tmp_path / 'video.mp4')
-    decode_with_pyav(video, NUM_FRAMES)
-    assert exit_code_of_a_fork(decode_with_pyav, video, NUM_FRAMES) == 0
-
-
-def test_a_fork_inherits_no_scaler_of_pyav(monkeypatch):
-    kept = SimpleNamespace(reformatter='of the parent')
-    monkeypatch.setattr('av.video.frame._thread_local', kept, raising=False)
-
-    def exit_with_scaler():
-        sys.exit(hasattr(kept, 'reformatter'))
-
-    assert exit_code_of_a_fork(exit_with_scaler) == 0
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):

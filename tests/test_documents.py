@@ -38,6 +38,7 @@ NOT_RUN = (
     r'pip install -e \.',
     # MMEngine has mixed precision on GPUs only.
     r'mim train .* --amp$',
+    r'ffmpeg ',
 )
 DATALOADERS = ' '.join(
     f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')

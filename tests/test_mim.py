@@ -6,7 +6,9 @@ import torch
 from make_motion_dataset import make_dataset
 from mim_commands import data_options, mim, train
 from mmengine.fileio import load
-from paths import FLAGSHIP, MOTION
+from paths import CONFIGS, FLAGSHIP, MOTION
+
+WITH_DECORD = str(CONFIGS / 'blvnet_tam_r50_4x2_motion-decord.py')
 
 
 @pytest.fixture(scope='module')
@@ -48,6 +50,22 @@ def test_testing_a_checkpoint_scores_every_video(data, trained, tmp_path):
     for result in results:
         assert result['pred_score'].shape == (8, )
         assert result['pred_score'].sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_decord_can_be_chosen(data, trained, tmp_path):
+    log = train(data, tmp_path, 'train_cfg.max_epochs=1', config=WITH_DECORD)
+    assert re.search(r'Epoch\(val\) \[1\]\[2/2\].*acc/top1', log)
+    folder, _ = trained
+    scores = []
+    for config in (MOTION, WITH_DECORD):
+        dump = tmp_path / 'scores.pkl'
+        log = mim('test', config, '--checkpoint', folder / 'epoch_1.pth',
+                  '--work-dir', tmp_path, '--dump', dump, '--cfg-options',
+                  *data_options(data))
+        assert 'Views per video: 6, each of 8 frames' in log
+        scores.append(torch.stack([r['pred_score'] for r in load(dump)]))
+    # Their RGB differs by a level here and there.
+    torch.testing.assert_close(*scores, atol=0.02, rtol=0)
 
 
 def test_bounded_views_and_the_papers_average_are_options(

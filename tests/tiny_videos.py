@@ -1,6 +1,10 @@
 """Tiny videos each frame of which shows its number, as a level of grey."""
+import contextlib
+import functools
+import http.server
+import threading
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import av
 import cv2
@@ -37,13 +41,15 @@ def spoil_frame(video: str, number: int) -> str:
     return video
 
 
-def spoil_structure(video: str) -> str:
-    """Zero the middle of an AVI, where headers of frames are."""
-    size = Path(video).stat().st_size
-    with open(video, 'r+b') as file:
-        file.seek(size // 2)
-        file.write(bytes(999))
-    return video
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A server of the files in a folder, by its address."""
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_address[1]}'
+        server.shutdown()
 
 
 def write_rawframes(folder: Path, num_frames: int = NUM_FRAMES) -> str:

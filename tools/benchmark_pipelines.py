@@ -1,124 +1,147 @@
-"""Videos per second of the input pipelines, side by side in one run.
+"""CPU time of reading clips with each decoder, side by side in one run.
 
-The pipelines of a config against those of MMAction2's TSM on Something-
-Something V2, brought to the same number of frames, on the same VP9 videos. In
-interleaved rounds every pipeline reads every video once in one process.
+The decoders are ExactVideo of this package and those of MMAction2, each with
+its defaults. The videos are VP9 clips (drawn if no folder is given), the same
+clips re-encoded so that every frame is a key frame, and one long H.264 file of
+their frames. In interleaved rounds every decoder reads every video once in one
+process.
 
 Example:
-    python tools/benchmark_pipelines.py --rounds 5
+    python tools/benchmark_pipelines.py --rounds 7
 """
 import argparse
 import json
 import tempfile
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import Dict, List
+from typing import Dict, List, NamedTuple, Sequence
 
-# Before decord, or OpenCV cannot write videos.
-import cv2  # noqa: F401
-import decord
-import mmblvnet  # noqa: F401
+import av
+import numpy as np
 from make_motion_dataset import make_dataset
-from mmaction.registry import DATASETS
-from mmengine.config import Config
-from mmengine.dataset import BaseDataset
-from mmengine.registry import init_default_scope
+from mmaction.registry import TRANSFORMS
 
-ROOT = Path(__file__).parents[1]
-TSM = ('mmaction::recognition/tsm/'
-       'tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_sthv2-rgb.py')
+from mmblvnet.datasets import VideoReader
+
+DECODERS = ('Decord', 'ExactVideo', 'PyAV', 'OpenCV')
+CLIP_LEN = 16
+# As x264 has it by default.
+GROUP = 250
+LONG, DENSE = 300, np.arange(200, 200 + 2 * CLIP_LEN, 2)
 
 
-def load_tsm(num_frames: int) -> Config:
-    """MMAction2's TSM config for a number of frames.
+class Case(NamedTuple):
+    """Videos, and which frames are read of each; None are spread evenly."""
+    videos: List[Path]
+    frames: Sequence[int] = None
+
+
+def write(path: Path, pictures: Sequence[np.ndarray], codec: str,
+          group: int) -> Path:
+    """Encode pictures with a key frame at least each ``group`` frames."""
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream(codec, rate=25, options=dict(g=str(group)))
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
+        for picture in pictures:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        file.mux(stream.encode())
+    return path
+
+
+def all_pictures(video: Path) -> List[np.ndarray]:
+    """All frames of a video, with even sides."""
+    reader = VideoReader(video)
+    return [p[:len(p) // 2 * 2, :p.shape[1] // 2 * 2]
+            for p in reader.get_batch(range(len(reader)))]
+
+
+def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
+    """Encode the clips anew.
 
     Args:
-        num_frames (int): Frames per clip.
+        clips (list[Path]): The clips.
+        folder (Path): Where to.
 
     Returns:
-        Config: The config, tested with one clip and one crop.
+        dict[str, Case]: What is read, by name.
     """
-    with tempfile.NamedTemporaryFile('w', suffix='.py') as file:
-        file.write(f"_base_ = '{TSM}'\n")
-        file.flush()
-        cfg = Config.fromfile(file.name)
-    for pipeline in (cfg.train_pipeline, cfg.val_pipeline):
-        pipeline[1].num_clips = num_frames
-    return cfg
+    intra, jpeg = [], []
+    for clip in clips:
+        pictures = all_pictures(clip)
+        intra.append(write(folder / f'{clip.stem}.mp4', pictures, 'libx264',
+                           1))
+        jpeg.append(write(folder / f'{clip.stem}.avi', pictures, 'mjpeg', 1))
+    pictures = list(islice(cycle(pictures), LONG))
+    long = write(folder / 'long.mp4', pictures, 'libx264', GROUP)
+    return {
+        'clips': Case(clips),
+        f'dense clip from frame {DENSE[0]} of {LONG}, H.264': Case([long],
+                                                                  DENSE),
+        'clips, all-intra H.264': Case(intra),
+        'clips, Motion JPEG': Case(jpeg),
+    }
 
 
-def make_datasets(args: argparse.Namespace, folder: Path,
-                  annotations: Path) -> Dict[str, BaseDataset]:
-    """The data sets of both configs, with their pipelines.
+def read(decoder: str, case: Case) -> None:
+    """Read all videos of a case once."""
+    steps = [dict(type=f'{decoder}Init')]
+    if case.frames is None:
+        steps.append(dict(type='BigLittleSampleFrames', clip_len=CLIP_LEN,
+                          test_mode=True))
+    steps.append(dict(type=f'{decoder}Decode'))
+    steps = [TRANSFORMS.build(step) for step in steps]
+    for video in case.videos:
+        results = dict(filename=str(video), start_index=0,
+                       frame_inds=case.frames)
+        for step in steps:
+            results = step(results)
+
+
+def measure(cases: Dict[str, Case],
+            rounds: int) -> Dict[str, Dict[str, List[float]]]:
+    """Milliseconds of CPU time per video.
 
     Args:
-        args (Namespace): The options of the command.
-        folder (Path): The folder of the videos.
-        annotations (Path): Their annotation file.
-
-    Returns:
-        dict[str, BaseDataset]: A data set per pipeline.
-    """
-    own = Config.fromfile(args.config)
-    tsm = load_tsm(own.model.backbone.num_segments)
-    datasets = {}
-    for mode, split in (('training', 'train'), ('test', 'val')):
-        for name, cfg in (('bLVNet-TAM', own), ('TSM', tsm)):
-            dataset = dict(
-                cfg[f'{split}_dataloader'].dataset,
-                ann_file=str(annotations),
-                data_prefix=dict(video=str(folder)),
-                pipeline=cfg[f'{split}_pipeline'])
-            datasets[f'{name}, {mode}'] = DATASETS.build(dataset)
-    datasets['decoding alone'] = None
-    return datasets
-
-
-def read(dataset: BaseDataset, videos: List[Path]) -> None:
-    """Read all videos once."""
-    if dataset is None:
-        for video in videos:
-            reader = decord.VideoReader(str(video), num_threads=1)
-            reader.get_batch(range(len(reader)))
-        return
-    for i in range(len(dataset)):
-        dataset[i]
-
-
-def measure(datasets: Dict[str, BaseDataset], videos: List[Path],
-            rounds: int) -> Dict[str, List[float]]:
-    """Videos per second of all pipelines, round by round.
-
-    Args:
-        datasets (dict): The data sets.
-        videos (list[Path]): Their videos.
+        cases (dict[str, Case]): What is read.
         rounds (int): Rounds, after one that does not count.
 
     Returns:
-        dict[str, list[float]]: Median, lowest and highest videos per second.
+        dict[str, dict]: Of each case and decoder the median, the lowest and
+        the highest, or nothing if the decoder refuses a video.
     """
-    times = {name: [] for name in datasets}
+    times = {name: {d: [] for d in DECODERS} for name in cases}
+    refused = set()
     for number in range(1 + rounds):
-        for name, dataset in datasets.items():
-            start = time.perf_counter()
-            read(dataset, videos)
-            if number:
-                times[name].append(time.perf_counter() - start)
+        for name, case in cases.items():
+            for decoder in DECODERS:
+                if (name, decoder) in refused:
+                    continue
+                start = time.process_time()
+                try:
+                    read(decoder, case)
+                # Decoders raise whatever they like.
+                except Exception:
+                    refused.add((name, decoder))
+                    continue
+                taken = 1000 * (time.process_time() - start)
+                if number:
+                    times[name][decoder].append(taken / len(case.videos))
     return {
-        name: [len(videos) / of_times(taken) for of_times in (median, max, min)]
-        for name, taken in times.items()
+        name: {
+            decoder: [of_times(taken) for of_times in (median, min, max)]
+            if taken else [] for decoder, taken in of_case.items()
+        } for name, of_case in times.items()
     }
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
-        '--config',
-        default=str(ROOT / 'configs' / 'blvnet_tam_r50_8x2_sthv2.py'))
-    parser.add_argument(
         '--videos', type=Path,
-        help='a folder of videos; videos are drawn if there is none')
+        help='a folder of clips; VP9 clips are drawn if there is none')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--out', type=Path, help='a JSON file')
     return parser.parse_args()
@@ -126,23 +149,25 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    init_default_scope('mmaction')
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.videos
         if folder is None:
-            made = Path(temporary) / 'made'
+            made = Path(temporary, 'made')
             # As high as the videos of Something-Something V2.
             make_dataset(made, train=16, val=8, textured=True,
                          short_side=(240, 240))
             folder = made / 'videos' / 'train'
-        videos = sorted(path for path in folder.iterdir() if path.is_file())
-        annotations = Path(temporary) / 'list.txt'
-        annotations.write_text(''.join(f'{v.name} 0\n' for v in videos))
-        results = measure(
-            make_datasets(args, folder, annotations), videos, args.rounds)
-    print('| pipeline | videos/s |\n| --- | --- |')
-    for name, speeds in results.items():
-        print('| {} | {:.1f} ({:.1f} to {:.1f}) |'.format(name, *speeds))
+        clips = sorted(path for path in folder.iterdir() if path.is_file())
+        cases = make_cases(clips, Path(temporary))
+        results = measure(cases, args.rounds)
+        sizes = {name: sum(video.stat().st_size for video in case.videos)
+                 for name, case in cases.items()}
+    print('CPU time per video in ms, and size of all in MB\n')
+    print(f'| | {" | ".join(DECODERS)} | MB |\n{"| --- " * 6}|')
+    for name, of_case in results.items():
+        cells = ['{:.1f} ({:.1f} to {:.1f})'.format(*taken)
+                 if taken else 'refused' for taken in of_case.values()]
+        print(f'| {name} | {" | ".join(cells)} | {sizes[name] / 1e6:.2f} |')
     if args.out:
         args.out.write_text(json.dumps(results, indent=2))
 

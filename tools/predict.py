@@ -20,6 +20,7 @@ from mmblvnet.apis import (Prediction, Window, WindowClassifier, accelerate,
                            classify_video, classify_windows, find_videos,
                            load_recognizer, open_source, read_class_names,
                            top_predictions)
+from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.visualization import Timeline, annotate_video, draw_timeline
 from mmblvnet.visualization.timeline import clock
 
@@ -85,8 +86,7 @@ def predict_all(model, videos: Sequence[str], names: Sequence[str], topk: int,
             if video_out:
                 out = annotated_file(video_out, video, root)
                 annotate_video(video, out, results[video])
-        # Decoders raise whatever they like.
-        except Exception as error:
+        except (BrokenVideoError, ValueError) as error:
             results[video] = error
     return results
 
@@ -142,6 +142,8 @@ def write_json(results: Dict[str, Result], file: str) -> None:
 
 def reason(error: Exception) -> str:
     """What went wrong, of which decoders make many lines."""
+    if isinstance(error, BrokenVideoError):
+        error = error.__cause__
     lines = str(error).strip().splitlines() or ['no reason given']
     return f'{type(error).__name__}: {lines[-1]}'
 

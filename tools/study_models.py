@@ -9,9 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, NamedTuple
 
-import cv2
 import make_motion_dataset as motion
-import mmblvnet  # noqa: F401
 import numpy as np
 from mmaction.registry import HOOKS, MODELS, TRANSFORMS
 from mmcv.transforms import BaseTransform
@@ -19,6 +17,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, save_checkpoint
 from torch import nn
+
+from mmblvnet.datasets import VideoReader
 
 CONFIG = Path(__file__).parents[1] / 'configs/blvnet_tam_r50_4x2_motion.py'
 IMAGE_EPOCHS = 5
@@ -73,16 +73,8 @@ def read_video(file: str) -> np.ndarray:
     Returns:
         numpy.ndarray: RGB frames of shape (T, H, W, 3).
     """
-    video = cv2.VideoCapture(file)
-    frames = []
-    while True:
-        success, frame = video.read()
-        if not success:
-            break
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-    if not frames:
-        raise OSError(f'{file} has no frame that can be read')
-    return np.stack(frames)
+    reader = VideoReader(file)
+    return np.stack(reader.get_batch(range(len(reader))))
 
 
 @HOOKS.register_module()
@@ -97,7 +89,7 @@ class StartAsIdentity(Hook):
 
 @TRANSFORMS.register_module()
 class RememberedInit(BaseTransform):
-    """In the place of DecordInit, decodes each video once per process."""
+    """In the place of ExactVideoInit, decodes each video once per process."""
 
     def transform(self, results: dict) -> dict:
         results['total_frames'] = len(read_video(results['filename']))
@@ -106,7 +98,7 @@ class RememberedInit(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RememberedDecode(BaseTransform):
-    """In the place of DecordDecode."""
+    """In the place of ExactVideoDecode."""
 
     def transform(self, results: dict) -> dict:
         frames = read_video(results['filename'])
@@ -125,8 +117,8 @@ def adapt_pipeline(pipeline: list, size: int) -> None:
     """
     for transform in pipeline:
         kind = transform['type']
-        if kind in ('DecordInit', 'DecordDecode'):
-            transform['type'] = kind.replace('Decord', 'Remembered')
+        if kind in ('ExactVideoInit', 'ExactVideoDecode'):
+            transform['type'] = kind.replace('ExactVideo', 'Remembered')
         elif kind == 'Resize':
             # As much larger than the crop as in the demo.
             transform.scale = (-1, transform.scale[1] * size // 64)

@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mmblvnet.datasets.whole_videos import refuse_incomplete
+from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
 
@@ -174,12 +174,14 @@ def classify_video(model: nn.Module, video: str,
         Tensor: Probabilities, ``(num_classes, )``.
 
     Raises:
-        EOFError: If the file is cut.
-        ValueError: If its structure is broken, or the decoder finds another
-            number of frames. The decoders raise errors of their own, too.
+        BrokenVideoError: If the video cannot be read.
     """
-    checked = Compose(refuse_incomplete(test_pipeline.transforms, video))
-    result = inference_recognizer(model, video, checked)
+
+    def read(results: dict) -> dict:
+        return read_video(test_pipeline.transforms, results, video,
+                          'Repair it, or leave it out')
+
+    result = inference_recognizer(model, video, read)
     return as_probabilities(result.pred_score, model.cls_head.average_clips)
 
 

@@ -1,8 +1,9 @@
 from pathlib import Path
 from typing import Iterable, List
 
-VIDEO_SUFFIXES = ('.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg',
-                  '.mpg', '.mts', '.ts', '.webm', '.wmv')
+VIDEO_SUFFIXES = ('.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov',
+                  '.mp4', '.mpeg', '.mpg', '.mts', '.ogg', '.ogv', '.ts',
+                  '.webm', '.wmv')
 
 
 def find_videos(paths: Iterable[str]) -> List[str]:

@@ -2,13 +2,14 @@
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
-import cv2
+import av
 import numpy as np
 
-from mmblvnet.datasets.containers import FrameCount, frame_counts
-from mmblvnet.datasets.whole_videos import refuse_cut, refuse_other_count
+from mmblvnet.datasets.reading_errors import UnreadableVideoError
+from mmblvnet.datasets.video_reader import (PictureMaker, VideoReader,
+                                            video_stream)
 
 LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
 
@@ -56,89 +57,92 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be opened, is cut or broken, or has no frame
             rate.
-        EOFError: At its end, if it gave another number of frames than it
-            holds.
+        EOFError: Where a file breaks off.
     """
-    counts = _check_file(source) if _is_path(source) else None
-    capture = _open_capture(source)
     if is_live(source):
-        return live_frames(capture)
-    fps = fps or capture.get(cv2.CAP_PROP_FPS)
+        return live_frames(_pictures(*_open_stream(source)))
+    try:
+        if _is_stream(source):
+            container, stream = _open_stream(source)
+            own_fps = float(stream.average_rate or 0)
+            frames, picture = container.decode(stream), PictureMaker()
+        else:
+            reader = VideoReader(source)
+            own_fps, picture = reader.avg_fps, reader.picture
+            frames = reader.frames()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{source} does not exist') from error
+    except UnreadableVideoError as error:
+        raise ValueError(
+            f'{source} cannot be opened as a video: {error}') from error
+    fps = fps or own_fps
     # 1000 is what FFmpeg takes for containers that count milliseconds.
     if not 0 < fps < 1000:
         raise ValueError(f'{source} does not say how many frames it has per '
                          'second: give --fps')
-    return _all_frames(file_frames(capture, fps), source, counts)
+    return file_frames(frames, picture, fps, source)
 
 
-def _is_path(source: str) -> bool:
-    return not (source == '-' or source.isdigit() or '://' in source)
+def _is_stream(source: str) -> bool:
+    return source == '-' or '://' in source or (
+        Path(source).exists() and not Path(source).is_file())
 
 
-def _open_capture(source: str) -> cv2.VideoCapture:
-    name: Union[str, int] = source
+def _open_stream(
+        source: str) -> Tuple[av.container.InputContainer, av.VideoStream]:
+    name, driver = source, None
     if source == '-':
         name = 'pipe:0'
     elif source.isdigit():
-        name = int(source)
-    # Other backends take file names with a number for series of pictures.
-    backend = cv2.CAP_ANY if isinstance(name, int) else cv2.CAP_FFMPEG
-    capture = cv2.VideoCapture(name, backend)
-    if not capture.isOpened():
-        raise ValueError(f'{source} cannot be opened as a video')
-    return capture
-
-
-def _check_file(file: str) -> Optional[List[FrameCount]]:
-    """How many frames a file holds, if that is known and it is whole."""
-    if not Path(file).exists():
-        raise FileNotFoundError(f'{file} does not exist')
-    if not Path(file).is_file():
-        return None
+        # PyAV's wheels know the cameras of Linux.
+        name, driver = f'/dev/video{source}', 'v4l2'
     try:
-        refuse_cut(file)
-        return frame_counts(file)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f'{file}: {error}') from error
+        container = av.open(name, format=driver)
+        return container, video_stream(container)
+    except (av.FFmpegError, ValueError) as error:
+        raise ValueError(
+            f'{source} cannot be opened as a video: {error}') from error
 
 
-def _all_frames(frames: Iterator[Frame], file: str,
-                counts: Optional[List[FrameCount]]) -> Iterator[Frame]:
-    """The frames, and an error if they were not as many as the file holds."""
-    count = 0
-    for frame in frames:
-        count += 1
-        yield frame
-    try:
-        refuse_other_count(count, counts)
-    except ValueError as error:
-        raise EOFError(f'{file}: {error}') from error
+def _pictures(container: av.container.InputContainer,
+              stream: av.VideoStream) -> Iterator[np.ndarray]:
+    """The pictures of a live stream, in which packets may get lost."""
+    picture = PictureMaker()
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except (av.InvalidDataError, av.EOFError):
+            continue
+        yield from map(picture, frames)
 
 
-def _picture(capture: cv2.VideoCapture) -> np.ndarray:
-    return cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB)
-
-
-def file_frames(capture: cv2.VideoCapture, fps: float) -> Iterator[Frame]:
+def file_frames(frames: Iterator[av.VideoFrame],
+                picture: Callable[[av.VideoFrame], np.ndarray], fps: float,
+                source: str) -> Iterator[Frame]:
     """The frames of a file, timed by their number.
 
     Pictures that are not asked for are decoded, but not converted to RGB.
 
     Args:
-        capture (cv2.VideoCapture): An opened file.
-        fps (float): Its frames per second.
+        frames (Iterator[av.VideoFrame]): Its frames.
+        picture (Callable): Converts a frame.
+        fps (float): Frames per second.
+        source (str): The file, for the message.
 
     Yields:
         Frame: Each frame.
+
+    Raises:
+        EOFError: Where the file breaks off.
     """
-    count = 0
-    while capture.grab():
-        count += 1
-        yield Frame(count / fps, lambda: _picture(capture))
-    capture.release()
+    try:
+        for number, frame in enumerate(frames, 1):
+            yield Frame(number / fps, lambda: picture(frame))
+    except (av.FFmpegError, UnreadableVideoError) as error:
+        raise EOFError(f'{source}: {error}') from error
 
 
-def live_frames(capture: cv2.VideoCapture,
+def live_frames(pictures: Iterator[np.ndarray],
                 clock: Callable[[], float] = time.monotonic
                 ) -> Iterator[Frame]:
     """The frames of a live stream, timed by their arrival.
@@ -147,7 +151,7 @@ def live_frames(capture: cv2.VideoCapture,
     one, so that neither delay nor memory grow.
 
     Args:
-        capture (cv2.VideoCapture): An opened stream.
+        pictures (Iterator[np.ndarray]): Waits for the next picture.
         clock (Callable): Gives the time in seconds.
 
     Yields:
@@ -155,7 +159,7 @@ def live_frames(capture: cv2.VideoCapture,
     """
     latest = _Latest()
     reader = threading.Thread(
-        target=_keep_reading, args=(capture, latest, clock), daemon=True)
+        target=_keep_reading, args=(pictures, latest, clock), daemon=True)
     start = clock()
     reader.start()
     while True:
@@ -166,14 +170,13 @@ def live_frames(capture: cv2.VideoCapture,
         yield Frame(arrival - start, lambda: picture)
 
 
-def _keep_reading(capture: cv2.VideoCapture, latest: '_Latest',
+def _keep_reading(pictures: Iterator[np.ndarray], latest: '_Latest',
                   clock: Callable[[], float]) -> None:
     try:
-        while capture.grab():
-            latest.put((clock(), _picture(capture)))
+        for picture in pictures:
+            latest.put((clock(), picture))
     finally:
         latest.put(None)
-        capture.release()
 
 
 class _Latest:

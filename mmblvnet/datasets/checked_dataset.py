@@ -1,6 +1,4 @@
-import contextlib
-import os.path as osp
-from typing import ContextManager, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
@@ -8,30 +6,12 @@ from mmaction.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.fileio import list_from_file
 
-from .reading_notes import noted
-from .whole_videos import refuse_incomplete
+from .reading_errors import BrokenVideoError, read_video
 
 
 def _is_number(text: str) -> bool:
     """Whether a text is a whole number from 0 that 64 bits hold."""
     return text.isdecimal() and len(text) <= 18
-
-
-class BrokenVideoError(RuntimeError):
-    """A video of the data set that cannot be read.
-
-    Args:
-        video (str): Its file or folder.
-        message (str): What is wrong with it and what to do.
-    """
-
-    def __init__(self, video: str, message: str) -> None:
-        super().__init__(video, message)
-        self.video = video
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class _CheckedDataset:
@@ -55,8 +35,6 @@ class _CheckedDataset:
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
-        # Where to note what is being read, which DataCheckHook tells.
-        self.notes_folder: Optional[str] = None
         super().__init__(*args, max_refetch=max_refetch, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -130,7 +108,8 @@ class _CheckedDataset:
         except BrokenVideoError as error:
             return self._without_video(idx, error)
         self._num_failures = 0
-        data = Compose(self.pipeline.transforms[num_loading:])(data)
+        if data is not None:
+            data = Compose(self.pipeline.transforms[num_loading:])(data)
         if data is not None and self._broken:
             data['data_samples'].set_metainfo(
                 dict(broken_videos=tuple(self._take_broken().items())))
@@ -143,31 +122,11 @@ class _CheckedDataset:
             (i for i, name in enumerate(names) if name.endswith('Decode')),
             default=-1)
 
-    def _load(self, idx: int, num_loading: int) -> dict:
+    def _load(self, idx: int, num_loading: int) -> Optional[dict]:
         info = self.get_data_info(idx)
         video = info.get('filename', info.get('frame_dir'))
-        try:
-            with self._noted(video):
-                return self._read(info, video, num_loading)
-        except (ImportError, MemoryError):
-            raise
-        except Exception as error:
-            reason = str(error).strip() or 'no reason given'
-            raise BrokenVideoError(
-                video, f'{video} cannot be read ({type(error).__name__}: '
-                f'{reason}). Repair it, or take it out of {self.ann_file}'
-            ) from error
-
-    def _read(self, info: dict, video: str, num_loading: int) -> dict:
-        transforms = self.pipeline.transforms[:num_loading]
-        if osp.isfile(video):
-            transforms = refuse_incomplete(transforms, video)
-        return Compose(transforms)(info)
-
-    def _noted(self, video: str) -> ContextManager:
-        if self.notes_folder is None:
-            return contextlib.nullcontext()
-        return noted(self.notes_folder, video, self.ann_file)
+        return read_video(self.pipeline.transforms[:num_loading], info, video,
+                          f'Repair it, or take it out of {self.ann_file}')
 
     def _take_broken(self) -> Dict[str, str]:
         """The broken videos since the last sample, which are forgotten."""
@@ -231,18 +190,8 @@ class CheckedVideoDataset(_CheckedDataset, VideoDataset):
 class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
     """:class:`RawframeDataset` that names what is wrong with its files.
 
-    Args:
-        skip_broken (bool): In test, whether a video that cannot be read
-            counts as wrong instead of ending the test. Defaults to False.
-        max_refetch (int): So many videos in a row may be unreadable in
-            training. Defaults to 100.
-        num_classes (int, optional): Number of classes, which every label has
-            to be below.
-        args, kwargs: As for :class:`RawframeDataset`.
-
-    Raises:
-        ValueError: If a line of the annotation file is out of form.
-        BrokenVideoError: If a video cannot be read in test.
+    Its further arguments and errors are those of
+    :class:`CheckedVideoDataset`.
     """
 
     line_form = 'FOLDER [OFFSET] NUMBER_OF_FRAMES LABEL'

@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
+
 # As in the picture of the architecture.
 LITTLE, BIG, PLAIN = '#c9740a', '#2a67b0', '#66717e'
 BRANCHES = ('even frames: Little branch', 'odd frames: Big branch')
@@ -126,12 +128,10 @@ def _run(pipeline: Sequence[dict], video: str,
     sampled = {}
     for transform in map(TRANSFORMS.build, pipeline):
         try:
-            results = transform(results)
-        # Decoders raise whatever they like.
-        except Exception as error:
-            raise ValueError(
-                f'{video} does not pass through {type(transform).__name__} of '
-                f'{where}: {error}') from error
+            results = read_video([transform], results, video,
+                                 f'So it does not pass through {where}')
+        except BrokenVideoError as error:
+            raise ValueError(str(error)) from error
         # The last step keeps the network's input alone.
         sampled.update({
             key: results[key]

@@ -28,7 +28,7 @@ def as_frames(pictures, fps=FPS):
         yield Frame(number / fps, lambda: picture)
 
 
-def pipeline(crop='CenterCrop', decode='DecordDecode'):
+def pipeline(crop='CenterCrop', decode='ExactVideoDecode'):
     return [
         dict(type='BigLittleSampleFrames', clip_len=4, test_mode=True),
         dict(type=decode),

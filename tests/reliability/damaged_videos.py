@@ -1,4 +1,4 @@
-"""Good videos in many containers and codecs, and damage to them, from a seed."""
+"""Good videos in many containers and codecs, and damage to them."""
 import random
 import struct
 from fractions import Fraction
@@ -96,15 +96,16 @@ def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
         stream.width, stream.height = kind.width, kind.height
         stream.pix_fmt = kind.pix_fmt
         stream.bit_rate = 2_000_000
+        in_frames = kind.suffix == '.avi' or kind.codec == 'mpeg2video'
         stream.codec_context.time_base = Fraction(
-            1, 25) if kind.suffix == '.avi' else Fraction(1, 1000)
+            1, 25 if in_frames else 1000)
         if kind.sound:
             sound = file.add_stream(
                 'pcm_s16le' if kind.suffix == '.avi' else 'aac', rate=16000)
         for number in range(num_frames):
             frame = av.VideoFrame.from_ndarray(
                 picture(number, kind.width, kind.height))
-            frame.pts = number if kind.suffix == '.avi' else kind.times(number)
+            frame.pts = number if in_frames else kind.times(number)
             frame.time_base = stream.codec_context.time_base
             file.mux(stream.encode(frame))
         file.mux(stream.encode())

@@ -8,12 +8,12 @@ ann_file_train = 'data/kinetics400/kinetics400_train_list_videos.txt'
 ann_file_val = 'data/kinetics400/kinetics400_val_list_videos.txt'
 
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(
         type='BigLittleDenseSampleFrames',
         clip_len=clip_len,
         frame_interval=frame_interval),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 256)),
     dict(
         type='MultiScaleCrop',
@@ -27,13 +27,13 @@ train_pipeline = [
     dict(type='PackActionInputs')
 ]
 val_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(
         type='BigLittleDenseSampleFrames',
         clip_len=clip_len,
         frame_interval=frame_interval,
         test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 224)),
     dict(type='CenterCrop', crop_size=224),
     dict(type='FormatShape', input_format='NCHW'),
@@ -41,7 +41,7 @@ val_pipeline = [
 ]
 # 3 clips and 3 crops of each
 test_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(
         type='BigLittleDenseSampleFrames',
         clip_len=clip_len,
@@ -49,7 +49,7 @@ test_pipeline = [
         num_clips=3,
         test_mode=True,
         merge_equal_views=True),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 256)),
     dict(type='ThreeCrop', crop_size=256),
     dict(type='FormatShape', input_format='NCHW'),

@@ -6,9 +6,9 @@ ann_file_train = 'data/mit/mit_train_list_videos.txt'
 ann_file_val = 'data/mit/mit_val_list_videos.txt'
 
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=clip_len),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 256)),
     dict(
         type='MultiScaleCrop',
@@ -22,9 +22,9 @@ train_pipeline = [
     dict(type='PackActionInputs')
 ]
 val_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=clip_len, test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 224)),
     dict(type='CenterCrop', crop_size=224),
     dict(type='FormatShape', input_format='NCHW'),

@@ -8,9 +8,9 @@ ann_file_val = 'data/motion/motion_val_list_videos.txt'
 flip_label_map = {0: 1, 1: 0, 6: 7, 7: 6}
 
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=clip_len),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 72)),
     dict(type='RandomCrop', size=64),
     dict(type='Flip', flip_label_map=flip_label_map),
@@ -18,9 +18,9 @@ train_pipeline = [
     dict(type='PackActionInputs')
 ]
 val_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=clip_len, test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 64)),
     dict(type='CenterCrop', crop_size=64),
     dict(type='FormatShape', input_format='NCHW'),
@@ -28,13 +28,13 @@ val_pipeline = [
 ]
 # 2 clips and 3 crops of each
 test_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(
         type='BigLittleSampleFrames',
         clip_len=clip_len,
         num_clips=2,
         test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 64)),
     dict(type='ThreeCrop', crop_size=64),
     dict(type='FormatShape', input_format='NCHW'),

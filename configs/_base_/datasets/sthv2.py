@@ -8,9 +8,9 @@ ann_file_val = 'data/sthv2/sthv2_val_list_videos.txt'
 flip_label_map = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
 
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=clip_len),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 256)),
     dict(
         type='MultiScaleCrop',
@@ -24,9 +24,9 @@ train_pipeline = [
     dict(type='PackActionInputs')
 ]
 val_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=clip_len, test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 224)),
     dict(type='CenterCrop', crop_size=224),
     dict(type='FormatShape', input_format='NCHW'),

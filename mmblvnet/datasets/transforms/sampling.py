@@ -7,6 +7,8 @@ from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
+from ..reading_errors import UnreadableVideoError
+
 # Frame indices are 32 bits, as in MMAction2, and may start at 1.
 MAX_FRAMES = 2**31 - 2
 
@@ -69,17 +71,18 @@ class _ClipSampling(BaseTransform):
             Merged views are left out.
 
         Raises:
-            ValueError: If the video has no frames, or no countable number.
+            UnreadableVideoError: If the video has no frames, or no countable
+                number.
         """
         total_frames = results['total_frames']
         video = results.get('filename', results.get('frame_dir'))
         _check_whole(str(video), total_frames=total_frames)
         if total_frames > MAX_FRAMES:
-            raise ValueError(
+            raise UnreadableVideoError(
                 f'{video} has {total_frames} frames by its annotation or '
                 'header, more than can be counted: correct it')
         if total_frames < 1:
-            raise ValueError(
+            raise UnreadableVideoError(
                 f'{video} has {total_frames} frames, so that none can be '
                 'sampled: take it out of the annotation file, or repair it')
         if total_frames == 1:

@@ -1,24 +1,11 @@
-import functools
-import multiprocessing
-import os
-import re
-import shutil
-import time
 from collections import defaultdict
-from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional
+from typing import Dict, Optional
 
 from mmaction.registry import HOOKS
-from mmengine.dist import all_gather_object, get_rank
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
-
-from mmblvnet.datasets.checked_dataset import BrokenVideoError
-from mmblvnet.datasets.reading_notes import (ReadingNote, read_notes,
-                                             start_notes)
-
-TIMED_OUT = re.compile(r'DataLoader timed out after ([\d.]+) seconds')
+from mmengine.runner import Runner
 
 
 @HOOKS.register_module()
@@ -27,11 +14,7 @@ class DataCheckHook(Hook):
 
     The labels have to fit the head's number of classes. Videos that a
     :class:`CheckedVideoDataset` could not read are named once in the log, and
-    each epoch, validation or test ends with their number. One that a loader
-    worker died of or hangs at is named in the error that ends the run.
-
-    What each process is reading stands in the folder ``reading`` beside the
-    log while a run lasts, and stays there if the run dies.
+    each epoch, validation or test ends with their number.
     """
 
     # Before RuntimeInfoHook hands the metrics on to the log.
@@ -41,28 +24,6 @@ class DataCheckHook(Hook):
         self._named = set()
         # Broken videos and messages of the epoch, per mode.
         self._broken = defaultdict(dict)
-
-    def before_run(self, runner: Runner) -> None:
-        """Let datasets note what they read, and loops read it in an error."""
-        loops = dict(
-            train=runner._train_loop,
-            val=runner._val_loop,
-            test=runner._test_loop)
-        for mode, loop in loops.items():
-            if not isinstance(loop, BaseLoop):
-                continue
-            folder = start_notes(self._notes_folder(runner) / mode)
-            for dataset in _checked_datasets(loop.dataloader.dataset):
-                dataset.notes_folder = folder
-            loop.run = _naming_videos(loop.run, folder)
-
-    def after_run(self, runner: Runner) -> None:
-        """Remove the notes of a run that has come to its end."""
-        shutil.rmtree(self._notes_folder(runner), ignore_errors=True)
-
-    @staticmethod
-    def _notes_folder(runner: Runner) -> Path:
-        return Path(runner.log_dir, 'reading', f'rank{get_rank()}')
 
     def before_train(self, runner: Runner) -> None:
         """Check the labels that are trained and validated on.
@@ -159,82 +120,3 @@ class DataCheckHook(Hook):
                 f'{num_broken} videos could not be read and count as wrong')
             if metrics is not None:
                 metrics['missing_videos'] = num_broken
-
-
-def _checked_datasets(dataset) -> Iterator:
-    """The checked datasets in a dataset, which may wrap others."""
-    if hasattr(dataset, 'notes_folder'):
-        yield dataset
-    for inner in (getattr(dataset, 'dataset', None),
-                  *getattr(dataset, 'datasets', ())):
-        if inner is not None:
-            yield from _checked_datasets(inner)
-
-
-def _naming_videos(run: Callable, folder: str) -> Callable:
-    """Let a loop name the videos that its loader workers failed at."""
-
-    @functools.wraps(run)
-    def run_naming(*args, **kwargs):
-        try:
-            return run(*args, **kwargs)
-        except Exception as error:
-            # PyTorch may tell of the death at any call from here on as well.
-            try:
-                named = _named(error, folder)
-            except RuntimeError:
-                named = _named(error, folder)
-            if named is None:
-                raise
-            raise named from error
-
-    return run_naming
-
-
-def _named(error: Exception, folder: str) -> Optional[BrokenVideoError]:
-    """The error that names the video, None if it has to do with none."""
-    timed_out = TIMED_OUT.search(str(error))
-    if timed_out:
-        return _slow(timed_out[1], folder)
-    # What a worker has sent is gone with it, which shows just before.
-    wait = isinstance(error, (OSError, EOFError))
-    note = _left_by_the_dead(folder, wait)
-    if note is None:
-        return None
-    return BrokenVideoError(
-        note.video, f'The process that was reading {note.video} died: the '
-        'decoder crashed on it, or the system ended it for want of memory. '
-        f'Take the video out of {note.ann_file} and go on with --resume')
-
-
-def _left_by_the_dead(folder: str, wait: bool) -> Optional[ReadingNote]:
-    """The note of a worker that died while it was reading.
-
-    PyTorch tells of a death wherever the main process happens to be, so that
-    an error alone does not show it.
-
-    Args:
-        folder (str): Where the notes are.
-        wait (bool): Whether the worker may be about to die.
-    """
-    for _ in range(20 if wait else 1):
-        living = {worker.pid for worker in multiprocessing.active_children()}
-        living.add(os.getpid())
-        for note in read_notes(folder):
-            if note.process not in living:
-                return note
-        if wait:
-            time.sleep(0.1)
-    return None
-
-
-def _slow(seconds: str, folder: str) -> Optional[BrokenVideoError]:
-    notes = read_notes(folder)
-    if not notes:
-        return None
-    videos = ', '.join(note.video for note in notes)
-    return BrokenVideoError(
-        notes[0].video, f'No sample came within the timeout of {seconds} '
-        f'seconds, while the workers were reading {videos}. If the decoder '
-        f'hangs at one of them, take it out of {notes[0].ann_file} and go on '
-        'with --resume; else set a longer timeout in the dataloader')

@@ -1,0 +1,179 @@
+"""Tells what is wrong with a video from what is wrong with the machine."""
+import contextlib
+import errno
+import threading
+from typing import (Any, BinaryIO, Callable, Iterable, Iterator, List,
+                    Optional)
+from urllib.error import HTTPError
+
+import av
+
+ENOUGH_MEMORY = 2**26
+REMEDIES = {
+    errno.EMFILE: 'allow more open files (ulimit -n), or use fewer workers',
+    errno.ENOMEM: 'use fewer workers or smaller batches',
+    errno.EAGAIN: 'use fewer workers or smaller batches',
+    errno.EIO: 'check the disk or the network mount',
+    errno.ESTALE: 'mount the network file system again',
+}
+GONE = (404, 410)
+# What FFmpeg warns of where packets of transport streams are missing.
+LOST = 'Packet corrupt'
+# Of defects, and of packages that are not there.
+NOT_OF_DECODERS = (ImportError, MemoryError, NameError,
+                   NotImplementedError)
+
+
+class UnreadableVideoError(ValueError):
+    """A video that cannot be read for what is in its file."""
+
+
+class BrokenVideoError(RuntimeError):
+    """A video of a data set that cannot be read.
+
+    Args:
+        video (str): Its file or folder.
+        message (str): What is wrong with it and what to do.
+    """
+
+    def __init__(self, video: str, message: str) -> None:
+        super().__init__(video, message)
+        self.video = video
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class WatchedFile:
+    """A file object that keeps errors, which FFmpeg takes for its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error = None
+
+    def read(self, size: int) -> bytes:
+        return self._try(self._file.read, size) or b''
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._try(self._file.seek, offset, whence) or 0
+
+    def tell(self) -> int:
+        return self._try(self._file.tell) or 0
+
+    def _try(self, function: Any, *args) -> Any:
+        if self._error is None:
+            try:
+                return function(*args)
+            except Exception as error:
+                self._error = error
+        return None
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+@contextlib.contextmanager
+def reading(file: WatchedFile, is_new: bool = False) -> Iterator[None]:
+    """Raise an UnreadableVideoError where FFmpeg finds fault with a file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        file.raise_error()
+        # Headers may ask for more memory, or threads, than there can be.
+        if isinstance(error, (MemoryError, BlockingIOError)) and not is_new:
+            raise
+        # Where there is little, FFmpeg finds fault with any file.
+        bytearray(ENOUGH_MEMORY)
+        log = f' ({error.log[2].strip()})' if error.log else ''
+        raise UnreadableVideoError(f'{error.strerror}{log}') from error
+    except UnreadableVideoError:
+        file.raise_error()
+        raise
+    file.raise_error()
+
+
+_capturing = threading.Lock()
+_captures: List[tuple] = []
+
+
+@contextlib.contextmanager
+def errors_logged() -> Iterator[List[tuple]]:
+    """Collect what FFmpeg logs of errors: level, part of FFmpeg and text."""
+    logging = av.logging
+    with _capturing:
+        _captures.append((logging.get_level(), logging.get_skip_repeated()))
+        logging.set_level(max(logging.WARNING, logging.get_level() or 0))
+        logging.set_skip_repeated(False)
+    try:
+        with logging.Capture() as logs:
+            errors = []
+            yield errors
+    finally:
+        errors += [log for log in logs
+                   if log[0] <= logging.ERROR or LOST in log[2]]
+        with _capturing:
+            level, skip_repeated = _captures.pop()
+            # As it was before the first of those that do so at once.
+            if not _captures:
+                logging.set_level(level)
+                logging.set_skip_repeated(skip_repeated)
+
+
+def read_video(transforms: Iterable[Callable], results: dict, video: str,
+               remedy: str) -> Optional[dict]:
+    """Send a video through the transforms that open and decode it.
+
+    Args:
+        transforms (Iterable[Callable]): The transforms.
+        results (dict): What the first one takes.
+        video (str): The file or folder, for messages.
+        remedy (str): What to do if it is broken.
+
+    Returns:
+        dict, optional: What the last one gives, None if one drops the video.
+
+    Raises:
+        BrokenVideoError: If the video itself is bad, or is not there.
+        Exception: What is wrong with the machine or the code, as it is.
+    """
+    for transform in transforms:
+        try:
+            results = transform(results)
+        except Exception as error:
+            if not _is_about_video(error, transform):
+                raise _with_remedy(error)
+            reason = str(error).strip() or 'no reason given'
+            raise BrokenVideoError(
+                video, f'{video} cannot be read ({type(error).__name__}: '
+                f'{reason}). {remedy}') from error
+        if results is None:
+            return None
+    return results
+
+
+def _is_about_video(error: Exception, transform: Callable) -> bool:
+    if isinstance(error, (UnreadableVideoError, FileNotFoundError,
+                          IsADirectoryError, NotADirectoryError)):
+        return True
+    if isinstance(error, HTTPError):
+        return error.code in GONE
+    name = type(transform).__name__
+    if name.startswith('Exact') or not name.endswith(('Init', 'Decode')):
+        return False
+    # MMAction2's decoders raise whatever they like.
+    return isinstance(error, av.FFmpegError) or not isinstance(
+        error, (OSError, *NOT_OF_DECODERS))
+
+
+def _with_remedy(error: Exception) -> Exception:
+    """The same error, which also says what to do about the machine."""
+    if isinstance(error, MemoryError):
+        new = MemoryError(f'no memory is left: {REMEDIES[errno.ENOMEM]}')
+    elif isinstance(error, OSError) and error.errno in REMEDIES:
+        text = f'{error.strerror}: {REMEDIES[error.errno]}'
+        new = OSError(error.errno, text, error.filename)
+    else:
+        return error
+    return new.with_traceback(error.__traceback__)

@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+from mmengine.fileio import FileClient
+
+from ..video_reader import VideoReader
+
+LOCAL = ('disk', 'local')
+
+
+@TRANSFORMS.register_module()
+class ExactVideoInit(BaseTransform):
+    """Open a video with PyAV, and count the frames that it shows.
+
+    Required Keys:
+
+    - filename (str, Path, bytes or file object)
+
+    Added Keys:
+
+    - video_reader (VideoReader)
+    - total_frames
+    - avg_fps
+
+    Args:
+        io_backend (str): Where videos are, by the name of a file backend of
+            MMEngine. Defaults to ``'disk'``.
+        kwargs: Arguments of the backend.
+
+    Raises:
+        UnreadableVideoError: If the file is no whole video.
+        OSError: If the machine does not give its content.
+    """
+
+    def __init__(self, io_backend: str = 'disk', **kwargs) -> None:
+        self.io_backend = io_backend
+        self.kwargs = kwargs
+        self.file_client = None
+
+    def transform(self, results: dict) -> dict:
+        """Open a video, as ``PyAVInit.transform``."""
+        reader = VideoReader(self._file(results['filename']))
+        results['video_reader'] = reader
+        results['total_frames'] = len(reader)
+        results['avg_fps'] = reader.avg_fps
+        return results
+
+    def _file(self, file: Any) -> Any:
+        is_path = isinstance(file, (str, Path))
+        if not is_path or self.io_backend in LOCAL:
+            return file
+        if self.file_client is None:
+            self.file_client = FileClient(self.io_backend, **self.kwargs)
+        content = self.file_client.get(file)
+        if content is None:  # of LMDB
+            raise FileNotFoundError(f'{file} is not there')
+        return bytes(content)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(io_backend={self.io_backend!r})'
+
+
+@TRANSFORMS.register_module()
+class ExactVideoDecode(BaseTransform):
+    """Decode the chosen frames of a video that was opened.
+
+    Each is the frame of its number among those that the video shows, upright.
+
+    Required Keys:
+
+    - video_reader
+    - frame_inds
+    - start_index (optional): The number of the first frame.
+
+    Added Keys:
+
+    - imgs
+    - original_shape
+    - img_shape
+
+    Raises:
+        IndexError: If there is no frame of a number.
+        UnreadableVideoError: If a frame cannot be decoded.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Decode the frames, as ``PyAVDecode.transform``."""
+        indices = results['frame_inds'].reshape(-1)
+        results['imgs'] = results['video_reader'].get_batch(
+            indices - results.get('start_index', 0))
+        results['original_shape'] = results['imgs'][0].shape[:2]
+        results['img_shape'] = results['imgs'][0].shape[:2]
+        results['video_reader'] = None
+        return results
