@@ -169,7 +169,8 @@ def test_its_pipelines_make_clips_of_a_file(data, channels, split, tmp_path):
     dataset.ann_file = str(annotations)
     dataset.data_prefix = {key: str(tmp_path) for key in dataset.data_prefix}
     sample = DATASETS.build(dataset)[0]
-    views, size = (9, 256) if (data, split) == ('k400', 'test') else (1, 224)
+    # The 3 clips of so short a video are the same, in 3 crops.
+    views, size = (3, 256) if (data, split) == ('k400', 'test') else (1, 224)
     assert sample['inputs'].shape == (views * 16, channels, size, size)
     assert sample['data_samples'].gt_label.item() == 1
 

@@ -420,26 +420,11 @@ def test_merged_views_have_the_mean_of_all(dense, total_frames, num_clips):
     assert np.gcd.reduce(counts) == 1
 
 
-def test_views_of_the_same_frames_are_sent_once(tmp_path):
-    video = tmp_path / 'short.mp4'
-    write_video(video)
-    pipeline = [
-        dict(type='ExactVideoInit'),
-        dict(
-            type='BigLittleDenseSampleFrames',
-            clip_len=8,
-            frame_interval=NUM_FRAMES,
-            num_clips=10,
-            test_mode=True,
-            merge_equal_views=True),
-        dict(type='ExactVideoDecode'),
-        dict(type='ThreeCrop', crop_size=48),
-        dict(type='FormatShape', input_format='NCHW'),
-        dict(type='PackActionInputs')
-    ]
-    results = dict(
-        filename=str(video), start_index=0, modality='RGB', label=0)
-    for transform in map(TRANSFORMS.build, pipeline):
-        results = transform(results)
-    # 1 clip in 3 crops
-    assert results['inputs'].shape[0] == 3 * 8
+def test_views_of_the_same_frames_are_sent_once(videos, tmp_path):
+    sampler = build(
+        dense=True, frame_interval=NUM_FRAMES, num_clips=10, test_mode=True,
+        merge_equal_views=True)
+    crop = dict(type='ThreeCrop', crop_size=48)
+    inputs, _ = decoded(videos, tmp_path, 'mp4', 'ExactVideo', sampler, crop)
+    # 1 clip of 8 frames in 3 crops
+    assert inputs.shape[0] == 3 * 8
