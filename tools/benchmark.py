@@ -1,4 +1,4 @@
-"""Speed, memory, parameters and MACs of networks, side by side in one run.
+"""Speed and memory on a CPU, parameters and MACs, side by side in one run.
 
 Speeds come from interleaved rounds: every network runs once per round, so that
 whatever else the machine does meets all of them. Memory comes from a fresh
@@ -78,7 +78,7 @@ class Row(NamedTuple):
         runtime (str, optional): ``'onnx'`` or ``'openvino'``, for inference
             with ONNX Runtime or OpenVINO on a CPU. Defaults to None, PyTorch.
         precision (str, optional): ``'bfloat16'``, or ``'int8'`` in another
-            runtime, for inference. Defaults to None, that of the command.
+            runtime, for inference. Defaults to None, float32.
         compile (bool): Whether it is compiled with its weights as constants,
             for inference.
     """
@@ -173,7 +173,7 @@ def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
 
 
 class Network:
-    """A row's network on a device, with a clip batch to run it on.
+    """A row's network with a batch of clips to run it on.
 
     Args:
         row (Row): The row.
@@ -187,7 +187,7 @@ class Network:
         self.batch_size = batch_size
         self.num_frames = row.num_frames or args.frames
         torch.manual_seed(0)
-        self.training = row.make(self.num_frames).to(args.device)
+        self.training = row.make(self.num_frames)
         self.testing = copy.deepcopy(self.training)
         # MMAction2's backbones return nothing here.
         self.training.train()
@@ -197,51 +197,34 @@ class Network:
         if not row.runtime and (row.precision or row.compile):
             accelerate(
                 self.testing, row.precision or 'float32', row.compile)
-        if args.compile:
-            self.training = torch.compile(self.training)
-            self.testing = torch.compile(self.testing)
-        self.clips = torch.randn(
-            batch_size * self.num_frames,
-            3,
-            args.size,
-            args.size,
-            device=args.device)
+        self.clips = torch.randn(batch_size * self.num_frames, 3, args.size,
+                                 args.size)
         if row.runtime:
             self.testing = in_runtime(
                 self.testing, self.clips, self.num_frames, row)
 
-    def _autocast(self):
-        dtype = getattr(torch, self.args.amp or 'float32')
-        return torch.autocast(
-            self.args.device, dtype, enabled=self.args.amp is not None)
-
     def infer(self) -> None:
         """Run a batch of clips in test mode."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             self.testing(self.clips)
 
     def train(self) -> None:
         """Run a batch of clips forward and backward."""
-        with self._autocast():
-            maps = self.training(self.clips)
-        maps.float().square().mean().backward()
+        self.training(self.clips).square().mean().backward()
         self.training.zero_grad()
 
 
-def seconds(run: Callable[[], None], device: str) -> float:
+def seconds(run: Callable[[], None]) -> float:
     """How long a run takes.
 
     Args:
         run (Callable): What to run.
-        device (str): Where it runs.
 
     Returns:
         float: Seconds.
     """
     start = time.perf_counter()
     run()
-    if device == 'cuda':
-        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -263,7 +246,7 @@ def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
                 if mode not in times[key]:
                     continue
                 run = getattr(network, ROWS[key].modes[mode])
-                time_taken = seconds(run, args.device)
+                time_taken = seconds(run)
                 if number >= args.warm_up:
                     times[key][mode].append(time_taken)
     return {
@@ -276,18 +259,13 @@ def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
     }
 
 
-def forget_peak(device: str) -> None:
+def forget_peak() -> None:
     """Let the peak start anew from what is in use now."""
-    if device == 'cuda':
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path('/proc/self/clear_refs').write_text('5')
+    Path('/proc/self/clear_refs').write_text('5')
 
 
-def peak_memory(device: str) -> float:
-    """The peak since it was forgotten in MiB: of the process or the GPU."""
-    if device == 'cuda':
-        return torch.cuda.max_memory_allocated() / 2**20
+def peak_memory() -> float:
+    """The peak of the process since it was forgotten in MiB."""
     status = Path('/proc/self/status').read_text()
     return int(status.split('VmHWM:')[1].split()[0]) / 2**10
 
@@ -308,9 +286,9 @@ def memory_per_clip(key: str, mode: str, args: argparse.Namespace) -> float:
     clips, peaks = network.clips, []
     for batch_size in (few, many):
         network.clips = clips[:batch_size * network.num_frames]
-        forget_peak(args.device)
+        forget_peak()
         getattr(network, mode)()
-        peaks.append(peak_memory(args.device))
+        peaks.append(peak_memory())
     return (peaks[1] - peaks[0]) / (many - few)
 
 
@@ -451,23 +429,10 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--warm-up', type=int, default=2, help='rounds')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        '--device',
-        choices=['cpu', 'cuda'],
-        default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--amp', choices=['float16', 'bfloat16'])
-    parser.add_argument('--compile', action='store_true')
     parser.add_argument('--out', type=Path, help='folder for table and plot')
     # What the command calls itself with in a fresh process.
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    exported = [key for key in args.rows if ROWS[key].runtime]
-    if exported and args.device != 'cpu':
-        parser.error(f'{", ".join(exported)}: only with --device cpu')
-    fixed = [key for key in args.rows if 'training' not in ROWS[key].modes]
-    if fixed and (args.amp or args.compile):
-        parser.error(f'{", ".join(fixed)}: only without --amp and --compile')
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: List[str]) -> None:

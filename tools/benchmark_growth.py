@@ -44,7 +44,7 @@ def measure_clip(args: argparse.Namespace, frames: int, size: int) -> dict:
     argv = [
         '--rows', args.row, '--frames', str(frames), '--size', str(size),
         '--rounds', str(args.rounds), '--warm-up', '1', '--threads',
-        str(args.threads), '--device', args.device
+        str(args.threads)
     ]
     options = benchmark.parse_args(argv)
     speeds = benchmark.measure_speeds(options)[args.row]
@@ -79,19 +79,18 @@ def measure_views(args: argparse.Namespace) -> List[float]:
                 average_clips='score'),
             # This counts frames.
             test_cfg=dict(max_testing_views=16 * bound) if bound else None))
-    model = fuse_conv_bn(model.to(args.device).eval())
-    clips = torch.randn(1, views * 16, 3, args.size, args.size,
-                        device=args.device)
+    model = fuse_conv_bn(model.eval())
+    clips = torch.randn(1, views * 16, 3, args.size, args.size)
 
     def test() -> None:
         with torch.inference_mode():
             model(clips, [ActionDataSample()], mode='predict')
 
-    benchmark.forget_peak(args.device)
-    before = benchmark.peak_memory(args.device)
+    benchmark.forget_peak()
+    before = benchmark.peak_memory()
     test()
-    peak = benchmark.peak_memory(args.device)
-    times = [benchmark.seconds(test, args.device) for _ in range(args.rounds)]
+    peak = benchmark.peak_memory()
+    times = [benchmark.seconds(test) for _ in range(args.rounds)]
     return [median(times), peak - before]
 
 
@@ -160,10 +159,6 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
                         help='max_testing_views of the bounded tests')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        '--device',
-        choices=['cpu', 'cuda'],
-        default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, help='folder for tables and plot')
     # What the command calls itself with in a fresh process.
     parser.add_argument('--views-of', type=int, nargs=2,

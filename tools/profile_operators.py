@@ -33,31 +33,26 @@ def family(operator: str) -> str:
     return 'others'
 
 
-def profile_families(run: Callable[[], None], rounds: int,
-                     device: str) -> Dict[str, float]:
+def profile_families(run: Callable[[], None],
+                     rounds: int) -> Dict[str, float]:
     """Seconds per run that each family of operators takes itself.
 
     Args:
         run (Callable): What to run.
         rounds (int): How often, after two runs that do not count.
-        device (str): Where it runs.
 
     Returns:
         dict[str, float]: Seconds, the longest first.
     """
     for _ in range(2):
         run()
-    activities = [ProfilerActivity.CPU]
-    if device == 'cuda':
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as profiler:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(rounds):
-            benchmark.seconds(run, device)
+            run()
     seconds = defaultdict(float)
     for event in profiler.key_averages():
-        taken = (event.self_device_time_total
-                 if device == 'cuda' else event.self_cpu_time_total)
-        seconds[family(event.key)] += taken / 1e6 / rounds
+        taken = event.self_cpu_time_total / 1e6 / rounds
+        seconds[family(event.key)] += taken
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
@@ -69,24 +64,23 @@ def convolution_flops(run: Callable[[], None]) -> int:
     return sum(n for op, n in counts.items() if 'convolution' in str(op))
 
 
-def peak_flops_per_second(device: str, rounds: int = 5) -> float:
+def peak_flops_per_second(rounds: int = 5) -> float:
     """What the machine reaches in a large product or convolution."""
-    matrix = torch.randn(2048, 2048, device=device)
+    matrix = torch.randn(2048, 2048)
     convolution = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False)
-    convolution = convolution.to(device, memory_format=torch.channels_last)
-    maps = torch.randn(16, 256, 28, 28, device=device)
+    convolution = convolution.to(memory_format=torch.channels_last)
+    maps = torch.randn(16, 256, 28, 28)
     maps = maps.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         return max(
-            _best_flops_per_second(lambda: matrix @ matrix, device, rounds),
-            _best_flops_per_second(lambda: convolution(maps), device, rounds))
+            _best_flops_per_second(lambda: matrix @ matrix, rounds),
+            _best_flops_per_second(lambda: convolution(maps), rounds))
 
 
-def _best_flops_per_second(run: Callable[[], None], device: str,
-                           rounds: int) -> float:
+def _best_flops_per_second(run: Callable[[], None], rounds: int) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
-    times = [benchmark.seconds(run, device) for _ in range(rounds)]
+    times = [benchmark.seconds(run) for _ in range(rounds)]
     return counter.get_total_flops() / min(times)
 
 
@@ -103,7 +97,7 @@ def main() -> None:
     peaks, reached = [], {}
     for mode, run in (('inference', network.infer),
                       ('training', network.train)):
-        seconds = profile_families(run, args.rounds, options.device)
+        seconds = profile_families(run, args.rounds)
         total = sum(seconds.values())
         print(f'\n{row.name}, {mode}: {total:.3f} s per run\n\n'
               '| operators | share |\n| --- | --- |')
@@ -111,7 +105,7 @@ def main() -> None:
             print(f'| {name} | {100 * taken / total:.1f} % |')
         reached[mode] = convolution_flops(run) / seconds['convolution']
         # It moves with what else the machine does.
-        peaks.append(peak_flops_per_second(options.device))
+        peaks.append(peak_flops_per_second())
     peak = max(peaks)
     for mode, flops in reached.items():
         print(f'\nConvolutions reach {flops / 1e9:.0f} GFLOP/s in {mode}, '

@@ -10,7 +10,7 @@ from mmaction.registry import MODELS
 def test_every_row_is_measured(tmp_path, capsys):
     benchmark.main([
         '--frames', '4', '--size', '32', '--rounds', '1', '--warm-up', '0',
-        '--device', 'cpu', '--rows', 'literal', 'tsm_8',
+        '--rows', 'literal', 'tsm_8',
         '--out', str(tmp_path)
     ])
     results = json.loads((tmp_path / 'benchmark.json').read_text())
@@ -38,7 +38,7 @@ def test_other_precisions_and_runtimes_are_measured_in_inference_alone(
         rows, tmp_path):
     benchmark.main([
         '--frames', '4', '--size', '64', '--rounds', '1', '--warm-up', '0',
-        '--device', 'cpu', '--rows', 'blvnet_tam', *rows,
+        '--rows', 'blvnet_tam', *rows,
         '--out', str(tmp_path)
     ])
     results = json.loads((tmp_path / 'benchmark.json').read_text())
@@ -56,7 +56,7 @@ def test_other_precisions_and_runtimes_are_measured_in_inference_alone(
 ])
 def test_each_row_runs_the_same_network(row, bound):
     args = benchmark.parse_args(
-        ['--frames', '4', '--size', '64', '--device', 'cpu'])
+        ['--frames', '4', '--size', '64'])
     plain, other = (
         benchmark.Network(benchmark.ROWS[key], args, 2)
         for key in ('blvnet_tam', row))
@@ -64,19 +64,6 @@ def test_each_row_runs_the_same_network(row, bound):
         expected, maps = (n.testing(plain.clips) for n in (plain, other))
     assert (maps - expected).std() < bound * expected.std()
     assert not torch.equal(maps, expected)
-
-
-@pytest.mark.parametrize('options, message', [
-    (['blvnet_tam_onnx', '--device', 'cuda'],
-     'blvnet_tam_onnx: only with --device cpu'),
-    (['blvnet_tam_bf16', '--device', 'cpu', '--amp', 'bfloat16'],
-     'blvnet_tam_bf16: only without --amp'),
-])
-def test_rows_are_refused_with_what_contradicts_them(options, message,
-                                                     capsys):
-    with pytest.raises(SystemExit):
-        benchmark.parse_args(['--rows', *options])
-    assert message in capsys.readouterr().err
 
 
 def test_the_tsm_of_the_benchmark_shifts_once_per_block():

@@ -8,7 +8,7 @@ import pytest
 def test_frames_sizes_and_views_are_measured(tmp_path, capsys):
     benchmark_growth.main([
         '--frames', '4', '--sizes', '--views', '2', '--bound', '1',
-        '--size', '32', '--rounds', '1', '--threads', '1', '--device', 'cpu',
+        '--size', '32', '--rounds', '1', '--threads', '1',
         '--out', str(tmp_path)
     ])
     results = json.loads((tmp_path / 'growth.json').read_text())
