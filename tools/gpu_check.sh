@@ -22,6 +22,10 @@ if [ -n "$wheels" ]; then
     export PYTHONPATH=$site
 fi
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONWARNINGS=ignore
+if ! python3 -c 'import torch; assert torch.cuda.is_available()'; then
+    echo "PyTorch sees no GPU" >&2
+    exit 1
+fi
 
 failed=0
 if [ ! -e "$out/tests_passed" ]; then

@@ -1,10 +1,13 @@
 import json
 import math
+import os
+import subprocess
 import time
 
 import benchmark_gpu
 import pytest
 from benchmark_gpu import JOBS, Job, count, make_network
+from paths import ROOT
 
 FEW = [Job('blvnet_tam', 'training'), Job('r2plus1d_18', 'inference')]
 
@@ -68,6 +71,17 @@ def test_without_a_gpu_it_says_so(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         benchmark_gpu.main([str(tmp_path / 'results.json')])
     assert 'sees no GPU' in capsys.readouterr().err
+
+
+def test_the_check_of_a_gpu_needs_one(tmp_path):
+    result = subprocess.run(
+        ['bash', str(ROOT / 'tools' / 'gpu_check.sh'), str(tmp_path)],
+        env=dict(os.environ, CUDA_VISIBLE_DEVICES=''),
+        capture_output=True,
+        text=True)
+    assert result.returncode == 1
+    assert 'PyTorch sees no GPU' in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('row', sorted(

@@ -22,7 +22,7 @@ def test_shares_of_both_modes_are_printed(monkeypatch, capsys):
     monkeypatch.setattr(
         sys, 'argv',
         ['profile_operators.py', '--rounds', '1', '--size', '32', '--frames',
-         '4', '--device', 'cpu'])
+         '4'])
     profile_operators.main()
     printed = capsys.readouterr().out
     tables, *peaks = printed.split('Convolutions reach')
