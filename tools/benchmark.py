@@ -386,8 +386,8 @@ def table(results: dict) -> str:
             if mode in result else '-' for mode in ('inference', 'training')
         ]
         memory = [
-            f'{result["memory"][mode]:.0f}'
-            if mode in result['memory'] else '-' for mode in ('inference', 'training')
+            f'{result["memory"][mode]:.0f}' if mode in result['memory'] else '-'
+            for mode in ('inference', 'training')
         ]
         size = [
             f'{result["parameters"] / 1e6:.2f}', f'{result["macs"] / 1e9:.2f}'

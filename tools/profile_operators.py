@@ -1,4 +1,4 @@
-"""Where the time of a network goes, and how far convolutions are from the peak.
+"""Where the time of a network goes on a CPU, by families of operators.
 
 Example:
     python tools/profile_operators.py --row blvnet_tam

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, NamedTuple
 
+import cv2
 import make_motion_dataset as motion
 import numpy as np
 from mmaction.registry import HOOKS, MODELS, TRANSFORMS

@@ -7,9 +7,9 @@ import torch
 from mmaction.registry import MODELS as REGISTRY
 from mmblvnet.engine.hooks import FuseConvBNHook
 from mmblvnet.models import BLVNet
-from small_models import (BLVNET, MODELS, NUM_FRAMES, batch, build, gradients_of,
-                    loss_of, scores_of)
 from networks import randomize, relative_error
+from small_models import (BLVNET, MODELS, NUM_FRAMES, batch, build,
+                          gradients_of, loss_of, scores_of)
 
 models = pytest.mark.parametrize('name', MODELS)
 
