@@ -1,6 +1,7 @@
 """What runs on a GPU: ``pytest -m gpu``, best with ``--numprocesses 4``.
 
-Without a GPU, ``--gpu-tests-on cpu`` runs what needs no more than a device.
+Without a GPU, ``--gpu-tests-on cpu`` runs what needs no more than a device,
+and with ``TRITON_INTERPRET=1`` and Triton installed our kernels as well.
 """
 import os
 from pathlib import Path

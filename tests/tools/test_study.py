@@ -1,6 +1,7 @@
 import json
 from types import SimpleNamespace
 
+import cv2
 import make_motion_dataset as motion
 import pytest
 import study
@@ -153,3 +154,11 @@ def test_costs_are_measured_and_reported(options, tmp_path, capsys):
     assert cost['memory'] > 1
     study.main(options + ['--report-only'])
     assert 'not measured' not in capsys.readouterr().out
+
+
+def test_the_images_of_the_image_task_are_listed_with_their_shapes(tmp_path):
+    study_models.make_images(tmp_path, dict(train=3, val=1))
+    lines = (tmp_path / 'train.txt').read_text().split('\n')[:-1]
+    assert [line.split()[1] for line in lines] == ['0', '1', '2']
+    for line in lines:
+        assert cv2.imread(str(tmp_path / line.split()[0])).std() > 0

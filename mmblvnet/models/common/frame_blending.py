@@ -148,7 +148,7 @@ class _BlendFrames(Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor,
                 taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
-        ctx.fused = fused is not None and x.is_cuda
+        ctx.fused = fused is not None and fused.takes(x)
         outputs = (fused.blend if ctx.fused else _blend)(x, weight, taps)
         ctx.taps = taps
         ctx.save_for_backward(x, weight, *outputs)

@@ -5,6 +5,7 @@ that what neighbouring frames share is read from memory once and then found in
 the cache. The bytes moved are about those of the maps read and written.
 """
 import functools
+import os
 from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -51,10 +52,8 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
                                    stride_channel, PIXELS, CHANNELS)
     factors = _factors(weight, channel, num_channels, ROWS, SUM)
-    clip = tl.program_id(0).to(tl.int64)
-    x += clip * K * P * map_size
-    y0 += clip * K * map_size
-    y1 += clip * K * map_size
+    # Batches may have more elements than 32 bits count.
+    first = tl.program_id(0).to(tl.int64) * K
     for k in range(K):
         for output in tl.static_range(OUTPUTS):
             total = tl.zeros((PIXELS, CHANNELS), SUM)
@@ -62,16 +61,16 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
             for i in tl.static_range(len(TAPS) // 4):
                 if TAPS[4 * i] == output:
                     group = k + TAPS[4 * i + 2]
-                    source = (group * P + TAPS[4 * i + 1]) * map_size
+                    source = (first + group) * P + TAPS[4 * i + 1]
                     value = tl.load(
-                        x + source + place,
+                        x + source * map_size + place,
                         mask=exists & (group >= 0) & (group < K),
                         other=0)
                     total += factors[TAPS[4 * i + 3]] * value.to(SUM)
             y = y0 if output == 0 else y1
             # What is not a number stays so.
             shown = tl.where(total <= 0, 0, total)
-            tl.store(y + k * map_size + place, shown, mask=exists)
+            tl.store(y + (first + k) * map_size + place, shown, mask=exists)
 
 
 @triton.jit
@@ -83,20 +82,14 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
                                    stride_channel, PIXELS, CHANNELS)
     factors = _factors(weight, channel, num_channels, ROWS, SUM)
-    clip = tl.program_id(0).to(tl.int64)
-    x += clip * K * P * map_size
-    grad_x += clip * K * P * map_size
-    y0 += clip * K * map_size
-    y1 += clip * K * map_size
-    grad0 += clip * K * map_size
-    grad1 += clip * K * map_size
+    first = tl.program_id(0).to(tl.int64) * K
     sums = ()
     for row in tl.static_range(ROWS):
         sums = sums + (tl.zeros((PIXELS, CHANNELS), SUM), )
     for k in range(K):
         for phase in tl.static_range(P):
-            source = (k * P + phase) * map_size
-            value = tl.load(x + source + place, mask=exists, other=0).to(SUM)
+            source = ((first + k) * P + phase) * map_size + place
+            value = tl.load(x + source, mask=exists, other=0).to(SUM)
             total = tl.zeros((PIXELS, CHANNELS), SUM)
             for i in tl.static_range(len(TAPS) // 4):
                 if TAPS[4 * i + 1] == phase:
@@ -104,13 +97,13 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
                     inside = exists & (group >= 0) & (group < K)
                     y = y0 if TAPS[4 * i] == 0 else y1
                     grad = grad0 if TAPS[4 * i] == 0 else grad1
-                    at = group * map_size + place
+                    at = (first + group) * map_size + place
                     hidden = tl.load(y + at, mask=inside, other=0) <= 0
                     passed = tl.load(grad + at, mask=inside, other=0)
                     passed = tl.where(hidden, 0, passed).to(SUM)
                     total += factors[TAPS[4 * i + 3]] * passed
                     sums = _add_to(sums, TAPS[4 * i + 3], passed * value)
-            tl.store(grad_x + source + place, total, mask=exists)
+            tl.store(grad_x + source, total, mask=exists)
     part = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
     grad_weight += part.to(tl.int64) * ROWS * num_channels
     for row in tl.static_range(ROWS):
@@ -177,6 +170,11 @@ def _layout(x: Tensor) -> torch.memory_format:
 def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     """Maps ``(.., C, H, W)`` as ``(frames, C, H, W)`` of a layout."""
     return maps.reshape(-1, *maps.shape[-3:]).contiguous(memory_format=layout)
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels run on the device of a tensor."""
+    return x.is_cuda or os.environ.get('TRITON_INTERPRET') == '1'
 
 
 def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
