@@ -3,6 +3,7 @@ import os
 import struct
 from typing import BinaryIO, Iterator, Optional, Tuple
 
+AVI = 'avi'
 MP4 = 'mov,mp4,m4a,3gp,3g2,mj2'
 TRANSPORT_STREAM = 'mpegts'
 # Of packets of transport streams: plain, with time codes, with checksums.
@@ -38,6 +39,13 @@ def problem_with(file: BinaryIO, container: str, num_frames: int,
     if num_frames and num_frames != num_packets:
         return f'{num_packets} of its {num_frames} frames are found'
     return None
+
+
+def riff_is_whole(file: BinaryIO) -> bool:
+    """Whether an AVI file is as long as it says."""
+    file.seek(4)
+    length = int.from_bytes(file.read(4), 'little')
+    return 8 + length <= file.seek(0, os.SEEK_END)
 
 
 def _top_boxes(file: BinaryIO, size: int) -> Iterator[Tuple[bytes, int]]:

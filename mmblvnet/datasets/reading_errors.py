@@ -65,7 +65,7 @@ class WatchedFile:
         if self._error is None:
             try:
                 return function(*args)
-            except Exception as error:
+            except BaseException as error:
                 self._error = error
         return None
 
@@ -88,7 +88,7 @@ def reading(file: WatchedFile, is_new: bool = False) -> Iterator[None]:
         bytearray(ENOUGH_MEMORY)
         log = f' ({error.log[2].strip()})' if error.log else ''
         raise UnreadableVideoError(f'{error.strerror}{log}') from error
-    except UnreadableVideoError:
+    except Exception:
         file.raise_error()
         raise
     file.raise_error()

@@ -13,7 +13,8 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from .containers import MP4, TRANSPORT_STREAM, problem_with
+from .containers import (AVI, MP4, TRANSPORT_STREAM, problem_with,
+                         riff_is_whole)
 from .packets import is_shown, may_be_empty, recovers
 from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
                              reading)
@@ -46,6 +47,7 @@ class VideoReader:
     """
 
     def __init__(self, file: Union[str, Path, bytes, BinaryIO]) -> None:
+        self._container: Optional[av.container.InputContainer] = None
         self._file = WatchedFile(_open_file(file))
         self.picture = PictureMaker()
         with reading(self._file, is_new=True):
@@ -55,13 +57,22 @@ class VideoReader:
             self._check_container(errors)
             self._count()
 
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        # Containers and their streams refer to each other.
+        if self._container is not None:
+            self._container.close()
+
     def __len__(self) -> int:
         return self._num_frames
 
     @property
     def avg_fps(self) -> float:
         """Frames per second on average, 0 where it is not known."""
-        return float(self._stream.average_rate or 0)
+        return float(self._stream.average_rate
+                     or self._stream.guessed_rate or 0)
 
     def get_batch(self, indices: Iterable[int]) -> List[np.ndarray]:
         """Decode frames.
@@ -107,6 +118,7 @@ class VideoReader:
             yield frame
 
     def _open(self) -> None:
+        self._close()
         self._file.seek(0)
         self._container = av.open(
             self._file, options=dict(err_detect='explode'))
@@ -161,6 +173,10 @@ class VideoReader:
                     self._file, options=dict(ignore_editlist='1')) as whole:
                 packets = whole.demux(video_stream(whole))
                 num_packets = sum(1 for packet in packets if packet.size)
+        if (container == AVI and self._stream.duration == num_frames
+                and riff_is_whole(self._file)):
+            # Its header counts chunks without content, too.
+            num_frames = len(self._stream.index_entries)
         problem = problem_with(self._file, container, num_frames, num_packets)
         if problem:
             raise UnreadableVideoError(problem)
@@ -208,10 +224,12 @@ class VideoReader:
     def _are_of_decoding(self) -> bool:
         """Whether times are those of decoding; AVI has no others."""
         codec, container = self._stream.codec_context, self._container.format
-        if not codec.has_b_frames or container.name in TIMED or (
-                # Tracks that came from AVI name the codec as AVI does.
-                container.name == MATROSKA
-                and not codec.codec_tag.strip('\0')):
+        if not codec.has_b_frames:
+            return False
+        # Tracks that came from AVI name the codec as AVI does, or are MPEG-4.
+        is_timed = container.name in TIMED or (
+            container.name == MATROSKA and not codec.codec_tag.strip('\0'))
+        if is_timed and codec.name != 'mpeg4':
             return False
         times = [time for time in self._times if time is not None]
         return times == sorted(times)
@@ -360,7 +378,8 @@ class PictureMaker:
         """What a frame shows, upright, ``(H, W, 3)`` in RGB."""
         if self._size is None:
             self.look_at(frame)
-        frame = self._reformatter.reformat(frame, *self._size, 'rgb24')
+        frame = self._reformatter.reformat(frame, *self._size, 'rgb24',
+                                           threads=1)
         return upright(frame.to_ndarray(), self._matrix)
 
 

@@ -1,7 +1,9 @@
 """That frames are those that FFmpeg shows in order, whatever the file."""
 import errno
+import gc
 import io
 import multiprocessing
+import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +45,9 @@ KINDS = {
     'h264_b_frames_flv': x264('bframes=2', '.flv'),
     'h264_stream': x264('bframes=2', '.h264'),
     'b_frames_avi': b_frames('.avi'),
+    # With chunks without content where no frame is.
+    'variable_rate_avi': Kind(
+        '.avi', 'mpeg4', times=lambda n: 40 * (n + n // 3)),
     'b_frames_mp4': b_frames('.mp4'),
     'b_frames_mkv': b_frames('.mkv'),
     'mpeg1_avi': b_frames('.avi', 'mpeg1video'),
@@ -119,7 +124,24 @@ def from_within(content: bytes) -> bytes:
     return b''.join(packets[:3] + packets[len(packets) // 5:])
 
 
+def timed_as_decoded(content: bytes, container: str) -> bytes:
+    """A video whose packets have no times but those of decoding."""
+    new = io.BytesIO()
+    with av.open(io.BytesIO(content)) as file, av.open(
+            new, 'w', format=container) as copy:
+        stream = copy.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.pts, packet.stream = packet.dts, stream
+                copy.mux(packet)
+    return new.getvalue()
+
+
 PATCHED = {
+    'timed_as_decoded_mp4': ('b_frames_mp4', lambda c: timed_as_decoded(
+        c, 'mp4')),
+    'timed_as_decoded_mkv': ('b_frames_mp4', lambda c: timed_as_decoded(
+        c, 'matroska')),
     'vp9_split_mkv': ('vp9_hidden_webm', split_superframes),
     'vp8_patched_webm': ('vp8_webm', lambda c: with_hidden_frames(
         c, [3, 5, 11, 13])),
@@ -134,7 +156,7 @@ PATCHED = {
     'mdat_too_long_mp4': ('h264_first_index_mp4', lambda c: _longer_mdat(c)),
 }
 # The number of frames that each shows, but for all of them.
-SHOWN = dict(vp8_patched_webm=20, edited_mp4=15, edited_start_mp4=10,
+SHOWN = dict(timed_as_decoded_mp4=None, vp8_patched_webm=20, edited_mp4=15, edited_start_mp4=10,
              edited_intra_mp4=8, from_within_ts=None,
              from_within_mpeg2_ts=None)
 
@@ -313,19 +335,59 @@ def test_a_video_may_be_a_path_bytes_or_a_file_object(
 
 
 class Failing(io.BytesIO):
-    """A file of which a part cannot be read."""
+    """A file that can be read so many times."""
+
+    def __init__(self, data: bytes, times: int, error: BaseException) -> None:
+        super().__init__(data)
+        self.times, self.error = times, error
 
     def read(self, size=-1):
-        if self.tell() + size > 20000:
-            raise OSError(errno.EIO, 'Input/output error')
+        self.times -= 1
+        if self.times < 0:
+            raise self.error
         return super().read(size)
 
 
+@pytest.mark.parametrize('error', [
+    OSError(errno.EIO, 'Input/output error'), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize('name', ['vp9_webm', 'h264_mp4', 'h264_ts'])
-def test_an_error_of_the_disk_is_raised_as_it_is(content, name):
-    with pytest.raises(OSError, match='Input/output error') as caught:
-        VideoReader(Failing(content(name)))
-    assert caught.value.errno == errno.EIO
+def test_an_error_of_the_file_object_is_raised_as_it_is(content, name, error):
+    for times in range(100):
+        file = Failing(content(name), times, error)
+        try:
+            VideoReader(file)
+        except BaseException as caught:
+            assert caught is error
+        else:
+            break
+    assert 1 < times and file.times >= 0
+
+
+def test_a_reader_that_is_gone_keeps_no_file_open(content, tmp_path,
+                                                  monkeypatch):
+    monkeypatch.setattr(video_reader, 'MAX_KEPT', 0)
+    path = tmp_path / 'video.mp4'
+    path.write_bytes(content('h264_mp4'))
+    gc.disable()
+    try:
+        for _ in range(3):
+            VideoReader(path).get_batch([3, 20])
+            assert str(path) not in open_files()
+    finally:
+        gc.enable()
+
+
+def open_files() -> list:
+    folder = Path('/proc/self/fd')
+    return [os.path.realpath(folder / name) for name in os.listdir(folder)]
+
+
+def test_reading_starts_no_threads(content):
+    tasks = Path('/proc/self/task')
+    reader = VideoReader(content('h264_mp4'))
+    before = len(os.listdir(tasks))
+    reader.get_batch(range(NUM_FRAMES))
+    assert len(os.listdir(tasks)) == before
 
 
 def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):

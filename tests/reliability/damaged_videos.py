@@ -105,7 +105,8 @@ def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
         for number in range(num_frames):
             frame = av.VideoFrame.from_ndarray(
                 picture(number, kind.width, kind.height))
-            frame.pts = number if in_frames else kind.times(number)
+            time = kind.times(number)
+            frame.pts = time // 40 if in_frames else time
             frame.time_base = stream.codec_context.time_base
             file.mux(stream.encode(frame))
         file.mux(stream.encode())

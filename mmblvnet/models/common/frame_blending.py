@@ -8,7 +8,9 @@ from torch.compiler import is_compiling
 
 try:
     from . import frame_blending_triton as fused
-except ImportError:  # PyTorch for CPUs, macOS and Windows comes without it.
+# PyTorch for CPUs, macOS and Windows comes without Triton, and PyTorch before
+# 2.8 with one that is too old.
+except ImportError:
     fused = None
 
 CACHE_BYTES = 4 * 2**20

@@ -11,7 +11,12 @@ from typing import List, NamedTuple, Sequence, Tuple
 import torch
 import triton
 import triton.language as tl
+from packaging.version import Version
 from torch import Tensor
+
+# That of PyTorch 2.7 cannot compile the tuples in the kernels.
+if Version(triton.__version__) < Version('3.4'):
+    raise ImportError('Triton 3.4 or newer is needed')
 
 # Elements that a program works on at a time, and its warps.
 TILE = 1024
