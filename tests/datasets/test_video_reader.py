@@ -156,9 +156,9 @@ PATCHED = {
     'mdat_too_long_mp4': ('h264_first_index_mp4', lambda c: _longer_mdat(c)),
 }
 # The number of frames that each shows, but for all of them.
-SHOWN = dict(timed_as_decoded_mp4=None, vp8_patched_webm=20, edited_mp4=15, edited_start_mp4=10,
+SHOWN = dict(vp8_patched_webm=20, edited_mp4=15, edited_start_mp4=10,
              edited_intra_mp4=8, from_within_ts=None,
-             from_within_mpeg2_ts=None)
+             from_within_mpeg2_ts=None, timed_as_decoded_mp4=None)
 
 
 def _longer_mdat(content: bytes) -> bytes:
