@@ -1,4 +1,8 @@
-"""The form of the temporal module that goes into exported graphs."""
+"""The forms of the temporal module besides that of a CPU."""
+import importlib
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 from mmblvnet.models.common import TemporalAggregation
@@ -38,3 +42,14 @@ def test_eager_code_does_not(monkeypatch):
         'mmblvnet.models.common.frame_blending._blend_in_a_graph', None)
     blend_frames(torch.randn(1, 4, 1, 8, 5, 5), torch.randn(1, 8),
                  make_taps([0], 1, 1, 1))
+
+
+def test_a_triton_that_is_too_old_is_left_alone(monkeypatch):
+    triton = ModuleType('triton')
+    triton.__version__, triton.language = '3.3.0', ModuleType('language')
+    monkeypatch.setitem(sys.modules, 'triton', triton)
+    monkeypatch.setitem(sys.modules, 'triton.language', triton.language)
+    name = 'mmblvnet.models.common.frame_blending_triton'
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match='Triton 3.4'):
+        importlib.import_module(name)
