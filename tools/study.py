@@ -116,7 +116,7 @@ def benchmark_options(args: argparse.Namespace) -> argparse.Namespace:
     benchmark.ROWS.update(rows)
     return benchmark.parse_args([
         '--rows', *rows, '--size', str(args.size), '--clips',
-        str(args.batch_size), '--threads', '1', '--device', 'cpu'
+        str(args.batch_size), '--threads', '1'
     ])
 
 

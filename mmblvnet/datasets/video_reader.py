@@ -173,7 +173,8 @@ class VideoReader:
                     self._file, options=dict(ignore_editlist='1')) as whole:
                 packets = whole.demux(video_stream(whole))
                 num_packets = sum(1 for packet in packets if packet.size)
-        if (container == AVI and self._stream.duration == num_frames
+        if (container == AVI and num_packets < num_frames and
+                self._stream.duration == num_frames
                 and riff_is_whole(self._file)):
             # Its header counts chunks without content, too.
             num_frames = len(self._stream.index_entries)
