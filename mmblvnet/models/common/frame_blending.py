@@ -1,17 +1,13 @@
-from typing import Iterator, List, NamedTuple, Tuple
+import os
+from functools import lru_cache
+from types import ModuleType
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.compiler import is_compiling
-
-try:
-    from . import frame_blending_triton as fused
-# PyTorch for CPUs, macOS and Windows comes without Triton, and PyTorch before
-# 2.8 with one that is too old.
-except ImportError:
-    fused = None
 
 CACHE_BYTES = 4 * 2**20
 
@@ -32,14 +28,14 @@ class Tap(NamedTuple):
     rows: Tuple[int, ...]
 
 
-def make_taps(offsets: Iterator[int], num_phases: int, num_outputs: int,
+def make_taps(offsets: Sequence[int], num_phases: int, num_outputs: int,
               repeats: int) -> Tuple[Tap, ...]:
     """The terms of frames that are blended with their neighbours.
 
     Weights that meet the same map are added up in one term.
 
     Args:
-        offsets (Iterable[int]): Where the blended frames are, counted from
+        offsets (Sequence[int]): Where the blended frames are, counted from
             the current one; one for each row of the weights.
         num_phases (int): Maps per group of the input.
         num_outputs (int): Frames per group of the output.
@@ -144,14 +140,33 @@ def _blend_backward(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
     return grad_x, torch.stack(grad_weight)
 
 
+@lru_cache(maxsize=None)
+def _import_kernels() -> Optional[ModuleType]:
+    # PyTorch for CPUs, macOS and Windows comes without Triton, and PyTorch
+    # before 2.8 with one that is too old.
+    try:
+        from . import frame_blending_triton
+    except ImportError:
+        return None
+    return frame_blending_triton
+
+
+def _kernels_for(x: Tensor) -> Optional[ModuleType]:
+    """The kernels, if there are some for the device of a tensor."""
+    if x.is_cuda or os.environ.get('TRITON_INTERPRET') == '1':
+        return _import_kernels()
+    return None
+
+
 class _BlendFrames(Function):
     """Blended frames: one kernel on a GPU, a pass per term on a CPU."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor,
                 taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
-        ctx.fused = fused is not None and fused.takes(x)
-        outputs = (fused.blend if ctx.fused else _blend)(x, weight, taps)
+        ctx.kernels = _kernels_for(x)
+        blend = ctx.kernels.blend if ctx.kernels else _blend
+        outputs = blend(x, weight, taps)
         ctx.taps = taps
         ctx.save_for_backward(x, weight, *outputs)
         return tuple(outputs)
@@ -160,8 +175,10 @@ class _BlendFrames(Function):
     def backward(ctx, *grads: Tensor) -> tuple:
         x, weight, *outputs = ctx.saved_tensors
         # Of the kernel there are no second derivatives.
-        once = ctx.fused and not torch.is_grad_enabled()
-        backward = fused.blend_backward if once else _blend_backward
+        if ctx.kernels and not torch.is_grad_enabled():
+            backward = ctx.kernels.blend_backward
+        else:
+            backward = _blend_backward
         return *backward(x, weight, ctx.taps, outputs, grads), None
 
 

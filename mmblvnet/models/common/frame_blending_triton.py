@@ -5,7 +5,6 @@ that what neighbouring frames share is read from memory once and then found in
 the cache. The bytes moved are about those of the maps read and written.
 """
 import functools
-import os
 from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -175,11 +174,6 @@ def _layout(x: Tensor) -> torch.memory_format:
 def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     """Maps ``(.., C, H, W)`` as ``(frames, C, H, W)`` of a layout."""
     return maps.reshape(-1, *maps.shape[-3:]).contiguous(memory_format=layout)
-
-
-def takes(x: Tensor) -> bool:
-    """Whether the kernels run on the device of a tensor."""
-    return x.is_cuda or os.environ.get('TRITON_INTERPRET') == '1'
 
 
 def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
