@@ -19,7 +19,8 @@ from mmaction.models import Recognizer2D
 from mmaction.registry import HOOKS, MODELS
 from mmaction.structures import ActionDataSample
 from mmaction.utils import GradCAM
-from mmblvnet import compat
+import mmblvnet.compat.mmaction as compat_mmaction
+import mmblvnet.compat.mmengine as compat_mmengine
 from mmblvnet.utils.safe_loading import load_safely
 from mmengine.dist import utils as dist_utils
 from mmengine.fileio import LocalBackend
@@ -46,9 +47,9 @@ def test_multimodal_models_need_a_transformers_that_fits(
     (package / '__init__.py').write_text('')
     (package / 'modeling_utils.py').write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(compat.dependency, 'WITH_MULTIMODAL', True)
-    compat.leave_out_multimodal_models()
-    assert compat.dependency.WITH_MULTIMODAL == with_multimodal
+    monkeypatch.setattr(compat_mmaction.dependency, 'WITH_MULTIMODAL', True)
+    compat_mmaction.leave_out_multimodal_models()
+    assert compat_mmaction.dependency.WITH_MULTIMODAL == with_multimodal
 
 
 def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
@@ -56,11 +57,11 @@ def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
     folder = package / 'models' / 'localizers' / 'drn'
     folder.mkdir(parents=True)
     (folder / 'drn.py').write_text('')
-    monkeypatch.setattr(compat.mmaction, '__file__',
+    monkeypatch.setattr(compat_mmaction.mmaction, '__file__',
                         str(package / '__init__.py'))
     name = 'mmaction.models.localizers.drn'
     monkeypatch.delitem(sys.modules, name)
-    compat.provide_drn()
+    compat_mmaction.provide_drn()
     assert name not in sys.modules
 
 
@@ -309,9 +310,9 @@ def test_a_runner_that_runs_no_config_is_left_alone(monkeypatch):
     def resume(self):
         """A sound one."""
 
-    monkeypatch.setattr(compat.Runner, 'resume', resume)
-    compat.resume_without_running_code()
-    assert compat.Runner.resume is resume
+    monkeypatch.setattr(compat_mmengine.Runner, 'resume', resume)
+    compat_mmengine.resume_without_running_code()
+    assert compat_mmengine.Runner.resume is resume
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
@@ -361,7 +362,7 @@ def test_the_old_checkpoint_goes_when_the_new_one_is_there():
         self.file_backend.remove('old')
         events.append('+new')
 
-    compat._removing_last(save)(SimpleNamespace(file_backend=backend))
+    compat_mmengine._removing_last(save)(SimpleNamespace(file_backend=backend))
     assert events == ['+new', '-old']
 
 
@@ -371,11 +372,11 @@ def test_a_sound_writer_is_left_alone(monkeypatch):
         os.replace(obj, filepath)
 
     monkeypatch.setattr(LocalBackend, 'put', put)
-    compat.write_files_whole()
+    compat_mmengine.write_files_whole()
     assert LocalBackend.put is put
     monkeypatch.delattr(checkpoint_hook, 'open')
-    monkeypatch.setattr(compat.inspect, 'getsource', lambda _: 'mended')
-    compat.write_last_checkpoint_whole()
+    monkeypatch.setattr(compat_mmengine.inspect, 'getsource', lambda _: 'mended')
+    compat_mmengine.write_last_checkpoint_whole()
     assert not hasattr(checkpoint_hook, 'open')
 
 
@@ -388,7 +389,7 @@ def test_nccl_without_cuda_is_explained(monkeypatch):
 def test_with_cuda_the_device_is_set_as_upstream_does(monkeypatch):
     calls = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    init = compat._without_cuda_device(lambda *args: calls.append(args))
+    init = compat_mmengine._without_cuda_device(lambda *args: calls.append(args))
     init('nccl')
     assert calls == [('nccl', )]
 
@@ -404,9 +405,9 @@ def test_testing_views_that_cut_a_clip_are_refused():
 
 def test_a_sound_recognizer_is_left_alone(monkeypatch):
     before = Recognizer2D.extract_feat
-    monkeypatch.setattr(compat.inspect, 'getsource', lambda _: 'mended')
-    compat.bound_testing_views()
-    compat.give_necks_a_tuple()
+    monkeypatch.setattr(compat_mmaction.inspect, 'getsource', lambda _: 'mended')
+    compat_mmaction.bound_testing_views()
+    compat_mmaction.give_necks_a_tuple()
     assert Recognizer2D.extract_feat is before
 
 
@@ -482,7 +483,7 @@ def test_a_sound_gradcam_is_left_alone(monkeypatch):
         return data, use_labels
 
     monkeypatch.setattr(GradCAM, '_calculate_localization_map', sound)
-    compat.show_each_map_on_its_frames()
+    compat_mmaction.show_each_map_on_its_frames()
     assert GradCAM._calculate_localization_map is sound
 
 
