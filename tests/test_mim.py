@@ -5,6 +5,7 @@ import pytest
 import torch
 from make_motion_dataset import make_dataset
 from mim_commands import data_options, mim, train
+from mmblvnet.utils.safe_loading import load_safely
 from mmengine.fileio import load
 from paths import CONFIGS, FLAGSHIP, MOTION
 
@@ -30,7 +31,7 @@ def test_training_writes_a_checkpoint_and_validates(trained):
     folder, log = trained
     assert 'Epoch(train) [1][2/2]' in log
     assert re.search(r'Epoch\(val\) \[1\]\[2/2\].*acc/top1', log)
-    checkpoint = torch.load(folder / 'epoch_1.pth')
+    checkpoint = load_safely(folder / 'epoch_1.pth')
     assert checkpoint['meta']['epoch'] == 1
     names = {name.split('.')[0] for name in checkpoint['state_dict']}
     assert names == {'backbone', 'cls_head'}
@@ -101,7 +102,7 @@ def test_resumed_training_goes_on_where_it_stopped(data, trained, tmp_path):
     assert 'resumed epoch: 1' in log
     assert 'Epoch(train) [1]' not in log
     assert 'Epoch(train) [2][2/2]' in log
-    checkpoint = torch.load(tmp_path / 'epoch_2.pth')
+    checkpoint = load_safely(tmp_path / 'epoch_2.pth')
     assert checkpoint['meta']['iter'] == 4
 
 
@@ -165,7 +166,7 @@ def weights_after_one_step(data, folder, num_videos, batch_size, *launcher):
             num_videos=num_videos,
             batch_size=batch_size))
     mim('train', config, '--work-dir', folder, *launcher)
-    checkpoint = torch.load(folder / 'epoch_1.pth')
+    checkpoint = load_safely(folder / 'epoch_1.pth')
     assert checkpoint['meta']['iter'] == 1
     return checkpoint['state_dict']
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mixtures import DOCUMENTED, batch, check_network, read, scores
 from mmaction.registry import DATASETS, MODELS
 from mmaction.structures import ActionDataSample
+from mmblvnet.utils.safe_loading import load_safely
 from mmengine.fileio import load
 from mmengine.runner import Runner
 from tiny_videos import shown_numbers, write_video
@@ -144,7 +145,7 @@ def test_the_averaged_weights_are_saved_and_tested(tmp_path):
     cfg.model.cls_head.init_std = 1.
     runner = run(cfg, tmp_path, num_videos=4)
     runner.train()
-    checkpoint = torch.load(tmp_path / 'epoch_1.pth')
+    checkpoint = load_safely(tmp_path / 'epoch_1.pth')
     averaged = checkpoint['state_dict']
     name = 'cls_head.fc_cls.weight'
     trained = runner.model.state_dict()[name]

@@ -8,6 +8,7 @@ import torch
 from convert_checkpoint import convert
 from make_annotations import find_splits, write_annotations
 from make_motion_dataset import make_dataset
+from mmblvnet.utils.safe_loading import load_safely
 from mmengine.config import Config
 from mmengine.runner import Runner
 from paths import CONFIGS, MOTION, ROOT
@@ -58,7 +59,8 @@ def test_a_published_model_becomes_one_of_the_users_classes(
     # So that the weights stay as they were loaded.
     cfg.optim_wrapper.optimizer.lr = 0.
     Runner.from_cfg(cfg).train()
-    trained = torch.load(f'{cfg.work_dir}/epoch_1.pth')['state_dict']
+    trained = load_safely(
+        tmp_path / 'work_dir' / 'epoch_1.pth')['state_dict']
     assert torch.equal(trained['backbone.tam.curr.weight'],
                        golden.weights(case)['baseline_model.tam.curr.weight'])
     assert trained['cls_head.fc_cls.weight'].shape == (3, 2048)

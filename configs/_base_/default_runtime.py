@@ -11,4 +11,5 @@ custom_hooks = [
     dict(type='InvalidLossHook')
 ]
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3))

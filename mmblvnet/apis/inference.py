@@ -7,12 +7,12 @@ import torch
 from mmaction.apis import inference_recognizer, init_recognizer
 from mmcv.cnn import fuse_conv_bn
 from mmengine.dataset import Compose
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
+from mmblvnet.utils.safe_loading import load_safely
 
 
 class Prediction(NamedTuple):
@@ -56,9 +56,7 @@ def load_recognizer(config: Union[str, Path],
         device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
     model = init_recognizer(config, device=device)
     try:
-        weights = weights_in(
-            CheckpointLoader.load_checkpoint(
-                str(checkpoint), map_location='cpu'))
+        weights = weights_in(load_safely(Path(checkpoint)))
     except Exception as error:
         raise ValueError(f'{checkpoint} cannot be read as a checkpoint '
                          f'({type(error).__name__}): {error}') from error

@@ -1,341 +1,67 @@
-"""Workarounds for defects of MMEngine."""
-import contextlib
-import functools
-import inspect
-import os
-from pathlib import Path
+"""Workarounds for defects of MMEngine 0.10.7."""
 from pickle import UnpicklingError
-from typing import IO, Any, Callable, Iterator, Optional, Union
+from types import ModuleType
+from typing import Any, Callable
 from unittest.mock import patch
-from urllib.parse import urlparse
 
 import mmengine.dist.utils as dist_utils
-import mmengine.hooks.checkpoint_hook as checkpoint_hook
 import mmengine.runner.checkpoint as mmengine_checkpoint
-import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.fileio import LocalBackend
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.logging import HistoryBuffer
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import MMDistributedDataParallel
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
-from mmblvnet.utils.safe_loading import load_safely
-
-LOGS = ('_log_history', '_count_history')
-STATISTICS = ('min', 'max', 'current', 'mean')
-
-
-class _History(HistoryBuffer):
-    """The ``HistoryBuffer`` of MMEngine's checkpoints.
-
-    MMEngine's own takes from a file which function computes a mean, for all
-    the buffers of the process.
-    """
-
-    def __init__(self, *_) -> None:
-        raise UnpicklingError(
-            'the checkpoint makes a log other than from its values, which no '
-            'checkpoint of MMEngine does; do not load it')
-
-    def __setstate__(self, state: dict) -> None:
-        state = dict(state)
-        methods = state.pop('statistics_methods', {})
-        logs = [state.get(name) for name in LOGS]
-        if (methods != {name: getattr(HistoryBuffer, name)
-                        for name in methods if name in STATISTICS}
-                or set(state) != {'max_length', *LOGS}
-                or type(state['max_length']) is not int
-                or not all(type(log) is _Array and log.ndim == 1
-                           for log in logs) or len(logs[0]) != len(logs[1])):
-            raise UnpicklingError(
-                'the checkpoint has a log that is none of MMEngine; do not '
-                'load it')
-        self.__class__ = HistoryBuffer
-        self.__dict__.update(state)
-        self._set_default_statistics()
+from mmblvnet.utils import unpickling
+from .patching import mend
+from .workers import WorkerStart, do_nothing
 
 
-def _history_buffer_statistics(owner: Any, name: str) -> Callable:
-    """The ``getattr`` of MMEngine's checkpoints, and of nothing else."""
-    if owner is _History and name in STATISTICS:
-        return getattr(HistoryBuffer, name)
-    raise UnpicklingError(
-        f'the checkpoint asks for the attribute {name!r} of {owner!r}, which '
-        'no checkpoint of MMEngine does; do not load it')
+class _Torch(ModuleType):
+    """PyTorch, with a ``load`` that knows what MMEngine saves."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(f: Any, map_location: Any = None, **kwargs) -> Any:
+        try:
+            return torch.load(f, map_location=map_location, **kwargs)
+        except UnpicklingError:
+            if kwargs:
+                raise
+            if hasattr(f, 'seek'):
+                f.seek(0)
+                return unpickling.load(f, map_location)
+            with open(f, 'rb') as file:
+                return unpickling.load(file, map_location)
 
 
-# What rebuilds an array and a scalar; NumPy 2 renamed their module.
-_reconstruct = np.ndarray(0).__reduce__()[0]
-_scalar = np.float64(0).__reduce__()[0]
-
-
-class _Numbers:
-    """The ``numpy.dtype`` of MMEngine's checkpoints, which are of numbers.
-
-    NumPy's own takes the flags and fields of an object type for one of plain
-    bytes, which then count as addresses.
-    """
-
-    def __init__(self, code: str, align: bool = False,
-                 copy: bool = False) -> None:
-        self.dtype = np.dtype(code)
-        if self.dtype.kind not in 'biuf':
-            raise UnpicklingError(
-                f'the checkpoint has an array of the type {code!r}, which no '
-                'checkpoint of MMEngine does; do not load it')
-
-    def __setstate__(self, state: tuple) -> None:
-        _, byte_order, *rest = state
-        if rest[:6] != [None, None, None, -1, -1, 0]:
-            raise UnpicklingError(
-                'the checkpoint changes what a type of numbers is, which no '
-                'checkpoint of MMEngine does; do not load it')
-        self.dtype = self.dtype.newbyteorder(byte_order)
-
-
-class _Array(np.ndarray):
-    """The ``numpy.ndarray`` of MMEngine's checkpoints: of numbers."""
-
-    def __new__(cls, *_) -> None:
-        raise UnpicklingError(
-            'the checkpoint makes an array other than from its values, which '
-            'no checkpoint of MMEngine does; do not load it')
-
-    def __setstate__(self, state: tuple) -> None:
-        version, shape, numbers, order, data = state
-        super().__setstate__((version, shape, numbers.dtype, order, data))
-
-    def __reduce__(self) -> tuple:
-        return self.view(np.ndarray).__reduce__()
-
-
-def _empty_array(kind: type, *_) -> _Array:
-    return _reconstruct(_Array, (0, ), b'b')
-
-
-def _number(numbers: _Numbers, data: bytes) -> np.generic:
-    return _scalar(numbers.dtype, data)
-
-
-def allow_mmengine_checkpoints() -> None:
-    """Let PyTorch's safe loader read what MMEngine's checkpoints hold.
+def load_mmengine_checkpoints() -> None:
+    """Let MMEngine load what it has saved.
 
     Since version 2.6 ``torch.load`` refuses by default whatever is not on a
     list of harmless types, and MMEngine's training logs are not.
     https://github.com/open-mmlab/mmengine/issues/1655
     """
-    torch.serialization.add_safe_globals([
-        _History,
-        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_history_buffer_statistics, 'builtins.getattr'),
-        _Array,
-        (_Array, 'numpy.ndarray'),
-        _Numbers,
-        (_Numbers, 'numpy.dtype'),
-        (_empty_array, 'numpy._core.multiarray._reconstruct'),
-        (_empty_array, 'numpy.core.multiarray._reconstruct'),
-        (_number, 'numpy._core.multiarray.scalar'),
-        (_number, 'numpy.core.multiarray.scalar'),
-    ])
+    if mmengine_checkpoint.torch is torch:
+        mmengine_checkpoint.torch = _Torch('torch')
 
 
-def write_files_whole() -> None:
-    """Let MMEngine write a file whole or not at all.
-
-    MMEngine 0.10.7 empties the file of that name first. Killed or out of disk
-    space, it leaves half a checkpoint, where a whole one may have been.
-    """
-    upstream = LocalBackend.put
-    if hasattr(upstream, '__wrapped__') or 'os.replace' in inspect.getsource(
-            upstream):
-        return
-
-    @functools.wraps(upstream)
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        # A device or a pipe has to stay one.
-        if os.path.exists(filepath) and not os.path.isfile(filepath):
-            return upstream(self, obj, filepath)
-        with _whole_file(filepath, 'wb') as file:
-            file.write(obj)
-
-    LocalBackend.put = put
+def mend_workers() -> None:
+    """Let workers be mended that are spawned, whatever their dataset is."""
+    for runner in (Runner, FlexibleRunner):
+        mend(runner, 'build_dataloader')(_with_mended_workers)
 
 
-@contextlib.contextmanager
-def _whole_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
-    """Open a file that takes its name only when it is complete."""
-    path = os.path.realpath(path)
-    # Always the same, so that whoever repeats a write that was killed takes
-    # the remains away.
-    unfinished = f'{path}.tmp'
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(unfinished, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.remove(unfinished)
-        if not isinstance(error, OSError):
-            raise
-        raise OSError(
-            error.errno,
-            f'{error.strerror}. The file was not written; what was there '
-            'before is whole. Make room in its folder, or make it writable, '
-            'or choose another (--work-dir or '
-            'default_hooks.checkpoint.out_dir); training goes on from its '
-            'last checkpoint with --resume', path) from error
-
-
-def write_last_checkpoint_whole() -> None:
-    """Let ``last_checkpoint`` always name a checkpoint.
-
-    MMEngine 0.10.7 empties the file before it writes the new name; in
-    between, training cannot be resumed.
-    """
-    upstream = inspect.getsource(checkpoint_hook)
-    if upstream.count(' open(') == upstream.count("open(save_file, 'w')") == 1:
-        checkpoint_hook.open = _whole_file
-
-
-def remove_outdated_checkpoints_last() -> None:
-    """Remove an outdated checkpoint only when its successor is complete.
-
-    MMEngine 0.10.7 removes it before. With ``max_keep_ckpts=1`` no checkpoint
-    is left in between, and none to resume from if training is killed then;
-    the best one is always removed first.
-    """
-    for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
-        upstream = getattr(CheckpointHook, name)
-        if not hasattr(upstream, '__wrapped__'):
-            setattr(CheckpointHook, name, _removing_last(upstream))
-
-
-def _removing_last(upstream: Callable) -> Callable:
-
-    @functools.wraps(upstream)
-    def save(self, *args, **kwargs) -> None:
-        outdated = []
-        with patch.object(self.file_backend, 'remove', outdated.append):
-            upstream(self, *args, **kwargs)
-        for path in outdated:
-            self.file_backend.remove(path)
-
-    return save
-
-
-def remove_checkpoints_of_this_run_alone() -> None:
-    """Let resumed training remove no file but its own checkpoints.
-
-    MMEngine 0.10.7 removes the files and folders that the checkpoint to
-    resume from names as outdated, wherever they are.
-    """
-    upstream = CheckpointHook.before_train
-    if hasattr(upstream, '__wrapped__'):
-        return
-
-    @functools.wraps(upstream)
-    def before_train(self, runner: Runner) -> None:
-        steps = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
-        if not isinstance(steps, list) or not all(
-                type(step) is int for step in steps):
-            runner.message_hub.update_info('keep_ckpt_ids', [])
-        upstream(self, runner)
-
-        def own(path: Optional[str]) -> Optional[str]:
-            if path is None or not isinstance(path, str):
-                return None
-            folder, name = os.path.split(path)
-            same = os.path.realpath(folder) == os.path.realpath(self.out_dir)
-            return path if same and name.startswith('best_') else None
-
-        if hasattr(self, 'best_ckpt_path'):
-            self.best_ckpt_path = own(self.best_ckpt_path)
-        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[name] = own(path)
-
-    CheckpointHook.before_train = before_train
-
-
-def load_checkpoints_safely() -> None:
-    """Let MMEngine load checkpoints without running what is in them.
-
-    The files of MMEngine 0.10.7 are safe by PyTorch's default, which the
-    next version switches off; what it downloads is loaded by ``torch.hub``,
-    which runs any code. https://github.com/open-mmlab/mmengine/issues/1655
-    """
-    mmengine_checkpoint.CheckpointLoader.register_scheme(
-        '', load_from_local, force=True)
-    mmengine_checkpoint.load_url = load_from_url
-
-
-def load_from_url(url: str,
-                  model_dir: Optional[str] = None,
-                  map_location: Any = None,
-                  progress: bool = True) -> dict:
-    """Download a file once, as ``torch.hub`` does, and load it safely."""
-    folder = Path(model_dir or Path(torch.hub.get_dir(), 'checkpoints'))
-    file = folder / Path(urlparse(url).path).name
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), progress=progress)
-    return load_safely(file, map_location)
-
-
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Load a file, as MMEngine's function of this name does, but safely."""
-    file = Path(filename).expanduser()
-    if not file.exists():
-        raise FileNotFoundError(f'{filename} can not be found.')
-    return load_safely(file, map_location)
-
-
-def resume_without_running_code() -> None:
-    """Let training resume without running the config in a checkpoint.
-
-    MMEngine 0.10.7 executes it, to compare a ``gpu_ids`` that only configs of
-    mmcv 1 had.
-    """
-    upstream = Runner.resume
-    if hasattr(upstream, '__wrapped__') or (
-            'Config.fromstring' not in inspect.getsource(upstream)):
-        return
-
-    @functools.wraps(upstream)
-    def resume(self, *args, **kwargs) -> None:
-        with patch.object(Config, 'fromstring', lambda *_, **__: Config()):
-            upstream(self, *args, **kwargs)
-
-    Runner.resume = resume
-
-
-def infer_without_running_code() -> None:
-    """Let inferencers refuse to run the config in a checkpoint.
-
-    Without a config, MMEngine 0.10.7 executes the one in the weights.
-    """
-    from mmengine.infer import BaseInferencer
-    upstream = BaseInferencer._init_model
-    if hasattr(upstream, '__wrapped__') or (
-            'Config.fromstring' not in inspect.getsource(upstream)):
-        return
-
-    @functools.wraps(upstream)
-    def init_model(self, cfg: Any, weights: Any, *args, **kwargs) -> nn.Module:
-        if not cfg:
-            raise ValueError(
-                f'{weights} was given without a config, and the one in it is '
-                'code of whoever made it, which would be run. Give the config '
-                'file of the model as well')
-        return upstream(self, cfg, weights, *args, **kwargs)
-
-    BaseInferencer._init_model = init_model
+def _with_mended_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
+    loader = upstream(*args, **kwargs)
+    if isinstance(loader, DataLoader) and loader.num_workers:
+        start = loader.worker_init_fn or do_nothing
+        loader.worker_init_fn = WorkerStart(start)
+    return loader
 
 
 def start_distributed_without_cuda() -> None:
@@ -345,26 +71,20 @@ def start_distributed_without_cuda() -> None:
     of PyTorch does not have.
     """
     for name in ('_init_dist_pytorch', '_init_dist_mpi', '_init_dist_slurm'):
-        upstream = getattr(dist_utils, name)
-        if not hasattr(upstream, '__wrapped__'):
-            setattr(dist_utils, name, _without_cuda_device(upstream))
+        mend(dist_utils, name)(_without_cuda_device)
 
 
-def _without_cuda_device(upstream: Callable) -> Callable:
-
-    @functools.wraps(upstream)
-    def init_dist(backend: str, *args, **kwargs) -> None:
-        if torch.cuda.is_available() or get_device() != 'cpu':
-            return upstream(backend, *args, **kwargs)
-        if backend == 'nccl':
-            raise RuntimeError(
-                "dist_cfg.backend = 'nccl' needs CUDA, which this machine "
-                'does not have; add --cfg-options '
-                'env_cfg.dist_cfg.backend=gloo to train on CPUs')
-        with patch.object(torch.cuda, 'set_device'):
-            return upstream(backend, *args, **kwargs)
-
-    return init_dist
+def _without_cuda_device(upstream: Callable, backend: str, *args,
+                         **kwargs) -> None:
+    if torch.cuda.is_available() or get_device() != 'cpu':
+        return upstream(backend, *args, **kwargs)
+    if backend == 'nccl':
+        raise RuntimeError(
+            "dist_cfg.backend = 'nccl' needs CUDA, which this machine "
+            'does not have; add --cfg-options '
+            'env_cfg.dist_cfg.backend=gloo to train on CPUs')
+    with patch.object(torch.cuda, 'set_device'):
+        return upstream(backend, *args, **kwargs)
 
 
 def wrap_cpu_models_for_distribution() -> None:
@@ -373,17 +93,13 @@ def wrap_cpu_models_for_distribution() -> None:
     MMEngine 0.10.7 always names a CUDA device, which PyTorch refuses for a
     model that is on the CPU.
     """
-    upstream = MMDistributedDataParallel.__init__
-    if hasattr(upstream, '__wrapped__'):
-        return
 
-    @functools.wraps(upstream)
-    def init(self, module: nn.Module, *args, **kwargs) -> None:
+    @mend(MMDistributedDataParallel, '__init__')
+    def init(upstream: Callable, self, module: nn.Module, *args,
+             **kwargs) -> None:
         if all(p.device.type == 'cpu' for p in module.parameters()):
             kwargs.pop('device_ids', None)
         upstream(self, module, *args, **kwargs)
-
-    MMDistributedDataParallel.__init__ = init
 
 
 def stop_early_in_training_alone() -> None:
@@ -392,14 +108,9 @@ def stop_early_in_training_alone() -> None:
     The hook of MMEngine 0.10.7 looks at the training loop in a test too,
     which builds it, and with it the training data, if they are there at all.
     """
-    upstream = EarlyStoppingHook.before_run
-    if 'runner.train_loop' not in inspect.getsource(upstream) or hasattr(
-            upstream, '__wrapped__'):
-        return
 
-    @functools.wraps(upstream)
-    def before_run(self, runner: Runner) -> None:
-        if isinstance(runner._train_loop, BaseLoop):
+    @mend(EarlyStoppingHook, 'before_run')
+    def before_run(upstream: Callable, self, runner: Runner) -> None:
+        # Built by then where there is training.
+        if not isinstance(runner._train_loop, (dict, type(None))):
             upstream(self, runner)
-
-    EarlyStoppingHook.before_run = before_run

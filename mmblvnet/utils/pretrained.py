@@ -3,12 +3,11 @@ from typing import Callable, List, Optional, Tuple, Union
 
 from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit, update_init_info
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from .checkpoint_fit import shortened
 from .published import how_to_get_imagenet_weights
-from .safe_loading import data_only
+from .safe_loading import data_only, load_checkpoint
 
 CLASSIFIERS = ('fc.', 'new_fc.', 'cls_head.')
 
@@ -95,8 +94,7 @@ def _read(module: nn.Module, checkpoint: str, map_location: str,
         raise FileNotFoundError(f'The pretrained weights {checkpoint!r} of '
                                 f'{name} do not exist.\n{remedy}')
     try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location=map_location, logger='current')
+        content = load_checkpoint(checkpoint, map_location)
         state_dict = data_only(content.get('state_dict', content))
     except Exception as error:
         raise RuntimeError(

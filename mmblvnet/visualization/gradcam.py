@@ -11,6 +11,40 @@ from .sampled_frames import Clip, prepare_video
 COLORMAP = 'turbo'
 
 
+class FrameGradCAM(GradCAM):
+    """MMAction2's Grad-CAM that shows each map on the frames that it is of.
+
+    Where maps of 2D recognizers are of several frames each, as BLVNet's of
+    pairs, MMAction2 1.2.0 blends each with the neighbouring map, which may be
+    that of another view. And with ``test_cfg.max_testing_views`` it sees the
+    last part of the maps alone, and takes them for those of all frames. Its
+    arguments are those of ``GradCAM``.
+    """
+    num_frames = 0
+
+    def _calculate_localization_map(self, data: dict, *args,
+                                    **kwargs) -> tuple:
+        # [V * T, 3, H, W] each, of a 2D recognizer.
+        self.num_frames = sum(map(len, data['inputs']))
+        test_cfg = dict(self.model.test_cfg or {}, max_testing_views=False)
+        with patch.object(self.model, 'test_cfg', test_cfg):
+            return super()._calculate_localization_map(data, *args, **kwargs)
+
+    def _of_frames(self, maps: Tensor) -> Tensor:
+        """A map for each frame instead of one for several."""
+        if maps is None or not self.is_recognizer2d or (
+                self.num_frames % len(maps)):
+            return maps
+        return maps.repeat_interleave(self.num_frames // len(maps), 0)
+
+    target_activations = property(
+        lambda self: self._of_frames(self._activations),
+        lambda self, maps: setattr(self, '_activations', maps))
+    target_gradients = property(
+        lambda self: self._of_frames(self._gradients),
+        lambda self, maps: setattr(self, '_gradients', maps))
+
+
 def explain(model: nn.Module, video: str, layer: str,
             split: str) -> Tuple[List[Clip], Tensor]:
     """Lay MMAction2's Grad-CAM of the most probable class over a video.
@@ -34,7 +68,7 @@ def explain(model: nn.Module, video: str, layer: str,
     """
     _check_layer(model, layer)
     prepared = prepare_video(model.cfg, video, split)
-    gradcam = GradCAM(model, layer, colormap=COLORMAP)
+    gradcam = FrameGradCAM(model, layer, colormap=COLORMAP)
     head = model.cls_head
     # It changes the head.
     with patch.object(head, 'average_clips', head.average_clips):

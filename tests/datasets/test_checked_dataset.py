@@ -16,6 +16,7 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmblvnet.datasets import (BrokenVideoError, CheckedRawframeDataset,
                                CheckedVideoDataset)
+from mmblvnet.evaluation import LabelledAccMetric
 from tiny_videos import NUM_FRAMES, shown_numbers, write_rawframes, write_video
 
 VIDEO_FORM = 'PATH LABEL'
@@ -386,8 +387,8 @@ def test_skipping_gets_over_several_broken_videos_in_a_row(
 
 
 def score(*labels_and_predictions, metric):
-    """A metric of MMAction2 for pairs of label and predicted class."""
-    measured = AccMetric(
+    """A metric for pairs of label and predicted class."""
+    measured = LabelledAccMetric(
         metric_list=metric,
         metric_options=dict(top_k_accuracy=dict(topk=(1, ))))
     for wanted, predicted in labels_and_predictions:

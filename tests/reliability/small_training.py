@@ -9,6 +9,7 @@ from typing import Callable, Optional, Sequence
 # Every Runner imports it, which would take most of the time of each process.
 import matplotlib.pyplot  # noqa: F401
 import torch
+from mmblvnet.utils.safe_loading import load_checkpoint
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -106,7 +107,7 @@ def train(folder: Path,
         val_cfg=dict(),
         default_hooks=dict(
             checkpoint=dict(
-                type='CheckpointHook',
+                type='SafeCheckpointHook',
                 interval=1,
                 max_keep_ckpts=1,
                 save_best='acc',
@@ -154,4 +155,4 @@ def last_checkpoint(folder: Path) -> Optional[dict]:
     pointer = folder / 'work_dir' / 'last_checkpoint'
     if not pointer.exists():
         return None
-    return torch.load(pointer.read_text(), weights_only=True)
+    return load_checkpoint(pointer.read_text())

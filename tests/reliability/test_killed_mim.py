@@ -1,8 +1,10 @@
 """``mim train`` that is killed goes on with ``--resume``."""
+from pathlib import Path
+
 import pytest
-import torch
 from make_motion_dataset import make_dataset
 from mim_job import STEP, Job
+from mmblvnet.utils.safe_loading import load_safely
 
 EPOCHS, STEPS_PER_EPOCH = 3, 2
 
@@ -19,7 +21,7 @@ def test_killed_training_goes_on_with_resume(tmp_path):
     killed = train(data, folder)
     assert killed.watch(rf'Epoch\(train\)\s+\[{EPOCHS}\]'), killed.log
     killed.kill()
-    checkpoint = torch.load((folder / 'last_checkpoint').read_text())
+    checkpoint = load_safely(Path((folder / 'last_checkpoint').read_text()))
     completed = checkpoint['meta']['epoch']
     assert completed >= EPOCHS - 1
 
@@ -32,6 +34,6 @@ def test_killed_training_goes_on_with_resume(tmp_path):
     # Nothing that was complete is made again.
     assert {int(epoch) for epoch, *_ in STEP.findall(resumed.log)} == set(
         range(completed + 1, EPOCHS + 1))
-    meta = torch.load(folder / f'epoch_{EPOCHS}.pth')['meta']
+    meta = load_safely(folder / f'epoch_{EPOCHS}.pth')['meta']
     assert meta['epoch'] == EPOCHS
     assert meta['iter'] == EPOCHS * STEPS_PER_EPOCH

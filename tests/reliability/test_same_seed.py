@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 from make_motion_dataset import make_dataset
+from mmblvnet.utils.safe_loading import load_safely
 from mmengine.hooks import Hook
 from motion_training import train_motion
 from small_training import exit_status, in_a_process
@@ -46,7 +47,7 @@ def run(data, folder, killed=False, **kwargs):
 
 
 def weights(file):
-    return torch.load(file)['state_dict']
+    return load_safely(file)['state_dict']
 
 
 def equal(file, other):

@@ -1,12 +1,17 @@
+import collections
+import functools
 import io
 import os
 import pickle
 import resource
+import tarfile
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from mmblvnet.utils.safe_loading import load_safely, memory_limit
+from mmblvnet.utils.safe_loading import load_checkpoint, load_safely
 
 
 def peak_memory():
@@ -30,13 +35,11 @@ def test_a_checkpoint_is_loaded(tmp_path, new_format):
 
 def refuse(file, message):
     before = peak_memory()
-    limits = resource.getrlimit(resource.RLIMIT_DATA)
     with pytest.raises(ValueError, match=message) as error:
         load_safely(file)
     assert str(file) in str(error.value)
     assert len(str(error.value)) < 2000
     assert peak_memory() < before + 512
-    assert resource.getrlimit(resource.RLIMIT_DATA) == limits
 
 
 @pytest.mark.parametrize('content', [
@@ -100,12 +103,70 @@ def test_a_zip_bomb_is_refused(tmp_path):
     refuse(bomb, '(?i)memory')
 
 
-def test_a_limit_of_the_users_stays():
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (2**40, hard))
-    try:
-        with memory_limit(2**50):
-            assert resource.getrlimit(resource.RLIMIT_DATA) == (2**40, hard)
-        assert resource.getrlimit(resource.RLIMIT_DATA) == (2**40, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+def test_what_is_downloaded_is_loaded_safely(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    served = tmp_path / 'served'
+    served.mkdir()
+    torch.save(dict(weight=torch.ones(2)), served / 'good.pth')
+    trace = tmp_path / 'executed'
+    torch.save(dict(weight=Call(os.mkdir, str(trace))), served / 'bad.pth')
+    torch.save(dict(weight=Call(bytearray, 2**34)), served / 'bomb.pth')
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=served)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_address[1]}'
+        good = load_checkpoint(f'{address}/good.pth')
+        with pytest.raises(ValueError, match='bad.pth .*mkdir'):
+            load_checkpoint(f'{address}/bad.pth')
+        with pytest.raises(ValueError, match='bomb.pth .*(?i:memory)'):
+            load_checkpoint(f'{address}/bomb.pth')
+        server.shutdown()
+    assert good['weight'].tolist() == [1, 1]
+    assert not trace.exists()
+
+
+def test_a_file_that_is_not_there_is_not_found_as_upstream(tmp_path):
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        load_checkpoint(str(tmp_path / 'gone.pth'))
+
+
+class Again:
+    """Asks for a function to be called with the same arguments many times."""
+
+    def __init__(self, function, argument, times):
+        self.calls = [Call(function, argument) for _ in range(times)]
+
+
+@pytest.mark.parametrize('function, argument', [
+    (collections.OrderedDict, {i: i for i in range(9999)}),
+    (collections.Counter, {i: i for i in range(9999)}),
+    (set, [*range(9999)]),
+    (bytearray, b'x' * 99999),
+])
+def test_a_file_cannot_have_its_content_copied_without_end(
+        tmp_path, function, argument):
+    torch.save(dict(calls=Again(function, argument, 9999).calls),
+               tmp_path / 'copies.pth')
+    refuse(tmp_path / 'copies.pth', '(?i)memory')
+
+
+def test_a_file_of_nothing_but_empty_objects_is_refused(tmp_path):
+    torch.save(dict(sets=[set()] * 2**21), tmp_path / 'sets.pth')
+    pickled = b'\x80\x02}(X\x01\0\0\0a](' + b'\x8f' * 2**22 + b'eu.'
+    with zipfile.ZipFile(tmp_path / 'sets.pth', 'w') as archive:
+        archive.writestr('sets/data.pkl', pickled)
+        archive.writestr('sets/version', '3')
+    refuse(tmp_path / 'sets.pth', '(?i)memory')
+
+
+def test_a_file_with_two_lists_of_records_is_refused(tmp_path):
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'a.pth')
+    content = (tmp_path / 'a.pth').read_bytes()
+    (tmp_path / 'b.pth').write_bytes(content + content)
+    refuse(tmp_path / 'b.pth', 'begin or end')
+
+
+def test_a_tar_file_is_refused(tmp_path):
+    with tarfile.open(tmp_path / 'old.pth', 'w') as archive:
+        archive.add(__file__, 'pickle')
+    refuse(tmp_path / 'old.pth', 'tar file')

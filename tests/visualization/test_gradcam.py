@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
-from mmaction.utils import GradCAM
 from mmblvnet.visualization import explain, sample_clips
+from mmblvnet.visualization.gradcam import FrameGradCAM
 from mmengine.config import Config
 from networks import randomize, recognizer
 from paths import MOTION
@@ -21,7 +21,7 @@ def network():
 
 
 def maps_by_gradcam(model, layer, frames):
-    gradcam = GradCAM(model, layer)
+    gradcam = FrameGradCAM(model, layer)
     maps, _ = gradcam._calculate_localization_map(
         dict(inputs=[frames], data_samples=[ActionDataSample()]), use_labels=False)
     # [V * T, H, W]
@@ -80,6 +80,16 @@ def test_equal_views_have_equal_maps():
     maps = maps_by_gradcam(model, 'backbone/layer4', clip.repeat(2, 1, 1, 1))
     torch.testing.assert_close(maps[:NUM_FRAMES], maps[NUM_FRAMES:])
     assert maps.max() == 1
+
+
+def test_views_that_run_one_by_one_have_the_same_maps():
+    model = network()
+    frames = torch.randint(256, (VIEWS * NUM_FRAMES, 3, 64, 64))
+    expected = maps_by_gradcam(model, 'backbone/layer4', frames)
+    model.test_cfg = test_cfg = dict(max_testing_views=NUM_FRAMES)
+    maps = maps_by_gradcam(model, 'backbone/layer4', frames)
+    torch.testing.assert_close(maps, expected)
+    assert model.test_cfg is test_cfg
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='RawFrameDecode'),
     dict(type='Resize', scale=(-1, 72)),
     dict(type='RandomCrop', size=64),
-    dict(type='Flip', flip_label_map={{_base_.flip_label_map}}),
+    dict(type='FlowFlip', flip_label_map={{_base_.flip_label_map}}),
     dict(type='FormatShape', input_format='NCHW'),
     dict(type='PackActionInputs')
 ]

@@ -70,5 +70,5 @@ test_dataloader = dict(
         pipeline=test_pipeline,
         test_mode=True))
 
-val_evaluator = dict(type='AccMetric')
-test_evaluator = dict(type='AccMetric')
+val_evaluator = dict(type='LabelledAccMetric')
+test_evaluator = dict(type='LabelledAccMetric')

@@ -1,7 +1,8 @@
 from .exact_video import ExactVideoDecode, ExactVideoInit
+from .flow_flip import FlowFlip
 from .sampling import BigLittleDenseSampleFrames, BigLittleSampleFrames
 
 __all__ = [
     'BigLittleDenseSampleFrames', 'BigLittleSampleFrames', 'ExactVideoDecode',
-    'ExactVideoInit'
+    'ExactVideoInit', 'FlowFlip'
 ]

@@ -1,11 +1,29 @@
-from typing import Sequence
+from typing import Any, Sequence
 
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import (BaseLoop, CheckpointLoader, Runner,
+                             find_latest_checkpoint)
 
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
+from mmblvnet.utils.safe_loading import load_checkpoint
+
+SAFE = 'safe://'
+
+
+@CheckpointLoader.register_scheme(SAFE, force=True)
+def load_from_safe(filename: str, map_location: Any = None) -> dict:
+    """Load a checkpoint, and refuse what is more than data.
+
+    Args:
+        filename (str): What MMEngine's loader takes, behind ``safe://``.
+        map_location: As for ``torch.load``. Defaults to None.
+
+    Returns:
+        dict: Its content.
+    """
+    return load_checkpoint(filename.removeprefix(SAFE), map_location)
 
 
 @HOOKS.register_module()
@@ -13,7 +31,9 @@ class CheckpointCheckHook(Hook):
     """Refuse checkpoints that do not fit the model or hold no numbers.
 
     MMEngine loads what fits and warns of the rest, so that a test with the
-    wrong config gives the accuracy of partly random weights.
+    wrong config gives the accuracy of partly random weights. It also runs
+    code in files that it downloads, and the config in a file that it resumes
+    from.
 
     Args:
         may_differ (Sequence[str]): Starts of the names of weights that may be
@@ -26,6 +46,17 @@ class CheckpointCheckHook(Hook):
     def __init__(self, may_differ: Sequence[str] = ('cls_head.', )) -> None:
         self.may_differ = tuple(may_differ)
 
+    def before_run(self, runner: Runner) -> None:
+        """Have the runner load its checkpoint without running code in it."""
+        # Others have strategies that load.
+        if not isinstance(runner, Runner):
+            return
+        file = runner._load_from
+        if runner._resume and file is None:
+            file = find_latest_checkpoint(runner.work_dir)
+        if file is not None:
+            runner._load_from = SAFE + str(file).removeprefix(SAFE)
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare a checkpoint that was read with the model.
 
@@ -34,8 +65,8 @@ class CheckpointCheckHook(Hook):
                 or not finite, with its name, or if there are no weights, or
                 nothing of the training that is to be resumed.
         """
-        # Resuming by itself, the runner takes the latest.
-        file = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        file = str(runner._load_from or find_latest_checkpoint(
+            runner.work_dir)).removeprefix(SAFE)
         try:
             weights = weights_in(checkpoint)
         except ValueError as error:
@@ -57,6 +88,8 @@ class CheckpointCheckHook(Hook):
                 + report(problems))
         if runner._resume:
             self._check_training_state(file, checkpoint)
+            # MMEngine would run it, for settings that only mmcv 1 had.
+            checkpoint['meta'].pop('config', None)
 
     @staticmethod
     def _check_training_state(file: str, checkpoint: dict) -> None:

@@ -79,8 +79,9 @@ class _ReuseMaps(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
-# Compilers cannot follow the exchange of the statistics.
-@torch.compiler.disable
+# Compilers cannot follow the exchange of the statistics. As in PyTorch itself:
+# torch.compiler.disable would import the compiler, which takes a second.
+@torch._disable_dynamo
 def checkpoint_selectively(
         modules: Iterable[nn.Module],
         forward: Callable,

@@ -65,7 +65,7 @@ def test_a_mirror_inverts_the_x_of_every_flow_image():
         0, 256, (4, 6, 8, 2)).astype(np.uint8)
     results = dict(
         imgs=list(images.copy()), modality='Flow', img_shape=(6, 8), label=0)
-    flip = TRANSFORMS.build(dict(type='Flip', flip_ratio=1))
+    flip = TRANSFORMS.build(dict(type='FlowFlip', flip_ratio=1))
     mirrored = np.stack(flip(results)['imgs'])
     np.testing.assert_array_equal(mirrored[..., 0], 255 - images[..., ::-1, 0])
     np.testing.assert_array_equal(mirrored[..., 1], images[..., ::-1, 1])
@@ -76,6 +76,6 @@ def test_a_mirror_leaves_the_colours_of_rgb_alone():
         0, 256, (4, 6, 8, 3)).astype(np.uint8)
     results = dict(
         imgs=list(images.copy()), modality='RGB', img_shape=(6, 8), label=0)
-    flip = TRANSFORMS.build(dict(type='Flip', flip_ratio=1))
+    flip = TRANSFORMS.build(dict(type='FlowFlip', flip_ratio=1))
     np.testing.assert_array_equal(
         np.stack(flip(results)['imgs']), images[:, :, ::-1])

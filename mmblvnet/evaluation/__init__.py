@@ -1,0 +1,3 @@
+from .labelled_acc_metric import LabelledAccMetric
+
+__all__ = ['LabelledAccMetric']

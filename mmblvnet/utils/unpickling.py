@@ -1,0 +1,270 @@
+"""MMEngine's checkpoints by PyTorch's safe loader.
+
+The loader has a list of harmless types for the process. This one is a copy of
+it with a list of its own, so that no other load sees what is added here.
+"""
+import argparse
+import functools
+import inspect
+import pickle
+from importlib.util import find_spec, module_from_spec
+from pickle import UnpicklingError
+from types import FunctionType, ModuleType
+from typing import IO, Any, Callable, Dict, Optional
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+LOGS = ('_log_history', '_count_history')
+STATISTICS = ('min', 'max', 'current', 'mean')
+# What an empty set takes, the largest object that one byte asks for.
+OBJECT = 224
+OPCODES = {
+    pickle.EMPTY_SET, pickle.EMPTY_DICT, pickle.EMPTY_LIST, pickle.MARK,
+    pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3
+}
+# What copies its argument.
+COPIES = ('collections.OrderedDict', 'collections.Counter', 'torch.Size',
+          'builtins.bytearray', 'builtins.set', '_codecs.encode')
+# What makes tensors of other values than those in the file.
+REBUILDS = ('torch._utils._rebuild_device_tensor_from_cpu_tensor',
+            'torch._utils._rebuild_device_tensor_from_numpy',
+            'torch._utils._rebuild_nested_tensor',
+            'torch._utils._rebuild_wrapper_subclass')
+
+
+def load(file: IO[bytes],
+         map_location: Any = None,
+         limit: Optional[int] = None) -> Any:
+    """Load what PyTorch admits, the user has declared or MMEngine writes.
+
+    Args:
+        file (IO): An open file.
+        map_location: As for ``torch.load``. Defaults to None.
+        limit (int, optional): The bytes that objects other than tensors may
+            take. Defaults to None, without a limit.
+
+    Returns:
+        Any: The content, of the types that were saved.
+
+    Raises:
+        UnpicklingError: If it holds anything else.
+        MemoryError: If it takes more than the limit.
+    """
+    start, known = file.tell(), _types_of_mmengine()
+    declared = torch._weights_only_unpickler._get_user_allowed_globals()
+    try:
+        content = _load(file, map_location, {**declared, **known}, limit)
+    except UnpicklingError:
+        # Such as arrays of objects, by someone who trusts NumPy's own types.
+        if not declared:
+            raise
+        file.seek(start)
+        content = _load(file, map_location, {**known, **declared}, limit)
+    return _of_hosts_types(content, {})
+
+
+def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any],
+          limit: Optional[int]) -> Any:
+    """``torch.load`` with other types than those declared for the process."""
+    spec = find_spec('torch._weights_only_unpickler')
+    unpickler = module_from_spec(spec)
+    spec.loader.exec_module(unpickler)
+    unpickler._get_user_allowed_globals = lambda: types
+    if limit is not None:
+        _bound_memory(unpickler, limit)
+    original = inspect.unwrap(torch.serialization.load)
+    loader = FunctionType(
+        original.__code__, {
+            **original.__globals__, '_weights_only_unpickler': unpickler
+        }, original.__name__, original.__defaults__, original.__closure__)
+    loader.__kwdefaults__ = original.__kwdefaults__
+    return loader(file, map_location=map_location, weights_only=True)
+
+
+def _bound_memory(unpickler: ModuleType, limit: int) -> None:
+    """Let a copy of PyTorch's unpickler make no more objects than fit."""
+    spent = 0
+
+    def spend(num_bytes: int) -> None:
+        nonlocal spent
+        spent += num_bytes
+        if spent > limit:
+            raise MemoryError('it makes objects that would take more than the '
+                              f'{limit} bytes of memory that its size admits')
+
+    def bounded(function: Callable) -> Callable:
+
+        @functools.wraps(function, updated=())
+        def call(*args) -> Any:
+            for arg in args:
+                size = arg if isinstance(arg, int) else len(arg)
+                text = isinstance(arg, (int, str, bytes, bytearray))
+                spend(OBJECT + size * (4 if text else 100))
+            return function(*args)
+
+        return call
+
+    allowed = dict(unpickler._get_allowed_globals())
+    for name in REBUILDS:
+        allowed.pop(name, None)
+    # The types themselves are what BUILD compares with.
+    for name in COPIES:
+        allowed[None, name] = allowed[name]
+        allowed[name] = bounded(allowed[name])
+    unpickler._get_allowed_globals = lambda: allowed
+
+    class Unpickler(unpickler.Unpickler):
+
+        def __init__(self, file: IO[bytes], **kwargs) -> None:
+            super().__init__(file, **kwargs)
+
+            def read(size: int) -> bytes:
+                data = file.read(size)
+                if data in OPCODES:
+                    spend(OBJECT)
+                return data
+
+            self.read = read
+
+    unpickler.Unpickler = Unpickler
+
+
+def _refuse(what: str) -> None:
+    raise UnpicklingError(f'the checkpoint {what}, which no checkpoint of '
+                          'MMEngine does; do not load it')
+
+
+class _Numbers:
+    """In place of ``numpy.dtype``, of numbers alone.
+
+    NumPy's own takes the flags and fields of an object type for one of plain
+    bytes, which then count as addresses.
+    """
+
+    def __init__(self, code: str, align: bool = False,
+                 copy: bool = False) -> None:
+        self.value = np.dtype(code)
+        if self.value.kind not in 'biuf':
+            _refuse(f'has an array of the type {code!r}')
+
+    def __setstate__(self, state: tuple) -> None:
+        _, byte_order, *rest = state
+        if rest[:6] != [None, None, None, -1, -1, 0]:
+            _refuse('changes what a type of numbers is')
+        self.value = self.value.newbyteorder(byte_order)
+
+
+class _Array:
+    """In place of ``numpy.ndarray``: gives way to it after the load."""
+    __hash__ = None
+
+    def __new__(cls, *_) -> None:
+        _refuse('makes an array other than from its values')
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, numbers, order, data = state
+        self.value = np.ndarray(0)
+        self.value.__setstate__((version, shape, _own(numbers), order, data))
+
+
+def _own(value: Any) -> Any:
+    """NumPy's own object for one that stands in for it."""
+    return value.value if isinstance(value, (_Array, _Numbers)) else value
+
+
+# What rebuilds a scalar; NumPy 2 renamed its module.
+_scalar = np.float64(0).__reduce__()[0]
+
+
+def _empty_array(kind: type, *_) -> _Array:
+    array = object.__new__(_Array)
+    array.value = np.ndarray(0)
+    return array
+
+
+def _number(numbers: Any, data: bytes) -> np.generic:
+    return _scalar(_own(numbers), data)
+
+
+class _Statistic:
+    """In place of a function that the user registered for all logs."""
+
+
+class _History(HistoryBuffer):
+    """In place of ``HistoryBuffer``.
+
+    MMEngine's own takes from a file which function computes a mean, for all
+    the buffers of the process.
+    """
+
+    def __init__(self, *_) -> None:
+        _refuse('makes a log other than from its values')
+
+    def __setstate__(self, state: dict) -> None:
+        state = dict(state)
+        methods = dict(state.pop('statistics_methods', {}))
+        for name in LOGS:
+            state[name] = _own(state.get(name))
+        logs = [state[name] for name in LOGS]
+        if (any(method != getattr(HistoryBuffer, name) if (
+                name in STATISTICS) else (
+                    name not in HistoryBuffer._statistics_methods)
+                for name, method in methods.items())
+                or set(state) != {'max_length', *LOGS}
+                or type(state['max_length']) is not int
+                or not all(type(log) is np.ndarray and log.ndim == 1
+                           for log in logs) or len(logs[0]) != len(logs[1])):
+            _refuse('has a log that is none of MMEngine')
+        self.__class__ = HistoryBuffer
+        self.__dict__.update(state)
+        self._set_default_statistics()
+
+
+def _statistic(owner: Any, name: str) -> Callable:
+    """In place of ``getattr``, of the statistics of logs alone."""
+    if owner is not _History or name not in STATISTICS:
+        _refuse(f'asks for the attribute {name!r} of {owner!r}')
+    return getattr(HistoryBuffer, name)
+
+
+def _types_of_mmengine() -> Dict[str, Any]:
+    """By their names in a file."""
+    types = {
+        'argparse.Namespace': argparse.Namespace,
+        'builtins.getattr': _statistic,
+        'mmengine.logging.history_buffer.HistoryBuffer': _History,
+        'numpy.dtype': _Numbers,
+        'numpy.ndarray': _Array,
+    }
+    for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
+        types[f'{module}._reconstruct'] = _empty_array
+        types[f'{module}.scalar'] = _number
+    for name, method in HistoryBuffer._statistics_methods.items():
+        if name not in STATISTICS:
+            types[f'{method.__module__}.{method.__qualname__}'] = _Statistic()
+    return types
+
+
+def _of_hosts_types(item: Any, done: Dict[int, tuple]) -> Any:
+    """Replace what stands in for arrays, at any depth."""
+    if id(item) in done:
+        return done[id(item)][1]
+    # With the item, whose number would be another's if it were gone.
+    done[id(item)] = item, item
+    if isinstance(item, _Array):
+        done[id(item)] = item, item.value
+    elif isinstance(item, dict):
+        for key, value in dict.items(item):
+            dict.__setitem__(item, key, _of_hosts_types(value, done))
+    elif type(item) is list:
+        item[:] = [_of_hosts_types(value, done) for value in item]
+    elif type(item) is tuple:
+        values = [_of_hosts_types(value, done) for value in item]
+        if any(new is not old for new, old in zip(values, item)):
+            done[id(item)] = item, tuple(values)
+    elif type(item) not in (torch.Tensor, HistoryBuffer) and not isinstance(
+            item, (str, bytes, int, float, type, np.generic)):
+        _of_hosts_types(getattr(item, '__dict__', None), done)
+    return done[id(item)][1]

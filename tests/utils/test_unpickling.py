@@ -1,0 +1,276 @@
+"""What PyTorch's safe loader makes of files that are MMEngine's, or not."""
+import argparse
+import collections
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+from mmblvnet.utils.safe_loading import load_checkpoint, load_safely
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+
+def history():
+    buffer = HistoryBuffer()
+    buffer.update(0.5, 2)
+    buffer.update(3)
+    return buffer
+
+
+def saved(file, **content):
+    torch.save(dict(state_dict={}, **content), file)
+    return str(file)
+
+
+WAYS = [load_checkpoint, CheckpointLoader.load_checkpoint]
+
+
+@pytest.fixture(params=WAYS, ids=['ours', 'of the host'])
+def load(request):
+    return request.param
+
+
+def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
+    array, shared = np.arange(3), np.array([True])
+    content = dict(
+        message_hub=dict(log_scalars=dict(loss=history())),
+        best=np.float64(0.5),
+        nested=(1, [array, (shared, )], shared),
+        big_endian=np.arange(5, dtype='>i4'),
+        args=argparse.Namespace(lr=0.1, array=array))
+    loaded = load(saved(tmp_path / 'a.pth', **content))
+    log = loaded['message_hub']['log_scalars']['loss']
+    assert type(log) is HistoryBuffer
+    assert type(log.data[0]) is type(log.data[0] * 2) is np.ndarray
+    log.update(0.25)
+    assert log.statistics('max') == 3 and log.statistics('current') == 0.25
+    assert type(loaded['best']) is np.float64 and loaded['best'] == 0.5
+    number, (first, (second, )), third = loaded['nested']
+    assert type(first) is np.ndarray and first.tolist() == [0, 1, 2]
+    assert second is third and second.flags.owndata and second[0]
+    assert loaded['big_endian'].tolist() == [0, 1, 2, 3, 4]
+    assert vars(loaded['args'])['array'] is first
+    # And again, by whoever has never heard of this package.
+    torch.save(loaded, tmp_path / 'b.pth')
+    assert b'mmblvnet' not in (tmp_path / 'b.pth').read_bytes()
+    assert load(str(tmp_path / 'b.pth'))['best'] == 0.5
+
+
+def test_a_load_leaves_no_type_safe_for_the_process(tmp_path):
+    before = torch.serialization.get_safe_globals()
+    file = saved(tmp_path / 'a.pth', log=history(), order=np.arange(3))
+    for load in WAYS:
+        load(file)
+        assert torch.serialization.get_safe_globals() == before
+    with pytest.raises(Exception, match='HistoryBuffer'):
+        torch.load(file)
+
+
+NUMPYS_OWN = [
+    np.ndarray, np.dtype, type(np.dtype('f8')), type(np.dtype('i8')),
+    type(np.dtype('O')), np.ndarray(0).__reduce__()[0],
+    np.float64(0).__reduce__()[0]
+]
+
+
+@pytest.mark.parametrize('declared', [
+    NUMPYS_OWN, NUMPYS_OWN[1:3], NUMPYS_OWN[:1], [HistoryBuffer, getattr]
+], ids=['all of NumPy', 'dtypes', 'ndarray', 'what MMEngine advises'])
+def test_what_is_declared_as_well_changes_nothing(tmp_path, load, declared):
+    file = saved(tmp_path / 'a.pth', log=history(), order=np.arange(3.))
+    with torch.serialization.safe_globals(declared):
+        for _ in range(3):
+            content = load(file)
+            assert content['log'].mean() == history().mean()
+            assert type(content['order']) is np.ndarray
+
+
+class Custom:
+    """A type of the user's own."""
+
+    def __init__(self):
+        self.values = np.arange(3)
+
+
+def test_what_the_user_has_declared_is_loaded(tmp_path, load):
+    file = saved(
+        tmp_path / 'a.pth',
+        custom=Custom(),
+        log=history(),
+        names=np.array(['a', None], dtype=object))
+    with pytest.raises(Exception, match='Custom|test_unpickling'):
+        load(file)
+    with torch.serialization.safe_globals([Custom, *NUMPYS_OWN]):
+        content = load(file)
+    assert type(content['custom'].values) is np.ndarray
+    assert content['names'].tolist() == ['a', None]
+
+
+def test_who_trusts_all_files_can_load_them(tmp_path, load, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    content = load(saved(tmp_path / 'a.pth', custom=Custom()))
+    assert type(content['custom']) is Custom
+
+
+def test_who_trusts_no_file_can_load_mmengines(tmp_path, load, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    assert load(saved(tmp_path / 'a.pth', log=history()))['log'].max() == 3
+
+
+def median(log):
+    return np.median(log.data[0])
+
+
+def test_logs_with_a_statistic_of_the_users_are_loaded(tmp_path, load,
+                                                       monkeypatch):
+    monkeypatch.setattr(HistoryBuffer, '_statistics_methods',
+                        dict(HistoryBuffer._statistics_methods))
+    HistoryBuffer.register_statistics(median)
+    file = saved(tmp_path / 'a.pth', log=history())
+    assert load(file)['log'].statistics('median') == 1.75
+    # It may be read, not called by the file.
+    with pytest.raises(ValueError, match='callable'):
+        load_checkpoint(saved(tmp_path / 'b.pth', log=Call(median, 1)))
+
+
+def test_threads_load_at_once(tmp_path):
+    file, results = saved(tmp_path / 'a.pth', log=history()), []
+    threads = [
+        threading.Thread(
+            target=lambda: results.append(load_checkpoint(file)['log'].max()))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [3] * 8
+
+
+class Call:
+    """Asks for a function to be called."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class Build(Call):
+    """Asks for a function to be called, and for its result to get a state."""
+
+    def __init__(self, state, function, *arguments):
+        self.call = function, arguments, state
+
+
+def attribute(owner, *names):
+    for name in names:
+        owner = Call(getattr, owner, name)
+    return owner
+
+
+def tensor_with(state):
+    """A tensor with attributes, which shadow its methods."""
+    return Call(
+        torch._tensor._rebuild_from_type_v2, torch._utils._rebuild_tensor,
+        torch.Tensor, (torch.zeros(1).storage(), 0, (1, ), (1, )), state)
+
+
+def log_with(**state):
+    """A log that says what its state is."""
+    log = HistoryBuffer()
+    state = dict(log.__dict__, **state)
+    log.__getstate__ = lambda: state
+    return log
+
+
+NUMBERS = (3, '<', None, None, None, -1, -1, 0)
+FIELDS = (3, '<', None, ('a', ), {'a': (Call(np.dtype, 'f8'), 0)}, -1, -1, 0)
+ARRAY = np.ndarray(0).__reduce__()[0], np.ndarray, (0, ), b'b'
+SCALAR = np.float64(0).__reduce__()[0]
+HOSTILE = dict(
+    shell=Call(os.system, 'echo executed'),
+    builtin=Call(eval, '1'),
+    init=attribute(HistoryBuffer, '__init__'),
+    globals=attribute(HistoryBuffer, 'mean', '__globals__'),
+    chain=attribute(HistoryBuffer, '__init__', '__globals__'),
+    class_of=attribute(HistoryBuffer, '__class__', '__base__'),
+    subclasses=attribute(HistoryBuffer, '__subclasses__'),
+    reduce=attribute(HistoryBuffer, '__reduce__'),
+    register=attribute(HistoryBuffer, 'register_statistics'),
+    instance=attribute(Call(HistoryBuffer), 'mean'),
+    of_tensor=attribute(torch.Tensor, 'mean'),
+    of_array=attribute(np.ndarray, 'tofile'),
+    of_type=attribute(np.dtype, '__reduce__'),
+    three_arguments=Call(getattr, HistoryBuffer, 'x', 1),
+    objects=Call(np.dtype, 'O'),
+    record=Call(np.dtype, 'f8,O'),
+    text=Call(np.dtype, 'U3'),
+    flags=Build((*NUMBERS[:-1], 63), np.dtype, 'f8', False, True),
+    fields=Build(FIELDS, np.dtype, 'f8', False, True),
+    metadata=Build((4, *NUMBERS[1:], {}), np.dtype, 'M8'),
+    size=Build((3, '<', None, None, None, 9, -1, 0), np.dtype, 'f8'),
+    short=Build((3, ), np.dtype, 'f8'),
+    array_of_objects=Build(
+        (1, (1, ), np.dtype('O'), False, [1]), *ARRAY),
+    array_of_the_wrong_length=Build(
+        (1, (99, ), np.dtype('f8'), False, b'few'), *ARRAY),
+    array_of_another_type=Build((1, (1, ), 'f8', False, b'12345678'), *ARRAY),
+    scalar_of_an_object=Call(SCALAR, np.dtype('O'), b'12345678'),
+    scalar_that_is_short=Call(SCALAR, np.dtype('f8'), b'few'),
+    function=torch._utils._rebuild_tensor,
+    type_of_a_tensor=torch.Tensor,
+    tensor_that_says_it_is_finite=tensor_with(dict(isfinite=torch.Tensor)),
+    tensor_with_hooks=tensor_with(dict(_backward_hooks={0: torch.Tensor})),
+    tensor_with_a_gradient=tensor_with(dict(grad=torch.zeros(1))),
+    dict_without_items=Build(
+        dict(items=collections.OrderedDict), collections.OrderedDict),
+    sparse_indices_beyond_the_tensor=Call(
+        torch._utils._rebuild_sparse_tensor,
+        Call(torch.serialization._get_layout, 'torch.sparse_coo'),
+        (torch.tensor([[99]]), torch.ones(1), torch.Size([2]))),
+    tensor_beyond_its_storage=Call(
+        torch._utils._rebuild_tensor, torch.zeros(1).storage(), 9, (1, ),
+        (1, )),
+    tensor_before_its_storage=Call(
+        torch._utils._rebuild_tensor, torch.zeros(1).storage(), -1, (1, ),
+        (1, )),
+    quantized=torch.quantize_per_tensor(torch.zeros(2), 1., 0, torch.quint8),
+    without_values=torch.zeros(2, device='meta'),
+    repeated_without_end=torch.zeros(1).expand(2**40),
+    mean_for_all_logs=log_with(
+        statistics_methods=dict(mean=HistoryBuffer.max)),
+    statistics_of_a_type=log_with(statistics_methods=dict(mean=torch.Tensor)),
+    log_with_a_method=log_with(mean=torch.Tensor),
+    log_of_text=log_with(_log_history='text'),
+    log_without_counts=log_with(_count_history=np.ones(0)),
+    log_without_length=log_with(max_length='9'),
+    array_on_a_buffer=Call(np.ndarray, (1, ), 'f8', b'12345678'),
+)
+
+
+def test_there_are_as_many_pickles_as_the_document_says():
+    assert len(HOSTILE) == 46
+
+
+@pytest.mark.parametrize('content', HOSTILE.values(), ids=HOSTILE)
+def test_a_checkpoint_that_does_anything_else_is_refused(
+        tmp_path, capfd, content):
+    before = dict(HistoryBuffer._statistics_methods)
+    file = tmp_path / 'hostile.pth'
+    torch.save(dict(state_dict=dict(), content=content), file)
+    with pytest.raises(ValueError, match='hostile.pth is no checkpoint that'):
+        load_safely(file)
+    assert 'executed' not in capfd.readouterr().out
+    assert HistoryBuffer._statistics_methods == before
+
+
+@pytest.mark.parametrize('name', ['shell', 'builtin', 'globals', 'register'])
+def test_the_host_runs_no_code_either(tmp_path, capfd, name):
+    with pytest.raises(Exception, match='(?i)global|attribute'):
+        CheckpointLoader.load_checkpoint(
+            saved(tmp_path / 'a.pth', content=HOSTILE[name]))
+    assert 'executed' not in capfd.readouterr().out
