@@ -1,0 +1,104 @@
+"""Loader workers read the same, however they are started."""
+import av
+import pytest
+from mmaction.registry import DATASETS
+from mmengine.runner import Runner
+from tiny_videos import NUM_FRAMES, picture, write_rawframes
+from torch.utils.data import ConcatDataset
+
+START_METHODS = ('fork', 'spawn', 'forkserver')
+PLAIN_DATASET = '''
+import sys
+from mmaction.datasets import VideoDataset
+
+
+class Plain(VideoDataset):
+
+    def load_data_list(self):
+        return [dict(label=0)]
+
+    def __getitem__(self, index):
+        return dict(mended='mmblvnet.compat' in sys.modules)
+'''
+
+
+def write_b_frames(file):
+    with av.open(str(file), 'w') as container:
+        stream = container.add_stream(
+            'mpeg4', rate=25, options=dict(bf='2', g='8'))
+        stream.height, stream.width, _ = picture(0).shape
+        for number in range(NUM_FRAMES):
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(picture(number))))
+        container.mux(stream.encode())
+
+
+def dataset_of(kind, ann_file, *decoding, **more):
+    pipeline = [
+        *(dict(type=step) for step in decoding[:-1]),
+        dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
+        dict(type=decoding[-1]),
+        dict(type='FormatShape', input_format='NCHW'),
+        dict(type='PackActionInputs')
+    ]
+    return DATASETS.build(
+        dict(
+            type=kind,
+            ann_file=str(ann_file),
+            pipeline=pipeline,
+            test_mode=True,
+            **more))
+
+
+@pytest.fixture
+def datasets(tmp_path):
+    """MMAction2's own, and ours."""
+    write_b_frames(tmp_path / 'b_frames.mp4')
+    write_rawframes(tmp_path / 'frames')
+    videos, frames = tmp_path / 'videos.txt', tmp_path / 'frames.txt'
+    videos.write_text('b_frames.mp4 3\n')
+    frames.write_text(f'frames {NUM_FRAMES} 4\n')
+    video = dict(data_prefix=dict(video=str(tmp_path)))
+    image = dict(data_prefix=dict(img=str(tmp_path)))
+    return ConcatDataset([
+        *(dataset_of('VideoDataset', videos, f'{decoder}Init',
+                     f'{decoder}Decode', **video)
+          for decoder in ('Decord', 'PyAV', 'OpenCV', 'ExactVideo')),
+        dataset_of('RawframeDataset', frames, 'RawFrameDecode', **image),
+        dataset_of('CheckedVideoDataset', videos, 'ExactVideoInit',
+                   'ExactVideoDecode', **video),
+        dataset_of('CheckedRawframeDataset', frames, 'RawFrameDecode', **image)
+    ])
+
+
+def read(dataset, start_method=None):
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=1,
+            dataset=dataset,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            num_workers=1 if start_method else 0,
+            multiprocessing_context=start_method),
+        seed=0)
+    return list(loader)
+
+
+def test_frames_and_labels_are_the_same(datasets):
+    expected = read(datasets)
+    assert len(expected) == 7
+    for method in START_METHODS:
+        for sample, wanted in zip(read(datasets, method), expected,
+                                  strict=True):
+            assert sample['inputs'][0].equal(wanted['inputs'][0]), method
+            assert sample['data_samples'][0].gt_label.equal(
+                wanted['data_samples'][0].gt_label)
+
+
+@pytest.mark.parametrize('method', START_METHODS)
+def test_workers_are_mended_that_know_mmaction2_alone(tmp_path, method,
+                                                      monkeypatch):
+    (tmp_path / 'plain.py').write_text(PLAIN_DATASET)
+    monkeypatch.syspath_prepend(tmp_path)
+    from plain import Plain
+    sample, = read(Plain('', []), method)
+    assert sample['mended'] == [True]
