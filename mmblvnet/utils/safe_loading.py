@@ -107,7 +107,7 @@ def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
                          'such as epoch_50.pth')
     limit = 4 * file.stat().st_size + HEADROOM
     with file.open('rb') as stream:
-        if all_is_trusted():
+        if _all_is_trusted():
             return torch.load(stream, map_location)
 
         def load() -> Any:
@@ -117,7 +117,7 @@ def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
         return _checked(str(file), load, limit)
 
 
-def all_is_trusted() -> bool:
+def _all_is_trusted() -> bool:
     """Whether the user has PyTorch load whatever a file holds."""
     value = os.getenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0')
     return value.lower() in ('1', 'y', 'yes', 'true')

@@ -1,0 +1,3 @@
+from .trained_tpn_head import TrainedTPNHead
+
+__all__ = ['TrainedTPNHead']
