@@ -301,6 +301,16 @@ def test_the_sound_file_is_accepted(tmp_path, way):
         assert 'the checkpoint was accepted' in str(error)
 
 
+def test_resuming_runs_no_config_of_a_checkpoint(tmp_path):
+    file, trace = tmp_path / 'hostile.pth', tmp_path / 'executed'
+    content = content_of('training')
+    code = f'import os\nos.mkdir({str(trace)!r})'
+    torch.save(dict(content, meta=dict(content['meta'], config=code)), file)
+    with pytest.raises(AssertionError, match='was accepted'):
+        run(file, 'train', resume=True)
+    assert not trace.exists()
+
+
 def mim(command, file, *options):
     """What a command prints, which has to fail."""
     result = subprocess.run(
