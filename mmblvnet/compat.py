@@ -63,6 +63,9 @@ def apply() -> None:
     show_each_map_on_its_frames()
     use_the_trained_classifier_of_tpn()
     stop_early_in_training_alone()
+    # It imports MMAction2's data sets.
+    from . import numpy2
+    numpy2.apply()
 
 
 def provide_drn() -> None:
