@@ -12,4 +12,5 @@ custom_hooks = [
 ]
 
 default_hooks = dict(
-    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3))
+    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
+    learning_rate=dict(type='LearningRateHook'))

@@ -13,6 +13,7 @@ from typing import Iterable, Iterator, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 from mmaction.structures import ActionDataSample
+from mmaction.utils import get_str_type
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
@@ -57,14 +58,15 @@ class WindowClassifier:
     def __init__(self, model: nn.Module) -> None:
         pipeline = model.cfg.val_pipeline
         sampler = next(
-            (t for t in pipeline if 'SampleFrames' in str(t['type'])), dict())
+            (t for t in pipeline
+             if 'SampleFrames' in get_str_type(t['type'])), dict())
         if sampler.get('num_consecutive_frames', 1) > 1 or not any(
                 t.get('input_format') == 'NCHW' for t in pipeline):
             raise ValueError('Windows are made of single RGB frames: the '
                              "val_pipeline of the model's config needs "
                              "FormatShape(input_format='NCHW')")
         decode = max(i for i, t in enumerate(pipeline)
-                     if 'Decode' in str(t['type']))
+                     if 'Decode' in get_str_type(t['type']))
         self.num_frames = sampler['clip_len'] * sampler.get('num_clips', 1)
         self.model = model
         self.transforms = Compose(pipeline[decode + 1:])

@@ -23,3 +23,6 @@ def apply() -> None:
     mmengine.start_distributed_without_cuda()
     mmengine.wrap_cpu_models_for_distribution()
     mmengine.stop_early_in_training_alone()
+    # It imports MMAction2's data sets.
+    from . import numpy2
+    numpy2.apply()

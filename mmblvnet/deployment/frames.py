@@ -4,6 +4,7 @@ from typing import Dict, Optional, Sequence, Tuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmaction.utils import get_str_type
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def frames_shape(cfg: Config,
         ValueError: If the pipeline does not give such frames.
     """
     pipeline = cfg.val_pipeline
-    names = [str(transform['type']) for transform in pipeline]
+    names = [get_str_type(transform['type']) for transform in pipeline]
     # Those of the loaders that sample: SampleFrames, UniformSample, ..
     samplers = [i for i, t in enumerate(pipeline) if 'clip_len' in t]
     decoders = [i for i, name in enumerate(names) if 'Decode' in name]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from mmaction.registry import TRANSFORMS
+from mmaction.utils import get_str_type
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
@@ -100,7 +101,7 @@ def prepare_video(config: Config, video: str, split: str) -> PreparedVideo:
     where = f'the {name} of {config.filename}'
     if name not in config:
         raise ValueError(f'{where} is missing')
-    types = [str(transform['type']) for transform in config[name]]
+    types = [get_str_type(transform['type']) for transform in config[name]]
     if not any(t.endswith('Init') for t in types):
         raise ValueError(
             f'{where} ({", ".join(types)}) opens no video file: only configs '

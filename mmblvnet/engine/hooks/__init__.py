@@ -2,10 +2,12 @@ from .checkpoint_check_hook import CheckpointCheckHook
 from .data_check_hook import DataCheckHook
 from .fuse_conv_bn_hook import FuseConvBNHook
 from .invalid_loss_hook import InvalidLossHook
+from .learning_rate_hook import LearningRateHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .views_hook import TestViewsHook
 
 __all__ = [
     'CheckpointCheckHook', 'DataCheckHook', 'FuseConvBNHook',
-    'InvalidLossHook', 'SafeCheckpointHook', 'TestViewsHook'
+    'InvalidLossHook', 'LearningRateHook', 'SafeCheckpointHook',
+    'TestViewsHook'
 ]

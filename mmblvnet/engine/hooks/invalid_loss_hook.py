@@ -59,5 +59,6 @@ class InvalidLossHook(Hook):
                 f'The loss is not finite any more, after step '
                 f'{runner.iter + 1} for {streak} steps. The last checkpoint '
                 f'from before: {last or "none"}. Go on from it with a lower '
-                'learning rate, or with gradients clipped '
-                '(optim_wrapper.clip_grad)')
+                'learning rate (default_hooks.learning_rate.new_lr=True lets '
+                'it replace that of the checkpoint), or with gradients '
+                'clipped (optim_wrapper.clip_grad)')

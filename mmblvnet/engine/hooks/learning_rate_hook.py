@@ -1,0 +1,154 @@
+import copy
+import warnings
+from typing import Iterator, List
+
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+# How far a schedule is; the rest of its state are settings.
+PROGRESS = {'last_step', '_global_step', '_last_value', 'verbose'}
+
+
+@HOOKS.register_module()
+class LearningRateHook(Hook):
+    """Train with the learning rate that the config asks for.
+
+    ``--auto-scale-lr`` fits it to the videos of one iteration, of which a step
+    sees ``accumulative_counts`` times as many; with this hook all of them
+    count. And resumed training takes the settings of the optimizer and of the
+    schedules from the checkpoint, whatever the config says, and counts as if
+    an epoch still had as many iterations; with this hook the config decides,
+    with a warning that names both values. Schedules that depend on results
+    (``ReduceOnPlateauLR``) are left as the checkpoint has them.
+
+    Args:
+        new_lr (bool): Whether resumed training may start from another learning
+            rate than the checkpoint did. Defaults to False, since a forgotten
+            ``--auto-scale-lr`` looks the same.
+    """
+
+    # Before RuntimeInfoHook writes down how far the training is.
+    priority = 'HIGHEST'
+
+    def __init__(self, new_lr: bool = False) -> None:
+        self.new_lr = new_lr
+        self._wanted = None
+        self._num_schedules = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Scale the learning rate, and note what the config asks for."""
+        # A validation or test, maybe after training, has nothing to learn.
+        if self._wanted or not isinstance(runner._train_loop, BaseLoop) or (
+                isinstance(runner.optim_wrapper, OptimWrapperDict)):
+            return
+        counts = runner.optim_wrapper._accumulative_counts
+        if counts > 1 and _scales(runner):
+            for group in runner.optim_wrapper.param_groups:
+                for name in {'lr', 'initial_lr'} & set(group):
+                    group[name] *= counts
+            for schedule in _schedules(runner):
+                if schedule.param_name == 'lr':
+                    schedule.base_values = [
+                        value * counts for value in schedule.base_values
+                    ]
+            runner.logger.info(
+                f'A step sees the videos of accumulative_counts = {counts} '
+                f'iterations. Scaling the LR by {counts} as well.')
+        self._wanted = copy.deepcopy(_state(runner))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note how many schedules there were."""
+        self._num_schedules = len(checkpoint.get('param_schedulers') or [])
+
+    def before_train(self, runner: Runner) -> None:
+        """Let the config decide where a checkpoint differs from it.
+
+        Raises:
+            ValueError: If its learning rate is another one by mistake.
+        """
+        if self._num_schedules is None or not (self._wanted
+                                               and runner._resume):
+            return
+        if any(getattr(s, 'need_val_args', 0) for s in _schedules(runner)):
+            return
+        changes = list(dict.fromkeys(self._changes(runner)))
+        if not changes:
+            return
+        rates = [c for c in changes if c.startswith(('initial_lr ', 'lr '))]
+        if rates and not (self.new_lr or _scales(runner)):
+            raise ValueError(
+                f'The learning rate is not the one of the checkpoint: '
+                f'{rates[0]}. Give the options that it was trained with as '
+                'well, like --auto-scale-lr; or, to go on with the new one, '
+                '--cfg-options default_hooks.learning_rate.new_lr=True')
+        before = runner.optim_wrapper.get_lr()['lr'][0]
+        self._follow_config(runner)
+        runner.logger.warning(
+            'The config differs from the checkpoint, and decides: '
+            f'{"; ".join(changes)}. The learning rate is '
+            f'{runner.optim_wrapper.get_lr()["lr"][0]:g} now; in the '
+            f'checkpoint it is {before:g}')
+
+    def _changes(self, runner: Runner) -> Iterator[str]:
+        schedules = _schedules(runner)
+        progress = PROGRESS | {s.param_name for s in schedules}
+        names = [''] * len(runner.optim_wrapper.param_groups) + [
+            f'{type(schedule).__name__}.' for schedule in schedules
+        ]
+        for name, new, old in zip(names, self._wanted, _state(runner)):
+            for key in sorted((new.keys() | old.keys()) - progress):
+                if new.get(key) != old.get(key):
+                    yield (f'{name}{key} is {new.get(key)}, not '
+                           f'{old.get(key)}')
+        if len(schedules) != self._num_schedules:
+            yield f'there are {len(schedules)} schedules, not ' \
+                  f'{self._num_schedules}'
+        # RuntimeInfoHook has not replaced the checkpoint's yet.
+        hub = runner.message_hub
+        old = hub.get_info('max_iters', 0) // hub.get_info('max_epochs', 1)
+        steps = len(runner.train_dataloader)
+        if isinstance(runner.train_loop,
+                      EpochBasedTrainLoop) and (old not in (0, steps)):
+            yield f'an epoch has {steps} iterations, not {old}'
+
+    def _follow_config(self, runner: Runner) -> None:
+        """Go through the schedules up to where the training is."""
+        loop, schedules = runner.train_loop, _schedules(runner)
+        steps = None
+        if isinstance(loop, EpochBasedTrainLoop):
+            steps = len(loop.dataloader)
+            loop._iter = loop.epoch * steps
+        groups = runner.optim_wrapper.param_groups
+        for group, new in zip(groups, self._wanted):
+            group.update(new)
+        for schedule, new in zip(schedules, self._wanted[len(groups):]):
+            schedule.load_state_dict(new)
+        with warnings.catch_warnings():
+            # The optimizer makes no steps meanwhile.
+            warnings.simplefilter('ignore')
+            for number in range(1, loop.iter + 1):
+                for schedule in schedules:
+                    if not schedule.by_epoch or steps and number % steps == 0:
+                        schedule.step()
+        runner.optim_wrapper.initialize_count_status(runner.model, loop.iter,
+                                                     loop.max_iters)
+
+
+def _scales(runner: Runner) -> bool:
+    return (runner.auto_scale_lr or {}).get('enable', False)
+
+
+def _schedules(runner: Runner) -> list:
+    return runner.param_schedulers or []
+
+
+def _state(runner: Runner) -> List[dict]:
+    """The settings of each group of parameters, and of each schedule."""
+    groups = runner.optim_wrapper.param_groups
+    return [{
+        k: v
+        for k, v in group.items() if k != 'params'
+    } for group in groups
+            ] + [schedule.state_dict() for schedule in _schedules(runner)]
