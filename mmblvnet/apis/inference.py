@@ -178,7 +178,7 @@ def classify_video(model: nn.Module, video: str,
     """
 
     def read(results: dict) -> dict:
-        return read_video(test_pipeline.transforms, results, video,
+        return read_video(test_pipeline, results, video,
                           'Repair it, or leave it out')
 
     result = inference_recognizer(model, video, read)

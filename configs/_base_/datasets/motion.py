@@ -44,10 +44,11 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CheckedVideoDataset',
+        type='VideoDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_train,
         data_prefix=dict(video=data_root),
         num_classes=num_classes,
@@ -55,10 +56,11 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedVideoDataset',
+        type='VideoDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_val,
         data_prefix=dict(video=data_root),
         num_classes=num_classes,
@@ -67,9 +69,11 @@ val_dataloader = dict(
 test_dataloader = dict(
     batch_size=4,
     num_workers=1,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedVideoDataset',
+        type='VideoDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_val,
         data_prefix=dict(video=data_root),
         num_classes=num_classes,

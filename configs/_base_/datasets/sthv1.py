@@ -35,10 +35,11 @@ test_pipeline = val_pipeline
 train_dataloader = dict(
     batch_size=8,
     num_workers=8,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CheckedRawframeDataset',
+        type='RawframeDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_train,
         data_prefix=dict(img=data_root),
         filename_tmpl='{:05}.jpg',
@@ -47,10 +48,11 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=8,
     num_workers=8,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedRawframeDataset',
+        type='RawframeDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_val,
         data_prefix=dict(img=data_root),
         filename_tmpl='{:05}.jpg',
@@ -60,10 +62,11 @@ val_dataloader = dict(
 test_dataloader = dict(
     batch_size=1,
     num_workers=8,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedRawframeDataset',
+        type='RawframeDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_val,
         data_prefix=dict(img=data_root),
         filename_tmpl='{:05}.jpg',

@@ -230,8 +230,11 @@ def test_a_video_without_label_cannot_be_trained_on():
             fake_runner([0, -1], frame_dir='some/folder'))
 
 
-def test_labels_of_several_classes_are_left_alone():
-    DataCheckHook().before_train(fake_runner([torch.eye(9)[8]]))
+def test_labels_of_several_classes_have_to_be_of_the_heads_number():
+    DataCheckHook().before_train(fake_runner([torch.eye(3)[2]]))
+    runner = fake_runner([torch.eye(9)[8]], filename='a.webm')
+    with pytest.raises(ValueError, match='= 9 .*a.webm .*num_classes = 3'):
+        DataCheckHook().before_train(runner)
 
 
 def test_a_head_without_number_of_classes_is_left_alone():
