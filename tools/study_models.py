@@ -294,7 +294,7 @@ def make_images(out: Path, counts: Dict[str, int]) -> None:
             name = f'{split}/{index:06}.png'
             cv2.imwrite(str(out / name), draw_image(rng, shape)[..., ::-1])
             lines.append(f'{name} {shape}\n')
-        (out / f'{split}.txt').write_text(''.join(lines))
+        (out / f'{split}.txt').write_text(''.join(lines), 'utf-8')
 
 
 def image_config(args: argparse.Namespace, images: Path) -> Config:

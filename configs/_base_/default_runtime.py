@@ -11,4 +11,6 @@ custom_hooks = [
     dict(type='InvalidLossHook')
 ]
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=3),
+    visualization=dict(type='ClipVisualizationHook', enable=False))

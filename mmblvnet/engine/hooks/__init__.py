@@ -1,10 +1,11 @@
 from .checkpoint_check_hook import CheckpointCheckHook
+from .clip_visualization_hook import ClipVisualizationHook
 from .data_check_hook import DataCheckHook
 from .fuse_conv_bn_hook import FuseConvBNHook
 from .invalid_loss_hook import InvalidLossHook
 from .views_hook import TestViewsHook
 
 __all__ = [
-    'CheckpointCheckHook', 'DataCheckHook', 'FuseConvBNHook',
-    'InvalidLossHook', 'TestViewsHook'
+    'CheckpointCheckHook', 'ClipVisualizationHook', 'DataCheckHook',
+    'FuseConvBNHook', 'InvalidLossHook', 'TestViewsHook'
 ]
