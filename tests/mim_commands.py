@@ -15,7 +15,6 @@ def data_options(data):
         options += [
             f'{split}_dataloader.batch_size=4',
             f'{split}_dataloader.num_workers=0',
-            f'{split}_dataloader.persistent_workers=False',
             f'{dataset}.data_prefix.video={data}/videos',
             f'{dataset}.ann_file={data}/motion_{listed}_list_videos.txt',
         ]

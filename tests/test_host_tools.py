@@ -82,8 +82,7 @@ def configs(folder):
 
 def options(folder, name):
     if name != 'flow':
-        return [option for option in data_options(folder)
-                if 'persistent' not in option]
+        return data_options(folder)
     values = []
     for split in ('train', 'val', 'test'):
         listed = 'train' if split == 'train' else 'val'

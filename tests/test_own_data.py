@@ -53,8 +53,7 @@ def test_a_published_model_becomes_one_of_the_users_classes(
     cfg.work_dir = str(tmp_path / 'work_dir')
     cfg.train_cfg.max_epochs = 1
     for split in ('train', 'val', 'test'):
-        cfg[f'{split}_dataloader'].update(
-            batch_size=5, num_workers=0, persistent_workers=False)
+        cfg[f'{split}_dataloader'].update(batch_size=5, num_workers=0)
     # So that the weights stay as they were loaded.
     cfg.optim_wrapper.optimizer.lr = 0.
     Runner.from_cfg(cfg).train()
