@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from make_motion_dataset import make_dataset
-from mim_commands import data_options
+from mim_commands import MOVIEPY, data_options
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.fileio import load
@@ -33,21 +33,6 @@ model = dict(
         in_channels=2048,
         average_clips='prob'))
 """
-# Stands in for moviepy, which no test needs to write videos.
-MOVIEPY = """
-import numpy as np
-
-class ImageSequenceClip:
-    def __init__(self, frames, fps):
-        self.frames = np.stack(frames)
-
-    def write_videofile(self, path, **_):
-        with open(path, 'wb') as file:
-            np.save(file, self.frames)
-
-    write_gif = write_videofile
-"""
-
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -71,7 +56,6 @@ def folder(tmp_path_factory):
         torch.save(dict(state_dict=model.state_dict(), meta={}),
                    folder / f'{name}.pth')
     (folder / 'moviepy').mkdir()
-    (folder / 'moviepy' / '__init__.py').touch()
     (folder / 'moviepy' / 'editor.py').write_text(MOVIEPY)
     return folder
 
@@ -236,12 +220,3 @@ def test_a_training_is_timed_and_its_checkpoint_published(folder):
     trained = torch.load(folder / 'trained' / 'epoch_1.pth')['state_dict']
     for name, value in trained.items():
         torch.testing.assert_close(weights[name], value)
-
-
-def test_grad_cam_is_drawn(folder):
-    line = (folder / 'motion_val_list_videos.txt').read_text().split()
-    tool(folder, 'vis_cam', MOTION, 'motion.pth',
-         folder / 'videos' / line[0], '--device', 'cpu',
-         '--target-layer-name', 'backbone/layer4', '--out-filename',
-         'cam.gif')
-    assert (folder / 'cam.gif').stat().st_size > 0

@@ -8,10 +8,15 @@ import torch
 from convert_checkpoint import convert
 from make_annotations import find_splits, write_annotations
 from make_motion_dataset import make_dataset
+from mmaction.registry import DATASETS
+from mmblvnet.datasets import CheckedVideoDataset
 from mmengine.config import Config
 from mmengine.runner import Runner
 from paths import CONFIGS, MOTION, ROOT
 from predict import predict
+
+BLOCKS = re.findall(r'```python\n(.*?)```',
+                    (ROOT / 'docs' / 'own_data.md').read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -29,8 +34,7 @@ def own_videos(tmp_path):
 
 def documented_config(folder, checkpoint):
     """The config in the document, on small frames."""
-    text = (ROOT / 'docs' / 'own_data.md').read_text()
-    config, = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    config = BLOCKS[-1]
     base, = re.findall(r"_base_ = '(.*)'", config)
     assert (CONFIGS / base).exists()
     start, = re.findall(r"load_from = '(.*)'", config)
@@ -68,3 +72,12 @@ def test_a_published_model_becomes_one_of_the_users_classes(
         str(own_videos / 'label_map.txt'))
     assert {name for name, _ in predictions} == {
         'jumping', 'running', 'waving'}
+
+
+def test_rare_classes_are_balanced_as_documented(own_videos):
+    write_annotations(own_videos, find_splits(own_videos, 0.2, 0))
+    settings = dict(train_pipeline=[])
+    exec(BLOCKS[0].replace('data/own', str(own_videos)), settings)
+    dataset = DATASETS.build(settings['rare_more_often'])
+    assert type(dataset.dataset) is CheckedVideoDataset
+    assert len(dataset) == len(dataset.dataset) == 15

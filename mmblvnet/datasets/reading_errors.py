@@ -142,33 +142,37 @@ def read_video(pipeline: Callable, results: dict, video: str,
     try:
         return pipeline(results)
     except Exception as error:
-        if not _is_about_video(error, video):
-            raise _with_remedy(error)
+        fault = _fault(error, video)
+        if fault is not None:
+            raise _with_remedy(fault)
         reason = str(error).strip() or 'no reason given'
         raise BrokenVideoError(
             video, f'{video} cannot be read ({type(error).__name__}: '
             f'{reason}). {remedy}') from error
 
 
-def _is_about_video(error: Exception, video: str) -> bool:
-    if isinstance(error, UnreadableVideoError):
-        return True
+def _fault(error: Exception, video: str) -> Optional[Exception]:
+    """What is wrong if it is not the video, with which an error was met."""
     decoder = _decoder_of(error)
-    if isinstance(error, (FileNotFoundError, IsADirectoryError,
-                          NotADirectoryError)):
-        return bool(decoder)
+    if isinstance(error, UnreadableVideoError) or decoder and isinstance(
+            error, (FileNotFoundError, IsADirectoryError,
+                    NotADirectoryError)):
+        return None
     if isinstance(error, HTTPError):
-        return error.code in GONE
+        return None if error.code in GONE else error
     if not decoder or decoder.startswith('Exact') or (
             isinstance(error, (OSError, *NOT_OF_DECODERS))
             and not isinstance(error, av.FFmpegError)):
-        return False
+        return error
     # MMAction2's decoders raise whatever they like, whatever is wrong.
-    if os.path.isfile(video):
-        with open(video, 'rb') as file:
-            file.read(1)
+    try:
+        if os.path.isfile(video):
+            with open(video, 'rb') as file:
+                file.read(1)
         bytearray(ENOUGH_MEMORY)
-    return True
+    except (OSError, MemoryError) as fault:
+        return fault
+    return None
 
 
 def _decoder_of(error: Exception) -> str:

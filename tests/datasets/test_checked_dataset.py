@@ -334,8 +334,11 @@ def test_faults_of_the_machine_and_defects_are_not_the_videos(
         error, 'errno', None)
 
 
-def test_without_file_handles_no_video_is_reported(annotate, videos):
-    dataset = load_videos(annotate(*3 * [f'{videos["webm"]} 3']))
+@pytest.mark.parametrize('decoder', ['ExactVideo', 'Decord', 'OpenCV', 'PyAV'])
+def test_without_file_handles_no_video_is_reported(annotate, videos, decoder):
+    dataset = load_videos(
+        annotate(*3 * [f'{videos["mp4"]} 3']), decoder=decoder)
+    dataset[0]  # imports what it needs
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
