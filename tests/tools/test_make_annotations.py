@@ -42,7 +42,8 @@ def test_lists_and_label_map_are_written(tmp_path):
         train=dict(a=['a/1.mp4'], b=['b/2.mp4']),
         val=dict(a=['a/3.mp4'], b=['b/4.mp4']))
     write_annotations(tmp_path, splits)
-    assert (tmp_path / 'train_list.txt').read_text() == 'a/1.mp4 0\nb/2.mp4 1\n'
+    train = (tmp_path / 'train_list.txt').read_text()
+    assert train == 'a/1.mp4 0\nb/2.mp4 1\n'
     assert (tmp_path / 'val_list.txt').read_text() == 'a/3.mp4 0\nb/4.mp4 1\n'
     assert (tmp_path / 'label_map.txt').read_text() == 'a\nb\n'
 
