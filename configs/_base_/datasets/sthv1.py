@@ -59,20 +59,7 @@ val_dataloader = dict(
         num_classes=num_classes,
         pipeline=val_pipeline,
         test_mode=True))
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=8,
-    worker_init_fn=dict(type='start_worker'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='RawframeDataset',
-        _scope_='mmblvnet',
-        ann_file=ann_file_val,
-        data_prefix=dict(img=data_root),
-        filename_tmpl='{:05}.jpg',
-        num_classes=num_classes,
-        pipeline=test_pipeline,
-        test_mode=True))
+test_dataloader = dict(val_dataloader, batch_size=1)
 
 val_evaluator = dict(type='AccMetric')
 test_evaluator = dict(type='AccMetric')
