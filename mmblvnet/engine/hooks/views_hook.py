@@ -28,10 +28,9 @@ class TestViewsHook(Hook):
         """Give ``FeatureHead``, which counts frames, a map for each."""
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        backbone = model.backbone
-        if isinstance(model.cls_head, FeatureHead) and getattr(
-                backbone, 'frame_output', None) == 'pair':
-            backbone.frame_output = 'repeat'
+        if isinstance(getattr(model, 'cls_head', None), FeatureHead) and (
+                hasattr(model.backbone, 'frame_output')):
+            model.backbone.frame_output = 'repeat'
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Forget what was counted."""

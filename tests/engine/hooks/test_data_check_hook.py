@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmaction.registry import DATASETS, TRANSFORMS
 from mmblvnet.datasets import UnreadableVideoError
-from mmblvnet.engine.hooks import DataCheckHook
+from mmblvnet.engine.hooks import DataCheckHook, InvalidLossHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from tiny_videos import write_video
@@ -347,3 +347,10 @@ def test_nothing_is_logged_where_nothing_is_broken(make_runner, loader, video):
         val=loader(f'{video} 1', test_mode=True))
     runner.train()
     assert not warnings(runner)
+
+
+def test_a_loop_without_data_is_left_alone():
+    # As MMAction2's vis_scheduler runs it.
+    hook = DataCheckHook()
+    hook.after_train_iter(None, 0, torch.arange(4), None)
+    InvalidLossHook().after_train_iter(None, 0, torch.arange(4), None)
