@@ -5,6 +5,21 @@ import sys
 
 from paths import MOTION
 
+# Stands in for moviepy: it writes the frames instead of a video.
+MOVIEPY = """
+import numpy as np
+
+class ImageSequenceClip:
+    def __init__(self, frames, fps):
+        self.frames = np.stack(frames)
+
+    def write_videofile(self, path, **_):
+        with open(path, 'wb') as file:
+            np.save(file, self.frames)
+
+    write_gif = write_videofile
+"""
+
 
 def data_options(data):
     """What makes a config read few clips from a folder, without workers."""
@@ -15,7 +30,6 @@ def data_options(data):
         options += [
             f'{split}_dataloader.batch_size=4',
             f'{split}_dataloader.num_workers=0',
-            f'{split}_dataloader.persistent_workers=False',
             f'{dataset}.data_prefix.video={data}/videos',
             f'{dataset}.ann_file={data}/motion_{listed}_list_videos.txt',
         ]

@@ -103,7 +103,7 @@ def test_its_dataloaders_are_built(file, tmp_path):
     annotations = tmp_path / 'list.txt'
     for split in ('train', 'val', 'test'):
         dataloader = cfg[f'{split}_dataloader']
-        raw = dataloader.dataset.type == 'CheckedRawframeDataset'
+        raw = dataloader.dataset.type == 'RawframeDataset'
         annotations.write_text('a 9 0\nb 9 1\n' if raw else 'a 0\nb 1\n')
         # Serializing collects garbage, which takes longer than all the rest.
         dataloader.dataset.update(
@@ -144,7 +144,7 @@ def test_it_trains_a_step_and_tests(file):
 
 def write_tiny_data(folder, dataset):
     """Write a video in the form that a dataset reads it."""
-    if dataset.type == 'CheckedVideoDataset':
+    if dataset.type == 'VideoDataset':
         write_video(folder / 'tiny.webm')
         return 'tiny.webm 1\n'
     (folder / 'tiny').mkdir(exist_ok=True)

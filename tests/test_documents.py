@@ -42,8 +42,7 @@ NOT_RUN = (
 )
 DATALOADERS = ' '.join(
     f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
-    for option in ('batch_size=2', 'num_workers=0',
-                   'persistent_workers=False'))
+    for option in ('batch_size=2', 'num_workers=0'))
 # Whole expressions, and what takes their place.
 SMALLER = (
     (r'(mim train .*)', r'\1 OPTIONS train_cfg.max_epochs=1 '
@@ -152,7 +151,7 @@ def root(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     write_something_something(tmp_path / 'data' / 'sthv2')
     write_own_videos(tmp_path / 'data')
-    own, = code_blocks(ROOT / 'docs' / 'own_data.md', 'python')
+    *_, own = code_blocks(ROOT / 'docs' / 'own_data.md', 'python')
     (tmp_path / 'configs' / 'own.py').write_text(own)
     for name in ('rgb.pkl', 'flow.pkl'):
         dump([dict(pred_score=torch.rand(174), gt_label=torch.tensor([1]))],

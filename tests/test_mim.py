@@ -144,7 +144,6 @@ train_cfg = dict(max_epochs=1)
 train_dataloader = dict(
     batch_size={batch_size},
     num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False),
     dataset=dict(
         data_prefix=dict(video='{data}/videos'),

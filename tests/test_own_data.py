@@ -8,11 +8,16 @@ import torch
 from convert_checkpoint import convert
 from make_annotations import find_splits, write_annotations
 from make_motion_dataset import make_dataset
+from mmaction.registry import DATASETS
+from mmblvnet.datasets import CheckedVideoDataset
 from mmblvnet.utils.safe_loading import load_safely
 from mmengine.config import Config
 from mmengine.runner import Runner
 from paths import CONFIGS, MOTION, ROOT
 from predict import predict
+
+BLOCKS = re.findall(r'```python\n(.*?)```',
+                    (ROOT / 'docs' / 'own_data.md').read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -30,8 +35,7 @@ def own_videos(tmp_path):
 
 def documented_config(folder, checkpoint):
     """The config in the document, on small frames."""
-    text = (ROOT / 'docs' / 'own_data.md').read_text()
-    config, = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    config = BLOCKS[-1]
     base, = re.findall(r"_base_ = '(.*)'", config)
     assert (CONFIGS / base).exists()
     start, = re.findall(r"load_from = '(.*)'", config)
@@ -54,8 +58,7 @@ def test_a_published_model_becomes_one_of_the_users_classes(
     cfg.work_dir = str(tmp_path / 'work_dir')
     cfg.train_cfg.max_epochs = 1
     for split in ('train', 'val', 'test'):
-        cfg[f'{split}_dataloader'].update(
-            batch_size=5, num_workers=0, persistent_workers=False)
+        cfg[f'{split}_dataloader'].update(batch_size=5, num_workers=0)
     # So that the weights stay as they were loaded.
     cfg.optim_wrapper.optimizer.lr = 0.
     Runner.from_cfg(cfg).train()
@@ -71,3 +74,12 @@ def test_a_published_model_becomes_one_of_the_users_classes(
         str(own_videos / 'label_map.txt'))
     assert {name for name, _ in predictions} == {
         'jumping', 'running', 'waving'}
+
+
+def test_rare_classes_are_balanced_as_documented(own_videos):
+    write_annotations(own_videos, find_splits(own_videos, 0.2, 0))
+    settings = dict(train_pipeline=[])
+    exec(BLOCKS[0].replace('data/own', str(own_videos)), settings)
+    dataset = DATASETS.build(settings['rare_more_often'])
+    assert type(dataset.dataset) is CheckedVideoDataset
+    assert len(dataset) == len(dataset.dataset) == 15

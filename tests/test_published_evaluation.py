@@ -87,7 +87,6 @@ def test_a_converted_model_gets_the_published_accuracy(tmp_path):
             '--checkpoint', converted, '--work-dir', tmp_path, '--dump', dump,
             '--cfg-options', 'model.cls_head.average_clips=score',
             'test_dataloader.num_workers=0',
-            'test_dataloader.persistent_workers=False',
             f'{dataset}.data_prefix.video={folder}',
             f'{dataset}.ann_file={annotations}'
         ],

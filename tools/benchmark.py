@@ -452,7 +452,7 @@ def main(argv: List[str]) -> None:
     print(table(results))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / 'benchmark.md').write_text(table(results))
+        (args.out / 'benchmark.md').write_text(table(results), 'utf-8')
         (args.out / 'benchmark.json').write_text(
             json.dumps(results, indent=2))
         plot(results, args.out / 'benchmark.png')

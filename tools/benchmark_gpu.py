@@ -285,11 +285,11 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
         rounds (int): How often each is timed.
         until (float): When to stop, by ``time.monotonic``.
     """
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text('utf-8')) if file.exists() else {}
 
     def write(key: str, result) -> None:
         results[key] = result
-        file.write_text(json.dumps(results, indent=1))
+        file.write_text(json.dumps(results, indent=1), 'utf-8')
         print(key, result, flush=True)
 
     if 'card' not in results:
@@ -421,8 +421,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = parser.parse_args(argv)
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     if args.report:
-        results = json.loads(args.results.read_text())
-        (args.report / 'gpu.md').write_text(table(results))
+        results = json.loads(args.results.read_text('utf-8'))
+        (args.report / 'gpu.md').write_text(table(results), 'utf-8')
         plot(results, args.report / 'gpu.png')
         return
     if not torch.cuda.is_available():

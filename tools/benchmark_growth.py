@@ -190,7 +190,7 @@ def main(argv: List[str]) -> None:
     print(tables)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / 'growth.md').write_text(tables)
+        (args.out / 'growth.md').write_text(tables, 'utf-8')
         (args.out / 'growth.json').write_text(json.dumps(results, indent=2))
         plot(results, args.out / 'growth.png')
 

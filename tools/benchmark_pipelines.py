@@ -169,7 +169,7 @@ def main() -> None:
                  if taken else 'refused' for taken in of_case.values()]
         print(f'| {name} | {" | ".join(cells)} | {sizes[name] / 1e6:.2f} |')
     if args.out:
-        args.out.write_text(json.dumps(results, indent=2))
+        args.out.write_text(json.dumps(results, indent=2), 'utf-8')
 
 
 if __name__ == '__main__':

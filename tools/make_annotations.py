@@ -11,12 +11,14 @@ Example:
     python tools/make_annotations.py data/own
 """
 import argparse
+import os
 import random
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Dict, List
 
-from mmblvnet.apis.video_files import VIDEO_SUFFIXES
+from mmblvnet.apis.video_files import VIDEO_SUFFIXES, is_hidden, videos_in
 
 SPLITS = ('train', 'val')
 
@@ -34,30 +36,41 @@ def find_videos(folder: Path, root: Path) -> Videos:
         dict[str, list[str]]: Paths by class, both in order.
 
     Raises:
-        ValueError: If there are no classes, a class has no videos, or a path
-            has a space in it, which ends paths in annotation files.
+        ValueError: If there are no classes, a class has no videos, or an
+            annotation file cannot hold a path.
     """
     videos = {}
-    for class_folder in sorted(p for p in folder.iterdir() if p.is_dir()):
-        paths = sorted(
-            path.relative_to(root).as_posix()
-            for path in class_folder.rglob('*')
-            if path.suffix.lower() in VIDEO_SUFFIXES)
+    for class_folder in sorted(folder.iterdir()):
+        if not class_folder.is_dir() or is_hidden(class_folder):
+            continue
+        paths = [_text(path.relative_to(root).as_posix())
+                 for path in videos_in(class_folder)]
         if not paths:
             raise ValueError(f'{class_folder} has no videos '
                              f'({" ".join(VIDEO_SUFFIXES)}); take the '
                              'folder away if it is no class')
         for path in paths:
-            if len(path.split()) > 1:
+            if path.strip() != path or '\n' in path:
                 raise ValueError(
-                    f'{root / path} has a space in its name, which the '
-                    'annotation file cannot hold: rename it or its folder, '
-                    'for example with "_"')
-        videos[class_folder.name] = paths
+                    f'{path!r} in {root} starts with a space or has a line '
+                    'break in it, which the annotation file cannot hold: '
+                    'rename it or its folder')
+        # macOS writes letters with accents as two characters.
+        name = unicodedata.normalize('NFC', _text(class_folder.name))
+        videos.setdefault(name, []).extend(paths)
     if len(videos) < 2:
         raise ValueError(f'{folder} has {len(videos)} folders of videos; '
                          'there has to be one per class, and two at least')
     return videos
+
+
+def _text(path: str) -> str:
+    """A path as UTF-8, whatever the code page of the system."""
+    try:
+        return os.fsencode(path).decode('utf-8')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'The name {path!r} is not in UTF-8 ({error}): '
+                         'rename it, for example with convmv') from error
 
 
 def hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
@@ -120,11 +133,13 @@ def find_splits(folder: Path, fraction: float,
 def write_annotations(folder: Path, splits: Dict[str, Videos]) -> None:
     """Write the lists and the label map into the folder of the videos."""
     names = list(splits['train'])
-    (folder / 'label_map.txt').write_text(''.join(f'{n}\n' for n in names))
+    (folder / 'label_map.txt').write_text(
+        ''.join(f'{n}\n' for n in names), encoding='utf-8')
     for split, videos in splits.items():
         lines = [f'{path} {names.index(name)}\n'
                  for name, paths in videos.items() for path in paths]
-        (folder / f'{split}_list.txt').write_text(''.join(lines))
+        (folder / f'{split}_list.txt').write_text(
+            ''.join(lines), encoding='utf-8')
 
 
 def main() -> None:

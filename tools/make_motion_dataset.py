@@ -534,7 +534,7 @@ def check_directory(out, arguments):
         ValueError: If the directory has something else.
     """
     if (out / RECORD).exists():
-        found = json.loads((out / RECORD).read_text())
+        found = json.loads((out / RECORD).read_text('utf-8'))
         if found != arguments:
             raise ValueError(
                 f'{out} has a data set made with {found}, not with '
@@ -616,7 +616,7 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         return False
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / UNFINISHED_RECORD).write_text(json.dumps(arguments) + '\n')
+    (out / UNFINISHED_RECORD).write_text(json.dumps(arguments) + '\n', 'utf-8')
     clear_unfinished(out)
     counts = dict(zip(SPLITS, (train, val)))
     for split in SPLITS:
@@ -624,7 +624,7 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
     write_videos(out, counts, seed, textured, short_side)
     for split, count in counts.items():
         write_annotations(out, split, count, seed)
-    (out / LABEL_MAP).write_text('\n'.join(CLASSES) + '\n')
+    (out / LABEL_MAP).write_text('\n'.join(CLASSES) + '\n', 'utf-8')
     # In one step, so that a run cut short never looks complete.
     os.replace(out / UNFINISHED_RECORD, out / RECORD)
     return True
@@ -671,7 +671,7 @@ def write_annotations(out, split, count, seed):
     rng = np.random.default_rng([2, seed, SPLITS.index(split)])
     lines = [f'{video_name(split, index)} {label_of(seed, split, index)}\n'
              for index in rng.permutation(count)]
-    list_path(out, split).write_text(''.join(lines))
+    list_path(out, split).write_text(''.join(lines), 'utf-8')
 
 
 def parse_arguments(arguments=None):

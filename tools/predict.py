@@ -137,7 +137,7 @@ def write_json(results: Dict[str, Result], file: str) -> None:
         else:
             content.append(
                 dict(video=video, predictions=[p._asdict() for p in result]))
-    Path(file).write_text(json.dumps(content, indent=1) + '\n')
+    Path(file).write_text(json.dumps(content, indent=1) + '\n', 'utf-8')
 
 
 def reason(error: Exception) -> str:

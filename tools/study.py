@@ -59,7 +59,7 @@ def finished_runs(out: Path) -> List[dict]:
     file = out / 'runs.jsonl'
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in file.read_text('utf-8').splitlines()]
 
 
 def check_data(data: Path) -> None:
@@ -89,7 +89,7 @@ def train_missing(args: argparse.Namespace) -> None:
             continue
         line = train_video_model(args, run['model'], run['frames'],
                                  run['seed'])
-        with open(args.out / 'runs.jsonl', 'a') as file:
+        with open(args.out / 'runs.jsonl', 'a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
         print(f'{line["model"]}, {line["frames"]} frames, seed '
               f'{line["seed"]}: {line["accuracy"]:.1f} %', flush=True)
@@ -142,7 +142,7 @@ def measured_costs(args: argparse.Namespace) -> Dict[str, dict]:
         dict: By the benchmark's row.
     """
     file = costs_file(args)
-    return json.loads(file.read_text()) if file.exists() else {}
+    return json.loads(file.read_text('utf-8')) if file.exists() else {}
 
 
 def measure_costs(args: argparse.Namespace, argv: List[str]) -> None:
@@ -163,7 +163,7 @@ def measure_costs(args: argparse.Namespace, argv: List[str]) -> None:
         memory = benchmark.measure_memory(options, argv, __file__)
         for row, of_row in memory.items():
             costs[row]['memory'] = of_row['training']
-    costs_file(args).write_text(json.dumps(costs, indent=2))
+    costs_file(args).write_text(json.dumps(costs, indent=2), 'utf-8')
 
 
 def all_costs(args: argparse.Namespace) -> Dict[tuple, dict]:
@@ -205,7 +205,7 @@ def report(args: argparse.Namespace) -> None:
     if set(args.models) & set(INITIALIZATION):
         tables.append(initialization_table(accuracies(started, finished)))
     text = '\n'.join(tables)
-    (args.out / 'study.md').write_text(text)
+    (args.out / 'study.md').write_text(text, 'utf-8')
     print(text)
 
 

@@ -152,8 +152,7 @@ def base_config(args: argparse.Namespace, name: str, seed: int) -> Config:
     cfg.param_scheduler[1].T_max = args.epochs
     for loader, split in ((cfg.train_dataloader, 'train'),
                           (cfg.val_dataloader, 'val')):
-        loader.update(batch_size=args.batch_size, num_workers=0,
-                      persistent_workers=False)
+        loader.update(batch_size=args.batch_size, num_workers=0)
         loader.dataset.ann_file = str(motion.list_path(args.data, split))
         loader.dataset.data_prefix = dict(video=str(args.data / 'videos'))
         adapt_pipeline(loader.dataset.pipeline, args.size)
@@ -294,7 +293,7 @@ def make_images(out: Path, counts: Dict[str, int]) -> None:
             name = f'{split}/{index:06}.png'
             cv2.imwrite(str(out / name), draw_image(rng, shape)[..., ::-1])
             lines.append(f'{name} {shape}\n')
-        (out / f'{split}.txt').write_text(''.join(lines))
+        (out / f'{split}.txt').write_text(''.join(lines), 'utf-8')
 
 
 def image_config(args: argparse.Namespace, images: Path) -> Config:

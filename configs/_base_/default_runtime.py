@@ -13,4 +13,5 @@ custom_hooks = [
 
 default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
-    learning_rate=dict(type='LearningRateHook'))
+    learning_rate=dict(type='LearningRateHook'),
+    visualization=dict(type='ClipVisualizationHook', enable=False))

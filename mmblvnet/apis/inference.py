@@ -134,10 +134,21 @@ def read_class_names(label_map: Optional[Union[str, Path]],
         return [str(label) for label in range(num_classes)]
     if not Path(label_map).is_file():
         raise FileNotFoundError(f'{label_map} does not exist')
-    names = Path(label_map).read_text(encoding='utf-8').splitlines()
+    try:
+        text = Path(label_map).read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{label_map} is no text in UTF-8 ({error}). Convert it: iconv '
+            '-f CP1252 -t UTF-8, for example') from error
+    names = [name.strip() for name in text.rstrip().split('\n')]
     if len(names) != num_classes:
-        raise ValueError(f'{label_map} names {len(names)} classes, but the '
-                         f'model has {num_classes}')
+        raise ValueError(f'{label_map} names {len(names)} classes, one per '
+                         f'line, but the model has {num_classes}')
+    for number, name in enumerate(names):
+        if not name or name in names[:number]:
+            raise ValueError(
+                f'{label_map}, line {number + 1}: {name!r} is no name, or '
+                'also that of a class before')
     return names
 
 
@@ -176,7 +187,7 @@ def classify_video(model: nn.Module, video: str,
     """
 
     def read(results: dict) -> dict:
-        return read_video(test_pipeline.transforms, results, video,
+        return read_video(test_pipeline, results, video,
                           'Repair it, or leave it out')
 
     result = inference_recognizer(model, video, read)

@@ -1,17 +1,58 @@
+import os
 from pathlib import Path
-from typing import Iterable, List
+from typing import Iterable, List, Union
 
 VIDEO_SUFFIXES = ('.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov',
                   '.mp4', '.mpeg', '.mpg', '.mts', '.ogg', '.ogv', '.ts',
                   '.webm', '.wmv')
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder is none of the user's.
+
+    Args:
+        path (Path): The file or folder.
+
+    Returns:
+        bool: True for ``._clip.mp4``, ``.ipynb_checkpoints`` and the like.
+    """
+    return path.name.startswith('.')
+
+
+def videos_in(folder: Union[str, Path]) -> List[Path]:
+    """All videos in a folder and in the folders in it, in order.
+
+    Links to folders are followed; what is hidden is left out.
+
+    Args:
+        folder (str or Path): The folder.
+
+    Returns:
+        list[Path]: The files.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    found = []
+    for path in sorted(Path(folder).iterdir()):
+        if is_hidden(path):
+            continue
+        if path.is_dir():
+            # A link to a folder above would lead here again and again.
+            above = map(Path.resolve, path.absolute().parents)
+            if path.resolve() not in above:
+                found += videos_in(path)
+        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            found.append(path)
+    return found
+
+
 def find_videos(paths: Iterable[str]) -> List[str]:
     """The video files that paths stand for.
 
     Args:
-        paths (Iterable[str]): Video files, and folders, which stand for all
-            videos in them and in the folders in them.
+        paths (Iterable[str]): Video files, and folders, which stand for
+            :func:`videos_in` them.
 
     Returns:
         list[str]: The files, those of a folder in the order of their names.
@@ -23,11 +64,7 @@ def find_videos(paths: Iterable[str]) -> List[str]:
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f'{path} does not exist')
-        found = [path]
-        if path.is_dir():
-            found = sorted(
-                file for file in path.rglob('*')
-                if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
+        found = videos_in(path) if path.is_dir() else [path]
         if not found:
             raise FileNotFoundError(f'{path} has no videos; they end in '
                                     f'{", ".join(VIDEO_SUFFIXES)}')

@@ -1,11 +1,14 @@
-from typing import Dict, List, Optional
+import os.path as osp
+import re
+from itertools import takewhile
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
-from mmaction.registry import DATASETS
-from mmengine.dataset import Compose
+from mmaction.registry import DATASETS as MMACTION_DATASETS
 from mmengine.fileio import list_from_file
 
+from mmblvnet.registry import DATASETS
 from .reading_errors import BrokenVideoError, read_video
 
 
@@ -26,6 +29,7 @@ class _CheckedDataset:
 
     # What the lines of the annotation file look like, for messages.
     line_form = ''
+    delimiter = ' '
 
     def __init__(self,
                  *args,
@@ -37,8 +41,18 @@ class _CheckedDataset:
         self._num_failures = 0
         super().__init__(*args, max_refetch=max_refetch, **kwargs)
 
+    def _join_prefix(self) -> None:
+        if not isinstance(self.ann_file, str):
+            raise TypeError(
+                f'ann_file = {self.ann_file!r} is no path of a file. For '
+                "several files use dict(type='ConcatDataset', datasets=[..]) "
+                'with a data set for each')
+        super()._join_prefix()
+
     def load_data_list(self) -> List[dict]:
         """Load the annotation file and check every line of it.
+
+        A line ends with its numbers; the path before them may have spaces.
 
         Returns:
             list[dict]: The samples.
@@ -50,43 +64,77 @@ class _CheckedDataset:
         if self.multi_class and not self.num_classes:
             raise ValueError('multi_class=True needs to know num_classes')
         try:
-            lines = list_from_file(self.ann_file)
+            lines = list_from_file(self.ann_file, encoding='utf-8-sig')
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f'The annotation file {self.ann_file} cannot be read as text '
-                f'({error}). Each of its lines has to be: {self.line_form}'
-            ) from error
-        if lines and lines[0].startswith('\ufeff'):
-            raise ValueError(f'{self.ann_file} starts with a byte order mark, '
-                             'which would become part of the first path; save '
-                             'it as UTF-8 without one')
+                f'in UTF-8 ({error}). If it is text, convert it: iconv -f '
+                'CP1252 -t UTF-8, for example. Each of its lines has to be: '
+                f'{self.line_form}') from error
+        while lines and not lines[-1].strip():
+            lines.pop()
         if not lines:
             raise ValueError(
                 f'{self.ann_file} is empty; each line has to name a video: '
                 f'{self.line_form}')
+        samples = []
         for number, line in enumerate(lines, 1):
-            problem = self._line_problem(line)
-            if problem:
+            try:
+                samples.append(self._sample(*self._split(line.strip())))
+            except ValueError as error:
                 raise ValueError(
-                    f'{self.ann_file}, line {number}: {line!r} {problem}. '
-                    f'The form is: {self.line_form}')
-        return super().load_data_list()
+                    f'{self.ann_file}, line {number}: {line!r} {error}. '
+                    f'The form is: {self.line_form}') from None
+        return samples
 
-    def _labels_problem(self, labels: List[str]) -> Optional[str]:
-        """What is wrong with the labels of a line, None if nothing is."""
+    def _split(self, line: str) -> Tuple[str, List[int]]:
+        """A path, and the numbers that follow it."""
+        separator = None if self.delimiter == ' ' else self.delimiter
+        parts = line.split(separator)[1:]
+        numbers = list(takewhile(_is_number, map(str.strip, parts[::-1])))
+        path = line.rsplit(separator, len(numbers))[0] if line else ''
+        if not path.strip():
+            raise ValueError('names no video')
+        *others, last = path.split(separator)
+        is_signed = others and re.fullmatch(r'[-+]?[\d.]+', last.strip())
+        if is_signed or not numbers and not self.test_mode:
+            raise ValueError(f'has no label: {last!r} is no whole number '
+                             'from 0')
+        return path, list(map(int, numbers[::-1]))
+
+    def _label(self, labels: List[int]) -> dict:
+        """The label of a sample, checked."""
         if not labels and not self.test_mode:
-            return 'has no label'
-        if len(labels) > 1 and not self.multi_class:
-            return f'has {len(labels)} labels; for that set multi_class=True'
-        for label in labels:
-            if not _is_number(label):
-                return (f'has the label {label!r}, which is not a whole '
-                        'number from 0')
-            if self.num_classes and int(label) >= self.num_classes:
-                return (f'has the label {label}, but the labels of '
-                        f'num_classes = {self.num_classes} classes end at '
-                        f'{self.num_classes - 1}')
-        return None
+            raise ValueError('has no label')
+        if self.num_classes and max(labels, default=0) >= self.num_classes:
+            raise ValueError(
+                f'has the label {max(labels)}, but the labels of num_classes '
+                f'= {self.num_classes} classes end at {self.num_classes - 1}')
+        if self.multi_class:
+            return dict(label=labels)
+        if len(labels) > 1:
+            raise ValueError(
+                f'has {len(labels)} labels; for that set multi_class=True, or '
+                'rename the path if it ends with a number')
+        return dict(label=labels[0] if labels else -1)
+
+    def _path(self, prefix: str, path: str) -> str:
+        prefix = self.data_prefix[prefix]
+        return path if prefix is None else osp.join(prefix, path)
+
+    def get_cat_ids(self, idx: int) -> Sequence[int]:
+        """The classes of a sample, for ``ClassBalancedDataset``.
+
+        Args:
+            idx (int): Its index.
+
+        Returns:
+            Sequence[int]: Its labels.
+        """
+        label = self.get_data_info(idx)['label']
+        if self.multi_class:
+            return label.nonzero().flatten().tolist()
+        return [] if label < 0 else [label]
 
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Load and augment a sample.
@@ -102,36 +150,19 @@ class _CheckedDataset:
             BrokenVideoError: If the video cannot be read in test, or too many
                 in a row in training.
         """
-        num_loading = self._num_loading()
+        info = self.get_data_info(idx)
+        video = info.get('filename', info.get('frame_dir'))
         try:
-            data = self._load(idx, num_loading)
+            data = read_video(self.pipeline, info, video,
+                              f'Repair it, or take it out of {self.ann_file}')
         except BrokenVideoError as error:
             return self._without_video(idx, error)
         self._num_failures = 0
-        if data is not None:
-            data = Compose(self.pipeline.transforms[num_loading:])(data)
         if data is not None and self._broken:
             data['data_samples'].set_metainfo(
-                dict(broken_videos=tuple(self._take_broken().items())))
+                dict(broken_videos=tuple(self._broken.items())))
+            self._broken = {}
         return data
-
-    def _num_loading(self) -> int:
-        """How many transforms of the pipeline it takes to have frames."""
-        names = [type(t).__name__ for t in self.pipeline.transforms]
-        return 1 + max(
-            (i for i, name in enumerate(names) if name.endswith('Decode')),
-            default=-1)
-
-    def _load(self, idx: int, num_loading: int) -> Optional[dict]:
-        info = self.get_data_info(idx)
-        video = info.get('filename', info.get('frame_dir'))
-        return read_video(self.pipeline.transforms[:num_loading], info, video,
-                          f'Repair it, or take it out of {self.ann_file}')
-
-    def _take_broken(self) -> Dict[str, str]:
-        """The broken videos since the last sample, which are forgotten."""
-        broken, self._broken = self._broken, {}
-        return broken
 
     def _without_video(self, idx: int,
                        error: BrokenVideoError) -> Optional[dict]:
@@ -156,9 +187,13 @@ class _CheckedDataset:
         return data
 
 
-@DATASETS.register_module()
+@DATASETS.register_module('VideoDataset')
+@MMACTION_DATASETS.register_module()
 class CheckedVideoDataset(_CheckedDataset, VideoDataset):
     """:class:`VideoDataset` that names what is wrong with its files.
+
+    In configs it is ``dict(type='VideoDataset', _scope_='mmblvnet')``, which
+    MMAction2's tools know.
 
     Args:
         skip_broken (bool): In test, whether a video that cannot be read
@@ -176,32 +211,27 @@ class CheckedVideoDataset(_CheckedDataset, VideoDataset):
 
     line_form = 'PATH LABEL'
 
-    def _line_problem(self, line: str) -> Optional[str]:
-        path, *labels = line.strip().split(self.delimiter)
-        if not path:
-            return 'names no video'
-        if not self.multi_class and len(labels) > 1:
-            return (f'has {1 + len(labels)} parts between {self.delimiter!r}; '
-                    'if the path contains it, set another delimiter')
-        return self._labels_problem(labels)
+    def _sample(self, path: str, labels: List[int]) -> dict:
+        return dict(filename=self._path('video', path), **self._label(labels))
 
 
-@DATASETS.register_module()
+@DATASETS.register_module('RawframeDataset')
+@MMACTION_DATASETS.register_module()
 class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
     """:class:`RawframeDataset` that names what is wrong with its files.
 
-    Its further arguments and errors are those of
-    :class:`CheckedVideoDataset`.
+    In configs it is ``dict(type='RawframeDataset', _scope_='mmblvnet')``. Its
+    further arguments and errors are those of :class:`CheckedVideoDataset`.
     """
 
     line_form = 'FOLDER [OFFSET] NUMBER_OF_FRAMES LABEL'
 
-    def _line_problem(self, line: str) -> Optional[str]:
-        parts = line.split()
-        num_numbers = 2 if self.with_offset else 1
-        numbers = parts[1:1 + num_numbers]
-        if len(numbers) < num_numbers:
-            return 'does not name a folder and how many frames it holds'
-        if not all(map(_is_number, numbers)):
-            return f'has {numbers} where the number of frames is expected'
-        return self._labels_problem(parts[1 + num_numbers:])
+    def _sample(self, path: str, numbers: List[int]) -> dict:
+        names = ('offset', 'total_frames')[not self.with_offset:]
+        if len(numbers) < len(names):
+            raise ValueError('does not name a folder and how many frames it '
+                             'holds')
+        return dict(
+            frame_dir=self._path('img', path),
+            **dict(zip(names, numbers)),
+            **self._label(numbers[len(names):]))

@@ -1,9 +1,10 @@
 """Tells what is wrong with a video from what is wrong with the machine."""
 import contextlib
 import errno
+import os
 import threading
-from typing import (Any, BinaryIO, Callable, Iterable, Iterator, List,
-                    Optional)
+import traceback
+from typing import Any, BinaryIO, Callable, Iterator, List, Optional
 from urllib.error import HTTPError
 
 import av
@@ -121,50 +122,66 @@ def errors_logged() -> Iterator[List[tuple]]:
                 logging.set_skip_repeated(skip_repeated)
 
 
-def read_video(transforms: Iterable[Callable], results: dict, video: str,
+def read_video(pipeline: Callable, results: dict, video: str,
                remedy: str) -> Optional[dict]:
-    """Send a video through the transforms that open and decode it.
+    """Send a video through a pipeline that opens and decodes it.
 
     Args:
-        transforms (Iterable[Callable]): The transforms.
-        results (dict): What the first one takes.
+        pipeline (Callable): The pipeline.
+        results (dict): What it takes.
         video (str): The file or folder, for messages.
         remedy (str): What to do if it is broken.
 
     Returns:
-        dict, optional: What the last one gives, None if one drops the video.
+        dict, optional: What the pipeline gives, None if it drops the video.
 
     Raises:
         BrokenVideoError: If the video itself is bad, or is not there.
         Exception: What is wrong with the machine or the code, as it is.
     """
-    for transform in transforms:
-        try:
-            results = transform(results)
-        except Exception as error:
-            if not _is_about_video(error, transform):
-                raise _with_remedy(error)
-            reason = str(error).strip() or 'no reason given'
-            raise BrokenVideoError(
-                video, f'{video} cannot be read ({type(error).__name__}: '
-                f'{reason}). {remedy}') from error
-        if results is None:
-            return None
-    return results
+    try:
+        return pipeline(results)
+    except Exception as error:
+        fault = _fault(error, video)
+        if fault is not None:
+            raise _with_remedy(fault)
+        reason = str(error).strip() or 'no reason given'
+        raise BrokenVideoError(
+            video, f'{video} cannot be read ({type(error).__name__}: '
+            f'{reason}). {remedy}') from error
 
 
-def _is_about_video(error: Exception, transform: Callable) -> bool:
-    if isinstance(error, (UnreadableVideoError, FileNotFoundError,
-                          IsADirectoryError, NotADirectoryError)):
-        return True
+def _fault(error: Exception, video: str) -> Optional[Exception]:
+    """What is wrong if it is not the video, with which an error was met."""
+    decoder = _decoder_of(error)
+    if isinstance(error, UnreadableVideoError) or decoder and isinstance(
+            error, (FileNotFoundError, IsADirectoryError,
+                    NotADirectoryError)):
+        return None
     if isinstance(error, HTTPError):
-        return error.code in GONE
-    name = type(transform).__name__
-    if name.startswith('Exact') or not name.endswith(('Init', 'Decode')):
-        return False
-    # MMAction2's decoders raise whatever they like.
-    return isinstance(error, av.FFmpegError) or not isinstance(
-        error, (OSError, *NOT_OF_DECODERS))
+        return None if error.code in GONE else error
+    if not decoder or decoder.startswith('Exact') or (
+            isinstance(error, (OSError, *NOT_OF_DECODERS))
+            and not isinstance(error, av.FFmpegError)):
+        return error
+    # MMAction2's decoders raise whatever they like, whatever is wrong.
+    try:
+        if os.path.isfile(video):
+            with open(video, 'rb') as file:
+                file.read(1)
+        bytearray(ENOUGH_MEMORY)
+    except (OSError, MemoryError) as fault:
+        return fault
+    return None
+
+
+def _decoder_of(error: Exception) -> str:
+    """The transform that opens or decodes, if it has raised an error."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = type(frame.f_locals.get('self')).__name__
+        if name.endswith(('Init', 'Decode')):
+            return name
+    return ''
 
 
 def _with_remedy(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 MMAction2 1.2.0 has a visualizer, but it looks for predictions under a name
 that they no longer have, and so writes none.
 """
+import os
 from pathlib import Path
 from typing import Sequence, Union
 
@@ -65,8 +66,9 @@ def annotate_video(video: str, out: Union[str, Path],
         if writer is None:
             fps = 1 / frame.until
             height, width = picture.shape[:2]
+            # A colon in a bare name would make it a protocol of FFmpeg.
             writer = cv2.VideoWriter(
-                str(out), cv2.VideoWriter_fourcc(*'mp4v'), fps,
+                os.path.abspath(out), cv2.VideoWriter_fourcc(*'mp4v'), fps,
                 (width, height))
             if not writer.isOpened():
                 raise ValueError(f'{out} cannot be written')

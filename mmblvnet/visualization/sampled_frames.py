@@ -129,7 +129,7 @@ def _run(pipeline: Sequence[dict], video: str,
     sampled = {}
     for transform in map(TRANSFORMS.build, pipeline):
         try:
-            results = read_video([transform], results, video,
+            results = read_video(transform, results, video,
                                  f'So it does not pass through {where}')
         except BrokenVideoError as error:
             raise ValueError(str(error)) from error

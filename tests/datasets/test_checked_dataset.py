@@ -90,16 +90,16 @@ def rejected(dataset_type, annotation, **kwargs):
 
 # What is wrong, the line, and how the data set is set.
 VIDEO_LINES = [
-    ('no label', 'a.webm', {}),
-    ('3 parts', 'a b.webm 3', {}),
-    ('3 parts', 'a.webm  3', {}),
+    ("'a.webm' is no whole number", 'a.webm', {}),
     ("'x'", 'a.webm x', {}),
     ("'1.5'", 'a.webm 1.5', {}),
     ("'-1'", 'a.webm -1', {}),
     ("'-1'", 'a.webm -1', dict(test_mode=True)),
     ("'-2'", 'a.webm 1 -2', dict(multi_class=True, num_classes=5)),
+    ('2 labels', 'a b.webm 1 3', {}),
     ('no video', '', {}),
     ('no video', '', dict(test_mode=True)),
+    ('no video', ';3', dict(delimiter=';')),
     ('no label', 'a.webm 3', dict(delimiter=';')),
     ('label 5', 'a.webm 5', dict(num_classes=5)),
     ('label 7', 'a.webm 1 7', dict(multi_class=True, num_classes=5)),
@@ -109,7 +109,7 @@ VIDEO_LINES = [
 @pytest.mark.parametrize('problem, line, settings', VIDEO_LINES)
 def test_a_video_line_out_of_form_is_named(annotate, problem, line, settings):
     good = 'good.webm;1' if 'delimiter' in settings else 'good.webm 1'
-    annotation = annotate(good, line)
+    annotation = annotate(good, line, good)
     message = rejected(CheckedVideoDataset, annotation, **settings)
     assert message.startswith(f'{annotation}, line 2: {line!r} ')
     assert problem in message
@@ -117,15 +117,15 @@ def test_a_video_line_out_of_form_is_named(annotate, problem, line, settings):
 
 
 RAWFRAME_LINES = [
-    ('how many frames', 'a', {}),
-    ("['x']", 'a x 1', {}),
-    ("['-3']", 'a -3 1', {}),
-    ("['2.5']", 'a 2.5 1', {}),
-    ('how many frames', '', {}),
+    ("'a' is no whole number", 'a', {}),
+    ("'2.5'", 'a 2.5 1', {}),
+    ("'-3'", 'a -3 1', {}),
+    ('no video', '', {}),
     ('how many frames', 'a', dict(test_mode=True)),
     ('how many frames', 'a 7', dict(test_mode=True, with_offset=True)),
-    ("['x', '9']", 'a x 9 1', dict(with_offset=True)),
+    ('how many frames', 'a x 9', dict(with_offset=True)),
     ('no label', 'a 9', {}),
+    ('no label', 'a x 9', {}),
     ('no label', 'a 0 9', dict(with_offset=True)),
     ('2 labels', 'a 9 1 2', {}),
     ("'x'", 'a 9 x', {}),
@@ -139,7 +139,7 @@ RAWFRAME_LINES = [
 def test_a_rawframe_line_out_of_form_is_named(annotate, problem, line,
                                               settings):
     good = 'good 0 9 1' if 'with_offset' in settings else 'good 9 1'
-    annotation = annotate(good, line)
+    annotation = annotate(good, line, good)
     message = rejected(CheckedRawframeDataset, annotation, **settings)
     assert message.startswith(f'{annotation}, line 2: {line!r} ')
     assert problem in message
@@ -335,8 +335,11 @@ def test_faults_of_the_machine_and_defects_are_not_the_videos(
         error, 'errno', None)
 
 
-def test_without_file_handles_no_video_is_reported(annotate, videos):
-    dataset = load_videos(annotate(*3 * [f'{videos["webm"]} 3']))
+@pytest.mark.parametrize('decoder', ['ExactVideo', 'Decord', 'OpenCV', 'PyAV'])
+def test_without_file_handles_no_video_is_reported(annotate, videos, decoder):
+    dataset = load_videos(
+        annotate(*3 * [f'{videos["mp4"]} 3']), decoder=decoder)
+    dataset[0]  # imports what it needs
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -533,11 +536,74 @@ def test_an_annotation_file_that_is_no_text_is_named(tmp_path, content):
         CheckedVideoDataset(str(file), pipeline=[])
 
 
-def test_a_byte_order_mark_is_named(tmp_path):
+@pytest.mark.parametrize('content, names', [
+    ('\ufeffa.webm 1\n', ['a.webm']),
+    ('a.webm 1\r\nb.webm 0\r\n', ['a.webm', 'b.webm']),
+    ('a.webm 1\n\n \n', ['a.webm']),
+    ('a.webm\t1\n', ['a.webm']),
+    ('a  b 1.webm 1\n', ['a  b 1.webm']),
+    ('-a.webm 1\n', ['-a.webm']),
+    ('\u00e9.webm 1\ne\u0301.webm 1\n', ['\u00e9.webm', 'e\u0301.webm']),
+    ('12:30:05.webm 1\n', ['12:30:05.webm']),
+])
+def test_files_of_any_editor_and_names_of_any_kind_are_read(
+        tmp_path, content, names):
     file = tmp_path / 'list.txt'
-    file.write_bytes(b'\xef\xbb\xbfa.webm 1\n')
-    with pytest.raises(ValueError, match='list.txt .*byte order mark'):
-        CheckedVideoDataset(str(file), pipeline=[])
+    file.write_bytes(content.encode())
+    dataset = CheckedVideoDataset(str(file), pipeline=[])
+    assert [info['filename'] for info in infos(dataset)] == names
+
+
+def test_folders_with_spaces_and_numbers_as_names_are_read(annotate):
+    annotation = annotate('my walk 9 3', '100218 36 5')
+    dataset = CheckedRawframeDataset(annotation, pipeline=[])
+    assert [(info['frame_dir'], info['total_frames'], info['label'])
+            for info in infos(dataset)] == [('my walk', 9, 3),
+                                            ('100218', 36, 5)]
+
+
+def test_several_annotation_files_are_refused_with_the_remedy(tmp_path):
+    for settings in ({}, dict(data_root=str(tmp_path))):
+        with pytest.raises(TypeError, match="'b.txt'.*ConcatDataset"):
+            CheckedVideoDataset(['a.txt', 'b.txt'], pipeline=[], **settings)
+
+
+@pytest.mark.parametrize('settings, lines', [
+    ({}, [*5 * ['a.webm 0'], 'b.webm 1']),
+    (dict(multi_class=True, num_classes=3),
+     [*5 * ['a.webm 0'], 'b.webm 0 1']),
+])
+def test_rare_classes_can_be_repeated(annotate, settings, lines):
+    dataset = DATASETS.build(
+        dict(
+            type='ClassBalancedDataset',
+            oversample_thr=0.6,
+            dataset=dict(
+                type='CheckedVideoDataset',
+                ann_file=annotate(*lines),
+                pipeline=[],
+                **settings)))
+    names = [info['filename'] for info in infos(dataset)]
+    assert names == 5 * ['a.webm'] + 2 * ['b.webm']
+
+
+def test_in_its_scope_it_has_the_name_that_tools_know(annotate):
+    for name, checked in [('VideoDataset', CheckedVideoDataset),
+                          ('RawframeDataset', CheckedRawframeDataset)]:
+        config = dict(
+            type=name,
+            ann_file=annotate('a 9'),
+            test_mode=True,
+            pipeline=[
+                dict(type='ExactVideoDecode'),
+                dict(type='PackActionInputs')
+            ])
+        inner = dict(config, _scope_='mmblvnet')
+        assert type(DATASETS.build(dict(inner))) is checked
+        assert type(DATASETS.build(dict(config))) is not checked
+        repeated = DATASETS.build(
+            dict(type='RepeatDataset', times=2, dataset=inner))
+        assert type(repeated.dataset) is checked
 
 
 def test_several_classes_need_their_number(tmp_path):
@@ -577,7 +643,7 @@ def test_any_text_is_read_or_refused_with_its_place(
             dict(type=dataset_type, ann_file=str(file), pipeline=[],
                  **options))
     except ValueError as error:
-        assert re.search(r'list.txt(, line \d+| is empty| cannot| starts)|'
+        assert re.search(r'list.txt(, line \d+| is empty| cannot)|'
                          'multi_class=True needs', str(error))
     else:
         for i in range(len(dataset)):

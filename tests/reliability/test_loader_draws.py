@@ -8,9 +8,9 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 
 WORKERS = dict(num_workers=2)
-PERSISTENT = dict(num_workers=2, persistent_workers=True)
-LOADERS = [dict(num_workers=0), WORKERS, PERSISTENT]
-IDS = ['alone', 'workers', 'persistent']
+OURS = dict(num_workers=2, worker_init_fn=dict(type='start_worker'))
+LOADERS = [dict(num_workers=0), WORKERS, OURS]
+IDS = ['alone', 'workers', 'start_worker']
 
 
 class Draws:
@@ -52,20 +52,20 @@ def test_the_order_is_another_in_each_epoch_and_survives_resuming(loader):
 
 
 def test_the_order_is_the_same_with_and_without_workers():
-    alone, workers, persistent = (
+    alone, workers, ours = (
         [order for order, _ in epochs(loader, [0, 1])] for loader in LOADERS)
-    assert alone == workers == persistent
+    assert alone == workers == ours
 
 
-@pytest.mark.parametrize('loader', [LOADERS[0], PERSISTENT],
-                         ids=['alone', 'persistent'])
+@pytest.mark.parametrize(
+    'loader', [LOADERS[0], OURS], ids=['alone', 'start_worker'])
 def test_resumed_training_draws_what_the_first_epoch_drew(loader):
     (_, first), (_, second) = epochs(loader, [0, 1])
     (_, resumed), = epochs(loader, [1])
     assert resumed == first != second
 
 
-def test_workers_that_do_not_persist_draw_the_same_in_every_epoch():
+def test_mmengines_workers_draw_the_same_in_every_epoch():
     (_, first), (_, second) = epochs(WORKERS, [0, 1])
     assert first == second
 

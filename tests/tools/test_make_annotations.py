@@ -1,8 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 from make_annotations import find_splits, write_annotations
+from mmblvnet.apis import read_class_names
+from mmblvnet.datasets import CheckedVideoDataset
 from paths import ROOT
 
 
@@ -39,7 +42,8 @@ def test_lists_and_label_map_are_written(tmp_path):
         train=dict(a=['a/1.mp4'], b=['b/2.mp4']),
         val=dict(a=['a/3.mp4'], b=['b/4.mp4']))
     write_annotations(tmp_path, splits)
-    assert (tmp_path / 'train_list.txt').read_text() == 'a/1.mp4 0\nb/2.mp4 1\n'
+    train = (tmp_path / 'train_list.txt').read_text()
+    assert train == 'a/1.mp4 0\nb/2.mp4 1\n'
     assert (tmp_path / 'val_list.txt').read_text() == 'a/3.mp4 0\nb/4.mp4 1\n'
     assert (tmp_path / 'label_map.txt').read_text() == 'a\nb\n'
 
@@ -48,7 +52,8 @@ def test_lists_and_label_map_are_written(tmp_path):
     (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
     (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos'),
     (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
-    (['a/1.mp4', 'a/2.mp4', 'b c/1.mp4'], 'b c/1.mp4 has a space'),
+    (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
+    (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
     (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'],
      r"\['b', 'c'\] are only in one"),
 ])
@@ -56,6 +61,52 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, paths, message):
     make_videos(tmp_path, *paths)
     with pytest.raises(ValueError, match=message):
         find_splits(tmp_path, 0.2, 0)
+
+
+NAMES = ['with space.mp4', '12:30:05.webm', '-dash.mp4', '50%d.mp4',
+         '\u00e9.mp4', 'e\u0301.mp4', 'a 1.mp4', 'x.mp4 2.mp4']
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    paths = [f'{folder}/{name}' for folder in ('my class', '7')
+             for name in NAMES]
+    make_videos(tmp_path, *paths)
+    subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'make_annotations.py', tmp_path],
+        # A code page that is not UTF-8.
+        env=dict(os.environ, PYTHONUTF8='0', PYTHONCOERCECLOCALE='0',
+                 LC_ALL='C'),
+        check=True)
+    read = []
+    for split in ('train', 'val'):
+        dataset = CheckedVideoDataset(
+            str(tmp_path / f'{split}_list.txt'), pipeline=[], num_classes=2)
+        for i in range(len(dataset)):
+            info = dataset.get_data_info(i)
+            assert info['label'] == info['filename'].startswith('my class')
+            read.append(info['filename'])
+    assert sorted(read) == sorted(paths)
+    names = read_class_names(tmp_path / 'label_map.txt', 2)
+    assert names == ['7', 'my class']
+
+
+def test_hidden_files_are_left_out_and_links_are_followed(tmp_path):
+    hidden = ['a/._0.mp4', 'a/.ipynb_checkpoints/0.mp4', '.cache/0.mp4']
+    make_videos(tmp_path / 'videos', *many('a', 2), *hidden)
+    make_videos(tmp_path, *many('elsewhere', 2))
+    (tmp_path / 'videos' / 'b').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'up').symlink_to(tmp_path / 'videos')
+    (tmp_path / 'videos' / 'a' / 'self').symlink_to('.')
+    train, val = find_splits(tmp_path / 'videos', 0.5, 0).values()
+    assert sorted(train['a'] + val['a']) == many('a', 2)
+    assert sorted(train['b'] + val['b']) == many('b', 2)
+
+
+def test_one_class_may_be_written_in_two_ways(tmp_path):
+    make_videos(tmp_path, 'train/\u00e9/1.mp4', 'train/b/1.mp4',
+                'val/e\u0301/1.mp4', 'val/b/1.mp4')
+    splits = find_splits(tmp_path, 0.2, 0)
+    assert splits['val']['\u00e9'] == ['val/e\u0301/1.mp4']
 
 
 def test_the_command_says_what_it_wrote(tmp_path):

@@ -14,22 +14,11 @@ import torch
 import visualize
 from documents import block_commands
 from make_motion_dataset import make_dataset
+from mim_commands import MOVIEPY
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.fileio import dump, load
 from paths import FLAGSHIP, MOTION, ROOT
-
-# Writes the frames where the real one would make a video of them.
-MOVIEPY = '''
-import numpy as np
-class ImageSequenceClip:
-    def __init__(self, frames, fps):
-        self.frames = frames
-    def write_gif(self, name):
-        with open(name, 'wb') as file:
-            np.save(file, np.stack(self.frames))
-'''
-
 
 DOCUMENTED = block_commands(ROOT / 'docs' / 'visualization.md')
 OWN = [c for c in DOCUMENTED if 'tools/visualize.py' in c]

@@ -44,10 +44,11 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CheckedVideoDataset',
+        type='VideoDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_train,
         data_prefix=dict(video=data_root),
         num_classes=num_classes,
@@ -55,26 +56,20 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedVideoDataset',
+        type='VideoDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_val,
         data_prefix=dict(video=data_root),
         num_classes=num_classes,
         pipeline=val_pipeline,
         test_mode=True))
 test_dataloader = dict(
+    val_dataloader,
     batch_size=4,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CheckedVideoDataset',
-        ann_file=ann_file_val,
-        data_prefix=dict(video=data_root),
-        num_classes=num_classes,
-        pipeline=test_pipeline,
-        test_mode=True))
+    dataset=dict(val_dataloader['dataset'], pipeline=test_pipeline))
 
 val_evaluator = dict(type='LabelledAccMetric')
 test_evaluator = dict(type='LabelledAccMetric')

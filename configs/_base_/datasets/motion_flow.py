@@ -34,7 +34,7 @@ val_pipeline = [
 test_pipeline = val_pipeline
 
 flow = dict(
-    type='CheckedRawframeDataset',
+    type='RawframeDataset',
     data_prefix=dict(_delete_=True, img=data_root),
     filename_tmpl='flow_{}_{:05}.jpg',
     start_index=0,

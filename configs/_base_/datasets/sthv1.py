@@ -35,10 +35,11 @@ test_pipeline = val_pipeline
 train_dataloader = dict(
     batch_size=8,
     num_workers=8,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CheckedRawframeDataset',
+        type='RawframeDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_train,
         data_prefix=dict(img=data_root),
         filename_tmpl='{:05}.jpg',
@@ -47,29 +48,18 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=8,
     num_workers=8,
-    persistent_workers=True,
+    worker_init_fn=dict(type='start_worker'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedRawframeDataset',
+        type='RawframeDataset',
+        _scope_='mmblvnet',
         ann_file=ann_file_val,
         data_prefix=dict(img=data_root),
         filename_tmpl='{:05}.jpg',
         num_classes=num_classes,
         pipeline=val_pipeline,
         test_mode=True))
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CheckedRawframeDataset',
-        ann_file=ann_file_val,
-        data_prefix=dict(img=data_root),
-        filename_tmpl='{:05}.jpg',
-        num_classes=num_classes,
-        pipeline=test_pipeline,
-        test_mode=True))
+test_dataloader = dict(val_dataloader, batch_size=1)
 
 val_evaluator = dict(type='LabelledAccMetric')
 test_evaluator = dict(type='LabelledAccMetric')

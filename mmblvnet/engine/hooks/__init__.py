@@ -1,4 +1,5 @@
 from .checkpoint_check_hook import CheckpointCheckHook
+from .clip_visualization_hook import ClipVisualizationHook
 from .data_check_hook import DataCheckHook
 from .fuse_conv_bn_hook import FuseConvBNHook
 from .invalid_loss_hook import InvalidLossHook
@@ -7,7 +8,7 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 from .views_hook import TestViewsHook
 
 __all__ = [
-    'CheckpointCheckHook', 'DataCheckHook', 'FuseConvBNHook',
-    'InvalidLossHook', 'LearningRateHook', 'SafeCheckpointHook',
-    'TestViewsHook'
+    'CheckpointCheckHook', 'ClipVisualizationHook', 'DataCheckHook',
+    'FuseConvBNHook', 'InvalidLossHook', 'LearningRateHook',
+    'SafeCheckpointHook', 'TestViewsHook'
 ]

@@ -6,6 +6,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
 
 @HOOKS.register_module()
@@ -56,13 +57,17 @@ class DataCheckHook(Hook):
             info = dataset.get_data_info(i)
             label = info.get('label')
             if isinstance(label, int) and not lowest <= label < num_classes:
-                raise ValueError(
-                    f'The label {label} of '
-                    f'{info.get("filename", info.get("frame_dir"))} does not '
-                    f'fit {type(head).__name__} with num_classes = '
-                    f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
-                    'Correct the annotation file or '
-                    'model.cls_head.num_classes')
+                problem = f'The label {label}'
+            elif isinstance(label, Tensor) and len(label) != num_classes:
+                problem = f'The label of num_classes = {len(label)} classes'
+            else:
+                continue
+            raise ValueError(
+                f'{problem} of {info.get("filename", info.get("frame_dir"))} '
+                f'does not fit {type(head).__name__} with num_classes = '
+                f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
+                'Correct the annotation file, the num_classes of the data '
+                'set, or model.cls_head.num_classes')
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._broken[mode].clear()
@@ -73,7 +78,10 @@ class DataCheckHook(Hook):
                     data_batch: Optional[dict] = None,
                     outputs=None,
                     mode: str = 'train') -> None:
-        for data_sample in (data_batch or {}).get('data_samples', []):
+        # Tools of MMAction2 run without any data.
+        if not isinstance(data_batch, dict):
+            return
+        for data_sample in data_batch.get('data_samples', []):
             broken = dict(data_sample.get('broken_videos', ()))
             self._broken[mode].update(broken)
             self._name(runner, broken)

@@ -35,6 +35,9 @@ class InvalidLossHook(Hook):
                          data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         """Count a step."""
+        # MMAction2's vis_scheduler runs without a model.
+        if outputs is None:
+            return
         loss = outputs['loss'].detach()
         streak = self._streak.to(loss.device)
         self._streak = (streak + 1) * (~loss.isfinite()).any()

@@ -24,9 +24,9 @@ class Model(nn.Module):
         self.cls_head = nn.Linear(2, num_classes)
 
 
-def load(weights, training=False, resume=False, **arguments):
+def load(weights, training=False, resume=False, model=None, **arguments):
     runner = SimpleNamespace(
-        model=Model(),
+        model=model or Model(),
         _train_loop=Loop() if training else dict(),
         _resume=resume,
         _load_from='some.pth')
@@ -74,6 +74,14 @@ def test_resuming_and_testing_may_not():
     weights = Model(num_classes=5).state_dict()
     refuse(weights, r'cls_head.weight is \(5, 2\) instead of \(3, 2\)')
     refuse(weights, 'cls_head.weight', training=True, resume=True)
+
+
+def test_a_head_that_is_left_out_on_purpose_is_not_missed(weights):
+    model = Model()
+    model.cls_head = nn.Identity()
+    load(weights, model=model)
+    del weights['backbone.0.bias']
+    refuse(weights, 'backbone.0.bias is missing', model=model)
 
 
 def test_what_may_differ_can_be_named(weights):

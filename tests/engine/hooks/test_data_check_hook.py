@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmaction.registry import DATASETS, TRANSFORMS
 from mmblvnet.datasets import UnreadableVideoError
-from mmblvnet.engine.hooks import DataCheckHook
+from mmblvnet.engine.hooks import DataCheckHook, InvalidLossHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from tiny_videos import write_video
@@ -230,8 +230,11 @@ def test_a_video_without_label_cannot_be_trained_on():
             fake_runner([0, -1], frame_dir='some/folder'))
 
 
-def test_labels_of_several_classes_are_left_alone():
-    DataCheckHook().before_train(fake_runner([torch.eye(9)[8]]))
+def test_labels_of_several_classes_have_to_be_of_the_heads_number():
+    DataCheckHook().before_train(fake_runner([torch.eye(3)[2]]))
+    runner = fake_runner([torch.eye(9)[8]], filename='a.webm')
+    with pytest.raises(ValueError, match='= 9 .*a.webm .*num_classes = 3'):
+        DataCheckHook().before_train(runner)
 
 
 def test_a_head_without_number_of_classes_is_left_alone():
@@ -344,3 +347,10 @@ def test_nothing_is_logged_where_nothing_is_broken(make_runner, loader, video):
         val=loader(f'{video} 1', test_mode=True))
     runner.train()
     assert not warnings(runner)
+
+
+def test_a_loop_without_data_is_left_alone():
+    # As MMAction2's vis_scheduler runs it.
+    hook = DataCheckHook()
+    hook.after_train_iter(None, 0, torch.arange(4), None)
+    InvalidLossHook().after_train_iter(None, 0, torch.arange(4), None)

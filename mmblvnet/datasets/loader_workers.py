@@ -1,0 +1,51 @@
+import errno
+import os
+import random
+import sys
+import traceback
+from multiprocessing.queues import Queue
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import FUNCTIONS
+from torch.utils.data import get_worker_info
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@FUNCTIONS.register_module()
+def start_worker(worker_id: int) -> None:
+    """Prepare a worker of a data loader (its ``worker_init_fn``).
+
+    Its random numbers are others in each epoch, rank and worker; MMEngine's
+    own function starts with the same ones whenever the worker starts, which
+    is in each epoch unless workers persist. And where a batch cannot be
+    handed on, as when shared memory is full, the worker ends, upon which the
+    training does, instead of waiting for the batch forever.
+
+    Args:
+        worker_id (int): The number of the worker.
+    """
+    num_workers = get_worker_info().num_workers
+    # A number that was drawn when the epoch began, plus the worker's.
+    seed = torch.initial_seed() + num_workers * int(os.getenv('RANK', 0))
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)
+
+
+def _end_worker(error: Exception, _: Any) -> None:
+    traceback.print_exception(type(error), error, error.__traceback__)
+    remedy = ''
+    if FULL in str(error) or 'shared memory' in str(error):
+        remedy = (
+            ': shared memory (/dev/shm) is full. Make it larger (docker run '
+            '--shm-size=8g, or --ipc=host), or use fewer workers '
+            '(num_workers) or smaller batches (batch_size)')
+    print(
+        f'A data loader worker cannot hand on a batch ({error}){remedy}',
+        file=sys.stderr,
+        flush=True)
+    os._exit(1)

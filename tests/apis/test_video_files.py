@@ -1,0 +1,48 @@
+import pytest
+from mmblvnet.apis import find_videos, read_class_names
+
+
+def test_folders_stand_for_the_videos_in_them_that_are_not_hidden(tmp_path):
+    for name in ('b.mp4', 'a.WEBM', '._b.mp4', '.hidden/c.mp4', 'deep/d.ts',
+                 '.DS_Store', 'notes.txt'):
+        (tmp_path / 'own' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'own' / name).touch()
+    (tmp_path / 'own' / 'deep' / 'loop').symlink_to(tmp_path / 'own')
+    (tmp_path / 'own' / 'broken.mp4').symlink_to('nowhere.mp4')
+    (tmp_path / 'linked').symlink_to(tmp_path / 'own')
+    for folder in ('own', 'linked'):
+        assert find_videos([str(tmp_path / folder)]) == [
+            str(tmp_path / folder / name)
+            for name in ('a.WEBM', 'b.mp4', 'deep/d.ts')
+        ]
+
+
+def test_links_between_two_folders_end(tmp_path):
+    for name, other in (('a', 'b'), ('b', 'a')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'x.mp4').touch()
+        (tmp_path / name / 'other').symlink_to(tmp_path / other)
+    assert len(find_videos([str(tmp_path / 'a')])) == 2
+
+
+@pytest.mark.parametrize('content', [
+    'walk\nmy run\n', '\ufeffwalk\nmy run', 'walk\r\nmy run\r\n\r\n',
+    'walk \nmy run\n \n'])
+def test_a_label_map_of_any_editor_is_read(tmp_path, content):
+    file = tmp_path / 'map.txt'
+    file.write_bytes(content.encode())
+    assert read_class_names(file, 2) == ['walk', 'my run']
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'a\nb\nc\n', 'map.txt names 3 classes.* has 2'),
+    (b'a\n\nc', 'names 3 classes'),
+    (b'\na', "line 1: '' is no name"),
+    (b'a\na\n', "line 2: 'a' is no name, or also that of a class before"),
+    (b'caf\xe9\nb\n', 'map.txt is no text in UTF-8.*iconv'),
+])
+def test_a_label_map_that_does_not_fit_says_why(tmp_path, content, message):
+    file = tmp_path / 'map.txt'
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_class_names(file, 2)

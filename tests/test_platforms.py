@@ -1,0 +1,58 @@
+"""What only some systems have is not needed."""
+import subprocess
+import sys
+
+from make_motion_dataset import make_dataset
+from mim_commands import data_options
+from paths import MOTION
+
+# MMAction2, MMEngine and PyTorch may need what they like.
+WITHOUT = """
+import builtins, os, sys
+import mmaction, mmengine.runner, torch
+for name in ('fork', 'forkpty', 'getuid', 'mkfifo', 'posix_fadvise', 'pread',
+             'pwrite', 'register_at_fork', 'sched_getaffinity',
+             'sched_setaffinity', 'symlink', 'sysconf', 'uname'):
+    delattr(os, name)
+sys.modules.update(dict.fromkeys(('fcntl', 'pwd', 'termios')))
+
+def without_system_files(upstream):
+    def function(path, *args, **kwargs):
+        if str(path).startswith(('/proc', '/dev', '/sys')):
+            raise FileNotFoundError(2, 'not there', str(path))
+        return upstream(path, *args, **kwargs)
+    return function
+
+os.stat = without_system_files(os.stat)
+builtins.open = without_system_files(open)
+
+import mmblvnet
+from mmblvnet.apis import classify_video, find_videos, load_recognizer
+from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose
+from mmengine.runner import Runner
+
+config, folder, *options = sys.argv[1:]
+cfg = Config.fromfile(config)
+cfg.merge_from_dict(dict(
+    (key, DictAction._parse_int_float_bool(value))
+    for key, value in (option.split('=') for option in options)))
+cfg.merge_from_dict(dict(
+    work_dir=folder, train_cfg=dict(max_epochs=1)))
+runner = Runner.from_cfg(cfg)
+runner.train()
+runner.test()
+model = load_recognizer(config, folder + '/epoch_1.pth')
+video, *_ = find_videos([folder])
+print(classify_video(model, video, Compose(model.cfg.test_pipeline)).shape)
+"""
+
+
+def test_training_testing_and_predicting_need_no_linux(tmp_path):
+    make_dataset(tmp_path, train=8, val=8, seed=0)
+    done = subprocess.run(
+        [sys.executable, '-c', WITHOUT, MOTION, str(tmp_path),
+         *data_options(tmp_path)],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith('torch.Size([8])\n')
