@@ -1,4 +1,5 @@
 from typing import Callable, Sequence
+from unittest.mock import patch
 
 import torch
 from mmaction.structures import ActionDataSample
@@ -51,8 +52,10 @@ def check_repeatable(model: nn.Module, frames: Tensor) -> None:
     Raises:
         ValueError: If its scores are others each time.
     """
-    first, second = (reference_scores(model, frames) for _ in range(2))
-    if not torch.allclose(first, second, atol=TOLERANCE, rtol=TOLERANCE):
+    # Raw scores differ where a softmax may hide it.
+    with patch.object(model.cls_head, 'average_clips', None):
+        first, second = (reference_scores(model, frames) for _ in range(2))
+    if (first - second).abs().max() > TOLERANCE * first.abs().max():
         raise ValueError(
             f'{type(model.cls_head).__name__} gives a video other scores each '
             'time, of which a file would keep one draw: it cannot be exported')

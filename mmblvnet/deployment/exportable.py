@@ -1,6 +1,7 @@
 import copy
 
 import torch
+from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class ExportableRecognizer(nn.Module):
         # Which only a bounded number of views needs.
         self.model.test_cfg = dict(
             self.model.test_cfg or {}, max_testing_views=False)
+        if isinstance(self.model.cls_head, TPNHead):
+            self._keep_classifier(self.model.cls_head)
         self.with_preprocessing = with_preprocessing
         if with_preprocessing and type(
                 model.data_preprocessor) is not ActionDataPreprocessor:
@@ -37,6 +40,17 @@ class ExportableRecognizer(nn.Module):
                 f'{type(model.data_preprocessor).__name__} cannot go into the '
                 'file, only ActionDataPreprocessor can: leave out '
                 '--with-preprocessing')
+
+    @torch.no_grad()
+    def _keep_classifier(self, head: TPNHead) -> None:
+        """Make the convolution of ``fcn_test`` now, not in each test."""
+        head._init_new_cls()
+        self.new_cls, head.new_cls = head.new_cls.cpu(), None
+
+        def init_new_cls() -> None:
+            head.new_cls = self.new_cls
+
+        head._init_new_cls = init_new_cls
 
     def _normalise(self, x: Tensor) -> Tensor:
         preprocessor = self.model.data_preprocessor
