@@ -31,7 +31,7 @@ from mmblvnet.deployment import (export_onnx, export_openvino,
 from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common import TemporalAggregation
-from mmblvnet.utils.pipelines import example_of, frames_per_view
+from mmblvnet.utils.pipelines import example_of
 from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
@@ -78,12 +78,9 @@ class Features(nn.Module):
     def __init__(self, config: str) -> None:
         super().__init__()
         self.model = load_recognizer(config, None, 'cpu')
-        # [frames, C, H, W], or [clips, C, T, H, W] of a Recognizer3D
-        shape = example_of(self.model.cfg, 'val').inputs.shape
-        self.in_3d = len(shape) == 5
-        self.channels = shape[1]
-        self.num_frames = shape[2] if self.in_3d else (
-            frames_per_view(self.model) or shape[0])
+        inputs, self.num_frames, _ = example_of(self.model, 'val')
+        self.in_3d = inputs.dim() == 5
+        self.channels = inputs.size(1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(0, (-1, self.num_frames))

@@ -16,7 +16,7 @@ from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
-from mmblvnet.utils.pipelines import example_of, frames_per_view
+from mmblvnet.utils.pipelines import example_of
 from mmblvnet.utils.probabilities import as_probabilities
 
 from .video_source import Frame
@@ -56,13 +56,13 @@ class WindowClassifier:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        example = example_of(model.cfg, 'val')
+        example = example_of(model, 'val')
         if example.inputs.dim() != 4 or example.inputs.size(1) != 3:
             raise ValueError(
-                'Windows are made of single RGB frames: the pipeline of '
-                f'val_dataloader in {model.cfg.filename} gives '
-                f'{tuple(example.inputs.shape)}, not (frames, 3, H, W)')
-        self.num_frames = frames_per_view(model) or example.num_sampled
+                'Windows are made of single RGB frames: the val pipeline of '
+                f'{model.cfg.filename} gives {tuple(example.inputs.shape)}, '
+                'not (frames, 3, H, W)')
+        self.num_frames = example.num_frames
         self.model = model
         self.transforms = example.prepare
         test_cfg = model.test_cfg or dict()

@@ -45,19 +45,14 @@ def frames_shape(model: nn.Module,
     Raises:
         ValueError: If the pipeline does not give such frames.
     """
-    shape = example_of(model.cfg, 'val').inputs.shape
+    example = example_of(model, 'val')
+    shape = example.inputs.shape
     if len(shape) != 4:
         raise ValueError(
-            'Only a Recognizer2D can be exported: the pipeline of '
-            f'val_dataloader in {model.cfg.filename} gives {tuple(shape)}, '
-            'not (frames, C, H, W)')
-    num_frames = frames_per_view(model) or shape[0]
-    if shape[0] % num_frames:
-        raise ValueError(
-            f'The pipeline of val_dataloader in {model.cfg.filename} gives '
-            f'{shape[0]} frames, which are no views of num_segments = '
-            f'{num_frames} frames: correct its sampler, or num_segments')
-    return (num_frames, shape[1], *(size or shape[2:]))
+            'Only a Recognizer2D can be exported: the val pipeline of '
+            f'{model.cfg.filename} gives {tuple(shape)}, not (frames, C, H, '
+            'W)')
+    return (example.num_frames, shape[1], *(size or shape[2:]))
 
 
 def example_frames(shape: Sequence[int], num_videos: int,

@@ -147,31 +147,31 @@ class Example(NamedTuple):
 
     Args:
         inputs (Tensor): What goes into the recognizer.
-        num_sampled (int): Frames that were decoded for it.
+        num_frames (int): Frames of a view in it.
         prepare (Compose): The transforms after the decoder.
     """
     inputs: Tensor
-    num_sampled: int
+    num_frames: int
     prepare: Compose
 
 
-def example_of(cfg: Config, split: str) -> Example:
+def example_of(model: nn.Module, split: str) -> Example:
     """Send a video of black frames through a pipeline, without a file.
 
     Args:
-        cfg (Config): A config.
+        model (nn.Module): A recognizer with its config as ``cfg``.
         split (str): Whose pipeline.
 
     Returns:
         Example: What comes out.
 
     Raises:
-        ValueError: If the pipeline does not decode a video, or samples by
-            more than a video's number of frames.
+        ValueError: If the pipeline does not decode a video, needs more than
+            its frames and their number, or gives no whole views.
     """
-    pipeline = pipeline_of(cfg, split)
+    pipeline = pipeline_of(model.cfg, split)
     names = _names(pipeline)
-    whose = f'The {split} pipeline of {_name(cfg)} ({", ".join(names)})'
+    whose = f'The {split} pipeline of {_name(model.cfg)} ({", ".join(names)})'
     decoders = [i for i, name in enumerate(names) if 'Decode' in name]
     if not decoders:
         raise ValueError(f'{whose} decodes no frames')
@@ -180,8 +180,11 @@ def example_of(cfg: Config, split: str) -> Example:
         if 'Init' not in name
     ]
     modality = next((dataset['modality']
-                     for dataset in _datasets_of(cfg, split)
+                     for dataset in _datasets_of(model.cfg, split)
                      if 'modality' in dataset), 'RGB')
+    channels = 2 if modality == 'Flow' else 3
+    picture = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
+    prepare = Compose(pipeline[decoders[-1] + 1:])
     try:
         results = Compose(samplers)(
             dict(
@@ -190,15 +193,23 @@ def example_of(cfg: Config, split: str) -> Example:
                 modality=modality,
                 label=-1))
         num_sampled = results['frame_inds'].size
+        results.update(
+            imgs=[picture] * num_sampled,
+            img_shape=(HEIGHT, WIDTH),
+            original_shape=(HEIGHT, WIDTH))
+        inputs = prepare(results)['inputs']
     except KeyError as error:
         raise ValueError(
-            f'{whose} does not sample frames by their number alone: it needs '
-            f'{error}, which only a data set tells') from error
-    channels = 2 if modality == 'Flow' else 3
-    picture = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
-    results.update(
-        imgs=[picture] * num_sampled,
-        img_shape=(HEIGHT, WIDTH),
-        original_shape=(HEIGHT, WIDTH))
-    prepare = Compose(pipeline[decoders[-1] + 1:])
-    return Example(prepare(results)['inputs'], num_sampled, prepare)
+            f'{whose} does not prepare frames alone: it needs {error}, which '
+            'only a data set tells') from error
+    if inputs.dim() == 5:
+        # [views, C, T, H, W]
+        return Example(inputs, inputs.size(2), prepare)
+    # Of those of several crops, or of stacks of flow images.
+    num_frames = frames_per_view(model) or min(num_sampled, len(inputs))
+    if len(inputs) % num_frames:
+        raise ValueError(
+            f'{whose} gives {len(inputs)} frames, which are no views of '
+            f'num_segments = {num_frames} frames: correct its sampler, or '
+            'num_segments')
+    return Example(inputs, num_frames, prepare)

@@ -47,6 +47,12 @@ EVERY = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
     for name in NAMES
 ]
+# What these change is neither the network nor its frames.
+TRAINING = [
+    'Mixup and Cutmix', 'Averaged weights', 'Rare classes', 'Label smoothing',
+    'Early stopping', 'Sharded training'
+]
+NETWORKS = [name for name in NAMES if name not in TRAINING]
 IN_3D = 'ResNet3dSlowOnly and I3DHead'
 OF_FRAMES = [OWN[-1], 'TPN and TPNHead']
 # Whose temporal module is not the TAM of this package.
@@ -222,7 +228,7 @@ def test_temporal_weights_are_drawn_where_there_are_any(cases, name,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', NETWORKS)
 def test_an_exported_file_has_the_scores_of_a_test(cases, name, tmp_path):
     case, out = cases(name), tmp_path / 'model.pt2'
     refusals = {
@@ -241,7 +247,7 @@ def test_an_exported_file_has_the_scores_of_a_test(cases, name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', NETWORKS)
 def test_speed_and_memory_are_measured(cases, name, tmp_path):
     benchmark.main([
         '--configs', cases(name).config, '--size', '64', '--rounds', '1',
