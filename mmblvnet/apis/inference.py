@@ -65,7 +65,6 @@ def load_recognizer(config: Union[str, Path],
     if cfg.model.backbone.get('weights'):
         cfg.model.backbone.weights = None
     model = init_recognizer(cfg, device=device)
-    average_as_trained(model.cls_head)
     if checkpoint is None:
         return model
     try:
@@ -179,6 +178,7 @@ def classify_video(model: nn.Module, video: str,
         return read_video(test_pipeline.transforms, results, video,
                           'Repair it, or leave it out')
 
+    average_as_trained(model.cls_head)
     result = inference_recognizer(model, video, read)
     return as_probabilities(result.pred_score, model.cls_head)
 

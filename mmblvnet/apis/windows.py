@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.utils.pipelines import example_of
-from mmblvnet.utils.probabilities import as_probabilities
+from mmblvnet.utils.probabilities import as_probabilities, average_as_trained
 
 from .video_source import Frame
 
@@ -62,6 +62,7 @@ class WindowClassifier:
                 'Windows are made of single RGB frames: the val pipeline of '
                 f'{model.cfg.filename} gives {tuple(example.inputs.shape)}, '
                 'not (frames, 3, H, W)')
+        average_as_trained(model.cls_head)
         self.num_frames = example.num_frames
         self.model = model
         self.transforms = example.prepare

@@ -6,11 +6,14 @@ from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
+from mmblvnet.utils.probabilities import average_as_trained
+
 
 class ExportableRecognizer(nn.Module):
     """A recognizer in test mode, from tensor to tensor.
 
-    A copy with the batch norms of the backbone folded into its convolutions.
+    A copy with the batch norms of the backbone folded into its convolutions. The
+    head averages what it was trained for, in the model as well.
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
@@ -26,6 +29,7 @@ class ExportableRecognizer(nn.Module):
                  model: nn.Module,
                  with_preprocessing: bool = False) -> None:
         super().__init__()
+        average_as_trained(model.cls_head)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         self.model.backbone = fuse_conv_bn(self.model.backbone)
         # Which only a bounded number of views needs.

@@ -97,6 +97,21 @@ def test_windows_differ():
     assert change.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize('average_clips', ['score', 'prob', None])
+def test_classes_that_each_have_a_yes_or_no_stand_for_themselves(
+        average_clips):
+    head = dict(type='TSNHead', in_channels=2048,
+                loss_cls=dict(type='BCELossWithLogits'))
+    model = make_model(head, average_clips=average_clips)
+    scores = torch.tensor([3., 3., 0., -3., -3.])
+    with torch.no_grad():
+        model.cls_head.fc_cls.weight.zero_()
+        model.cls_head.fc_cls.bias.copy_(scores)
+    window, *_ = classify_windows(
+        as_frames(pictures(8)), WindowClassifier(model), 8 / FPS, 2)
+    torch.testing.assert_close(window.probabilities, scores.sigmoid())
+
+
 def test_each_frame_goes_through_the_first_layer_once():
     model = make_model()
     seen = []
@@ -166,7 +181,7 @@ def test_a_window_has_the_frames_of_a_view_whatever_the_sampler(
     if sampler['type'] == 'DenseSampleFrames':
         steps[0]['num_sample_positions'] = 1 if num_segments is None else 10
     model = SimpleNamespace(
-        cfg=Config(dict(val_pipeline=steps)), test_cfg=None,
+        cfg=Config(dict(val_pipeline=steps)), test_cfg=None, cls_head=None,
         backbone=SimpleNamespace(num_segments=num_segments))
     assert WindowClassifier(model).num_frames == 4
 

@@ -31,7 +31,7 @@ class TestViewsHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Let the head average what it was trained for."""
-        average_as_trained(_model(runner).cls_head)
+        average_as_trained(_head(_model(runner)))
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Forget what was counted."""
@@ -65,9 +65,10 @@ class TestViewsHook(Hook):
         """Log the number of views."""
         model = _model(runner)
         num_frames = frames_per_view(model)
-        average = getattr(model.cls_head, 'average_clips', None)
+        head = _head(model)
+        average = getattr(head, 'average_clips', None)
         how = AVERAGES.get(average, 'their scores kept apart').format(
-            activation=activation_of(model.cls_head))
+            activation=activation_of(head))
         for frames in sorted(self._frames_of_videos):
             if num_frames is None:
                 runner.logger.info(f'Frames per video: {frames}, {how}')
@@ -80,3 +81,8 @@ class TestViewsHook(Hook):
 def _model(runner: Runner) -> nn.Module:
     model = runner.model
     return model.module if is_model_wrapper(model) else model
+
+
+def _head(model: nn.Module) -> Optional[nn.Module]:
+    """The head, which a model that extracts features does not have."""
+    return getattr(model, 'cls_head', None)
