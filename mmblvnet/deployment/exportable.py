@@ -12,8 +12,8 @@ from mmblvnet.utils.probabilities import average_as_trained
 class ExportableRecognizer(nn.Module):
     """A recognizer in test mode, from tensor to tensor.
 
-    A copy with the batch norms of the backbone folded into its convolutions. The
-    head averages what it was trained for, in the model as well.
+    A copy with the batch norms of the backbone folded into its convolutions.
+    The head averages what it was trained for, in the model as well.
 
     Args:
         model (nn.Module): A ``Recognizer2D``.

@@ -32,7 +32,8 @@ class Asymmetric(nn.Module):
             labels = F.one_hot(labels, scores.size(1))
         yes, no = F.logsigmoid(scores), F.logsigmoid(-scores)
         return dict(
-            loss_yes=-(labels * yes).mean(), loss_no=-((1 - labels) * no).mean())
+            loss_yes=-(labels * yes).mean(),
+            loss_no=-((1 - labels) * no).mean())
 
 
 @MODELS.register_module(force=True)
