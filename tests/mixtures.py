@@ -93,8 +93,14 @@ def check_network(cfg: Config, num_frames: int, rows_per_clip: int) -> None:
     mixed = (together - alone).abs().max()
     assert mixed < 0.01 * (together[0] - together[1]).abs().max()
 
+    data = clips(num_views=1)
+    if cfg.model.cls_head.get('multi_class'):
+        for i, sample in enumerate(data['data_samples']):
+            yes_or_no = torch.zeros(model.cls_head.num_classes)
+            yes_or_no[i:i + 2] = 1
+            sample.set_gt_label(yes_or_no)
     model.train()
-    data = model.data_preprocessor(clips(num_views=1), training=True)
+    data = model.data_preprocessor(data, training=True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     assert loss.isfinite()
     optim_wrapper.backward(loss)

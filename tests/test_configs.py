@@ -45,7 +45,8 @@ def test_it_says_what_every_config_has_to_say(file):
         imports=['mmblvnet'], allow_failed_imports=False)
     assert cfg.default_scope == 'mmaction'
     assert cfg.auto_scale_lr.base_batch_size > 0
-    for hook in ('DataCheckHook', 'CheckpointCheckHook', 'InvalidLossHook'):
+    for hook in ('DataCheckHook', 'CheckpointCheckHook', 'InvalidLossHook',
+                 'PipelinesHook', 'TestViewsHook'):
         assert dict(type=hook) in cfg.custom_hooks
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset

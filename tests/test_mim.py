@@ -1,13 +1,16 @@
 """The commands that people type, on a few tiny clips."""
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from make_motion_dataset import make_dataset
 from mim_commands import data_options, mim, train
+from mmaction.apis import inference_recognizer, init_recognizer
 from mmblvnet.utils.safe_loading import load_safely
 from mmengine.fileio import load
 from paths import CONFIGS, FLAGSHIP, MOTION
+from predict import predict
 
 WITH_DECORD = str(CONFIGS / 'blvnet_tam_r50_4x2_motion-decord.py')
 
@@ -51,6 +54,27 @@ def test_testing_a_checkpoint_scores_every_video(data, trained, tmp_path):
     for result in results:
         assert result['pred_score'].shape == (8, )
         assert result['pred_score'].sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_what_a_test_changes_is_in_its_config_for_every_tool(
+        data, trained, tmp_path):
+    weights, dump = trained[0] / 'epoch_1.pth', tmp_path / 'scores.pkl'
+    log = mim('test', MOTION, '--checkpoint', weights, '--work-dir', tmp_path,
+              '--dump', dump, '--cfg-options',
+              'test_dataloader.dataset.pipeline.1.num_clips=1',
+              'test_dataloader.dataset.pipeline.4.type=CenterCrop',
+              *data_options(data))
+    assert 'Views per video: 1, each of 8 frames' in log
+    expected = load(dump)[0]['pred_score']
+    listed = (data / 'motion_val_list_videos.txt').read_text().split()[0]
+    video, config = str(data / 'videos' / listed), tmp_path / Path(MOTION).name
+    by_mmaction = inference_recognizer(
+        init_recognizer(config, str(weights), 'cpu'), video)
+    by_label = predict(video, str(config), str(weights), topk=8)
+    of_label = {int(name): probability for name, probability in by_label}
+    for scores in (by_mmaction.pred_score,
+                   torch.tensor([of_label[label] for label in range(8)])):
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_decord_can_be_chosen(data, trained, tmp_path):

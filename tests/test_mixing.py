@@ -27,7 +27,8 @@ NETWORKS = {
 INHERITED = [
     'SampleFrames for BLVNet', 'UniformSample for BLVNet', 'Mixup and Cutmix',
     'Averaged weights', 'Rare classes', 'Class-balanced focal loss',
-    'Label smoothing', 'Early stopping', 'Sharded training'
+    'Several labels per video', 'Label smoothing', 'Early stopping',
+    'Sharded training'
 ]
 ROWS = {**NETWORKS, **dict.fromkeys(INHERITED, (16, 8))}
 

@@ -21,6 +21,7 @@ from mmblvnet.apis import (Prediction, Window, WindowClassifier, accelerate,
                            load_recognizer, open_source, read_class_names,
                            top_predictions)
 from mmblvnet.datasets import BrokenVideoError
+from mmblvnet.utils.pipelines import video_pipeline_of
 from mmblvnet.visualization import Timeline, annotate_video, draw_timeline
 from mmblvnet.visualization.timeline import clock
 
@@ -53,7 +54,7 @@ def predict(video: str,
     videos = find_videos([video])
     model = load_recognizer(config, checkpoint)
     names = read_class_names(label_map, model.cls_head.num_classes)
-    pipeline = Compose(model.cfg.test_pipeline)
+    pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
     probabilities = classify_video(model, videos[0], pipeline)
     return [(name, probability) for _, name, probability in top_predictions(
         probabilities, names, topk)]
@@ -73,7 +74,7 @@ def predict_all(model, videos: Sequence[str], names: Sequence[str], topk: int,
     Returns:
         dict: The predictions, or what went wrong, for each video.
     """
-    pipeline = Compose(model.cfg.test_pipeline)
+    pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
     root = os.path.commonpath(
         [Path(video).absolute().parent for video in videos])
     results = {}

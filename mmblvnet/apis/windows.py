@@ -13,13 +13,12 @@ from typing import Iterable, Iterator, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 from mmaction.structures import ActionDataSample
-from mmaction.utils import get_str_type
-from mmengine.dataset import Compose
 from torch import Tensor, nn
 
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.utils.pipelines import example_of
+from mmblvnet.utils.probabilities import as_probabilities, average_as_trained
 
-from .inference import as_probabilities
 from .video_source import Frame
 
 # Seconds by which times may be wrong from rounding.
@@ -48,28 +47,25 @@ class WindowClassifier:
 
     Args:
         model (nn.Module): A ``Recognizer2D`` with its config as ``cfg``. The
-            config's ``val_pipeline`` prepares the frames: its sampler tells
-            how many a window has.
+            transforms after the decoder in the config's validation prepare
+            the frames. A window has as many as the model relates to each
+            other, or, where it takes any number, as validation samples.
 
     Raises:
         ValueError: If the model does not take single RGB frames.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        pipeline = model.cfg.val_pipeline
-        sampler = next(
-            (t for t in pipeline
-             if 'SampleFrames' in get_str_type(t['type'])), dict())
-        if sampler.get('num_consecutive_frames', 1) > 1 or not any(
-                t.get('input_format') == 'NCHW' for t in pipeline):
-            raise ValueError('Windows are made of single RGB frames: the '
-                             "val_pipeline of the model's config needs "
-                             "FormatShape(input_format='NCHW')")
-        decode = max(i for i, t in enumerate(pipeline)
-                     if 'Decode' in get_str_type(t['type']))
-        self.num_frames = sampler['clip_len'] * sampler.get('num_clips', 1)
+        example = example_of(model, 'val')
+        if example.inputs.dim() != 4 or example.inputs.size(1) != 3:
+            raise ValueError(
+                'Windows are made of single RGB frames: the val pipeline of '
+                f'{model.cfg.filename} gives {tuple(example.inputs.shape)}, '
+                'not (frames, 3, H, W)')
+        average_as_trained(model.cls_head)
+        self.num_frames = example.num_frames
         self.model = model
-        self.transforms = Compose(pipeline[decode + 1:])
+        self.transforms = example.prepare
         test_cfg = model.test_cfg or dict()
         self.shares_maps = isinstance(
             model.backbone, BigLittleBackbone) and not (
@@ -115,7 +111,7 @@ class WindowClassifier:
         else:
             samples = self.model.test_step(_batch(frames))
         return as_probabilities(samples[0].pred_score,
-                                self.model.cls_head.average_clips).cpu()
+                                self.model.cls_head).cpu()
 
 
 def _batch(inputs: Tensor) -> dict:

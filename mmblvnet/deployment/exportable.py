@@ -1,15 +1,19 @@
 import copy
 
 import torch
+from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
+
+from mmblvnet.utils.probabilities import average_as_trained
 
 
 class ExportableRecognizer(nn.Module):
     """A recognizer in test mode, from tensor to tensor.
 
     A copy with the batch norms of the backbone folded into its convolutions.
+    The head averages what it was trained for, in the model as well.
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
@@ -25,11 +29,14 @@ class ExportableRecognizer(nn.Module):
                  model: nn.Module,
                  with_preprocessing: bool = False) -> None:
         super().__init__()
+        average_as_trained(model.cls_head)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         self.model.backbone = fuse_conv_bn(self.model.backbone)
         # Which only a bounded number of views needs.
         self.model.test_cfg = dict(
             self.model.test_cfg or {}, max_testing_views=False)
+        if isinstance(self.model.cls_head, TPNHead):
+            self._keep_classifier(self.model.cls_head)
         self.with_preprocessing = with_preprocessing
         if with_preprocessing and type(
                 model.data_preprocessor) is not ActionDataPreprocessor:
@@ -37,6 +44,17 @@ class ExportableRecognizer(nn.Module):
                 f'{type(model.data_preprocessor).__name__} cannot go into the '
                 'file, only ActionDataPreprocessor can: leave out '
                 '--with-preprocessing')
+
+    @torch.no_grad()
+    def _keep_classifier(self, head: TPNHead) -> None:
+        """Make the convolution of ``fcn_test`` now, not in each test."""
+        head._init_new_cls()
+        self.new_cls, head.new_cls = head.new_cls.cpu(), None
+
+        def init_new_cls() -> None:
+            head.new_cls = self.new_cls
+
+        head._init_new_cls = init_new_cls
 
     def _normalise(self, x: Tensor) -> Tensor:
         preprocessor = self.model.data_preprocessor

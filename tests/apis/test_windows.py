@@ -7,7 +7,7 @@ from mmblvnet.apis import WindowClassifier, classify_windows
 from mmblvnet.apis.video_source import Frame
 from mmblvnet.apis.windows import sample_moments
 from mmblvnet.datasets.transforms import BigLittleSampleFrames
-from mmengine.config import ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from networks import recognizer
 
@@ -45,7 +45,7 @@ def make_model(head=None, crop='CenterCrop', average_clips='prob', **backbone):
         del backbone['num_segments']
     head = head or dict(type='TSMHead', in_channels=2048, num_segments=4)
     model = recognizer(backbone, head, average_clips=average_clips).eval()
-    model.cfg = ConfigDict(val_pipeline=pipeline(crop))
+    model.cfg = Config(dict(val_pipeline=pipeline(crop)))
     return model
 
 
@@ -95,6 +95,21 @@ def test_windows_differ():
         as_frames(pictures(12)), WindowClassifier(model), 8 / FPS, 2)
     change = first.probabilities.log() - second.probabilities.log()
     assert change.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('average_clips', ['score', 'prob', None])
+def test_classes_that_each_have_a_yes_or_no_stand_for_themselves(
+        average_clips):
+    head = dict(type='TSNHead', in_channels=2048,
+                loss_cls=dict(type='BCELossWithLogits'))
+    model = make_model(head, average_clips=average_clips)
+    scores = torch.tensor([3., 3., 0., -3., -3.])
+    with torch.no_grad():
+        model.cls_head.fc_cls.weight.zero_()
+        model.cls_head.fc_cls.bias.copy_(scores)
+    window, *_ = classify_windows(
+        as_frames(pictures(8)), WindowClassifier(model), 8 / FPS, 2)
+    torch.testing.assert_close(window.probabilities, scores.sigmoid())
 
 
 def test_each_frame_goes_through_the_first_layer_once():
@@ -154,11 +169,32 @@ def test_few_frames_show_several_moments():
     assert list(moments) == [(2, 0), (2, 1), (2, 2)]
 
 
-@pytest.mark.parametrize('change', [
-    dict(input_format='NCTHW'), dict(num_consecutive_frames=5)])
-def test_other_input_than_single_frames_is_refused(change):
+@pytest.mark.parametrize('sampler', [
+    dict(type='SampleFrames', clip_len=1, num_clips=4),
+    dict(type='UniformSample', clip_len=4),
+    dict(type='DenseSampleFrames', clip_len=1, num_clips=4),
+])
+@pytest.mark.parametrize('num_segments', [4, None])
+def test_a_window_has_the_frames_of_a_view_whatever_the_sampler(
+        sampler, num_segments):
+    steps = [dict(test_mode=True, **sampler), *pipeline()[1:]]
+    if sampler['type'] == 'DenseSampleFrames':
+        steps[0]['num_sample_positions'] = 1 if num_segments is None else 10
+    model = SimpleNamespace(
+        cfg=Config(dict(val_pipeline=steps)), test_cfg=None, cls_head=None,
+        backbone=SimpleNamespace(num_segments=num_segments))
+    assert WindowClassifier(model).num_frames == 4
+
+
+@pytest.mark.parametrize('form, modality', [('NCTHW', 'RGB'),
+                                            ('NCHW', 'Flow')])
+def test_other_input_than_single_frames_is_refused(form, modality):
     steps = pipeline()
-    steps[-2 if 'input_format' in change else 0].update(change)
-    model = SimpleNamespace(cfg=ConfigDict(val_pipeline=steps))
+    steps[-2]['input_format'] = form
+    model = SimpleNamespace(
+        cfg=Config(
+            dict(
+                val_dataloader=dict(
+                    dataset=dict(pipeline=steps, modality=modality)))))
     with pytest.raises(ValueError, match='single RGB frames'):
         WindowClassifier(model)

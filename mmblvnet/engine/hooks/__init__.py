@@ -4,11 +4,12 @@ from .data_check_hook import DataCheckHook
 from .fuse_conv_bn_hook import FuseConvBNHook
 from .invalid_loss_hook import InvalidLossHook
 from .learning_rate_hook import LearningRateHook
+from .pipelines_hook import PipelinesHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .views_hook import TestViewsHook
 
 __all__ = [
     'CheckpointCheckHook', 'ClipVisualizationHook', 'DataCheckHook',
-    'FuseConvBNHook', 'InvalidLossHook', 'LearningRateHook',
+    'FuseConvBNHook', 'InvalidLossHook', 'LearningRateHook', 'PipelinesHook',
     'SafeCheckpointHook', 'TestViewsHook'
 ]

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmaction.registry import MODELS
 from mmblvnet.engine.hooks import TestViewsHook
 
 
@@ -51,3 +52,18 @@ def test_videos_of_a_batch_get_equally_many_views():
     TestViewsHook().before_test_iter(None, 0, batch)
     assert torch.equal(batch['inputs'][0], torch.cat([few] * 3))
     assert torch.equal(batch['inputs'][1], torch.cat([many] * 2))
+
+
+@pytest.mark.parametrize('mode', ['val', 'test'])
+def test_a_yes_or_no_per_class_is_averaged_as_such(mode):
+    model = SimpleNamespace(
+        cls_head=MODELS.build(
+            dict(
+                type='TSNHead', num_classes=4, in_channels=8,
+                loss_cls=dict(type='BCELossWithLogits'),
+                average_clips='prob')))
+    hook = TestViewsHook()
+    getattr(hook, f'before_{mode}_epoch')(SimpleNamespace(model=model))
+    scores = torch.randn(3, 4)
+    torch.testing.assert_close(
+        model.cls_head.average_clip(scores, 3)[0], scores.sigmoid().mean(0))

@@ -1,0 +1,73 @@
+import evaluate_export
+import numpy as np
+import pytest
+import torch
+from evaluate_export import report, scores_of_files
+from mmaction.evaluation import mean_average_precision
+from mmblvnet.deployment.loading import Exported
+from mmengine.config import Config
+from paths import MOTION
+from tiny_videos import write_video
+
+
+def cells(table):
+    """The cells of a table, row by row."""
+    return [[cell.strip() for cell in line.strip('|').split('|')]
+            for line in table.splitlines()]
+
+
+def test_videos_of_several_labels_have_a_mean_average_precision():
+    scores = torch.tensor([[.9, .8, .1], [.2, .7, .6], [.5, .4, .3]])
+    labels = [np.array(of) for of in ([1, 1, 0], [0, 0, 1], [1, 0, 0])]
+    header, _, first, second = cells(
+        report(dict(one=scores, other=1 - scores), labels))
+    assert header == [
+        'file', 'mAP', 'same top-1', 'mean difference', 'largest']
+    expected = mean_average_precision(scores.numpy(), labels)
+    assert first[:3] == ['one', f'{expected:.2%}', '100.00%']
+    assert second[1] != first[1]
+
+
+def test_videos_of_a_label_each_have_accuracies():
+    scores = torch.eye(6)[:3]
+    labels = [np.array([label]) for label in (0, 1, 5)]
+    header, _, row = cells(report(dict(one=scores), labels))
+    assert header[1:3] == ['top-1', 'top-5']
+    assert row[1] == '66.67%'
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A config of two tiny videos with two clips and three crops of each."""
+    for name in 'ab':
+        write_video(tmp_path / f'{name}.webm')
+    (tmp_path / 'list.txt').write_text('a.webm 0\nb.webm 1\n')
+    cfg = Config.fromfile(MOTION)
+    cfg.test_dataloader.update(num_workers=0)
+    cfg.test_dataloader.dataset.update(
+        ann_file=str(tmp_path / 'list.txt'),
+        data_prefix=dict(video=str(tmp_path)))
+    return cfg
+
+
+@pytest.mark.parametrize('size, message', [
+    (64, None), (96, 'takes frames of .96, 96., but the test gives .64, 64.')])
+def test_a_file_gets_all_views_of_a_video_in_its_size(
+        config, monkeypatch, size, message):
+    seen = []
+
+    def run(frames):
+        seen.append(frames.shape)
+        return torch.eye(8)[:len(frames)]
+
+    about = dict(height=str(size), width=str(size), preprocessing='included')
+    monkeypatch.setattr(evaluate_export, 'load_exported',
+                        lambda _: Exported(run, about))
+    if message:
+        with pytest.raises(ValueError, match=message):
+            scores_of_files(config, ['file'])
+    else:
+        scores, labels = scores_of_files(config, ['file'])
+        assert seen == [(2, 6 * 8, 3, 64, 64)]
+        assert scores['file'].equal(torch.eye(8)[:2])
+        assert [label.tolist() for label in labels] == [[0], [1]]
