@@ -68,6 +68,7 @@ class BLVNet(BigLittleBackbone):
                  temporal_module: Optional[str] = 'TAM',
                  blend_frames: int = 3,
                  frame_output: str = 'repeat',
+                 causal: bool = False,
                  *,
                  out_indices: Sequence[int] = (3, ),
                  frozen_stages: int = -1,
@@ -91,9 +92,10 @@ class BLVNet(BigLittleBackbone):
         def temporal(channels: int, paired: bool) -> Optional[nn.Module]:
             num_frames = num_segments // 2 if paired else num_segments
             if temporal_module == 'TAM':
-                return TemporalAggregation(channels, num_frames, blend_frames)
+                return TemporalAggregation(channels, num_frames, blend_frames,
+                                           causal)
             if temporal_module == 'TSM':
-                return TemporalShift(num_frames)
+                return TemporalShift(num_frames, causal)
             return None
 
         super().__init__(
