@@ -70,6 +70,7 @@ def test_the_first_file_alone_counts_with_the_other_coefficients_at_0(
     ([SURE[0], SURE[1]], (0, 1), '2 videos of 6 classes.*3 of 6'),
     ([[1., 0.]] * 3, (0, 1, 1), '3 videos of 2 classes.*3 of 6'),
     ([[3., -1., 0., 0., 0., 0.]] * 3, (0, 1, 1), 'no probabilities'),
+    ([[.9, .8, 0., 0., 0., 0.]] * 3, (0, 1, 1), 'a yes or no per class'),
 ])
 def test_files_that_do_not_belong_together_are_refused(
         scores, labels, message, tmp_path):

@@ -5,8 +5,9 @@ whatever else the machine does meets all of them. Memory comes from a fresh
 process per network and is the growth of the peak per clip, so that weights
 and libraries do not count. The classifier is left out of all of them.
 
-Example:
+Examples:
     python tools/benchmark.py --rows literal blvnet_tam tsn --rounds 5
+    python tools/benchmark.py --rows blvnet_tam --configs CONFIG..
 """
 import argparse
 import copy
@@ -24,11 +25,13 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mmblvnet  # noqa: F401
 import torch
 from mmaction.registry import MODELS
-from mmblvnet.apis import accelerate
+from mmblvnet.apis import accelerate, load_recognizer
 from mmblvnet.deployment import (export_onnx, export_openvino,
                                  load_exported)
 from mmblvnet.deployment.quantization import quantize
+from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.utils.pipelines import example_of, frames_per_view
 from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
@@ -65,6 +68,32 @@ def resnet(kind: str, **config) -> nn.Module:
     return MODELS.build(dict(type=kind, depth=50, norm_eval=False, **config))
 
 
+class Features(nn.Module):
+    """The recognizer of a config without its head.
+
+    Args:
+        config (str): The config.
+    """
+
+    def __init__(self, config: str) -> None:
+        super().__init__()
+        self.model = load_recognizer(config, None, 'cpu')
+        # [frames, C, H, W], or [clips, C, T, H, W] of a Recognizer3D
+        shape = example_of(self.model.cfg, 'val').inputs.shape
+        self.in_3d = len(shape) == 5
+        self.channels = shape[1]
+        self.num_frames = shape[2] if self.in_3d else (
+            frames_per_view(self.model) or shape[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(0, (-1, self.num_frames))
+        if self.in_3d:
+            x = x.transpose(1, 2).unsqueeze(1)
+        maps, _ = self.model.extract_feat(x, test_mode=not self.training)
+        maps = (maps, ) if isinstance(maps, Tensor) else maps
+        return torch.cat([of_stage.flatten() for of_stage in maps])
+
+
 class Row(NamedTuple):
     """A network to measure.
 
@@ -75,6 +104,7 @@ class Row(NamedTuple):
             FuseConvBNHook does.
         num_frames (int, optional): Frames per clip if they are not those that
             are asked for. Defaults to None.
+        channels (int): Channels of a frame. Defaults to 3.
         runtime (str, optional): ``'onnx'`` or ``'openvino'``, for inference
             with ONNX Runtime or OpenVINO on a CPU. Defaults to None, PyTorch.
         precision (str, optional): ``'bfloat16'``, or ``'int8'`` in another
@@ -86,6 +116,7 @@ class Row(NamedTuple):
     make: Callable[[int], nn.Module]
     fold: bool = False
     num_frames: Optional[int] = None
+    channels: int = 3
     runtime: Optional[str] = None
     precision: Optional[str] = None
     compile: bool = False
@@ -140,6 +171,17 @@ ROWS = {
     'tanet':
     Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
 }
+
+
+def row_of(config: str) -> Row:
+    """The row of a config's recognizer."""
+    network = Features(config)
+    return Row(
+        Path(config).stem,
+        lambda _: copy.deepcopy(network),
+        fold=isinstance(network.model.backbone, BigLittleBackbone),
+        num_frames=network.num_frames,
+        channels=network.channels)
 
 
 def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
@@ -197,8 +239,8 @@ class Network:
         if not row.runtime and (row.precision or row.compile):
             accelerate(
                 self.testing, row.precision or 'float32', row.compile)
-        self.clips = torch.randn(batch_size * self.num_frames, 3, args.size,
-                                 args.size)
+        self.clips = torch.randn(batch_size * self.num_frames, row.channels,
+                                 args.size, args.size)
         if row.runtime:
             self.testing = in_runtime(
                 self.testing, self.clips, self.num_frames, row)
@@ -366,9 +408,10 @@ def with_hook(module: nn.Module, form: str, hook: Callable) -> None:
 
 def measure_size(key: str, args: argparse.Namespace) -> dict:
     """Parameters and MACs per clip of a row."""
-    num_frames = ROWS[key].num_frames or args.frames
-    network = ROWS[key].make(num_frames)
-    clip = torch.randn(num_frames, 3, args.size, args.size)
+    row = ROWS[key]
+    num_frames = row.num_frames or args.frames
+    network = row.make(num_frames)
+    clip = torch.randn(num_frames, row.channels, args.size, args.size)
     return dict(
         parameters=count_parameters(network), macs=count_macs(network, clip))
 
@@ -421,8 +464,10 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
         '--rows', nargs='+', choices=ROWS,
-        default=[key for key, row in ROWS.items() if 'training' in row.modes],
         help='all that can be trained by default')
+    parser.add_argument(
+        '--configs', nargs='+', default=[], metavar='CONFIG',
+        help='recognizers of configs, which tell their frames per clip')
     parser.add_argument('--frames', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--clips', type=int, default=1, help='per batch')
@@ -432,7 +477,13 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='folder for table and plot')
     # What the command calls itself with in a fresh process.
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not (args.rows or args.configs):
+        args.rows = [
+            key for key, row in ROWS.items() if 'training' in row.modes
+        ]
+    args.rows = [*(args.rows or []), *args.configs]
+    return args
 
 
 def main(argv: List[str]) -> None:
@@ -440,6 +491,7 @@ def main(argv: List[str]) -> None:
     torch.set_num_threads(args.threads)
     # Some backbones tell at length how they are initialized.
     MMLogger.get_current_instance().setLevel(logging.WARNING)
+    ROWS.update({config: row_of(config) for config in args.configs})
     if args.memory_of:
         print(memory_per_clip(*args.memory_of, args))
         return

@@ -30,13 +30,19 @@ def check_scores(files: Sequence[str]) -> int:
         results = load(file)
         labels = [result['gt_label'].tolist() for result in results]
         scores = torch.stack([result['pred_score'] for result in results])
-        if not torch.allclose(scores.sum(1), torch.ones(len(scores)),
-                              atol=1e-3) or (scores < 0).any():
+        if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError(
                 f'{file} holds no probabilities: test again with '
                 "model.cls_head.average_clips=prob, or give report_accuracy "
                 '--apply-softmax if no file does')
-        first = first or (file, labels, scores.shape)
+        exclusive = torch.allclose(
+            scores.sum(1), torch.ones(len(scores)), atol=1e-3)
+        first = first or (file, labels, scores.shape, exclusive)
+        if exclusive != first[3]:
+            raise ValueError(
+                f'The probabilities of a video sum up to 1 in one of {file} '
+                f'and {first[0]} alone, so one was tested with a softmax, the '
+                'other with a yes or no per class: they do not add up')
         if scores.shape != first[2]:
             raise ValueError(
                 f'{file} has {len(scores)} videos of {scores.shape[1]} '

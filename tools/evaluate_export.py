@@ -9,8 +9,9 @@ import warnings
 from typing import Dict, List, Sequence
 
 import mmblvnet  # noqa: F401
+import numpy as np
 import torch
-from mmaction.evaluation import top_k_accuracy
+from mmaction.evaluation import mean_average_precision, top_k_accuracy
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -39,12 +40,17 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
     progress = ProgressBar(len(loader), file=sys.stderr)
     for data in loader:
         frames = torch.stack(data['inputs'])
-        labels += [sample.gt_label.item() for sample in data['data_samples']]
+        labels += [sample.gt_label.numpy() for sample in data['data_samples']]
         for file, (run, about) in exported.items():
-            # [N * views / views of the file, frames, C, H, W]
-            taken = split_views(frames, file, about)
+            # [N, views * T, C, H, W]
+            size = (int(about['height']), int(about['width']))
+            if frames.shape[-2:] != size:
+                raise ValueError(
+                    f'{file} takes frames of {size}, but the test gives '
+                    f'{tuple(frames.shape[-2:])}: export it with --size')
+            taken = frames
             if about['preprocessing'] != 'included':
-                taken = normalised(preprocessor, taken)
+                taken = normalised(preprocessor, frames)
             of_views = run(taken)
             scores[file].append(
                 of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
@@ -52,49 +58,33 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
     return {file: torch.cat(of) for file, of in scores.items()}, labels
 
 
-def split_views(frames: Tensor, file: str, about: Dict[str, str]) -> Tensor:
-    """Make a video of as many views as a file takes at a time.
-
-    Args:
-        frames (Tensor): Videos, ``(N, views * T, C, H, W)``.
-        file (str): The exported file.
-        about (dict): Its metadata.
-
-    Returns:
-        Tensor: The same frames, ``(N', T', C, H, W)``.
-
-    Raises:
-        ValueError: If that does not come out even.
-    """
-    num_frames = int(about['views']) * int(about['frames_per_view'])
-    if frames.size(1) % num_frames:
-        raise ValueError(
-            f'{file} takes {num_frames} frames at a time, but the '
-            f'test_pipeline gives {frames.size(1)}: export it with --views 1')
-    return frames.reshape(-1, num_frames, *frames.shape[2:])
-
-
-def report(scores: Dict[str, Tensor], labels: Sequence[int]) -> str:
+def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
     """A table of the files' accuracies, and how each differs from the first.
 
     Args:
         scores (dict): By file, the scores of each video.
-        labels (Sequence[int]): The videos' labels.
+        labels (Sequence[np.ndarray]): The videos' labels, a number each or a
+            0 or 1 for each class.
 
     Returns:
         str: The table in Markdown.
     """
-    lines = [
-        '| file | top-1 | top-5 | same top-1 | mean difference | largest |',
-        '| --- ' * 6 + '|'
-    ]
+    multi_label = any(label.size > 1 for label in labels)
+    columns = ['mAP'] if multi_label else ['top-1', 'top-5']
+    columns = ['file', *columns, 'same top-1', 'mean difference', 'largest']
+    lines = [f'| {" | ".join(columns)} |', '| --- ' * len(columns) + '|']
     first = next(iter(scores.values()))
     for file, of_file in scores.items():
-        top1, top5 = top_k_accuracy(of_file.numpy(), labels, (1, 5))
+        if multi_label:
+            values = [mean_average_precision(of_file.numpy(), labels)]
+        else:
+            values = top_k_accuracy(
+                of_file.numpy(), np.concatenate(labels), (1, 5))
         same = (of_file.argmax(1) == first.argmax(1)).float().mean()
         difference = (of_file - first).abs()
-        lines.append(f'| {file} | {top1:.2%} | {top5:.2%} | {same:.2%} | '
-                     f'{difference.mean():.5f} | {difference.max():.5f} |')
+        cells = [f'{value:.2%}' for value in (*values, same)]
+        cells += [f'{difference.mean():.5f}', f'{difference.max():.5f}']
+        lines.append(f'| {file} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
-                                 describe_frames, example_frames, export_onnx,
-                                 export_openvino, export_torch, frames_shape,
+                                 check_repeatable, describe_frames,
+                                 example_frames, export_onnx, export_openvino,
+                                 export_torch, frames_shape, free_dimensions,
                                  load_exported)
 from mmblvnet.deployment.agreement import BFLOAT16_TOLERANCE
-from mmblvnet.deployment.frames import FREE_DIMENSIONS
 from mmblvnet.deployment.openvino_file import PRECISIONS, import_openvino
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
@@ -49,25 +49,26 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
     Raises:
         ValueError: If the file does not agree with the model.
     """
-    shape = frames_shape(model.cfg, args.size)
+    shape = frames_shape(model, args.size)
     module = ExportableRecognizer(model, args.with_preprocessing)
-    # Traced with one video, it would hold for one only.
-    example = example_frames(shape, num_videos=2, num_views=args.views)
+    # Traced with one video or view, it would hold for one only.
+    example = example_frames(shape, num_videos=2, num_views=2)
+    check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     about = dict(
-        describe_frames(model, shape, args.views, args.with_preprocessing),
+        describe_frames(model, shape, args.with_preprocessing),
         class_names=json.dumps(names))
     check = partial(
         check_agreement,
         model=model,
         shape=shape,
-        num_views=args.views,
         with_preprocessing=args.with_preprocessing)
+    free = free_dimensions(model)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder, f'float32{SUFFIXES[args.format][0]}')
-        write(module, example, draft, about, args.format)
+        write(module, example, free, draft, about, args.format)
         run = load_exported(draft).run
         print(f'Agrees with the model: scores differ by {check(run):.1e} at '
               'most')
@@ -95,23 +96,25 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
     print(f'{out}: {size / 1e6:.1f} MB')
 
 
-def write(module: ExportableRecognizer, example: Tensor, path: Path,
-          about: Dict[str, str], form: str) -> None:
+def write(module: ExportableRecognizer, example: Tensor,
+          free: Dict[int, torch.export.Dim], path: Path, about: Dict[str, str],
+          form: str) -> None:
     """Write a file of a format, and the ONNX file that it is made of.
 
     Args:
         module (nn.Module): What is to be exported.
         example (Tensor): Its input.
+        free (dict): The dimensions of the input that may differ.
         path (Path): The file.
         about (dict): Its metadata.
         form (str): The format.
     """
     if form in ('torch', 'aotinductor'):
-        export_torch(module, example, FREE_DIMENSIONS, path, about,
+        export_torch(module, example, free, path, about,
                      compiled=form == 'aotinductor')
         return
     onnx_file = path.with_suffix('.onnx')
-    export_onnx(module, example, FREE_DIMENSIONS, onnx_file, about)
+    export_onnx(module, example, free, onnx_file, about)
     if form == 'openvino':
         export_openvino(onnx_file, path)
 
@@ -170,10 +173,7 @@ def parse_args() -> argparse.Namespace:
         help='take frames from 0 to 255 and normalise them in the file')
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-        help='of the frames, those of the val_pipeline by default')
-    parser.add_argument(
-        '--views', type=int, default=1, metavar='N',
-        help='clips and crops of each video; 1 by default')
+        help='of the frames, those of validation by default')
     parser.add_argument(
         '--label-map', help='a file with the name of a class per line')
     int8 = parser.add_argument_group('quantisation')
@@ -193,10 +193,6 @@ def parse_args() -> argparse.Namespace:
         parser.error('--int8 needs --format onnx or openvino')
     if args.precision != 'float32' and args.format != 'openvino':
         parser.error(f'--precision {args.precision} needs --format openvino')
-    if args.views < 1:
-        parser.error(f'--views {args.views} is less than 1')
-    if args.int8 and args.views > 1:
-        parser.error('--int8 is calibrated with one view: --views 1')
     if args.calibration_clips < 1:
         parser.error(f'--calibration-clips {args.calibration_clips} is less '
                      'than 1')

@@ -16,7 +16,6 @@ from typing import Callable, List, Optional, Sequence
 import matplotlib
 import mmaction
 import numpy as np
-from mmengine.config import Config
 
 from mmblvnet.apis import (load_recognizer, read_class_names,
                            top_predictions)
@@ -34,16 +33,16 @@ def show_weights(args: argparse.Namespace) -> None:
 
 def show_frames(args: argparse.Namespace) -> None:
     """Draw the frames that a network gets of a video."""
-    config = read_config(args.config)
+    model = load_recognizer(args.config, None, 'cpu')
     np.random.seed(args.seed)
     random = args.split == 'train'
-    clips = sample_clips(config, args.video, args.split,
+    clips = sample_clips(model, args.video, args.split,
                          args.draws if random else 1)
     draw_clips(
         clips,
         args.out,
         label='draw' if random else 'view',
-        paired=has_branches(config),
+        paired=has_branches(model),
         title=f'{clips[0].total_frames} frames')
 
 
@@ -57,7 +56,7 @@ def show_gradcam(args: argparse.Namespace) -> None:
         clips,
         args.out,
         label='view',
-        paired=has_branches(model.cfg),
+        paired=has_branches(model),
         title=f'{args.layer}: {best.probability:.0%} {best.name}')
 
 
@@ -80,13 +79,6 @@ def run_confusion_matrix(args: Sequence[str]) -> None:
     # It leaves no room for long names.
     with matplotlib.rc_context({'savefig.bbox': 'tight'}):
         runpy.run_path(str(tool), run_name='__main__')
-
-
-def read_config(file: str) -> Config:
-    """Read a config."""
-    if not Path(file).is_file():
-        raise FileNotFoundError(f'{file} does not exist')
-    return Config.fromfile(file)
 
 
 def positive(text: str) -> int:

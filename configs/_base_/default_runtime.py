@@ -8,7 +8,8 @@ custom_hooks = [
     dict(type='FuseConvBNHook'),
     dict(type='TestViewsHook'),
     dict(type='CheckpointCheckHook'),
-    dict(type='InvalidLossHook')
+    dict(type='InvalidLossHook'),
+    dict(type='PipelinesHook')
 ]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

@@ -6,6 +6,7 @@ from typing import (Callable, List, NamedTuple, Optional, Sequence, Tuple,
 import torch
 from mmaction.apis import inference_recognizer, init_recognizer
 from mmcv.cnn import fuse_conv_bn
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
+from mmblvnet.utils.pipelines import update_pipelines
+from mmblvnet.utils.probabilities import as_probabilities, average_as_trained
 
 
 class Prediction(NamedTuple):
@@ -29,16 +32,18 @@ class Prediction(NamedTuple):
 
 
 def load_recognizer(config: Union[str, Path],
-                    checkpoint: Union[str, Path],
+                    checkpoint: Optional[Union[str, Path]],
                     device: Optional[str] = None) -> nn.Module:
     """Build a recognizer, and refuse a checkpoint that is not its own.
 
     MMAction2's ``init_recognizer`` loads what fits and leaves the rest at
-    random.
+    random. Its ``inference_recognizer`` reads ``cfg.test_pipeline``, which is
+    made that of the test data here.
 
     Args:
         config (str or Path): The model's config.
-        checkpoint (str or Path): The model's checkpoint.
+        checkpoint (str or Path, optional): The model's checkpoint. None
+            leaves the weights at random.
         device (str, optional): Where it is to run. Defaults to None, the GPU
             if there is one.
 
@@ -50,11 +55,19 @@ def load_recognizer(config: Union[str, Path],
         ValueError: If the checkpoint cannot be read or is not the model's.
     """
     for file in (config, checkpoint):
-        if not Path(file).is_file():
+        if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f'{file} does not exist')
     if device is None:
         device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
-    model = init_recognizer(config, device=device)
+    cfg = Config.fromfile(config)
+    update_pipelines(cfg)
+    # Of torchvision's networks; MMAction2 leaves out the `pretrained` ones.
+    if cfg.model.backbone.get('weights'):
+        cfg.model.backbone.weights = None
+    model = init_recognizer(cfg, device=device)
+    average_as_trained(model.cls_head)
+    if checkpoint is None:
+        return model
     try:
         weights = weights_in(
             CheckpointLoader.load_checkpoint(
@@ -89,17 +102,16 @@ def accelerate(backbone: nn.Module,
         compiled (bool): Whether to compile it with its weights as constants,
             when it first runs. Defaults to False.
     """
-    backbone.eval().requires_grad_(False)
+    # MMAction2's backbones return nothing here.
+    backbone.eval()
+    backbone.requires_grad_(False)
     if isinstance(backbone, BigLittleBackbone):
         fuse_conv_bn(backbone)
-    for name in ('forward', 'forward_frames', 'forward_clips'):
-        run = getattr(backbone, name, None)
-        if run and compiled:
-            run = torch.compile(run, options=dict(freezing=True))
-        if run and precision == 'bfloat16':
-            run = _in_bfloat16(run)
-        if run:
-            setattr(backbone, name, run)
+    if compiled:
+        backbone.forward = torch.compile(
+            backbone.forward, options=dict(freezing=True))
+    if precision == 'bfloat16':
+        backbone.forward = _in_bfloat16(backbone.forward)
 
 
 def _in_bfloat16(run: Callable) -> Callable:
@@ -143,24 +155,6 @@ def read_class_names(label_map: Optional[Union[str, Path]],
     return names
 
 
-def as_probabilities(scores: Tensor, average_clips: Optional[str]) -> Tensor:
-    """Probabilities from the scores that a head predicts.
-
-    Args:
-        scores (Tensor): Scores of the classes, ``(num_classes, )``, or of
-            each view where the head does not average them.
-        average_clips (str, optional): What the head averages over the views:
-            ``'prob'``, which are probabilities already, ``'score'`` or
-            nothing.
-
-    Returns:
-        Tensor: Probabilities of the classes, ``(num_classes, )``.
-    """
-    if average_clips != 'prob':
-        scores = scores.softmax(-1)
-    return scores if scores.dim() == 1 else scores.mean(0)
-
-
 def classify_video(model: nn.Module, video: str,
                    test_pipeline: Compose) -> Tensor:
     """The classes of a video through MMAction2's inference API.
@@ -168,7 +162,8 @@ def classify_video(model: nn.Module, video: str,
     Args:
         model (nn.Module): A recognizer.
         video (str): A video file.
-        test_pipeline (Compose): The test pipeline of the model's config.
+        test_pipeline (Compose): The pipeline of
+            :func:`~mmblvnet.utils.pipelines.pipeline_of` for ``'test'``.
 
     Returns:
         Tensor: Probabilities, ``(num_classes, )``.
@@ -182,7 +177,7 @@ def classify_video(model: nn.Module, video: str,
                           'Repair it, or leave it out')
 
     result = inference_recognizer(model, video, read)
-    return as_probabilities(result.pred_score, model.cls_head.average_clips)
+    return as_probabilities(result.pred_score, model.cls_head)
 
 
 def top_predictions(probabilities: Tensor, names: Sequence[str],

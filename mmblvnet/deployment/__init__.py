@@ -1,13 +1,16 @@
-from .agreement import check_agreement, reference_scores
+from .agreement import (check_agreement, check_repeatable,
+                        reference_scores)
 from .exportable import ExportableRecognizer
-from .frames import describe_frames, example_frames, frames_shape
+from .frames import (describe_frames, example_frames, frames_shape,
+                     free_dimensions)
 from .loading import load_exported
 from .onnx_file import export_onnx
 from .openvino_file import export_openvino
 from .torch_file import export_torch
 
 __all__ = [
-    'ExportableRecognizer', 'check_agreement', 'describe_frames',
-    'example_frames', 'export_onnx', 'export_openvino', 'export_torch',
-    'frames_shape', 'load_exported', 'reference_scores'
+    'ExportableRecognizer', 'check_agreement', 'check_repeatable',
+    'describe_frames', 'example_frames', 'export_onnx', 'export_openvino',
+    'export_torch', 'frames_shape', 'free_dimensions', 'load_exported',
+    'reference_scores'
 ]

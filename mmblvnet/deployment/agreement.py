@@ -41,19 +41,36 @@ def normalised(preprocessor: nn.Module, frames: Tensor) -> Tensor:
     return preprocessor(data)['inputs'].cpu()
 
 
-def check_agreement(run: Callable[[Tensor], Tensor], model: nn.Module,
-                    shape: Sequence[int], num_views: int,
+def check_repeatable(model: nn.Module, frames: Tensor) -> None:
+    """Refuse a model that draws at random in a test, as ``TRNHead`` does.
+
+    Args:
+        model (nn.Module): A recognizer.
+        frames (Tensor): Videos as the pipeline gives them.
+
+    Raises:
+        ValueError: If its scores are others each time.
+    """
+    first, second = (reference_scores(model, frames) for _ in range(2))
+    if not torch.allclose(first, second, atol=TOLERANCE, rtol=TOLERANCE):
+        raise ValueError(
+            f'{type(model.cls_head).__name__} gives a video other scores each '
+            'time, of which a file would keep one draw: it cannot be exported')
+
+
+def check_agreement(run: Callable[[Tensor], Tensor],
+                    model: nn.Module,
+                    shape: Sequence[int],
                     with_preprocessing: bool,
                     tolerance: float = TOLERANCE) -> float:
     """Compare an exported file with the model that it was made of.
 
-    One, two and three videos go through both.
+    One, two and three videos go through both, the two with two views each.
 
     Args:
         run (Callable): Runs the file, from frames to scores.
         model (nn.Module): The recognizer.
         shape (Sequence[int]): The shape of a video with one view.
-        num_views (int): Views of each video.
         with_preprocessing (bool): Whether the file normalises the frames.
         tolerance (float): How far scores may be apart, absolutely and
             relatively. Defaults to 1e-4.
@@ -66,7 +83,7 @@ def check_agreement(run: Callable[[Tensor], Tensor], model: nn.Module,
     """
     model = model.eval()
     worst = 0.
-    for num_videos in (1, 2, 3):
+    for num_videos, num_views in ((1, 1), (2, 2), (3, 1)):
         frames = example_frames(shape, num_videos, num_views)
         expected = reference_scores(model, frames)
         given = frames if with_preprocessing else normalised(

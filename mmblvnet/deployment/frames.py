@@ -1,62 +1,63 @@
 """The frames that a model takes, as its config's pipeline gives them."""
 from typing import Dict, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.dataset import Compose
 from torch import Tensor, nn
 from torch.export import Dim
 
-# What may differ from call to call, by its index: the number of videos.
-FREE_DIMENSIONS = {0: Dim('batch', max=2**20)}
-# A picture of this size goes in where the decoder is left out.
-HEIGHT, WIDTH = 256, 340
+from mmblvnet.utils.pipelines import example_of, frames_per_view
+from mmblvnet.utils.probabilities import activation_of
+
+LARGEST = 2**20
 
 
-def frames_shape(cfg: Config,
-                 size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
-    """The shape of a video with one view that the ``val_pipeline`` gives.
+def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
+    """What of a file's input may differ from call to call.
 
     Args:
-        cfg (Config): The model's config.
+        model (nn.Module): A ``Recognizer2D``.
+
+    Returns:
+        dict: By its index in the input, the number of videos, and that of
+        their frames: whole views where the model has such.
+    """
+    num_segments = frames_per_view(model)
+    frames = Dim('frames', max=LARGEST)
+    if num_segments:
+        frames = num_segments * Dim('views', max=LARGEST)
+    return {0: Dim('batch', max=LARGEST), 1: frames}
+
+
+def frames_shape(model: nn.Module,
+                 size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
+    """The shape of a view as validation prepares it.
+
+    Args:
+        model (nn.Module): A recognizer with its config as ``cfg``.
         size (Sequence[int], optional): Height and width in the place of the
             pipeline's. Defaults to None.
 
     Returns:
-        tuple[int]: ``(T, C, H, W)``.
+        tuple[int]: ``(T, C, H, W)``. ``T`` is what the model relates to each
+        other, or, where it takes any number, what validation samples.
 
     Raises:
         ValueError: If the pipeline does not give such frames.
     """
-    pipeline = cfg.val_pipeline
-    names = [str(transform['type']) for transform in pipeline]
-    # Those of the loaders that sample: SampleFrames, UniformSample, ..
-    samplers = [i for i, t in enumerate(pipeline) if 'clip_len' in t]
-    decoders = [i for i, name in enumerate(names) if 'Decode' in name]
-    if len(samplers) != 1 or not decoders:
-        raise ValueError('The val_pipeline of the config has no single '
-                         'transform that samples frames, or none that '
-                         f'decodes them: {names}')
-    modality = cfg.val_dataloader.dataset.get('modality', 'RGB')
-    sampler = dict(pipeline[samplers[0]])
-    if sampler.get('num_clips', 1) > 1:
-        sampler['num_clips'] = 1
-    results = Compose([sampler])(
-        dict(total_frames=1000, start_index=0, modality=modality, label=-1))
-    channels = 2 if modality == 'Flow' else 3
-    picture = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
-    results.update(
-        imgs=[picture] * results['frame_inds'].size,
-        img_shape=(HEIGHT, WIDTH),
-        original_shape=(HEIGHT, WIDTH))
-    shape = Compose(pipeline[max(decoders) + 1:])(results)['inputs'].shape
+    shape = example_of(model.cfg, 'val').inputs.shape
     if len(shape) != 4:
         raise ValueError(
-            'Only a Recognizer2D can be exported: the val_pipeline of the '
-            "config has to end with FormatShape(input_format='NCHW')")
-    return (*shape[:2], *(size or shape[2:]))
+            'Only a Recognizer2D can be exported: the pipeline of '
+            f'val_dataloader in {model.cfg.filename} gives {tuple(shape)}, '
+            'not (frames, C, H, W)')
+    num_frames = frames_per_view(model) or shape[0]
+    if shape[0] % num_frames:
+        raise ValueError(
+            f'The pipeline of val_dataloader in {model.cfg.filename} gives '
+            f'{shape[0]} frames, which are no views of num_segments = '
+            f'{num_frames} frames: correct its sampler, or num_segments')
+    return (num_frames, shape[1], *(size or shape[2:]))
 
 
 def example_frames(shape: Sequence[int], num_videos: int,
@@ -81,14 +82,13 @@ def example_frames(shape: Sequence[int], num_videos: int,
     return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
 
 
-def describe_frames(model: nn.Module, shape: Sequence[int], num_views: int,
+def describe_frames(model: nn.Module, shape: Sequence[int],
                     with_preprocessing: bool) -> Dict[str, str]:
     """What someone has to know who is to feed an exported file.
 
     Args:
         model (nn.Module): The recognizer.
         shape (Sequence[int]): The shape of a video with one view.
-        num_views (int): Views of a video that the file takes.
         with_preprocessing (bool): Whether the file normalises the frames.
 
     Returns:
@@ -104,10 +104,10 @@ def describe_frames(model: nn.Module, shape: Sequence[int], num_views: int,
         layout='NTCHW',
         channels=order,
         frames_per_view=str(num_frames),
-        views=str(num_views),
         height=str(height),
         width=str(width),
         output='probabilities' if average_clips == 'prob' else 'scores',
+        activation=activation_of(model.cls_head),
         preprocessing='included' if with_preprocessing else 'normalise first')
     if not with_preprocessing:
         for name in ('mean', 'std'):

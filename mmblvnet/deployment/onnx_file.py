@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 OPSET = 18
+# The names of those that may be free.
+DIMENSIONS = ('batch', 'frames')
 
 
 def export_onnx(module: nn.Module,
@@ -31,7 +33,7 @@ def export_onnx(module: nn.Module,
         program = torch.onnx.export(
             exported, (),
             dynamo=True,
-            dynamic_shapes=({dim: 'batch' for dim in free}, ),
+            dynamic_shapes=({dim: DIMENSIONS[dim] for dim in free}, ),
             input_names=['frames'],
             output_names=['scores'],
             opset_version=OPSET,

@@ -1,8 +1,11 @@
 """INT8 by onnxruntime's static quantisation."""
+import copy
 from typing import Iterable, Iterator, List, Optional
 
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
+
+from mmblvnet.utils.pipelines import datasets_in, pipeline_of
 
 from .agreement import normalised
 
@@ -31,15 +34,16 @@ def calibration_clips(model: nn.Module, number: int,
         FileNotFoundError: If the set is not there.
         ValueError: If it has fewer videos.
     """
-    cfg = model.cfg.train_dataloader.dataset.copy()
-    cfg.pipeline = model.cfg.val_pipeline
-    cfg.test_mode = True
-    if ann_file:
-        cfg.ann_file = ann_file
+    cfg = copy.deepcopy(model.cfg.train_dataloader.dataset)
+    for part in datasets_in(cfg):
+        part.update(pipeline=pipeline_of(model.cfg, 'val'), test_mode=True)
+        if ann_file:
+            part.ann_file = ann_file
     dataset = DATASETS.build(cfg)
     if len(dataset) < number:
-        raise ValueError(f'{cfg.ann_file} has {len(dataset)} videos, but '
-                         f'--calibration-clips asks for {number}')
+        raise ValueError(
+            f'{ann_file or "The training set"} has {len(dataset)} videos, but '
+            f'--calibration-clips asks for {number}')
     clips = []
     for i in range(number):
         frames = dataset[i * len(dataset) // number]['inputs'][None]

@@ -6,6 +6,8 @@ from mmaction.utils import GradCAM
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
+from mmblvnet.utils.probabilities import as_probabilities
+
 from .sampled_frames import Clip, prepare_video
 
 COLORMAP = 'turbo'
@@ -33,7 +35,7 @@ def explain(model: nn.Module, video: str, layer: str,
         ValueError: If the video or the layer is not fit for it.
     """
     _check_layer(model, layer)
-    prepared = prepare_video(model.cfg, video, split)
+    prepared = prepare_video(model, video, split)
     gradcam = GradCAM(model, layer, colormap=COLORMAP)
     head = model.cls_head
     # It changes the head.
@@ -45,9 +47,10 @@ def explain(model: nn.Module, video: str, layer: str,
                 f'the layer {layer} has no single map that Grad-CAM could '
                 'take: name a stage or a block, such as backbone/layer4'
             ) from error
+        probabilities = as_probabilities(scores[0].detach(), head)
     # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
     frames = (pictures.flatten(0, 1) * 255).round().byte().numpy()
-    return prepared.clips(frames), scores[0].detach().softmax(-1)
+    return prepared.clips(frames), probabilities
 
 
 def _check_layer(model: nn.Module, layer: str) -> None:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from mmaction.registry import TRANSFORMS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
+from mmblvnet.models import BLVNet
+from mmblvnet.utils.pipelines import frames_per_view, video_pipeline_of
 
 # As in the picture of the architecture.
 LITTLE, BIG, PLAIN = '#c9740a', '#2a67b0', '#66717e'
@@ -78,11 +78,11 @@ class PreparedVideo(NamedTuple):
         ]
 
 
-def prepare_video(config: Config, video: str, split: str) -> PreparedVideo:
-    """Send a video through a pipeline of a config.
+def prepare_video(model: nn.Module, video: str, split: str) -> PreparedVideo:
+    """Send a video through a pipeline of a recognizer's config.
 
     Args:
-        config (Config): A config of a recognizer.
+        model (nn.Module): A recognizer with its config as ``cfg``.
         video (str): A video file.
         split (str): Whose pipeline: ``'train'``, ``'val'`` or ``'test'``.
 
@@ -96,22 +96,12 @@ def prepare_video(config: Config, video: str, split: str) -> PreparedVideo:
     """
     if not Path(video).is_file():
         raise FileNotFoundError(f'{video} does not exist')
-    name = f'{split}_pipeline'
-    where = f'the {name} of {config.filename}'
-    if name not in config:
-        raise ValueError(f'{where} is missing')
-    types = [str(transform['type']) for transform in config[name]]
-    if not any(t.endswith('Init') for t in types):
-        raise ValueError(
-            f'{where} ({", ".join(types)}) opens no video file: only configs '
-            'that read videos can be shown')
-    init_default_scope(config.get('default_scope', 'mmaction'))
-    data, sampled = _run(config[name], video, where)
+    where = f'the {split} pipeline of {model.cfg.filename}'
+    data, sampled = _run(video_pipeline_of(model.cfg, split), video, where)
     inputs = data['inputs']
     images = _images(inputs)
-    clip_len = sampled['clip_len'] if inputs.dim() == 5 else (
-        config.model.backbone.get('num_segments')
-        or len(sampled['frame_inds']))
+    clip_len = inputs.size(2) if inputs.dim() == 5 else (
+        frames_per_view(model) or len(sampled['frame_inds']))
     if images.size(1) != 3 or len(images) % clip_len:
         raise ValueError(
             f'{where} makes {len(images)} images of {images.size(1)} '
@@ -135,8 +125,7 @@ def _run(pipeline: Sequence[dict], video: str,
         # The last step keeps the network's input alone.
         sampled.update({
             key: results[key]
-            for key in ('frame_inds', 'total_frames', 'clip_len')
-            if key in results
+            for key in ('frame_inds', 'total_frames') if key in results
         })
     return results, sampled
 
@@ -149,12 +138,12 @@ def _images(inputs: Tensor) -> Tensor:
     return inputs.transpose(1, 2).flatten(0, 1)
 
 
-def sample_clips(config: Config, video: str, split: str,
+def sample_clips(model: nn.Module, video: str, split: str,
                  draws: int = 1) -> List[Clip]:
     """The clips that a network gets of a video.
 
     Args:
-        config (Config): A config of a recognizer.
+        model (nn.Module): A recognizer with its config as ``cfg``.
         video (str): A video file.
         split (str): Whose pipeline: ``'train'``, ``'val'`` or ``'test'``.
         draws (int): How often the video is prepared. Defaults to 1.
@@ -169,21 +158,21 @@ def sample_clips(config: Config, video: str, split: str,
     """
     clips = []
     for _ in range(draws):
-        prepared = prepare_video(config, video, split)
+        prepared = prepare_video(model, video, split)
         clips += prepared.clips(prepared.frames)
     return clips
 
 
-def has_branches(config: Config) -> bool:
+def has_branches(model: nn.Module) -> bool:
     """Whether a network sends even and odd frames to different branches.
 
     Args:
-        config (Config): A config of a recognizer.
+        model (nn.Module): A recognizer.
 
     Returns:
         bool: Whether its backbone is ``BLVNet``.
     """
-    return config.model.backbone.type == 'BLVNet'
+    return isinstance(model.backbone, BLVNet)
 
 
 def draw_clips(clips: Sequence[Clip],

@@ -7,29 +7,28 @@ import torch
 from families import FAMILIES, build, frames_of
 from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
                                  example_frames, export_onnx, export_openvino,
-                                 export_torch, load_exported,
-                                 reference_scores)
+                                 export_torch, free_dimensions,
+                                 load_exported, reference_scores)
 from mmblvnet.deployment.agreement import BFLOAT16_TOLERANCE, TOLERANCE
-from mmblvnet.deployment.frames import FREE_DIMENSIONS
 from mmblvnet.deployment.quantization import quantize
 
 
 def export(model, path, write=export_onnx, with_preprocessing=True,
-           num_views=1, **kwargs):
-    example = example_frames(frames_of(model), 2, num_views)
+           **kwargs):
+    example = example_frames(frames_of(model), 2, 2)
     if not with_preprocessing:
         example = example.float()
     write(ExportableRecognizer(model, with_preprocessing), example,
-          FREE_DIMENSIONS, path, **kwargs)
+          free_dimensions(model), path, **kwargs)
     return load_exported(path)
 
 
-def agrees(exported, model, with_preprocessing=True, num_views=1):
+def agrees(exported, model, with_preprocessing=True):
     shape = frames_of(model)
     scores = reference_scores(model, example_frames(shape, 3, 1))
     # Or everything would agree with everything.
     assert scores.std(0).max() > 3 * TOLERANCE
-    check_agreement(exported.run, model, shape, num_views, with_preprocessing)
+    check_agreement(exported.run, model, shape, with_preprocessing)
 
 
 @pytest.mark.slow
@@ -51,8 +50,7 @@ def test_an_onnx_file_agrees(family, tmp_path):
 @pytest.mark.parametrize('average_clips', ['score', None])
 def test_scores_are_averaged_as_the_config_says(average_clips, tmp_path):
     model = build('bLVNet-TAM, r = 3', average_clips)
-    exported = export(model, tmp_path / 'model.onnx', num_views=2)
-    agrees(exported, model, num_views=2)
+    agrees(export(model, tmp_path / 'model.onnx'), model)
 
 
 @pytest.mark.slow
@@ -84,7 +82,7 @@ def test_an_openvino_file_agrees(precision, tolerance, tmp_path):
     export_openvino(tmp_path / 'model.onnx', tmp_path / 'model.xml', precision)
     (tmp_path / 'model.onnx').unlink()
     check_agreement(
-        load_exported(tmp_path / 'model.xml').run, model, frames_of(model), 1,
+        load_exported(tmp_path / 'model.xml').run, model, frames_of(model),
         True, tolerance)
 
 
@@ -141,7 +139,7 @@ def test_a_file_that_does_not_agree_is_refused():
         return reference_scores(model, frames) + 1e-3
 
     with pytest.raises(ValueError, match='does not agree with the model'):
-        check_agreement(run, model, frames_of(model), 1, True)
+        check_agreement(run, model, frames_of(model), True)
 
 
 @pytest.mark.parametrize('name', ['model.onnx', 'model.xml', 'model.pt2'])

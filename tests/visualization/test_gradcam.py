@@ -101,7 +101,7 @@ def test_the_maps_lie_on_the_frames_that_the_network_gets(
     head = motion_network.cls_head
     clips, probabilities = explain(motion_network, video, 'backbone/layer3',
                                    split)
-    plain = sample_clips(motion_network.cfg, video, split)
+    plain = sample_clips(motion_network, video, split)
     assert len(clips) == views
     for clip, other in zip(clips, plain):
         assert clip.numbers.tolist() == other.numbers.tolist()

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from mmaction.registry import TRANSFORMS
+from mmblvnet.apis import load_recognizer
 from mmblvnet.visualization import (draw_clips, has_branches, sample_clips,
                                     sampled_frames)
 from mmblvnet.visualization.sampled_frames import BIG, LITTLE, Clip
@@ -20,59 +24,66 @@ def sampler(config, split):
     return TRANSFORMS.build(config[f'{split}_pipeline'][1])
 
 
+def model_of(config, **parts):
+    """What a network tells of itself, without its weights."""
+    return SimpleNamespace(cfg=config, **parts)
+
+
+@pytest.fixture(scope='module')
+def model():
+    return load_recognizer(MOTION, None, 'cpu')
+
+
 def numbers_of(config, split):
     return sampler(config, split).transform(
         dict(total_frames=NUM_FRAMES, start_index=0))['frame_inds']
 
 
-def test_a_training_clip_is_what_the_sampler_draws(video):
-    config = Config.fromfile(MOTION)
+def test_a_training_clip_is_what_the_sampler_draws(video, model):
     np.random.seed(3)
-    clip, = sample_clips(config, video, 'train')
+    clip, = sample_clips(model, video, 'train')
     np.random.seed(3)
-    assert clip.numbers.tolist() == numbers_of(config, 'train').tolist()
+    assert clip.numbers.tolist() == numbers_of(model.cfg, 'train').tolist()
     assert shown_numbers(clip.frames) == clip.numbers.tolist()
     assert clip.frames.shape == (8, 64, 64, 3)
     assert clip.total_frames == NUM_FRAMES
 
 
-def test_training_clips_are_drawn_again(video):
+def test_training_clips_are_drawn_again(video, model):
     np.random.seed(0)
-    clips = sample_clips(Config.fromfile(MOTION), video, 'train', draws=6)
+    clips = sample_clips(model, video, 'train', draws=6)
     assert len(clips) == 6
     assert len({tuple(clip.numbers) for clip in clips}) > 1
 
 
-def test_the_views_of_a_test_are_in_the_order_of_the_network(video):
-    config = Config.fromfile(MOTION)
-    views = sample_clips(config, video, 'test')
+def test_the_views_of_a_test_are_in_the_order_of_the_network(video, model):
+    views = sample_clips(model, video, 'test')
     # 2 clips, and 3 crops of both.
-    one_crop = numbers_of(config, 'test').reshape(2, 8).tolist()
+    one_crop = numbers_of(model.cfg, 'test').reshape(2, 8).tolist()
     assert [view.numbers.tolist() for view in views] == 3 * one_crop
     for view in views:
         assert shown_numbers(view.frames) == view.numbers.tolist()
 
 
-@pytest.mark.parametrize('pipeline, backbone, length', [
-    ([dict(type='SampleFrames', clip_len=4, num_clips=2, test_mode=True),
-      dict(type='FormatShape', input_format='NCTHW')],
-     dict(type='ResNet3dSlowOnly'), 4),
-    ([dict(type='SampleFrames', clip_len=1, num_clips=6, test_mode=True),
-      dict(type='FormatShape', input_format='NCHW')],
-     dict(type='ResNet'), 6),
+@pytest.mark.parametrize('clip_len, num_clips, form, parts, length', [
+    (4, 2, 'NCTHW', dict(), 4),
+    (1, 6, 'NCHW', dict(), 6),
+    (1, 6, 'NCHW', dict(backbone=SimpleNamespace(num_segments=3)), 3),
+    (1, 6, 'NCHW', dict(cls_head=SimpleNamespace(num_segments=2)), 2),
 ])
 def test_the_clips_of_mmactions_networks_are_told_apart(
-        video, pipeline, backbone, length):
-    sample, shape = pipeline
+        video, clip_len, num_clips, form, parts, length):
+    sample = dict(type='SampleFrames', clip_len=clip_len, num_clips=num_clips,
+                  test_mode=True)
+    shape = dict(type='FormatShape', input_format=form)
     config = Config(
         dict(
-            model=dict(backbone=backbone),
             val_pipeline=[
                 dict(type='ExactVideoInit'), sample,
                 dict(type='ExactVideoDecode'), shape,
                 dict(type='PackActionInputs')
             ]))
-    clips = sample_clips(config, video, 'val')
+    clips = sample_clips(model_of(config, **parts), video, 'val')
     numbers = TRANSFORMS.build(sample).transform(
         dict(total_frames=NUM_FRAMES, start_index=0))['frame_inds']
     assert np.concatenate([c.numbers for c in clips]).tolist() == \
@@ -80,30 +91,34 @@ def test_the_clips_of_mmactions_networks_are_told_apart(
     for clip in clips:
         assert len(clip.numbers) == length
         assert shown_numbers(clip.frames) == clip.numbers.tolist()
-    assert not has_branches(config)
+
+
+def test_only_blvnet_has_branches(model):
+    assert has_branches(model)
+    assert not has_branches(model_of(None, backbone=torch.nn.Identity()))
 
 
 def test_a_config_of_flow_images_is_refused(video):
     config = Config.fromfile(CONFIGS / 'blvnet_tam_r50_8x2_sthv2-flow.py')
     with pytest.raises(ValueError, match='RawFrameDecode.* no video file'):
-        sample_clips(config, video, 'train')
+        sample_clips(model_of(config), video, 'train')
 
 
 def test_frames_that_are_no_clips_are_refused(video):
     config = Config.fromfile(MOTION)
-    config.model.backbone.num_segments = 6
+    model = model_of(config, backbone=SimpleNamespace(num_segments=6))
     with pytest.raises(ValueError, match='8 images .* no clips of 6'):
-        sample_clips(config, video, 'train')
+        sample_clips(model, video, 'train')
 
 
-def test_a_file_that_is_no_video_is_refused(tmp_path):
+def test_a_file_that_is_no_video_is_refused(tmp_path, model):
     file = tmp_path / 'broken.mp4'
     file.write_bytes(b'no video')
     with pytest.raises(ValueError, match='broken.mp4 cannot be read .* the '
-                       'train_pipeline of'):
-        sample_clips(Config.fromfile(MOTION), str(file), 'train')
+                       'train pipeline of'):
+        sample_clips(model, str(file), 'train')
     with pytest.raises(FileNotFoundError, match='nowhere.mp4'):
-        sample_clips(Config.fromfile(MOTION), 'nowhere.mp4', 'train')
+        sample_clips(model, 'nowhere.mp4', 'train')
 
 
 def paint_of(picture, color):

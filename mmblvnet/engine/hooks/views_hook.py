@@ -6,10 +6,14 @@ from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
+
+from mmblvnet.utils.pipelines import frames_per_view
+from mmblvnet.utils.probabilities import activation_of, average_as_trained
 
 AVERAGES = {
-    'score': 'their scores averaged before the softmax, as in the paper',
-    'prob': 'their scores averaged after the softmax',
+    'score': 'their scores averaged before the {activation}',
+    'prob': 'their scores averaged after the {activation}',
 }
 
 
@@ -17,14 +21,21 @@ AVERAGES = {
 class TestViewsHook(Hook):
     """Log how many views of each video a test's result comes from.
 
-    Accuracies of different numbers of clips and crops are not comparable.
+    Accuracies of different numbers of clips and crops are not comparable. In
+    validation and test, ``average_clips='prob'`` of a head whose loss asks
+    for a yes or no per class averages the sigmoid, not the softmax.
     """
 
     # Not a test, whatever pytest makes of the name.
     __test__ = False
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Let the head average what it was trained for."""
+        average_as_trained(_model(runner).cls_head)
+
     def before_test_epoch(self, runner: Runner) -> None:
         """Forget what was counted."""
+        self.before_val_epoch(runner)
         self._frames_of_videos = set()
 
     def before_test_iter(self,
@@ -52,15 +63,20 @@ class TestViewsHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
         """Log the number of views."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        num_frames = getattr(model.backbone, 'num_segments', None)
+        model = _model(runner)
+        num_frames = frames_per_view(model)
         average = getattr(model.cls_head, 'average_clips', None)
+        how = AVERAGES.get(average, 'their scores kept apart').format(
+            activation=activation_of(model.cls_head))
         for frames in sorted(self._frames_of_videos):
-            how = AVERAGES.get(average, 'their scores kept apart')
             if num_frames is None:
                 runner.logger.info(f'Frames per video: {frames}, {how}')
             else:
                 runner.logger.info(
                     f'Views per video: {frames // num_frames}, each of '
                     f'{num_frames} frames, {how}')
+
+
+def _model(runner: Runner) -> nn.Module:
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model

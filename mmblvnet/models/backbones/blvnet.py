@@ -4,7 +4,7 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
-from ..common.clips import check_frames, check_whole_clips
+from ..common.clips import check_frames
 from .big_little_backbone import BigLittleBackbone
 
 
@@ -130,21 +130,6 @@ class BLVNet(BigLittleBackbone):
         """
         check_frames(self, x)
         return super().forward(x)
-
-    def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        """All that follows :meth:`forward_frames`.
-
-        Args:
-            x (Tensor): Maps of frames, clip after clip, ``(N * T, 64, H, W)``.
-
-        Returns:
-            Tensor or tuple[Tensor]: What :meth:`forward` returns.
-
-        Raises:
-            ValueError: If the frames are not whole clips.
-        """
-        check_whole_clips(self, x)
-        return super().forward_clips(x)
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:

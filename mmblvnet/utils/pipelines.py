@@ -1,0 +1,204 @@
+"""What a config prepares videos with, and what comes of it."""
+from typing import Iterator, List, NamedTuple, Optional
+
+import numpy as np
+from mmaction.utils import get_str_type
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from torch import Tensor, nn
+
+SPLITS = ('train', 'val', 'test')
+# A frame of this size stands for those that the decoder would give.
+HEIGHT, WIDTH = 256, 340
+TOTAL_FRAMES = 1000
+
+
+def datasets_in(dataset: Optional[dict]) -> Iterator[dict]:
+    """The datasets in wrappers such as ``RepeatDataset``.
+
+    Args:
+        dataset (dict, optional): The config of a dataset or a wrapper.
+
+    Yields:
+        dict: The config of each dataset that reads videos itself.
+    """
+    if not isinstance(dataset, dict):
+        return
+    inner = dataset.get('datasets', dataset.get('dataset'))
+    if inner is None:
+        yield dataset
+    for wrapped in [inner] if isinstance(inner, dict) else inner or []:
+        yield from datasets_in(wrapped)
+
+
+def _datasets_of(cfg: Config, split: str) -> List[dict]:
+    loader = cfg.get(f'{split}_dataloader') or {}
+    return list(datasets_in(loader.get('dataset')))
+
+
+def pipeline_of(cfg: Config, split: str) -> List[dict]:
+    """The pipeline that a run of a config prepares videos with.
+
+    It is the pipeline of the split's dataset, through wrappers such as
+    ``RepeatDataset`` and ``ConcatDataset``. Where the config has no such
+    dataset, it is ``train_pipeline``, ``val_pipeline`` or ``test_pipeline``.
+
+    Args:
+        cfg (Config): A config.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        list[dict]: The transforms.
+
+    Raises:
+        ValueError: If there is no pipeline, or several that differ.
+    """
+    pipelines = [
+        dataset['pipeline'] for dataset in _datasets_of(cfg, split)
+        if dataset.get('pipeline') is not None
+    ]
+    place = f'{split}_dataloader.dataset of {_name(cfg)}'
+    if any(pipeline != pipelines[0] for pipeline in pipelines):
+        raise ValueError(
+            f'The {len(pipelines)} datasets in {place} have pipelines that '
+            'differ, so that none is the one of a video: give them the same')
+    if pipelines:
+        return pipelines[0]
+    name = f'{split}_pipeline'
+    if cfg.get(name) is None:
+        raise ValueError(f'There is no pipeline in {place}, and no {name}')
+    return cfg[name]
+
+
+def video_pipeline_of(cfg: Config, split: str) -> List[dict]:
+    """The pipeline of :func:`pipeline_of`, which has to open video files.
+
+    Args:
+        cfg (Config): A config.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        list[dict]: The transforms.
+
+    Raises:
+        ValueError: If there is no such pipeline, or if it reads something
+            else, such as folders of frames.
+    """
+    pipeline = pipeline_of(cfg, split)
+    names = _names(pipeline)
+    if not any(name.endswith('Init') for name in names):
+        raise ValueError(
+            f'The {split} pipeline of {_name(cfg)} ({", ".join(names)}) '
+            'opens no video file: give a config whose data are videos')
+    return pipeline
+
+
+def _name(cfg: Config) -> str:
+    return cfg.filename or 'the config'
+
+
+def _names(pipeline: List[dict]) -> List[str]:
+    return [get_str_type(transform['type']) for transform in pipeline]
+
+
+def update_pipelines(cfg: Config) -> bool:
+    """Let ``test_pipeline`` and its like be those that a run uses.
+
+    MMAction2's ``inference_recognizer`` reads them.
+
+    Args:
+        cfg (Config): A config, which is changed.
+
+    Returns:
+        bool: Whether it was changed.
+    """
+    changed = False
+    for split in SPLITS:
+        try:
+            pipeline = pipeline_of(cfg, split)
+        except ValueError:
+            continue
+        if cfg.get(f'{split}_pipeline') != pipeline:
+            cfg[f'{split}_pipeline'] = pipeline
+            changed = True
+    return changed
+
+
+def frames_per_view(model: nn.Module) -> Optional[int]:
+    """How many frames a 2D recognizer relates to each other.
+
+    Args:
+        model (nn.Module): A recognizer.
+
+    Returns:
+        int, optional: The ``num_segments`` of its backbone, or else of its
+        neck or head. None if it takes any number of frames, as TSN does.
+    """
+    for name in ('backbone', 'neck', 'cls_head'):
+        num_segments = getattr(
+            getattr(model, name, None), 'num_segments', None)
+        if num_segments:
+            return num_segments
+    return None
+
+
+class Example(NamedTuple):
+    """What a pipeline makes of a made-up video.
+
+    Args:
+        inputs (Tensor): What goes into the recognizer.
+        num_sampled (int): Frames that were decoded for it.
+        prepare (Compose): The transforms after the decoder.
+    """
+    inputs: Tensor
+    num_sampled: int
+    prepare: Compose
+
+
+def example_of(cfg: Config, split: str) -> Example:
+    """Send a video of black frames through a pipeline, without a file.
+
+    Args:
+        cfg (Config): A config.
+        split (str): Whose pipeline.
+
+    Returns:
+        Example: What comes out.
+
+    Raises:
+        ValueError: If the pipeline does not decode a video, or samples by
+            more than a video's number of frames.
+    """
+    pipeline = pipeline_of(cfg, split)
+    names = _names(pipeline)
+    whose = f'The {split} pipeline of {_name(cfg)} ({", ".join(names)})'
+    decoders = [i for i, name in enumerate(names) if 'Decode' in name]
+    if not decoders:
+        raise ValueError(f'{whose} decodes no frames')
+    samplers = [
+        transform for transform, name in zip(pipeline[:decoders[0]], names)
+        if 'Init' not in name
+    ]
+    modality = next((dataset['modality']
+                     for dataset in _datasets_of(cfg, split)
+                     if 'modality' in dataset), 'RGB')
+    try:
+        results = Compose(samplers)(
+            dict(
+                total_frames=TOTAL_FRAMES,
+                start_index=0,
+                modality=modality,
+                label=-1))
+        num_sampled = results['frame_inds'].size
+    except KeyError as error:
+        raise ValueError(
+            f'{whose} does not sample frames by their number alone: it needs '
+            f'{error}, which only a data set tells') from error
+    channels = 2 if modality == 'Flow' else 3
+    picture = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
+    results.update(
+        imgs=[picture] * num_sampled,
+        img_shape=(HEIGHT, WIDTH),
+        original_shape=(HEIGHT, WIDTH))
+    prepare = Compose(pipeline[decoders[-1] + 1:])
+    return Example(prepare(results)['inputs'], num_sampled, prepare)

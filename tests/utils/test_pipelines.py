@@ -1,0 +1,76 @@
+"""Which pipeline a config uses, whatever is wrapped around its data."""
+import copy
+
+import pytest
+from mmblvnet.utils.pipelines import (pipeline_of, update_pipelines,
+                                      video_pipeline_of)
+from mmengine.config import Config
+from paths import CONFIGS, MOTION
+
+OLD, NEW = [dict(type='DecordInit', io_backend=name) for name in 'on']
+DATA = dict(type='VideoDataset', ann_file='list.txt', pipeline=[NEW])
+OTHER = dict(DATA, pipeline=[OLD])
+
+
+def config(dataset, split='test'):
+    return Config({
+        f'{split}_pipeline': [OLD],
+        f'{split}_dataloader': dict(batch_size=1, dataset=dataset)
+    })
+
+
+@pytest.mark.parametrize('dataset', [
+    DATA,
+    dict(type='RepeatDataset', times=2, dataset=DATA),
+    dict(type='ClassBalancedDataset', oversample_thr=1e-3, dataset=DATA),
+    dict(type='ConcatDataset', datasets=[DATA, DATA]),
+    dict(type='ConcatDataset',
+         datasets=[DATA, dict(type='RepeatDataset', times=2, dataset=DATA)]),
+    dict(type='RepeatDataset', times=2,
+         dataset=dict(type='ConcatDataset', datasets=[DATA])),
+])
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_the_pipeline_is_that_of_the_data(dataset, split):
+    assert pipeline_of(config(dataset, split), split) == [NEW]
+
+
+@pytest.mark.parametrize('loader', [
+    None, dict(batch_size=1, dataset=dict(type='NoiseVideos'))])
+def test_without_one_it_is_the_configs(loader):
+    cfg = Config(dict(test_pipeline=[OLD], test_dataloader=loader))
+    assert pipeline_of(cfg, 'test') == [OLD]
+
+
+def test_data_with_different_pipelines_are_refused():
+    cfg = config(dict(type='ConcatDataset', datasets=[DATA, OTHER]))
+    with pytest.raises(ValueError, match='2 datasets in test_dataloader'):
+        pipeline_of(cfg, 'test')
+
+
+def test_a_config_without_a_pipeline_is_refused():
+    with pytest.raises(ValueError, match='no val_pipeline'):
+        pipeline_of(config(DATA), 'val')
+
+
+def test_data_that_are_no_videos_are_refused():
+    cfg = Config.fromfile(CONFIGS / 'blvnet_tam_r50_8x2_sthv1.py')
+    with pytest.raises(ValueError, match='RawFrameDecode.* no video file'):
+        video_pipeline_of(cfg, 'test')
+
+
+def test_a_config_is_made_to_agree_with_its_data_once():
+    cfg = Config.fromfile(MOTION)
+    assert not update_pipelines(cfg)
+    pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+    pipeline[1].num_clips = 1
+    cfg.merge_from_dict({'test_dataloader.dataset.pipeline': pipeline})
+    assert cfg.test_pipeline[1].num_clips == 2
+    assert update_pipelines(cfg) and not update_pipelines(cfg)
+    assert cfg.test_pipeline[1].num_clips == 1
+    assert cfg.val_pipeline == cfg.val_dataloader.dataset.pipeline
+
+
+def test_data_that_differ_leave_the_config_as_it_is():
+    cfg = config(dict(type='ConcatDataset', datasets=[DATA, OTHER]))
+    assert not update_pipelines(cfg)
+    assert cfg.test_pipeline == [OLD]
