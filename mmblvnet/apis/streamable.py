@@ -49,12 +49,9 @@ def check_streamable(model: nn.Module) -> None:
         raise ValueError(f'{type(head).__name__} does not average the scores '
                          'of frames: TSMHead without temporal_pool and '
                          'TSNHead do')
-    if model.with_neck and (not isinstance(model.neck, TAMNeck)
-                            or isinstance(backbone, BLVNet)):
-        raise ValueError(
-            f'{type(model.neck).__name__} behind {type(backbone).__name__} '
-            'cannot run along a stream; TAMNeck behind a backbone that sees '
-            'each frame by itself can')
+    if model.with_neck and not isinstance(model.neck, TAMNeck):
+        raise ValueError(f'{type(model.neck).__name__} cannot run along a '
+                         'stream; TAMNeck can')
     if not isinstance(backbone, (BLVNet, ResNetTAM)):
         _check_frames_apart(model)
 

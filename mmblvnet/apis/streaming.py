@@ -15,8 +15,8 @@ from mmblvnet.models.common.streaming import StreamStep, stream_through
 
 from .streamable import check_streamable, clip_length
 
-# More frames than any stream has.
-ENDLESS = 2**40
+# Frames of a stream that has not ended; 32 bits hold twice as many.
+ENDLESS = 2**29
 
 
 class StreamPrediction(NamedTuple):
@@ -75,6 +75,11 @@ class StreamingRecognizer:
             without pairs) a moment's classes are the mean. Defaults to None,
             which takes those of a training clip.
 
+    Attributes:
+        model (nn.Module): The copy of it that sees the stream.
+        group (int): Frames of a pair: 2, or 1 without pairs.
+        delay (int): How many pairs later than its frames a pair is finished.
+
     Raises:
         ValueError: If the model cannot run frame by frame.
     """
@@ -96,19 +101,20 @@ class StreamingRecognizer:
         backbone.num_segments = self.group
         head.num_segments = 1
         self.model.test_cfg = None
-        self._modules = stream_through(self.model)
-        first = self._modules.get('backbone.tam')
+        self.modules = stream_through(self.model)
+        self.delay = self._find_delay()
+        self._lead = 0
+        first = self.modules.get('backbone.tam')
         if first:
+            # So that no frame of a pair waits for the other without need.
             _, last = SPLIT.span(first.module.offsets())
-            first.lead = (last - 1) % 2
-        self._lead = first.lead if first else 0
+            self._lead = first.lead = (last - 1) % 2
         self._streams: Dict[Hashable, _Stream] = {}
-        self._delay = self._find_delay()
 
     @property
     def lookahead(self) -> int:
         """int: Frames after a pair's last one until it is returned."""
-        return self._delay * self.group - self._lead
+        return self.delay * self.group - self._lead
 
     def push(self,
              frames: Tensor,
@@ -174,7 +180,7 @@ class StreamingRecognizer:
         ending = self._stream(stream)
         ending.ended = True
         num_groups = ending.num_frames // self.group
-        missing = (num_groups + self._delay - ending.num_steps) * self.group
+        missing = (num_groups + self.delay - ending.num_steps) * self.group
         if num_groups:
             ending.add(
                 ending.waiting.new_zeros(
@@ -225,11 +231,11 @@ class StreamingRecognizer:
         }
         rest = {'waiting', 'recent', 'counts'}
         if set(state) - {f'maps.{name}' for name in maps} != rest or (
-                maps and set(maps) != set(self._modules)):
+                maps and set(maps) != set(self.modules)):
             raise ValueError(
                 'this is not the state of a stream of this model: it has '
                 f'{sorted(state)}, but the temporal modules are '
-                f'{sorted(self._modules)}')
+                f'{sorted(self.modules)}')
         device = next(self.model.parameters()).device
         loaded = _Stream(state['waiting'].to(device), self.num_pairs)
         loaded.num_frames, loaded.num_steps = state['counts'].tolist()
@@ -301,7 +307,7 @@ class StreamingRecognizer:
                 name: maps.unflatten(0, (len(streams), -1))[i]
                 for name, maps in step.maps.items()
             }
-            first = stream.num_steps - self._delay
+            first = stream.num_steps - self.delay
             stream.num_steps += num_groups
             results.append([
                 stream.predict(pair, of_pair)
@@ -319,7 +325,7 @@ class StreamingRecognizer:
                 [s.num_frames if s.ended else ENDLESS for s in streams],
                 device=device),
             group=self.group,
-            within=min(first) > self._delay and not any(
+            within=min(first) > self.delay and not any(
                 s.ended for s in streams))
 
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
@@ -334,19 +340,26 @@ class StreamingRecognizer:
             Tensor: The scores of the groups that are finished, ``(streams *
             groups, num_classes)``.
         """
-        for module in self._modules.values():
+        for module in self.modules.values():
             module.step = step
         feats, _ = self.model.extract_feat(
             frames[None], stage='backbone', test_mode=True)
         if not isinstance(feats, Tensor):
             feats = feats[-1]
         if self.model.with_neck:
-            feats = self.model.neck.tams[-1](feats)
+            feats = self._run_neck(feats)
         return self.model.cls_head(feats, num_segs=1)
+
+    def _run_neck(self, feats: Tensor) -> Tensor:
+        tam = self.model.neck.tams[-1]
+        if self.group == 1:
+            return tam(feats)
+        # The head, which is linear, averages both frames of a pair.
+        even, odd = tam.forward_pairs(feats)
+        return (even + odd) / 2
 
     @torch.no_grad()
     def _find_delay(self) -> int:
-        """How many groups later than its frames a group is finished."""
         parameter = next(self.model.parameters())
         channels = getattr(self.model.backbone, 'in_channels', 3)
         frames = parameter.new_zeros(self.group, channels, 64, 64)

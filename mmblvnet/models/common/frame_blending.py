@@ -106,7 +106,8 @@ def every(x: Tensor, first: int, step: int, count: int) -> Tensor:
     Returns:
         Tensor: The maps that are taken, ``(.., count, C, H, W)``.
     """
-    return x[..., first:first + step * (count - 1) + 1:step, :, :, :]
+    last = first + step * (count - 1)
+    return x[..., first:last + 1:step, :, :, :]
 
 
 def _groups(num_groups: int, shift: int,

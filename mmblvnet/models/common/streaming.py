@@ -72,6 +72,20 @@ class StreamStep:
         inside = (number >= 0) & (number < end[:, None])
         return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
 
+    def apart(self, x: Tensor) -> Tensor:
+        """The maps of each stream.
+
+        Args:
+            x (Tensor): Stream after stream, ``(streams * maps, C, H, W)``.
+
+        Returns:
+            Tensor: The same as ``(streams, maps, C, H, W)``, or as it is if
+            there is one stream, as run-times want it that know no more than
+            four dimensions.
+        """
+        num_streams = self.first.size(0)
+        return x if num_streams == 1 else x.unflatten(0, (num_streams, -1))
+
 
 class StreamingModule(TemporalModule):
     """A temporal module that sees a stream.
@@ -113,19 +127,19 @@ class StreamingModule(TemporalModule):
         first, last = form.span(self.module.offsets())
         delay = math.ceil((last - per_group + 1) / per_group)
         x = step.without_strangers(x, per_group, self.lead)
-        x = x.unflatten(0, (num_streams, -1))
         num_kept = per_group * delay - self.lead - first
         kept = step.maps.get(self.name)
         if kept is None:
-            kept = x.new_zeros(num_streams * num_kept, *x.shape[2:])
-        maps = torch.cat((kept.unflatten(0, (num_streams, -1)), x), 1)
-        step.maps[self.name] = _in_a_row(maps[:, maps.size(1) - num_kept:])
+            kept = x.new_zeros(num_streams * num_kept, *x.shape[1:])
+        maps = torch.cat((step.apart(kept), step.apart(x)), -4)
+        step.maps[self.name] = _in_a_row(
+            every(maps, maps.size(-4) - num_kept, 1, num_kept))
         step.delay += delay
         return maps, num_groups
 
 
 def _in_a_row(maps: Tensor) -> Tensor:
-    return maps.flatten(0, 1)
+    return maps if maps.dim() == 4 else maps.flatten(0, 1)
 
 
 def stream_through(network: nn.Module) -> Dict[str, StreamingModule]:
