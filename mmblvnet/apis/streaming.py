@@ -52,7 +52,7 @@ class _Stream:
         self.recent: List[Tensor] = []
 
     def add(self, frames: Tensor) -> None:
-        self.waiting = torch.cat((self.waiting, frames))
+        self.waiting = _joined([x for x in (self.waiting, frames) if len(x)])
 
     def predict(self, pair: int, scores: Tensor) -> StreamPrediction:
         self.recent = [*self.recent, scores][-self.num_pairs:]
@@ -292,11 +292,10 @@ class StreamingRecognizer:
             streams: Sequence[_Stream]) -> List[List[StreamPrediction]]:
         num_groups = min(len(s.waiting) for s in streams) // self.group
         num_frames = num_groups * self.group
-        frames = torch.cat([s.waiting[:num_frames] for s in streams])
-        names = streams[0].maps
+        frames = _joined([s.waiting[:num_frames] for s in streams])
         step = self._step(streams, frames.device, {
-            name: torch.cat([s.maps[name] for s in streams])
-            for name in names
+            name: _joined([s.maps[name] for s in streams])
+            for name in streams[0].maps
         })
         scores = self.scores_of(frames, step).unflatten(
             0, (len(streams), num_groups))
@@ -304,7 +303,7 @@ class StreamingRecognizer:
         for i, (stream, of_stream) in enumerate(zip(streams, scores)):
             stream.waiting = stream.waiting[num_frames:]
             stream.maps = {
-                name: maps.unflatten(0, (len(streams), -1))[i]
+                name: maps.chunk(len(streams))[i]
                 for name, maps in step.maps.items()
             }
             first = stream.num_steps - self.delay
@@ -367,3 +366,8 @@ class StreamingRecognizer:
         step = StreamStep({}, zero, zero + ENDLESS, self.group)
         self.scores_of(frames, step)
         return step.delay
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """The maps of streams, stream after stream."""
+    return maps[0] if len(maps) == 1 else torch.cat(list(maps))

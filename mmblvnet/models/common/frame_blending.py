@@ -259,10 +259,16 @@ def blend_padded(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
     """
     outputs = []
     for own in _by_output(taps):
-        terms = (every(x, tap.shift * num_phases + tap.phase - first,
-                       num_phases, num_groups) * _factor(weight, tap, x.dtype)
-                 for tap in own)
-        outputs.append(sum(terms).relu())
+        terms = [(every(x, tap.shift * num_phases + tap.phase - first,
+                        num_phases, num_groups),
+                  _factor(weight, tap, x.dtype)) for tap in own]
+        if is_compiling() or torch.is_grad_enabled():
+            y = sum(frames * factor for frames, factor in terms)
+        else:
+            y = terms[0][0] * terms[0][1]
+            for frames, factor in terms[1:]:
+                y.addcmul_(frames, factor)
+        outputs.append(y.relu())
     return tuple(outputs)
 
 

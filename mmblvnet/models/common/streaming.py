@@ -132,8 +132,9 @@ class StreamingModule(TemporalModule):
         if kept is None:
             kept = x.new_zeros(num_streams * num_kept, *x.shape[1:])
         maps = torch.cat((step.apart(kept), step.apart(x)), -4)
-        step.maps[self.name] = _in_a_row(
-            every(maps, maps.size(-4) - num_kept, 1, num_kept))
+        kept = _in_a_row(every(maps, maps.size(-4) - num_kept, 1, num_kept))
+        # Or else it would hold all maps of a large step.
+        step.maps[self.name] = kept.clone() if num_groups > 1 else kept
         step.delay += delay
         return maps, num_groups
 
