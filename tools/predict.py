@@ -33,6 +33,17 @@ from mmblvnet.visualization import (AnnotatedVideo, Timeline, annotate_video,
 from mmblvnet.visualization.timeline import clock
 
 BAR_LENGTH = 30
+# What the options are for.
+USEFUL_WITH = dict(
+    json=['files and folders'],
+    video_out=['files and folders', '--stream'],
+    stride=['--window'],
+    csv=['--window', '--stream'],
+    json_lines=['--window', '--stream'],
+    picture=['--window', '--stream'],
+    fps=['--window', '--stream'],
+    sample_fps=['--stream'],
+    reopen=['--stream'])
 Result = Union[List[Prediction], Exception]
 
 
@@ -233,7 +244,8 @@ def stream_of(args: argparse.Namespace, model: nn.Module,
               watcher: Watcher) -> Tuple[Iterator[Moment], float]:
     """The moments of a stream, and the seconds from one to the next."""
     classifier = StreamClassifier(model)
-    accelerate(classifier.recognizer.model.backbone, args.precision)
+    accelerate(classifier.recognizer.model.backbone, args.precision,
+               args.compile)
     source = args.videos[0]
     frames = open_source(source, args.fps) if args.reopen is None else (
         keep_open(source, args.reopen))
@@ -396,17 +408,11 @@ def check_options(parser: argparse.ArgumentParser,
         parser.error(f'--topk {args.topk} is less than 1')
     if args.window and args.stream:
         parser.error('--window and --stream exclude each other')
-    mode = '--stream' if args.stream else '--window'
-    useful = ('csv', 'json_lines', 'picture', 'fps')
-    if args.stream:
-        useful += ('sample_fps', 'reopen', 'video_out')
-    elif args.window:
-        useful += ('stride', 'compile')
-    else:
-        mode, useful = 'files and folders', ('json', 'video_out', 'compile')
-    for name in ('json', 'video_out', 'stride', 'csv', 'json_lines', 'picture',
-                 'fps', 'sample_fps', 'reopen', 'compile'):
-        if name not in useful and getattr(args, name) not in (None, False):
+    mode = 'files and folders'
+    if args.window or args.stream:
+        mode = '--stream' if args.stream else '--window'
+    for name, modes in USEFUL_WITH.items():
+        if mode not in modes and getattr(args, name) is not None:
             parser.error(f'--{name.replace("_", "-")} does nothing with '
                          f'{mode}')
     if mode.startswith('--') and len(args.videos) > 1:

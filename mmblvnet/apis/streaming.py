@@ -52,7 +52,9 @@ class _Stream:
         self.recent: List[Tensor] = []
 
     def add(self, frames: Tensor) -> None:
-        self.waiting = _joined([x for x in (self.waiting, frames) if len(x)])
+        if len(self.waiting):
+            frames = torch.cat((self.waiting, frames))
+        self.waiting = frames
 
     def predict(self, pair: int, scores: Tensor) -> StreamPrediction:
         self.recent = [*self.recent, scores][-self.num_pairs:]

@@ -145,7 +145,6 @@ def test_a_server_that_is_not_there_is_named(checkpoint):
 
 @pytest.mark.parametrize('options, message', [
     (['--window', '2'], 'exclude each other'),
-    (['--compile'], '--compile does nothing with --stream'),
     (['--stride', '1'], '--stride does nothing with --stream'),
     (['--json', 'a.json'], '--json does nothing with --stream'),
 ])
