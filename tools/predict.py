@@ -282,7 +282,8 @@ def predict_parts(args: argparse.Namespace) -> Optional[str]:
         problem = str(error)
     watcher.close()
     if not timeline.columns:
-        return problem or f'{args.videos[0]} ended before its first part did'
+        part = f'window of {args.window} s' if args.window else 'pair of frames'
+        return problem or f'{args.videos[0]} ended before the first {part} did'
     if args.picture:
         draw_timeline(timeline, names, args.picture)
     return problem
