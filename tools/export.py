@@ -5,6 +5,7 @@ Examples:
     python tools/export.py CONFIG CHECKPOINT model.pt2 --format torch
     python tools/export.py CONFIG CHECKPOINT int8.onnx --int8
     python tools/export.py CONFIG CHECKPOINT model.xml --format openvino
+    python tools/export.py CONFIG CHECKPOINT stream.onnx --streaming
 """
 import argparse
 import json
@@ -21,8 +22,9 @@ import torch
 from torch import Tensor
 
 from mmblvnet.apis import load_recognizer, read_class_names
-from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
-                                 check_repeatable, describe_frames,
+from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
+                                 check_agreement, check_repeatable,
+                                 check_stream, describe_frames,
                                  example_frames, export_onnx, export_openvino,
                                  export_torch, frames_shape, free_dimensions,
                                  load_exported)
@@ -86,14 +88,47 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
                 load_exported(draft).run, tolerance=BFLOAT16_TOLERANCE)
             print(f'{args.precision}: scores differ by {difference:.1e} at '
                   'most')
-        for suffix in SUFFIXES[args.format]:
-            os.replace(draft.with_suffix(suffix), out.with_suffix(suffix))
+        finish(draft, out, about, args)
+
+
+def finish(draft: Path, out: Path, about: Dict[str, str],
+           args: argparse.Namespace) -> None:
+    """Put a file that was found to agree in its place, and describe it."""
+    for suffix in SUFFIXES[args.format]:
+        os.replace(draft.with_suffix(suffix), out.with_suffix(suffix))
     for name, text in about.items():
         print(f'{name}: {text}')
     size = sum(
         out.with_suffix(suffix).stat().st_size
         for suffix in SUFFIXES[args.format])
     print(f'{out}: {size / 1e6:.1f} MB')
+
+
+def export_step(model, out: Path, args: argparse.Namespace) -> None:
+    """Write a file of one step of a stream and check it.
+
+    Args:
+        model (nn.Module): A recognizer with its config as ``cfg``.
+        out (Path): The file. It is not there before it was found to agree.
+        args (Namespace): The options of the command.
+
+    Raises:
+        ValueError: If the file does not agree with the model.
+    """
+    _, *shape = frames_shape(model, args.size)
+    step = ExportableStream(model, args.with_preprocessing)
+    names = read_class_names(args.label_map, model.cls_head.num_classes)
+    about = dict(step.describe(shape), class_names=json.dumps(names))
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        draft = Path(folder, 'step.onnx')
+        export_onnx(step, step.examples(shape), {}, draft, about,
+                    step.input_names, step.output_names)
+        difference = check_stream(draft, model, shape, args.with_preprocessing)
+        print(f'Agrees with the model: scores differ by {difference:.1e} at '
+              'most')
+        if args.format == 'openvino':
+            export_openvino(draft, draft.with_suffix('.xml'), args.precision)
+        finish(draft, out, about, args)
 
 
 def write(module: ExportableRecognizer, example: Tensor,
@@ -176,6 +211,9 @@ def parse_args() -> argparse.Namespace:
         help='of the frames, those of validation by default')
     parser.add_argument(
         '--label-map', help='a file with the name of a class per line')
+    parser.add_argument(
+        '--streaming', action='store_true',
+        help='one step of a stream, with its state as inputs and outputs')
     int8 = parser.add_argument_group('quantisation')
     int8.add_argument(
         '--int8', action='store_true', help='compute in 8-bit integers')
@@ -193,6 +231,10 @@ def parse_args() -> argparse.Namespace:
         parser.error('--int8 needs --format onnx or openvino')
     if args.precision != 'float32' and args.format != 'openvino':
         parser.error(f'--precision {args.precision} needs --format openvino')
+    if args.streaming and (args.int8
+                           or args.format not in ('onnx', 'openvino')):
+        parser.error('--streaming needs --format onnx or openvino, and no '
+                     '--int8')
     if args.calibration_clips < 1:
         parser.error(f'--calibration-clips {args.calibration_clips} is less '
                      'than 1')
@@ -209,7 +251,7 @@ def main() -> None:
         if args.format == 'openvino':
             import_openvino()
         model = load_recognizer(args.config, args.checkpoint, device='cpu')
-        export(model, args.out, args)
+        (export_step if args.streaming else export)(model, args.out, args)
     except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(str(error))
 

@@ -361,22 +361,37 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE):
     """
     length = int(rng.integers(LENGTHS[0], LENGTHS[1] + 1))
     frame_rate = int(rng.choice(FRAME_RATES))
-    height, width = draw_frame_size(rng, short_side)
+    size = draw_frame_size(rng, short_side)
     path = make_path(rng, label, length)
+    return make_frames(rng, path, size, textured), frame_rate
+
+
+def make_frames(rng, path, size, textured=False):
+    """Draws a scene that runs through given states.
+
+    Args:
+        rng (numpy.random.Generator): The source of randomness.
+        path (numpy.ndarray): The states, of shape (length, 4).
+        size (tuple): Height and width in pixels.
+        textured (bool): Whether to add a texture and distractors.
+
+    Returns:
+        numpy.ndarray: A uint8 RGB array of shape (length, height, width, 3).
+    """
     # Half a period apart, one of the two objects is always within a central
     # square crop of a wide frame, and one is always clearly visible.
     other_path = (path + (0.5, 0.5, rng.random(), 0.5)) % 1
 
     objects = [make_object(rng) for _ in range(2)]
-    background = make_plain_background(rng, height, width)
+    background = make_plain_background(rng, *size)
     distractors = []
     if textured:
-        background += make_texture(rng, height, width)
+        background += make_texture(rng, *size)
         distractors = [Distractor(rng)
                        for _ in range(rng.integers(2, 6))]
     noise = np.float32(rng.uniform(0, 0.6))
 
-    frames = np.empty((length, height, width, 3), np.uint8)
+    frames = np.empty((len(path), *size, 3), np.uint8)
     for frame, *states in zip(frames, path, other_path):
         canvas = background.copy()
         for distractor in distractors:
@@ -385,7 +400,7 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE):
             paint_object(canvas, parts, state)
         canvas += noise * rng.standard_normal(canvas.shape, np.float32)
         frame[:] = np.clip(np.rint(canvas), 0, 255)
-    return frames, frame_rate
+    return frames
 
 
 def label_of(seed, split, index):

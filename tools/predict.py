@@ -3,29 +3,47 @@
 Examples:
     python tools/predict.py VIDEO.. CONFIG CHECKPOINT --label-map NAMES
     python tools/predict.py VIDEO CONFIG CHECKPOINT --window 2 --stride 0.5
+    python tools/predict.py rtsp://.. CONFIG CHECKPOINT --stream
 """
 import argparse
+import contextlib
 import csv
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (IO, Dict, Iterator, List, Optional, Sequence, Tuple,
+                    Union)
 
+import numpy as np
 from mmengine.dataset import Compose
 from mmengine.utils import track_iter_progress
+from torch import nn
 
-from mmblvnet.apis import (Prediction, Window, WindowClassifier, accelerate,
+from mmblvnet.apis import (Moment, Prediction, StreamClassifier,
+                           WindowClassifier, accelerate, classify_stream,
                            classify_video, classify_windows, find_videos,
-                           load_recognizer, open_source, read_class_names,
-                           top_predictions)
+                           keep_open, load_recognizer, open_source,
+                           read_class_names, top_predictions)
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.utils.pipelines import video_pipeline_of
-from mmblvnet.visualization import Timeline, annotate_video, draw_timeline
+from mmblvnet.visualization import (AnnotatedVideo, Timeline, annotate_video,
+                                    draw_timeline)
 from mmblvnet.visualization.timeline import clock
 
 BAR_LENGTH = 30
+# What the options are for.
+USEFUL_WITH = dict(
+    json=['files and folders'],
+    video_out=['files and folders', '--stream'],
+    stride=['--window'],
+    csv=['--window', '--stream'],
+    json_lines=['--window', '--stream'],
+    picture=['--window', '--stream'],
+    fps=['--window', '--stream'],
+    sample_fps=['--stream'],
+    reopen=['--stream'])
 Result = Union[List[Prediction], Exception]
 
 
@@ -157,6 +175,7 @@ def predict_files(args: argparse.Namespace) -> Optional[str]:
     """
     videos = find_videos(args.videos)
     model, names = load(args)
+    accelerate(model.backbone, args.precision, args.compile)
     results = predict_all(model, videos, names, args.topk, args.video_out)
     show_predictions(results)
     if args.json:
@@ -172,76 +191,147 @@ def predict_files(args: argparse.Namespace) -> Optional[str]:
 def load(args: argparse.Namespace) -> tuple:
     """The model and the names of its classes."""
     model = load_recognizer(args.config, args.checkpoint)
-    accelerate(model.backbone, args.precision, args.compile)
     return model, read_class_names(args.label_map, model.cls_head.num_classes)
 
 
-def predict_windows(args: argparse.Namespace) -> Optional[str]:
-    """Predict window after window of a file or a stream.
+class Watcher:
+    """Shows what a live consumer sees, and counts what it misses.
+
+    Args:
+        args (Namespace): The options of the command.
+        names (Sequence[str]): The names of the classes.
+    """
+
+    def __init__(self, args: argparse.Namespace,
+                 names: Sequence[str]) -> None:
+        self.names, self.topk = names, args.topk
+        self.out = None
+        if args.video_out:
+            self.out = AnnotatedVideo(args.video_out, args.sample_fps)
+        self.shown: List[Prediction] = []
+        self.num_missed = 0
+
+    def __call__(self, picture: np.ndarray, moments: Sequence[Moment],
+                 count: int, missed: int) -> None:
+        self.num_missed += missed
+        if moments:
+            self.shown = top_predictions(moments[-1].probabilities,
+                                         self.names, self.topk)
+        for _ in range(count if self.out else 0):
+            self.out.write(picture, self.shown)
+
+    def close(self) -> None:
+        if self.out:
+            self.out.close()
+        if self.num_missed:
+            print(f'{self.num_missed} sampled frames were dropped, for which '
+                  'there was no time: lower --sample-fps', file=sys.stderr)
+
+
+def windows_of(args: argparse.Namespace,
+               model: nn.Module) -> Tuple[Iterator[Moment], float]:
+    """The windows of a video, and the seconds from one to the next."""
+    accelerate(model.backbone, args.precision, args.compile)
+    classifier = WindowClassifier(model)
+    interval = args.window / classifier.num_frames
+    step = max(1, round((args.stride or args.window / 2) / interval))
+    frames = open_source(args.videos[0], args.fps)
+    return classify_windows(frames, classifier, args.window,
+                            step), step * interval
+
+
+def stream_of(args: argparse.Namespace, model: nn.Module,
+              watcher: Watcher) -> Tuple[Iterator[Moment], float]:
+    """The moments of a stream, and the seconds from one to the next."""
+    classifier = StreamClassifier(model)
+    accelerate(classifier.recognizer.model.backbone, args.precision,
+               args.compile)
+    source = args.videos[0]
+    frames = open_source(source, args.fps) if args.reopen is None else (
+        keep_open(source, args.reopen))
+    interval = 1 / args.sample_fps
+    return classify_stream(frames, classifier, interval,
+                           watcher), classifier.recognizer.group * interval
+
+
+def predict_parts(args: argparse.Namespace) -> Optional[str]:
+    """Predict part after part of a file or a stream.
 
     Returns:
         str, optional: What went wrong, None if nothing did.
     """
     model, names = load(args)
-    classifier = WindowClassifier(model)
-    interval = args.window / classifier.num_frames
-    step = max(1, round((args.stride or args.window / 2) / interval))
-    frames = open_source(args.videos[0], args.fps)
-    windows = classify_windows(frames, classifier, args.window, step)
+    watcher = Watcher(args, names)
+    moments, step = (stream_of(args, model, watcher) if args.stream else
+                     windows_of(args, model))
     timeline, problem = Timeline(), None
     try:
-        for window in write_csv(windows, args.csv, names, args.topk):
-            best, = top_predictions(window.probabilities, names, 1)
-            print(f'{clock(window.start)} - {clock(window.end)}'
-                  f'{best.probability:8.3f}  {best.name}', flush=True)
-            middle = (window.start + window.end) / 2
-            timeline.add(middle - step * interval / 2,
-                         middle + step * interval / 2, window.probabilities)
+        for moment in write_table(moments, args, names):
+            best, = top_predictions(moment.probabilities, names, 1)
+            delay = f'  {moment.delay:+.1f} s' if args.stream else ''
+            print(f'{clock(moment.start)} - {clock(moment.end)}'
+                  f'{best.probability:8.3f}  {best.name}{delay}', flush=True)
+            middle = (moment.start + moment.end) / 2
+            timeline.add(middle - step / 2, middle + step / 2,
+                         moment.probabilities)
     except KeyboardInterrupt:
         # How one stops watching a stream.
         pass
     except EOFError as error:
         # Told after what could be seen has been drawn.
         problem = str(error)
+    watcher.close()
     if not timeline.columns:
-        return problem or (f'{args.videos[0]} ended before the first window '
-                           f'of {args.window} s did')
+        part = f'window of {args.window} s' if args.window else 'pair of frames'
+        return problem or f'{args.videos[0]} ended before the first {part} did'
     if args.picture:
         draw_timeline(timeline, names, args.picture)
     return problem
 
 
-def write_csv(windows: Iterator[Window], file: Optional[str],
-              names: Sequence[str], topk: int) -> Iterator[Window]:
-    """Write each window's classes as it passes, so that others can follow.
+def write_table(moments: Iterator[Moment], args: argparse.Namespace,
+                names: Sequence[str]) -> Iterator[Moment]:
+    """Write each part's classes as it passes, so that others can follow.
 
     Args:
-        windows (Iterator[Window]): The windows.
-        file (str, optional): The file to write. None writes nothing.
+        moments (Iterator[Moment]): The parts.
+        args (Namespace): The options of the command.
         names (Sequence[str]): The names of the classes.
-        topk (int): How many classes.
 
     Yields:
-        Window: The same windows.
+        Moment: The same parts.
     """
-    if file is None:
-        yield from windows
-        return
-    with open(file, 'w', newline='', encoding='utf-8') as stream:
-        writer = csv.writer(stream)
-        count = range(1, min(topk, len(names)) + 1)
-        writer.writerow(['start', 'end'] + [
-            f'{column}_{i}' for i in count
-            for column in ('class', 'probability')
-        ])
-        for window in windows:
-            row = [f'{window.start:.3f}', f'{window.end:.3f}']
-            for _, name, probability in top_predictions(
-                    window.probabilities, names, topk):
-                row += [name, f'{probability:.4f}']
-            writer.writerow(row)
-            stream.flush()
-            yield window
+    with contextlib.ExitStack() as files:
+
+        def open_file(path: Optional[str]) -> Optional[IO]:
+            return path and files.enter_context(
+                open(path, 'w', newline='', encoding='utf-8'))
+
+        table, lines = open_file(args.csv), open_file(args.json_lines)
+        writer = table and csv.writer(table)
+        if writer:
+            count = range(1, min(args.topk, len(names)) + 1)
+            writer.writerow(['start', 'end', 'delay'] + [
+                f'{column}_{i}' for i in count
+                for column in ('class', 'probability')
+            ])
+        for moment in moments:
+            best = top_predictions(moment.probabilities, names, args.topk)
+            times = dict(start=round(moment.start, 3),
+                         end=round(moment.end, 3),
+                         delay=round(moment.delay, 3))
+            if writer:
+                row = [f'{time:.3f}' for time in times.values()]
+                for _, name, probability in best:
+                    row += [name, f'{probability:.4f}']
+                writer.writerow(row)
+                table.flush()
+            if lines:
+                content = dict(times,
+                               predictions=[p._asdict() for p in best])
+                lines.write(json.dumps(content) + '\n')
+                lines.flush()
+            yield moment
 
 
 def positive(text: str) -> float:
@@ -258,8 +348,8 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'videos', nargs='+', metavar='VIDEO',
-        help='files or folders; with --window one file, the number of a '
-        'camera, an URL such as rtsp://.., or - for standard input')
+        help='files or folders; with --window or --stream one file, the number '
+        'of a camera, an URL such as rtsp://.., or - for standard input')
     parser.add_argument('config', metavar='CONFIG')
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
     parser.add_argument(
@@ -272,10 +362,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--compile', action='store_true',
         help='compile the network first, for many videos or a long one')
-    files = parser.add_argument_group('of whole videos')
+    parser.add_argument(
+        '--video-out',
+        help='a folder for the videos with predictions in them; with --stream '
+        'an MP4 file for the sampled frames')
+    files = parser.add_argument_group('of files and folders')
     files.add_argument('--json', help='a file for the predictions')
-    files.add_argument(
-        '--video-out', help='a folder for the videos with predictions in them')
     parts = parser.add_argument_group('of a long or live video')
     parts.add_argument(
         '--window', type=positive,
@@ -283,13 +375,27 @@ def parse_args() -> argparse.Namespace:
     parts.add_argument(
         '--stride', type=positive,
         help='seconds from a part to the next, half a window by default')
+    parts.add_argument(
+        '--stream', action='store_true',
+        help='classify every moment, each frame computed once')
+    parts.add_argument(
+        '--sample-fps', type=positive,
+        help='with --stream: how many frames per second the network sees, as '
+        'in its training clips; 8 by default')
+    parts.add_argument(
+        '--reopen', type=positive, metavar='SECONDS',
+        help='with --stream: the source is live; when it breaks off, open it '
+        'again so often')
     parts.add_argument('--csv', help='a file for the classes of each part')
+    parts.add_argument(
+        '--json-lines', help='the same, a JSON object per line')
     parts.add_argument('--picture', help='a file for the timeline, as .png')
     parts.add_argument(
         '--fps', type=positive,
         help='frames per second of a file that does not say them')
     args = parser.parse_args()
     check_options(parser, args)
+    args.sample_fps = args.sample_fps or 8
     return args
 
 
@@ -301,21 +407,24 @@ def check_options(parser: argparse.ArgumentParser,
                      'another in the variable CXX')
     if args.topk < 1:
         parser.error(f'--topk {args.topk} is less than 1')
-    if args.window and len(args.videos) > 1:
-        parser.error('--window takes one video')
-    useless = ('json', 'video_out') if args.window else (
-        'stride', 'csv', 'picture', 'fps')
-    for name in useless:
-        if getattr(args, name) is not None:
-            parser.error(f'--{name.replace("_", "-")} does nothing '
-                         f'{"with" if args.window else "without"} --window')
+    if args.window and args.stream:
+        parser.error('--window and --stream exclude each other')
+    mode = 'files and folders'
+    if args.window or args.stream:
+        mode = '--stream' if args.stream else '--window'
+    for name, modes in USEFUL_WITH.items():
+        if mode not in modes and getattr(args, name) is not None:
+            parser.error(f'--{name.replace("_", "-")} does nothing with '
+                         f'{mode}')
+    if mode.startswith('--') and len(args.videos) > 1:
+        parser.error(f'{mode} takes one video')
 
 
 def main() -> None:
     args = parse_args()
     try:
-        sys.exit(predict_windows(args) if args.window else
-                 predict_files(args))
+        parts = args.window or args.stream
+        sys.exit(predict_parts(args) if parts else predict_files(args))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 

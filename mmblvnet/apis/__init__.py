@@ -3,13 +3,16 @@ from mmblvnet.utils.probabilities import as_probabilities
 
 from .inference import (Prediction, accelerate, classify_video,
                         load_recognizer, read_class_names, top_predictions)
+from .streaming import StreamingRecognizer, StreamPrediction
 from .video_files import find_videos
-from .video_source import open_source
-from .windows import Window, WindowClassifier, classify_windows
+from .video_parts import (Moment, StreamClassifier, WindowClassifier,
+                          classify_stream, classify_windows)
+from .video_source import keep_open, open_source
 
 __all__ = [
-    'Prediction', 'Window', 'WindowClassifier', 'accelerate',
-    'as_probabilities', 'classify_video', 'classify_windows', 'find_videos',
-    'load_recognizer', 'open_source', 'pipeline_of', 'read_class_names',
-    'top_predictions'
+    'Moment', 'Prediction', 'StreamClassifier', 'StreamPrediction',
+    'StreamingRecognizer', 'WindowClassifier', 'accelerate',
+    'as_probabilities', 'classify_stream', 'classify_video',
+    'classify_windows', 'find_videos', 'keep_open', 'load_recognizer',
+    'open_source', 'pipeline_of', 'read_class_names', 'top_predictions'
 ]

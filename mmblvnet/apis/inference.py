@@ -104,14 +104,11 @@ def accelerate(backbone: nn.Module,
     backbone.requires_grad_(False)
     if isinstance(backbone, BigLittleBackbone):
         fuse_conv_bn(backbone)
-    for name in ('forward', 'forward_frames', 'forward_clips'):
-        run = getattr(backbone, name, None)
-        if run and compiled:
-            run = torch.compile(run, options=dict(freezing=True))
-        if run and precision == 'bfloat16':
-            run = _in_bfloat16(run)
-        if run:
-            setattr(backbone, name, run)
+    if compiled:
+        backbone.forward = torch.compile(
+            backbone.forward, options=dict(freezing=True))
+    if precision == 'bfloat16':
+        backbone.forward = _in_bfloat16(backbone.forward)
 
 
 def _in_bfloat16(run: Callable) -> Callable:

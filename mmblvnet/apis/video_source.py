@@ -1,8 +1,10 @@
 """Frames of files and streams, one at a time."""
+import contextlib
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
 
 import av
 import numpy as np
@@ -22,9 +24,15 @@ class Frame(NamedTuple):
             before it ends until this time, in seconds from the start.
         read (Callable): Gives the picture, ``(H, W, 3)`` in RGB. Only for as
             long as no later frame has been asked for.
+        num_dropped (int): Frames of a live stream before it that there was no
+            time for. Defaults to 0.
+        restarted (bool): Whether the source broke off before it and was
+            opened again. Defaults to False.
     """
     until: float
     read: Callable[[], np.ndarray]
+    num_dropped: int = 0
+    restarted: bool = False
 
 
 def is_live(source: str) -> bool:
@@ -40,7 +48,9 @@ def is_live(source: str) -> bool:
     return source.isdigit() or bool(colon) and scheme.lower() in LIVE_SCHEMES
 
 
-def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
+def open_source(source: str,
+                fps: Optional[float] = None,
+                live: Optional[bool] = None) -> Iterator[Frame]:
     """The frames of a file or a stream, each decoded once.
 
     Args:
@@ -49,6 +59,9 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
         fps (float, optional): Frames per second, where a file does not say
             them or says them wrongly. Live streams are timed by the clock.
             Defaults to None.
+        live (bool, optional): Whether it goes on whether it is read or not.
+            Defaults to None, which takes cameras and streams such as RTSP for
+            live, and all else for files, on a server too.
 
     Returns:
         Iterator[Frame]: The frames.
@@ -59,8 +72,8 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
             rate.
         EOFError: Where a file breaks off.
     """
-    if is_live(source):
-        return live_frames(_pictures(*_open_stream(source)))
+    if is_live(source) if live is None else live:
+        return live_frames(_pictures(*_open_stream(source)), source)
     try:
         if _is_stream(source):
             container, stream = _open_stream(source)
@@ -81,6 +94,43 @@ def open_source(source: str, fps: Optional[float] = None) -> Iterator[Frame]:
         raise ValueError(f'{source} does not say how many frames it has per '
                          'second: give --fps')
     return file_frames(frames, picture, fps, source)
+
+
+def keep_open(source: str,
+              wait: float,
+              clock: Callable[[], float] = time.monotonic) -> Iterator[Frame]:
+    """The frames of a live stream that is opened again whenever it ends.
+
+    The times go on by the clock.
+
+    Args:
+        source (str): As for :func:`open_source`.
+        wait (float): Seconds between two attempts.
+        clock (Callable): Gives the time in seconds.
+
+    Yields:
+        Frame: The frames, without end.
+
+    Raises:
+        ValueError: If it cannot be opened the first time.
+    """
+    start, restarted = clock(), False
+    frames = open_source(source, live=True)
+    while True:
+        opened = clock() - start
+        try:
+            for frame in frames:
+                yield frame._replace(
+                    until=opened + frame.until, restarted=restarted)
+                restarted = False
+        except EOFError as error:
+            print(f'{error}. Opening it again.', file=sys.stderr)
+        frames = None
+        while frames is None:
+            time.sleep(wait)
+            with contextlib.suppress(ValueError):
+                frames = open_source(source, live=True)
+        restarted = True
 
 
 def _is_stream(source: str) -> bool:
@@ -143,6 +193,7 @@ def file_frames(frames: Iterator[av.VideoFrame],
 
 
 def live_frames(pictures: Iterator[np.ndarray],
+                source: str = 'the stream',
                 clock: Callable[[], float] = time.monotonic
                 ) -> Iterator[Frame]:
     """The frames of a live stream, timed by their arrival.
@@ -152,10 +203,14 @@ def live_frames(pictures: Iterator[np.ndarray],
 
     Args:
         pictures (Iterator[np.ndarray]): Waits for the next picture.
+        source (str): The stream, for the message.
         clock (Callable): Gives the time in seconds.
 
     Yields:
         Frame: The newest frame, until the stream ends.
+
+    Raises:
+        EOFError: Where the stream breaks off with an error.
     """
     latest = _Latest()
     reader = threading.Thread(
@@ -163,34 +218,44 @@ def live_frames(pictures: Iterator[np.ndarray],
     start = clock()
     reader.start()
     while True:
-        item = latest.take()
+        item, num_dropped = latest.take()
         if item is None:
             return
+        if isinstance(item, Exception):
+            raise EOFError(f'{source}: {item}') from item
         arrival, picture = item
-        yield Frame(arrival - start, lambda: picture)
+        yield Frame(arrival - start, lambda: picture, num_dropped)
 
 
 def _keep_reading(pictures: Iterator[np.ndarray], latest: '_Latest',
                   clock: Callable[[], float]) -> None:
+    end = None
     try:
         for picture in pictures:
             latest.put((clock(), picture))
+    except av.FFmpegError as error:
+        end = error
     finally:
-        latest.put(None)
+        latest.put(end)
 
 
 class _Latest:
     """Room for one item, where a new one takes the place of the old one."""
 
     def __init__(self) -> None:
-        self._item: Optional[Tuple[float, np.ndarray]] = None
-        self._fresh = threading.Event()
+        self._changed = threading.Condition()
+        self._items = []
+        self._num_dropped = 0
 
-    def put(self, item: Optional[Tuple[float, np.ndarray]]) -> None:
-        self._item = item
-        self._fresh.set()
+    def put(self, item: Any) -> None:
+        with self._changed:
+            self._num_dropped += len(self._items)
+            self._items = [item]
+            self._changed.notify()
 
-    def take(self) -> Optional[Tuple[float, np.ndarray]]:
-        self._fresh.wait()
-        self._fresh.clear()
-        return self._item
+    def take(self) -> Tuple[Any, int]:
+        """The item, and how many others it has taken the place of."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items)
+            dropped, self._num_dropped = self._num_dropped, 0
+            return self._items.pop(), dropped

@@ -6,10 +6,11 @@ from .frames import (describe_frames, example_frames, frames_shape,
 from .loading import load_exported
 from .onnx_file import export_onnx
 from .openvino_file import export_openvino
+from .stream_step import ExportableStream, check_stream
 from .torch_file import export_torch
 
 __all__ = [
-    'ExportableRecognizer', 'check_agreement', 'check_repeatable',
+    'ExportableRecognizer', 'ExportableStream', 'check_stream', 'check_agreement', 'check_repeatable',
     'describe_frames', 'example_frames', 'export_onnx', 'export_openvino',
     'export_torch', 'frames_shape', 'free_dimensions', 'load_exported',
     'reference_scores'

@@ -38,12 +38,8 @@ class ExportableRecognizer(nn.Module):
         if isinstance(self.model.cls_head, TPNHead):
             self._keep_classifier(self.model.cls_head)
         self.with_preprocessing = with_preprocessing
-        if with_preprocessing and type(
-                model.data_preprocessor) is not ActionDataPreprocessor:
-            raise ValueError(
-                f'{type(model.data_preprocessor).__name__} cannot go into the '
-                'file, only ActionDataPreprocessor can: leave out '
-                '--with-preprocessing')
+        if with_preprocessing:
+            check_preprocessor(model.data_preprocessor)
 
     @torch.no_grad()
     def _keep_classifier(self, head: TPNHead) -> None:
@@ -55,15 +51,6 @@ class ExportableRecognizer(nn.Module):
             head.new_cls = self.new_cls
 
         head._init_new_cls = init_new_cls
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        preprocessor = self.model.data_preprocessor
-        x = x.to(torch.float32)
-        if preprocessor.to_rgb:
-            x = x.flip(2)
-        if preprocessor._enable_normalize:
-            x = (x - preprocessor.mean) / preprocessor.std
-        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores of videos.
@@ -77,9 +64,42 @@ class ExportableRecognizer(nn.Module):
             view, ``(N, views, num_classes)``.
         """
         if self.with_preprocessing:
-            x = self._normalise(x)
+            x = normalise(self.model.data_preprocessor, x)
         head = self.model.cls_head
         feats, kwargs = self.model.extract_feat(x, test_mode=True)
         scores = head(feats, **kwargs)
         # Unlike size(), len() would fix the number in the file.
         return head.average_clip(scores, scores.size(0) // x.size(0))
+
+
+def check_preprocessor(preprocessor: nn.Module) -> None:
+    """Refuse a ``data_preprocessor`` that :func:`normalise` does not know.
+
+    Args:
+        preprocessor (nn.Module): The ``data_preprocessor``.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if type(preprocessor) is not ActionDataPreprocessor:
+        raise ValueError(
+            f'{type(preprocessor).__name__} cannot go into the file, only '
+            'ActionDataPreprocessor can: leave out --with-preprocessing')
+
+
+def normalise(preprocessor: nn.Module, x: Tensor) -> Tensor:
+    """Normalise frames as the ``data_preprocessor`` does.
+
+    Args:
+        preprocessor (nn.Module): The ``data_preprocessor``.
+        x (Tensor): Frames, ``(.., C, H, W)``.
+
+    Returns:
+        Tensor: The same in float32.
+    """
+    x = x.to(torch.float32)
+    if preprocessor.to_rgb:
+        x = x.flip(-3)
+    if preprocessor._enable_normalize:
+        x = (x - preprocessor.mean) / preprocessor.std
+    return x

@@ -75,6 +75,21 @@ def _average_clip(head: nn.Module,
     return cls_scores.sigmoid().view(num_videos, num_segs, -1).mean(1)
 
 
+def activate(scores: Tensor, head: nn.Module) -> Tensor:
+    """Probabilities from scores.
+
+    Args:
+        scores (Tensor): Scores of the classes, ``(.., num_classes)``.
+        head (nn.Module): The head that they come from.
+
+    Returns:
+        Tensor: Probabilities of the same shape.
+    """
+    if activation_of(head) == 'sigmoid':
+        return scores.sigmoid()
+    return scores.softmax(-1)
+
+
 def as_probabilities(scores: Tensor, head: nn.Module) -> Tensor:
     """Probabilities from what a head predicts for a video.
 
@@ -88,6 +103,5 @@ def as_probabilities(scores: Tensor, head: nn.Module) -> Tensor:
         Tensor: Probabilities of the classes, ``(num_classes, )``.
     """
     if head.average_clips != 'prob':
-        yes_or_no = activation_of(head) == 'sigmoid'
-        scores = scores.sigmoid() if yes_or_no else scores.softmax(-1)
+        scores = activate(scores, head)
     return scores if scores.dim() == 1 else scores.mean(0)

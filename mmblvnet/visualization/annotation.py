@@ -5,7 +5,7 @@ that they no longer have, and so writes none.
 """
 import os
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -48,6 +48,48 @@ def draw_predictions(picture: np.ndarray,
     return picture
 
 
+class AnnotatedVideo:
+    """An MP4 file whose frames have predictions in them.
+
+    Args:
+        out (str or Path): The file.
+        fps (float): Its frames per second.
+    """
+
+    def __init__(self, out: Union[str, Path], fps: float) -> None:
+        # A colon in a bare name would make it a protocol of FFmpeg.
+        self.out = os.path.abspath(out)
+        self.fps = fps
+        self._writer: Optional[cv2.VideoWriter] = None
+
+    def write(self, picture: np.ndarray,
+              predictions: Sequence[Prediction]) -> None:
+        """Add a frame.
+
+        Args:
+            picture (np.ndarray): The frame, ``(H, W, 3)`` in RGB.
+            predictions (Sequence[Prediction]): What to write into it.
+
+        Raises:
+            ValueError: If the file cannot be written.
+        """
+        picture = _enlarge(picture)
+        if self._writer is None:
+            height, width = picture.shape[:2]
+            self._writer = cv2.VideoWriter(
+                self.out, cv2.VideoWriter_fourcc(*'mp4v'), self.fps,
+                (width, height))
+            if not self._writer.isOpened():
+                raise ValueError(f'{self.out} cannot be written')
+        picture = draw_predictions(picture, predictions)
+        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
 def annotate_video(video: str, out: Union[str, Path],
                    predictions: Sequence[Prediction]) -> None:
     """Write a video again with predictions in it, frame after frame.
@@ -60,22 +102,12 @@ def annotate_video(video: str, out: Union[str, Path],
     Raises:
         ValueError: If the file cannot be read or the new one not written.
     """
-    writer = None
+    annotated = None
     for frame in open_source(video):
-        picture = _enlarge(frame.read())
-        if writer is None:
-            fps = 1 / frame.until
-            height, width = picture.shape[:2]
-            # A colon in a bare name would make it a protocol of FFmpeg.
-            writer = cv2.VideoWriter(
-                os.path.abspath(out), cv2.VideoWriter_fourcc(*'mp4v'), fps,
-                (width, height))
-            if not writer.isOpened():
-                raise ValueError(f'{out} cannot be written')
-        picture = draw_predictions(picture, predictions)
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if writer is not None:
-        writer.release()
+        annotated = annotated or AnnotatedVideo(out, 1 / frame.until)
+        annotated.write(frame.read(), predictions)
+    if annotated is not None:
+        annotated.close()
 
 
 def _enlarge(picture: np.ndarray) -> np.ndarray:

@@ -228,33 +228,6 @@ class BigLittleBackbone(BaseModule):
         x = x.contiguous(memory_format=torch.channels_last)
         return self._run_stages(self._stem(x))
 
-    def forward_frames(self, x: Tensor) -> Tensor:
-        """The first layer, which sees each frame by itself.
-
-        For windows that share frames, each of which need go through it only
-        once. Not for training, where :meth:`forward` saves memory.
-
-        Args:
-            x (Tensor): Frames of shape ``(N, in_channels, H, W)``.
-
-        Returns:
-            Tensor: Their maps, ``(N, 64, H / 2, W / 2)``.
-        """
-        x = x.contiguous(memory_format=torch.channels_last)
-        return self._first_layer(x)
-
-    def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        """All that follows :meth:`forward_frames`.
-
-        Args:
-            x (Tensor): Maps of frames, clip after clip.
-
-        Returns:
-            Tensor or tuple[Tensor]: What :meth:`forward` returns.
-        """
-        x = x.contiguous(memory_format=torch.channels_last)
-        return self._run_stages(self._merge_branches(x))
-
     def _run_stages(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         outs = []
         for i in range(4):

@@ -4,7 +4,7 @@ from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
-from ..common.clips import check_frames, check_whole_clips
+from ..common.clips import check_frames
 from .big_little_backbone import BigLittleBackbone
 
 
@@ -68,6 +68,7 @@ class BLVNet(BigLittleBackbone):
                  temporal_module: Optional[str] = 'TAM',
                  blend_frames: int = 3,
                  frame_output: str = 'repeat',
+                 causal: bool = False,
                  *,
                  out_indices: Sequence[int] = (3, ),
                  frozen_stages: int = -1,
@@ -91,9 +92,10 @@ class BLVNet(BigLittleBackbone):
         def temporal(channels: int, paired: bool) -> Optional[nn.Module]:
             num_frames = num_segments // 2 if paired else num_segments
             if temporal_module == 'TAM':
-                return TemporalAggregation(channels, num_frames, blend_frames)
+                return TemporalAggregation(channels, num_frames, blend_frames,
+                                           causal)
             if temporal_module == 'TSM':
-                return TemporalShift(num_frames)
+                return TemporalShift(num_frames, causal)
             return None
 
         super().__init__(
@@ -128,21 +130,6 @@ class BLVNet(BigLittleBackbone):
         """
         check_frames(self, x)
         return super().forward(x)
-
-    def forward_clips(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        """All that follows :meth:`forward_frames`.
-
-        Args:
-            x (Tensor): Maps of frames, clip after clip, ``(N * T, 64, H, W)``.
-
-        Returns:
-            Tensor or tuple[Tensor]: What :meth:`forward` returns.
-
-        Raises:
-            ValueError: If the frames are not whole clips.
-        """
-        check_whole_clips(self, x)
-        return super().forward_clips(x)
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:

@@ -47,14 +47,15 @@ def may_be_absent(name: str) -> bool:
     return '.tam.' in name or name.endswith('num_batches_tracked')
 
 
-def add_tam(block: Type[nn.Module], num_frames: int,
-            blend_frames: int) -> Type[nn.Module]:
+def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
+            causal: bool) -> Type[nn.Module]:
     """A block of MMAction2's ResNet with a TAM in front of its conv1.
 
     Args:
         block (type): ``BasicBlock`` or ``Bottleneck``.
         num_frames (int): Frames per clip.
         blend_frames (int): Frames that are blended.
+        causal (bool): Whether only earlier frames are blended into a frame.
 
     Returns:
         type: The block. Its shortcut takes the input before the TAM.
@@ -64,7 +65,8 @@ def add_tam(block: Type[nn.Module], num_frames: int,
 
         def __init__(self, inplanes: int, *args, **kwargs) -> None:
             super().__init__(inplanes, *args, **kwargs)
-            self.tam = TemporalAggregation(inplanes, num_frames, blend_frames)
+            self.tam = TemporalAggregation(inplanes, num_frames, blend_frames,
+                                           causal)
 
         def forward(self, x: Tensor) -> Tensor:
             # BasicBlock has no checkpointing.
@@ -73,7 +75,8 @@ def add_tam(block: Type[nn.Module], num_frames: int,
             return self._forward(x)
 
         def _forward(self, x: Tensor) -> Tensor:
-            out = self.conv2(self.conv1(self.tam(x)))
+            x, out = self.tam.with_input(x)
+            out = self.conv2(self.conv1(out))
             if block is Bottleneck:
                 out = self.conv3(out)
             shortcut = x if self.downsample is None else self.downsample(x)
@@ -93,6 +96,8 @@ class ResNetTAM(ResNet):
         depth (int): Depth of the ResNet, from {18, 34, 50, 101, 152}.
         num_segments (int): Frames per clip. Defaults to 8.
         blend_frames (int): Frames that a TAM blends. Defaults to 3.
+        causal (bool): Whether a TAM blends only earlier frames into a frame,
+            as for live video. Defaults to False.
         kwargs: As for MMAction2's :class:`ResNet`.
 
     Raises:
@@ -103,6 +108,7 @@ class ResNetTAM(ResNet):
                  depth: int,
                  num_segments: int = 8,
                  blend_frames: int = 3,
+                 causal: bool = False,
                  **kwargs) -> None:
         if num_segments < 1:
             raise ValueError(f'num_segments = {num_segments} of ResNetTAM is '
@@ -112,7 +118,8 @@ class ResNetTAM(ResNet):
                              f'{tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]
         self.arch_settings = {
-            depth: (add_tam(block, num_segments, blend_frames), num_blocks)
+            depth: (add_tam(block, num_segments, blend_frames,
+                            causal), num_blocks)
         }
         super().__init__(depth, **kwargs)
         self.num_segments = num_segments

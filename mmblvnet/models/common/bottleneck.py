@@ -107,7 +107,7 @@ class Bottleneck(BaseModule):
         Returns:
             Tensor: Maps of shape ``(N, out_channels, H', W')``.
         """
-        out = x if self.tam is None else self.tam(x)
+        x, out = (x, x) if self.tam is None else self.tam.with_input(x)
         shortcut = self._shortcut(x, out)
         out = self.relu(self.bn1(self.conv1(out)))
         out = self.relu(self.bn2(self.conv2(out)))

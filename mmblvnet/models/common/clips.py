@@ -1,24 +1,6 @@
 from torch import Tensor, nn
 
 
-def check_whole_clips(backbone: nn.Module, frames: Tensor) -> None:
-    """Refuse frames that are not whole clips, which would mix videos.
-
-    Args:
-        backbone (nn.Module): A backbone with ``num_segments`` frames a clip.
-        frames (Tensor): Its input, with the frames in the first dimension.
-
-    Raises:
-        ValueError: If the frames are no whole clips.
-    """
-    if frames.size(0) % backbone.num_segments:
-        raise ValueError(
-            f'{frames.size(0)} frames are no whole clips of num_segments = '
-            f'{backbone.num_segments} frames: give '
-            f'{type(backbone).__name__} the frames per clip of the sampler '
-            'in the pipeline as num_segments')
-
-
 def check_frames(backbone: nn.Module, frames: Tensor) -> None:
     """Refuse what is no batch of whole clips for a backbone.
 
@@ -28,7 +10,8 @@ def check_frames(backbone: nn.Module, frames: Tensor) -> None:
         frames (Tensor): Its input, ``(N * num_segments, in_channels, H, W)``.
 
     Raises:
-        ValueError: If it has another shape, or no pixels.
+        ValueError: If it has another shape, no pixels, or no whole clips,
+            which would mix videos.
     """
     if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (
             0 in frames.shape[2:]):
@@ -37,4 +20,9 @@ def check_frames(backbone: nn.Module, frames: Tensor) -> None:
             f'{backbone.in_channels}, H, W) for {type(backbone).__name__}: '
             'set its in_channels, and format the frames with '
             "FormatShape(input_format='NCHW')")
-    check_whole_clips(backbone, frames)
+    if frames.size(0) % backbone.num_segments:
+        raise ValueError(
+            f'{frames.size(0)} frames are no whole clips of num_segments = '
+            f'{backbone.num_segments} frames: give '
+            f'{type(backbone).__name__} the frames per clip of the sampler '
+            'in the pipeline as num_segments')

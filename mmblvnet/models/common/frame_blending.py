@@ -28,8 +28,52 @@ class Tap(NamedTuple):
     rows: Tuple[int, ...]
 
 
-def make_taps(offsets: Sequence[int], num_phases: int, num_outputs: int,
-              repeats: int) -> Tuple[Tap, ...]:
+class Form(NamedTuple):
+    """In which form frames go into a temporal module and come out of it.
+
+    Args:
+        num_phases (int): Maps per group of the input.
+        num_outputs (int): Frames per group of the output.
+        repeats (int): How many successive frames each map stands for.
+    """
+    num_phases: int
+    num_outputs: int
+    repeats: int
+
+    def place(self, output: int, offset: int) -> int:
+        """Which map of the input is blended into an output.
+
+        Args:
+            output (int): The frame of the group.
+            offset (int): Where the blended frame is, counted from it.
+
+        Returns:
+            int: The map, counted from the group's first one.
+        """
+        return (output + offset) // self.repeats
+
+    def span(self, offsets: Sequence[int]) -> Tuple[int, int]:
+        """The first and the last map that a group of outputs needs.
+
+        Args:
+            offsets (Sequence[int]): Where the blended frames are.
+
+        Returns:
+            tuple[int]: Both, counted from the group's first map.
+        """
+        return (self.place(0, min(offsets)),
+                self.place(self.num_outputs - 1, max(offsets)))
+
+
+# One map per frame and output.
+EACH = Form(num_phases=1, num_outputs=1, repeats=1)
+# One map per frame; even and odd frames come out apart.
+SPLIT = Form(num_phases=2, num_outputs=2, repeats=1)
+# One map per pair of frames; even and odd frames come out apart.
+PAIRS = Form(num_phases=1, num_outputs=2, repeats=2)
+
+
+def make_taps(offsets: Sequence[int], form: Form) -> Tuple[Tap, ...]:
     """The terms of frames that are blended with their neighbours.
 
     Weights that meet the same map are added up in one term.
@@ -37,19 +81,33 @@ def make_taps(offsets: Sequence[int], num_phases: int, num_outputs: int,
     Args:
         offsets (Sequence[int]): Where the blended frames are, counted from
             the current one; one for each row of the weights.
-        num_phases (int): Maps per group of the input.
-        num_outputs (int): Frames per group of the output.
-        repeats (int): How many successive frames each map stands for.
+        form (Form): The form of the frames.
 
     Returns:
         tuple[Tap]: The terms.
     """
     rows = {}
-    for output in range(num_outputs):
+    for output in range(form.num_outputs):
         for row, offset in enumerate(offsets):
-            shift, phase = divmod((output + offset) // repeats, num_phases)
+            shift, phase = divmod(form.place(output, offset), form.num_phases)
             rows.setdefault((output, phase, shift), []).append(row)
     return tuple(Tap(*place, tuple(own)) for place, own in rows.items())
+
+
+def every(x: Tensor, first: int, step: int, count: int) -> Tensor:
+    """Every so many maps of ``(.., maps, C, H, W)``.
+
+    Args:
+        x (Tensor): The maps.
+        first (int): The first that is taken.
+        step (int): From one to the next.
+        count (int): How many are taken.
+
+    Returns:
+        Tensor: The maps that are taken, ``(.., count, C, H, W)``.
+    """
+    last = first + step * (count - 1)
+    return x[..., first:last + 1:step, :, :, :]
 
 
 def _groups(num_groups: int, shift: int,
@@ -182,21 +240,49 @@ class _BlendFrames(Function):
         return *backward(x, weight, ctx.taps, outputs, grads), None
 
 
+def blend_padded(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
+                 first: int, num_phases: int,
+                 num_groups: int) -> Tuple[Tensor, ...]:
+    """Blended frames, where the neighbours of the outermost ones are given.
+
+    Args:
+        x (Tensor): Maps, ``(.., maps, C, H, W)``.
+        weight (Tensor): Weights per row and channel, ``(rows, C)``.
+        taps (tuple[Tap]): The terms.
+        first (int): The first map that an output needs, counted from the
+            first map of the first group.
+        num_phases (int): Maps per group.
+        num_groups (int): Groups of outputs, K.
+
+    Returns:
+        tuple[Tensor]: The outputs, each of shape ``(.., K, C, H, W)``.
+    """
+    outputs = []
+    for own in _by_output(taps):
+        terms = [(every(x, tap.shift * num_phases + tap.phase - first,
+                        num_phases, num_groups),
+                  _factor(weight, tap, x.dtype)) for tap in own]
+        if is_compiling() or torch.is_grad_enabled():
+            y = sum(frames * factor for frames, factor in terms)
+        else:
+            y = terms[0][0] * terms[0][1]
+            for frames, factor in terms[1:]:
+                y.addcmul_(frames, factor)
+        outputs.append(y.relu())
+    return tuple(outputs)
+
+
 def _blend_in_a_graph(x: Tensor, weight: Tensor,
                       taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
     """The same out of place: exported, sums into slices become scatters."""
+    num_groups, num_phases = x.shape[1:3]
     shifts = [tap.shift for tap in taps]
     before, after = -min(shifts), max(shifts)
-    num_groups = x.size(1)
     # [N, before + K + after, P, C, H, W]
     padded = F.pad(x, (0, 0) * 4 + (before, after))
-    outputs = []
-    for own in _by_output(taps):
-        terms = (padded[:, before + tap.shift:before + tap.shift + num_groups,
-                        tap.phase] * _factor(weight, tap, x.dtype)
-                 for tap in own)
-        outputs.append(sum(terms).relu())
-    return tuple(outputs)
+    return blend_padded(
+        padded.flatten(1, 2), weight, taps, -before * num_phases, num_phases,
+        num_groups)
 
 
 def blend_frames(x: Tensor, weight: Tensor,

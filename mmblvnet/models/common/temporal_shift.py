@@ -1,73 +1,64 @@
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import torch
-from mmaction.models.backbones.resnet_tsm import TemporalShift as _ResNetShift
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .frame_blending import Form, every
+from .temporal_module import TemporalModule
 
 
-class TemporalShift(nn.Module):
+class TemporalShift(TemporalModule):
     """Temporal shift in the places of the Temporal Aggregation Module.
 
     The first eighth of the channels comes from the next frame, the second
-    from the previous one, zeros beyond the clip. MMAction2's shift does the
-    work; this adds the form for pairs of equal frames.
+    from the previous one, zeros beyond the clip, as in `TSM
+    <https://arxiv.org/abs/1811.08383>`_. A causal shift, as in its online
+    models, takes the first eighth from the previous frame and nothing from
+    the next.
 
     Args:
         num_frames (int): Frames per clip, ``T``.
+        causal (bool): Whether nothing comes from later frames. Defaults to
+            False.
     """
 
     # In bLVNet-TSM every shortcut takes the block's input.
     feeds_downsample = False
     shift_div = 8
 
-    def __init__(self, num_frames: int) -> None:
-        super().__init__()
-        self.num_frames = num_frames
+    def __init__(self, num_frames: int, causal: bool = False) -> None:
+        super().__init__(num_frames)
+        self.causal = causal
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shift the frames of each clip.
-
-        Args:
-            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
+    def offsets(self) -> Sequence[int]:
+        """Where an eighth of the channels, another and the rest come from.
 
         Returns:
-            Tensor: Shifted frames of the same shape.
+            Sequence[int]: One number for each part.
         """
-        return self._shift(x, self.num_frames)
+        return (-1, 0) if self.causal else (1, -1, 0)
 
-    def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Shift the frames of each clip and tell even from odd ones.
+    def blend_padded(self, x: Tensor, form: Form,
+                     num_groups: int) -> Tuple[Tensor, ...]:
+        """See :meth:`TemporalModule.blend_padded`."""
+        offsets = self.offsets()
+        first, _ = form.span(offsets)
+        channels = x.size(-3)
+        sizes = [channels // self.shift_div] * (len(offsets) - 1)
+        parts = x.split([*sizes, channels - sum(sizes)], -3)
+        return tuple(
+            torch.cat([
+                every(part, form.place(output, offset) - first,
+                      form.num_phases, num_groups)
+                for part, offset in zip(parts, offsets)
+            ], -3) for output in range(form.num_outputs))
 
-        Args:
-            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
-
-        Returns:
-            tuple[Tensor]: The shifted even and odd frames, each of shape
-            ``(N * T / 2, C, H, W)``.
-        """
-        # [N * T / 2, 2, C, H, W]
-        pairs = self(x).unflatten(0, (-1, 2))
-        return pairs[:, 0], pairs[:, 1]
-
-    def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Shift frames of which each two successive ones are the same map.
-
-        The next frame of an even one and the previous frame of an odd one
-        are the same map again, so that half of the shifts changes nothing.
-
-        Args:
-            x (Tensor): One map per pair, of shape ``(N * T / 2, C, H, W)``.
-
-        Returns:
-            tuple[Tensor]: The shifted even and odd frames, each of the shape
-            of ``x``.
-        """
-        fold = x.size(1) // self.shift_div
-        shifted = self._shift(x, self.num_frames // 2)
-        even = torch.cat((x[:, :fold], shifted[:, fold:]), 1)
-        odd = torch.cat((shifted[:, :fold], x[:, fold:]), 1)
-        return even, odd
-
-    def _shift(self, x: Tensor, num_frames: int) -> Tensor:
-        # MMAction2 views the maps as rows, which needs the plain layout.
-        return _ResNetShift.shift(x.contiguous(), num_frames, self.shift_div)
+    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+        clips = self._clips(x, form)
+        first, last = form.span(self.offsets())
+        padded = F.pad(
+            clips.flatten(1, 2),
+            (0, 0) * 3 + (-first, last - form.num_phases + 1))
+        outputs = self.blend_padded(padded, form, clips.size(1))
+        return tuple(y.flatten(0, 1) for y in outputs)

@@ -29,6 +29,8 @@ class TAMNeck(BaseModule):
             instead of one per clip, for the heads that are told the number
             of frames themselves (``TSMHead``, ``TRNHead``).
             Defaults to False.
+        causal (bool): Whether only earlier frames are blended into a frame.
+            Defaults to False.
         init_cfg (dict or list[dict], optional): Initialization config.
             Defaults to None.
 
@@ -41,6 +43,7 @@ class TAMNeck(BaseModule):
                  num_segments: int,
                  blend_frames: int = 3,
                  keep_frames: bool = False,
+                 causal: bool = False,
                  init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if num_segments < 1:
@@ -55,7 +58,7 @@ class TAMNeck(BaseModule):
         self.num_segments = num_segments
         self.keep_frames = keep_frames
         self.tams = ModuleList([
-            TemporalAggregation(channels, num_segments, blend_frames)
+            TemporalAggregation(channels, num_segments, blend_frames, causal)
             for channels in self.in_channels
         ])
 

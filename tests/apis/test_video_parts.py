@@ -3,9 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmblvnet.apis import WindowClassifier, classify_windows
+from mmblvnet.apis import (StreamClassifier, WindowClassifier,
+                           classify_stream, classify_windows)
 from mmblvnet.apis.video_source import Frame
-from mmblvnet.apis.windows import sample_moments
+from mmblvnet.apis.video_parts import sample_moments
 from mmblvnet.datasets.transforms import BigLittleSampleFrames
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -112,15 +113,11 @@ def test_classes_that_each_have_a_yes_or_no_stand_for_themselves(
     torch.testing.assert_close(window.probabilities, scores.sigmoid())
 
 
-def test_each_frame_goes_through_the_first_layer_once():
-    model = make_model()
-    seen = []
-    model.backbone.conv1.register_forward_hook(
-        lambda module, args, out: seen.append(len(args[0])))
-    windows = list(classify_windows(
-        as_frames(pictures(16)), WindowClassifier(model), 4 / FPS, 1))
-    assert len(windows) == 13
-    assert seen == [1] * 16
+def test_each_frame_is_prepared_once():
+    classifier = FakeClassifier(num_frames=4)
+    assert len(list(classify_windows(
+        as_frames(range(16)), classifier, 4 / FPS, 1))) == 13
+    assert classifier.prepared == list(range(16))
 
 
 def test_frames_between_windows_are_left_alone():
@@ -161,12 +158,14 @@ def test_the_moments_are_the_samplers(num_frames):
     expected = sampler(dict(total_frames=num_frames, start_index=0))
     moments = sample_moments(
         as_frames(range(num_frames), 30), num_frames / 30 / 8)
-    assert list(moments) == [(1, i) for i in expected['frame_inds']]
+    assert [(count, frame.read()) for count, frame in moments] == [
+        (1, i) for i in expected['frame_inds']]
 
 
 def test_few_frames_show_several_moments():
     moments = sample_moments(as_frames(range(3), fps=1), 0.5)
-    assert list(moments) == [(2, 0), (2, 1), (2, 2)]
+    assert [(count, frame.read()) for count, frame in moments] == [
+        (2, 0), (2, 1), (2, 2)]
 
 
 @pytest.mark.parametrize('sampler', [
@@ -198,3 +197,80 @@ def test_other_input_than_single_frames_is_refused(form, modality):
                     dataset=dict(pipeline=steps, modality=modality)))))
     with pytest.raises(ValueError, match='single RGB frames'):
         WindowClassifier(model)
+
+
+def assert_equal_to_rounding(actual, expected):
+    """Of scores of more than 100, in float32."""
+    torch.testing.assert_close(
+        actual.log(), expected.log(), atol=5e-3, rtol=0)
+
+
+def stream_model(**backbone):
+    model = make_model(**backbone)
+    return model, StreamClassifier(model)
+
+
+def test_a_stream_has_the_classes_of_one_clip():
+    """A clip of 4 frames is the whole stream here."""
+    model, classifier = stream_model()
+    video = pictures(4)
+    moments = list(classify_stream(as_frames(video), classifier, 1 / FPS))
+    assert [(m.start, m.end) for m in moments] == [
+        pytest.approx((n / FPS, (n + 1) / FPS)) for n in (0.5, 2.5)]
+    assert_equal_to_rounding(
+        moments[-1].probabilities, plain_probabilities(model, video))
+
+
+def test_all_crops_of_a_stream_are_averaged():
+    model, classifier = stream_model(crop='ThreeCrop')
+    video = pictures(4)
+    *_, last = classify_stream(as_frames(video), classifier, 1 / FPS)
+    assert_equal_to_rounding(
+        last.probabilities, plain_probabilities(model, video))
+
+
+def test_a_moment_is_as_late_as_the_lookahead():
+    _, classifier = stream_model()
+    moments = list(classify_stream(
+        as_frames(pictures(40)), classifier, 1 / FPS))
+    lookahead = classifier.recognizer.lookahead
+    # The frame itself is there half an interval after its middle.
+    assert moments[3].delay == pytest.approx((lookahead + 0.5) / FPS)
+    assert len(moments) == 20
+
+
+def test_a_source_that_was_opened_again_is_a_stream_of_its_own():
+    _, classifier = stream_model()
+    video = pictures(12)
+
+    def broken_off():
+        yield from as_frames(video[:6])
+        for number, frame in enumerate(as_frames(video[6:])):
+            yield frame._replace(
+                until=1 + frame.until, restarted=number == 0)
+
+    moments = list(classify_stream(broken_off(), classifier, 1 / FPS))
+    alone = list(classify_stream(as_frames(video[:6]), classifier, 1 / FPS))
+    torch.testing.assert_close(
+        [m.probabilities for m in moments[:3]],
+        [m.probabilities for m in alone])
+
+
+def test_what_a_slow_consumer_misses_is_told():
+    seen = []
+
+    class Fake:
+
+        def push(self, picture, time, now):
+            return [picture]
+
+        def close(self, now):
+            return []
+
+    frames = [Frame(1, lambda: 'a'), Frame(2, lambda: 'b'),
+              Frame(7, lambda: 'c', num_dropped=4), Frame(9, lambda: 'd')]
+    moments = list(classify_stream(frames, Fake(), 1,
+                                   lambda *args: seen.append(args)))
+    assert moments == ['a', 'b', 'c', 'd', 'd']
+    assert [(count, missed) for *_, count, missed in seen] == [
+        (1, 0), (1, 0), (5, 4), (2, 0)]

@@ -1,0 +1,161 @@
+"""Temporal modules along a stream instead of within clips.
+
+A module that needs later frames runs late: in each step it finishes the frames
+whose neighbours have all arrived, and keeps the last maps for the next step::
+
+    kept of earlier steps | new       -> finished: 1 2 (r = 3)
+                      0 1 | 2 3          kept:     2 3
+"""
+import math
+from typing import Dict, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .frame_blending import EACH, Form, every
+from .temporal_module import TemporalModule
+
+
+class StreamStep:
+    """One step of some streams through a network, group by group of frames.
+
+    A group is a pair of frames where the network fuses pairs, or a frame. All
+    streams of a step get the same number of new groups.
+
+    Args:
+        maps (dict): The maps that each module has kept of earlier steps,
+            ``(streams * kept, C, H, W)``; empty before the first step. The
+            step puts those of this step in their place.
+        first (Tensor): The number of the first new group of each stream,
+            ``(streams, )``.
+        num_frames (Tensor): Frames of each stream, ``(streams, )``; a large
+            number while it has not ended.
+        group (int): Frames per group.
+        within (bool): Whether all frames of the step that any module sees are
+            known to lie within their streams. Defaults to False.
+    """
+
+    def __init__(self,
+                 maps: Dict[str, Tensor],
+                 first: Tensor,
+                 num_frames: Tensor,
+                 group: int,
+                 within: bool = False) -> None:
+        self.maps = maps
+        self.first = first
+        self.num_frames = num_frames
+        self.group = group
+        self.within = within
+        # Groups by which the maps at this place of the network are late.
+        self.delay = 0
+
+    def without_strangers(self, x: Tensor, per_group: int,
+                          lead: int) -> Tensor:
+        """Put zeros in the place of maps before the start or after the end.
+
+        Args:
+            x (Tensor): Maps of the step, ``(streams * maps, C, H, W)``.
+            per_group (int): Maps per group.
+            lead (int): By how many maps the step starts before its first
+                group.
+
+        Returns:
+            Tensor: The maps.
+        """
+        if self.within:
+            return x
+        num_maps = x.size(0) // self.first.size(0)
+        start = (self.first - self.delay) * per_group - lead
+        # [streams, maps]
+        number = start[:, None] + torch.arange(num_maps, device=x.device)
+        end = self.num_frames * per_group // self.group
+        inside = (number >= 0) & (number < end[:, None])
+        return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
+
+    def apart(self, x: Tensor) -> Tensor:
+        """The maps of each stream.
+
+        Args:
+            x (Tensor): Stream after stream, ``(streams * maps, C, H, W)``.
+
+        Returns:
+            Tensor: The same as ``(streams, maps, C, H, W)``, or as it is if
+            there is one stream, as run-times want it that know no more than
+            four dimensions.
+        """
+        num_streams = self.first.size(0)
+        return x if num_streams == 1 else x.unflatten(0, (num_streams, -1))
+
+
+class StreamingModule(TemporalModule):
+    """A temporal module that sees a stream.
+
+    Args:
+        module (TemporalModule): The module.
+        name (str): Its name, which tells its maps from those of others.
+        lead (int): By how many maps its steps start before their first group.
+            Defaults to 0.
+    """
+
+    def __init__(self, module: TemporalModule, name: str,
+                 lead: int = 0) -> None:
+        super().__init__(module.num_frames)
+        self.module = module
+        self.name = name
+        self.lead = lead
+        self.feeds_downsample = module.feeds_downsample
+        self.step: StreamStep = None
+
+    def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """See :meth:`TemporalModule.with_input`."""
+        maps, num_groups = self._extend(x, EACH)
+        first, _ = EACH.span(self.module.offsets())
+        current = every(maps, -first, 1, num_groups)
+        y, = self.module.blend_padded(maps, EACH, num_groups)
+        return _in_a_row(current), _in_a_row(y)
+
+    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+        maps, num_groups = self._extend(x, form)
+        outputs = self.module.blend_padded(maps, form, num_groups)
+        return tuple(map(_in_a_row, outputs))
+
+    def _extend(self, x: Tensor, form: Form) -> Tuple[Tensor, int]:
+        """The kept maps and the new ones, and groups that they finish."""
+        step, per_group = self.step, form.num_phases
+        num_streams = step.first.size(0)
+        num_groups = x.size(0) // (num_streams * per_group)
+        first, last = form.span(self.module.offsets())
+        delay = math.ceil((last - per_group + 1) / per_group)
+        x = step.without_strangers(x, per_group, self.lead)
+        num_kept = per_group * delay - self.lead - first
+        kept = step.maps.get(self.name)
+        if kept is None:
+            kept = x.new_zeros(num_streams * num_kept, *x.shape[1:])
+        maps = torch.cat((step.apart(kept), step.apart(x)), -4)
+        kept = _in_a_row(every(maps, maps.size(-4) - num_kept, 1, num_kept))
+        # Or else it would hold all maps of a large step.
+        step.maps[self.name] = kept.clone() if num_groups > 1 else kept
+        step.delay += delay
+        return maps, num_groups
+
+
+def _in_a_row(maps: Tensor) -> Tensor:
+    return maps if maps.dim() == 4 else maps.flatten(0, 1)
+
+
+def stream_through(network: nn.Module) -> Dict[str, StreamingModule]:
+    """Let the temporal modules of a network see a stream.
+
+    Args:
+        network (nn.Module): A network, which is changed.
+
+    Returns:
+        dict: The modules by name.
+    """
+    modules = {}
+    for name, module in list(network.named_modules()):
+        if isinstance(module, TemporalModule):
+            parent, _, child = name.rpartition('.')
+            modules[name] = StreamingModule(module, name)
+            setattr(network.get_submodule(parent), child, modules[name])
+    return modules

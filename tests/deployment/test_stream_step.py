@@ -1,0 +1,121 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from documents import code_blocks
+from mmblvnet.deployment import (ExportableStream, check_stream, export_onnx,
+                                 export_openvino)
+from networks import recognizer
+from onnxruntime import InferenceSession
+from paths import ROOT
+
+SHAPE = (3, 32, 32)
+FAMILIES = {
+    'tam': dict(type='BLVNet', depth=50, num_segments=4),
+    'causal': dict(type='BLVNet', depth=50, num_segments=4, causal=True),
+    'tsm': dict(
+        type='BLVNet', depth=50, num_segments=4, temporal_module='TSM'),
+    'resnet': dict(type='ResNetTAM', depth=18, num_segments=4),
+}
+
+
+def make_model(family):
+    torch.manual_seed(0)
+    channels = 512 if family == 'resnet' else 2048
+    head = dict(type='TSMHead', in_channels=channels, num_segments=4)
+    model = recognizer(FAMILIES[family], head).eval()
+    # Scores of about 1, as trained ones.
+    model.cls_head.fc_cls.weight.data.div_(100)
+    return model
+
+
+def export(family, path, with_preprocessing=True):
+    model = make_model(family)
+    step = ExportableStream(model, with_preprocessing)
+    export_onnx(step, step.examples(SHAPE), {}, path, step.describe(SHAPE),
+                step.input_names, step.output_names)
+    return model
+
+
+@pytest.fixture(scope='module')
+def tam(tmp_path_factory):
+    path = tmp_path_factory.mktemp('stream') / 'stream.onnx'
+    return export('tam', path), path
+
+
+def test_a_step_agrees_with_the_model_over_a_video(tam):
+    model, path = tam
+    assert check_stream(path, model, SHAPE, True) < 1e-4
+
+
+def test_a_step_that_does_not_agree_is_refused(tam):
+    _, path = tam
+    with pytest.raises(ValueError, match='does not agree'):
+        check_stream(path, make_model('causal'), SHAPE, True)
+
+
+def test_states_have_at_most_four_dimensions(tam):
+    _, path = tam
+    session = InferenceSession(path, providers=['CPUExecutionProvider'])
+    inputs = session.get_inputs()
+    assert max(len(i.shape) for i in inputs) == 4
+    states = [i.shape for i in inputs if i.name.startswith('state.')]
+    assert [o.shape for o in session.get_outputs()[1:]] == states
+    assert len(states) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', FAMILIES)
+def test_every_family_agrees(family, tmp_path):
+    path = tmp_path / 'stream.onnx'
+    model = export(family, path, with_preprocessing=False)
+    assert check_stream(path, model, SHAPE, False) < 1e-4
+
+
+def test_openvino_takes_the_same_step(tam, tmp_path):
+    openvino = pytest.importorskip('openvino')
+    model, path = tam
+    export_openvino(path, tmp_path / 'stream.xml')
+    network = openvino.Core().compile_model(
+        tmp_path / 'stream.xml', 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))
+    session = InferenceSession(path, providers=['CPUExecutionProvider'])
+    states = {i.name: np.zeros(i.shape, np.float32)
+              for i in session.get_inputs() if i.name.startswith('state.')}
+    others = dict(states)
+    for pair in range(10):
+        given = dict(
+            frames=np.random.default_rng(pair).integers(
+                0, 256, (2, *SHAPE), np.uint8),
+            pair=np.array([pair]), num_frames=np.array([16]))
+        expected = session.run(None, dict(given, **states))
+        actual = list(network(dict(given, **others)).values())
+        np.testing.assert_allclose(actual[0], expected[0], atol=1e-3)
+        states = dict(zip(states, expected[1:]))
+        others = dict(zip(others, actual[1:]))
+
+
+def test_the_documented_program_needs_no_pytorch(tam, tmp_path):
+    _, path = tam
+    program, = code_blocks(ROOT / 'docs' / 'streaming.md', 'python')
+    assert len(program.splitlines()) <= 30
+    write_video(tmp_path / 'video.mp4')
+    (tmp_path / 'stream.onnx').write_bytes(path.read_bytes())
+    block = 'import sys; sys.modules["torch"] = None\n'
+    done = subprocess.run([sys.executable, '-c', block + program],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # 24 frames at 8 a second: 3 seconds, of which 12 pairs.
+    assert len(done.stdout.splitlines()) == 12
+
+
+def write_video(path):
+    import av
+    with av.open(str(path), 'w') as out:
+        stream = out.add_stream('mpeg4', rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for number in range(24):
+            picture = np.full((48, 64, 3), 10 * number, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        out.mux(stream.encode())

@@ -1,0 +1,155 @@
+"""Streams through the command, from files and from servers."""
+import csv
+import http.server
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from paths import MOTION, ROOT
+
+
+def write_video(file, num_frames):
+    """A video of noise, whose container the suffix tells."""
+    noise = np.random.default_rng(0)
+    with av.open(str(file), 'w') as out:
+        stream = out.add_stream('mpeg2video', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for _ in range(num_frames):
+            picture = noise.integers(0, 256, (48, 64, 3), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        out.mux(stream.encode())
+    return str(file)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(MOTION).model)
+    file = tmp_path_factory.mktemp('model') / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict()), file)
+    return str(file)
+
+
+def command(source, checkpoint, *options):
+    return [sys.executable, str(ROOT / 'tools' / 'predict.py'), source, MOTION,
+            checkpoint, '--stream', '--topk', '2', *options]
+
+
+def read_lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_file_gives_tables_a_picture_and_a_video(checkpoint, tmp_path):
+    video = write_video(tmp_path / 'a.mkv', 40)
+    subprocess.run(
+        command(video, checkpoint, '--sample-fps', '12.5', '--csv',
+                str(tmp_path / 'a.csv'), '--json-lines',
+                str(tmp_path / 'a.jsonl'), '--picture',
+                str(tmp_path / 'a.png'), '--video-out',
+                str(tmp_path / 'a.mp4')),
+        check=True)
+    with open(tmp_path / 'a.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    lines = read_lines(tmp_path / 'a.jsonl')
+    # 40 frames at 25 a second are 20 at 12.5, and 10 pairs.
+    assert len(rows) == len(lines) == 10
+    assert [line['end'] for line in lines] == pytest.approx(
+        [0.12 + 0.16 * pair for pair in range(10)])
+    assert [float(row['delay']) for row in rows] == [
+        line['delay'] for line in lines]
+    # 13 frames at 12.5 a second, and half of one until the frame is over.
+    assert lines[0]['delay'] == pytest.approx(13 / 12.5 + 0.04, abs=0.01)
+    assert [row['class_1'] for row in rows] == [
+        line['predictions'][0]['name'] for line in lines]
+    assert (tmp_path / 'a.png').stat().st_size > 5000
+    with av.open(str(tmp_path / 'a.mp4')) as out:
+        assert out.streams.video[0].average_rate == 12.5
+        assert sum(1 for _ in out.decode(video=0)) == 20
+
+
+class BreaksOff(http.server.BaseHTTPRequestHandler):
+    """Sends a video as fast as it is shown, and ends in the middle."""
+
+    protocol_version = 'HTTP/1.0'
+
+    def do_GET(self):
+        self.server.num_requests += 1
+        self.send_response(200)
+        self.send_header('Content-Type', 'video/mp2t')
+        self.end_headers()
+        content = self.server.content
+        for start in range(0, len(content) // 2, 188 * 8):
+            try:
+                self.wfile.write(content[start:start + 188 * 8])
+            except OSError:
+                return
+            time.sleep(self.server.pause)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    video = write_video(tmp_path / 'a.ts', 200)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), BreaksOff) as it:
+        it.content = open(video, 'rb').read()
+        it.num_requests = 0
+        # 4 seconds for the half of 8 seconds.
+        it.pause = 4 / (len(it.content) / 2 / (188 * 8))
+        threading.Thread(target=it.serve_forever, daemon=True).start()
+        yield it
+        it.shutdown()
+
+
+def test_a_server_that_breaks_off_is_asked_again(server, checkpoint,
+                                                 tmp_path):
+    lines = tmp_path / 'a.jsonl'
+    url = f'http://127.0.0.1:{server.server_address[1]}/a.ts'
+    process = subprocess.Popen(
+        command(url, checkpoint, '--reopen', '0.2', '--json-lines',
+                str(lines)), stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while server.num_requests < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert server.num_requests >= 3
+    moments = read_lines(lines)
+    ends = [moment['end'] for moment in moments]
+    assert ends == sorted(ends)
+    # Of more than the 4 seconds before it breaks off.
+    assert ends[-1] - ends[0] > 5
+    assert 'Opening it again' in errors
+    assert process.returncode == 0, errors
+
+
+def test_a_server_that_is_not_there_is_named(checkpoint):
+    result = subprocess.run(
+        command('http://127.0.0.1:9/a.ts', checkpoint, '--reopen', '1'),
+        capture_output=True, text=True)
+    assert result.returncode == 1
+    assert 'http://127.0.0.1:9/a.ts cannot be opened' in result.stderr
+
+
+@pytest.mark.parametrize('options, message', [
+    (['--window', '2'], 'exclude each other'),
+    (['--stride', '1'], '--stride does nothing with --stream'),
+    (['--json', 'a.json'], '--json does nothing with --stream'),
+])
+def test_what_makes_no_sense_is_refused(options, message):
+    result = subprocess.run(
+        command('0', 'model.pth', *options), capture_output=True, text=True)
+    assert result.returncode == 2
+    assert message in result.stderr
