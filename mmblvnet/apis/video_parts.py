@@ -18,7 +18,8 @@ from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
 from mmblvnet.utils.pipelines import example_of
-from mmblvnet.utils.probabilities import (activate, as_probabilities,
+from mmblvnet.utils.probabilities import (activate, activation_of,
+                                          as_probabilities,
                                           average_as_trained)
 
 from .streaming import StreamingRecognizer
@@ -131,6 +132,7 @@ class StreamClassifier:
     def __init__(self, model: nn.Module) -> None:
         self.prepare = FramePreparation(model)
         self.recognizer = StreamingRecognizer(model)
+        self.activation = activation_of(model.cls_head)
         self._waiting = deque()
         self._num_crops = 0
 
@@ -178,7 +180,7 @@ class StreamClassifier:
                 self._waiting.popleft() for _ in range(self.recognizer.group)
             ]
             probabilities = torch.stack([
-                activate(p.average, self.recognizer.model.cls_head)
+                activate(p.average, self.activation)
                 for p in of_crops
             ]).mean(0).cpu()
             moments.append(

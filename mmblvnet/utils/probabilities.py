@@ -75,19 +75,17 @@ def _average_clip(head: nn.Module,
     return cls_scores.sigmoid().view(num_videos, num_segs, -1).mean(1)
 
 
-def activate(scores: Tensor, head: nn.Module) -> Tensor:
+def activate(scores: Tensor, activation: str) -> Tensor:
     """Probabilities from scores.
 
     Args:
         scores (Tensor): Scores of the classes, ``(.., num_classes)``.
-        head (nn.Module): The head that they come from.
+        activation (str): As :func:`activation_of` gives it.
 
     Returns:
         Tensor: Probabilities of the same shape.
     """
-    if activation_of(head) == 'sigmoid':
-        return scores.sigmoid()
-    return scores.softmax(-1)
+    return scores.sigmoid() if activation == 'sigmoid' else scores.softmax(-1)
 
 
 def as_probabilities(scores: Tensor, head: nn.Module) -> Tensor:
@@ -103,5 +101,5 @@ def as_probabilities(scores: Tensor, head: nn.Module) -> Tensor:
         Tensor: Probabilities of the classes, ``(num_classes, )``.
     """
     if head.average_clips != 'prob':
-        scores = activate(scores, head)
+        scores = activate(scores, activation_of(head))
     return scores if scores.dim() == 1 else scores.mean(0)
