@@ -69,7 +69,8 @@ def test_it_is_what_its_name_says(file):
     folder = dict(k400='kinetics400').get(data, data).partition('-')[0]
     assert cfg.ann_file_val.startswith(f'data/{folder}/')
     assert (backbone.get('in_channels', 3) == 10) == data.endswith('-flow')
-    model, _, blend_frames = model.partition('-r')
+    assert backbone.get('causal', False) == model.endswith('-causal')
+    model, _, blend_frames = model.removesuffix('-causal').partition('-r')
     assert backbone.get('blend_frames', 3) == int(blend_frames or 3)
     assert (backbone.type, backbone.get('temporal_module')) == dict(
         blvnet=('BLVNet', None),
