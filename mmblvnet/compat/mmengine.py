@@ -1,4 +1,5 @@
 """Workarounds for defects of MMEngine 0.10.7."""
+from functools import partial
 from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, Callable
@@ -16,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from mmblvnet.utils import unpickling
 from .patching import mend
-from .workers import WorkerStart, do_nothing
 
 
 class _Torch(ModuleType):
@@ -50,8 +50,19 @@ def load_mmengine_checkpoints() -> None:
         mmengine_checkpoint.torch = _Torch('torch')
 
 
+class WorkerStart(partial):
+    """A ``worker_init_fn``; a worker that unpickles it imports this package."""
+
+
+def _do_nothing(worker_id: int) -> None:
+    """Start a worker without a function of its own."""
+
+
 def mend_workers() -> None:
-    """Let workers be mended that are spawned, whatever their dataset is."""
+    """Let workers be mended that are no copies of this process.
+
+    They import only what they are given, which may be MMAction2 alone.
+    """
     for runner in (Runner, FlexibleRunner):
         mend(runner, 'build_dataloader')(_with_mended_workers)
 
@@ -59,7 +70,7 @@ def mend_workers() -> None:
 def _with_mended_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
     loader = upstream(*args, **kwargs)
     if isinstance(loader, DataLoader) and loader.num_workers:
-        start = loader.worker_init_fn or do_nothing
+        start = loader.worker_init_fn or _do_nothing
         loader.worker_init_fn = WorkerStart(start)
     return loader
 

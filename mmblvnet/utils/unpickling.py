@@ -4,9 +4,10 @@ The loader has a list of harmless types for the process. This one is a copy of
 it with a list of its own, so that no other load sees what is added here.
 """
 import argparse
-import functools
 import inspect
 import pickle
+import sys
+from functools import partial
 from importlib.util import find_spec, module_from_spec
 from pickle import UnpicklingError
 from types import FunctionType, ModuleType
@@ -96,15 +97,24 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
 
     def bounded(function: Callable) -> Callable:
 
-        @functools.wraps(function, updated=())
         def call(*args) -> Any:
-            for arg in args:
-                size = arg if isinstance(arg, int) else len(arg)
-                text = isinstance(arg, (int, str, bytes, bytearray))
-                spend(OBJECT + size * (4 if text else 100))
-            return function(*args)
+            spend(sum(arg for arg in args if isinstance(arg, int)))
+            result = function(*args)
+            spend(sys.getsizeof(result))
+            return result
 
         return call
+
+    def read(file: IO[bytes], size: int) -> bytes:
+        data = file.read(size)
+        spend(OBJECT * (data in OPCODES))
+        return data
+
+    class Unpickler(unpickler.Unpickler):
+
+        def __init__(self, file: IO[bytes], **kwargs) -> None:
+            super().__init__(file, **kwargs)
+            self.read = partial(read, file)
 
     allowed = dict(unpickler._get_allowed_globals())
     for name in REBUILDS:
@@ -114,20 +124,6 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
         allowed[None, name] = allowed[name]
         allowed[name] = bounded(allowed[name])
     unpickler._get_allowed_globals = lambda: allowed
-
-    class Unpickler(unpickler.Unpickler):
-
-        def __init__(self, file: IO[bytes], **kwargs) -> None:
-            super().__init__(file, **kwargs)
-
-            def read(size: int) -> bytes:
-                data = file.read(size)
-                if data in OPCODES:
-                    spend(OBJECT)
-                return data
-
-            self.read = read
-
     unpickler.Unpickler = Unpickler
 
 

@@ -130,13 +130,6 @@ def test_a_file_that_is_not_there_is_not_found_as_upstream(tmp_path):
         load_checkpoint(str(tmp_path / 'gone.pth'))
 
 
-class Again:
-    """Asks for a function to be called with the same arguments many times."""
-
-    def __init__(self, function, argument, times):
-        self.calls = [Call(function, argument) for _ in range(times)]
-
-
 @pytest.mark.parametrize('function, argument', [
     (collections.OrderedDict, {i: i for i in range(9999)}),
     (collections.Counter, {i: i for i in range(9999)}),
@@ -145,13 +138,12 @@ class Again:
 ])
 def test_a_file_cannot_have_its_content_copied_without_end(
         tmp_path, function, argument):
-    torch.save(dict(calls=Again(function, argument, 9999).calls),
-               tmp_path / 'copies.pth')
+    copies = [Call(function, argument) for _ in range(9999)]
+    torch.save(dict(copies=copies), tmp_path / 'copies.pth')
     refuse(tmp_path / 'copies.pth', '(?i)memory')
 
 
 def test_a_file_of_nothing_but_empty_objects_is_refused(tmp_path):
-    torch.save(dict(sets=[set()] * 2**21), tmp_path / 'sets.pth')
     pickled = b'\x80\x02}(X\x01\0\0\0a](' + b'\x8f' * 2**22 + b'eu.'
     with zipfile.ZipFile(tmp_path / 'sets.pth', 'w') as archive:
         archive.writestr('sets/data.pkl', pickled)
