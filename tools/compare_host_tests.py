@@ -12,49 +12,45 @@ from xml.etree import ElementTree
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Run the tests in source folders of MMAction2 or MMEngine '
-        'twice, the second time with mmblvnet imported before them, and print '
-        'the tests that end otherwise, as a table. A test that does so in one '
-        'of two pairs of runs alone is left out.')
-    parser.add_argument('sources', nargs='+', type=Path,
-                        help='folders, each with a folder "tests"')
-    parser.add_argument('--pattern', default='**/test_*.py',
-                        help='files in the folder "tests"')
-    parser.add_argument('--timeout', type=float, default=600,
-                        help='seconds that the tests of a file may take')
+        description='Run the tests of MMAction2 or MMEngine twice, the second '
+        'time with mmblvnet imported before them, and print those that end '
+        'otherwise, in two pairs of runs.')
+    add = parser.add_argument
+    add('sources', nargs='+', type=Path, help='folders with a folder "tests"')
+    add('--parts', default='*', help='pattern of files and folders in it')
+    add('--timeout', type=float, default=1800, help='seconds for each part')
     return parser.parse_args()
 
 
-def outcomes(source: Path, file: Path, plugins: list,
+def outcomes(source: Path, part: Path, plugins: list,
              timeout: float) -> Dict[str, str]:
-    """Run the tests of a file in a process of its own.
+    """Run tests in a process of their own.
 
     Args:
-        source (Path): The folder to run it in.
-        file (Path): The file.
+        source (Path): The folder to be in.
+        part (Path): A file of tests, or a folder of such.
         plugins (list): Modules that pytest imports before.
-        timeout (float): Seconds after which the process is ended.
+        timeout (float): Seconds.
 
     Returns:
         Dict[str, str]: How each test has ended.
     """
-    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider']
-    for plugin in plugins:
-        command += ['-p', plugin]
+    options = [f'-p{plugin}' for plugin in ['no:cacheprovider', *plugins]]
+    options += ['--continue-on-collection-errors', part.absolute()]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, 'report.xml')
         try:
             run = subprocess.run(
-                [*command, f'--junitxml={report}', file.absolute()],
+                [sys.executable, '-mpytest', f'--junitxml={report}', *options],
                 cwd=source, timeout=timeout, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
-            return {str(file): 'too long'}
+            return {part.name: 'too long'}
         if not report.exists():
-            return {str(file): f'ends with {run.returncode}'}
+            return {part.name: f'ends with {run.returncode}'}
         cases = ElementTree.parse(report).iter('testcase')
         return {
-            f'{file.relative_to(source)}::{case.get("name")}':
+            f'{case.get("classname")}.{case.get("name")}':
             next((child.tag for child in case
                   if child.tag in ('failure', 'error', 'skipped')), 'passed')
             for case in cases
@@ -67,15 +63,19 @@ def main() -> None:
     counts = collections.defaultdict(collections.Counter)
     differing = {}
     for source in args.sources:
-        files = sorted(Path(source, 'tests').glob(args.pattern))
-        if not files:
-            raise SystemExit(f'{source}/tests has no {args.pattern}')
-        for file in files:
+        parts = [
+            part for part in sorted(Path(source, 'tests').glob(args.parts))
+            if part.match('test_*.py') or any(part.glob('**/test_*.py'))
+            and part.name != 'data'
+        ]
+        if not parts:
+            raise SystemExit(f'{source}/tests/{args.parts} has no tests')
+        for part in parts:
             pairs = []
             # A second time only where the first shows a difference.
             while len(pairs) < 2 and (not pairs or pairs[0][0] != pairs[0][1]):
                 pairs.append([
-                    outcomes(source, file, plugins, args.timeout)
+                    outcomes(source, part, plugins, args.timeout)
                     for plugins in ([], ['mmblvnet'])
                 ])
             for how, results in zip(('without', 'with'), pairs[0]):
@@ -84,17 +84,15 @@ def main() -> None:
                 ends = [tuple(run.get(test) for run in pair) for pair in pairs]
                 if all(plain != imported for plain, imported in ends):
                     differing[test] = ends[0]
-            print(file, dict(collections.Counter(pairs[0][1].values())),
-                  file=sys.stderr, flush=True)
+            print(part, file=sys.stderr, flush=True)
     kinds = sorted(set().union(*counts.values()))
-    print('| mmblvnet |', ' | '.join(kinds), '|')
+    print('| mmblvnet |', *[f'{kind} |' for kind in kinds])
     print('|---' * (len(kinds) + 1) + '|')
     for how, count in counts.items():
-        print(f'| {how} |', ' | '.join(str(count[kind]) for kind in kinds),
-              '|')
+        print(f'| {how} |', *[f'{count[kind]} |' for kind in kinds])
     print('\n| test | without | with |\n|---|---|---|')
-    for test, ends in differing.items():
-        print(f'| `{test}` |', ' | '.join(map(str, ends)), '|')
+    for test, (plain, imported) in differing.items():
+        print(f'| `{test}` | {plain} | {imported} |')
 
 
 if __name__ == '__main__':

@@ -2,9 +2,8 @@
 
 One function per defect.
 """
-import functools
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 from unittest.mock import patch
 
 import cv2
@@ -16,6 +15,8 @@ import numpy as np
 from mmaction.datasets.transforms import (ColorJitter, DecompressPose, ImgAug,
                                           PyAVDecodeMotionVector,
                                           pose_transforms)
+
+from .patching import mend
 
 RENAMED = dict(Inf='inf', in1d='isin', trapz='trapezoid')
 
@@ -65,16 +66,15 @@ def turn_hues_both_ways() -> None:
 
     It adds the angle to unsigned bytes, which NumPy 2 refuses.
     """
-    upstream = ColorJitter.adjust_hue
     try:
-        upstream(np.zeros((1, 1, 3), np.float32), -.1)
+        np.zeros(1, np.uint8) + -1
+        return
     except OverflowError:
         pass
-    else:
-        return
 
-    @functools.wraps(upstream)
-    def adjust_hue(img: np.ndarray, factor: float) -> np.ndarray:
+    @mend(ColorJitter, 'adjust_hue')
+    def adjust_hue(upstream: Callable, img: np.ndarray,
+                   factor: float) -> np.ndarray:
         angle = int(factor * 255)
         if angle >= 0:
             return upstream(img, factor)
@@ -83,8 +83,6 @@ def turn_hues_both_ways() -> None:
         hsv[..., 0] = (hsv[..., 0].astype(int) + angle) % 180
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
 
-    ColorJitter.adjust_hue = staticmethod(adjust_hue)
-
 
 def count_frames_in_python() -> None:
     """Let frames be sampled of what ``DecompressPose`` returns.
@@ -92,18 +90,14 @@ def count_frames_in_python() -> None:
     It counts them in 16 bits, in which NumPy 2 also computes the products of
     their number: of long videos the wrong frames are taken.
     """
-    upstream = DecompressPose.transform
-    if hasattr(upstream,
-               '__wrapped__') or not isinstance(np.int16(1) + 1, np.int16):
+    if not isinstance(np.int16(1) + 1, np.int16):
         return
 
-    @functools.wraps(upstream)
-    def transform(self, results: dict) -> dict:
+    @mend(DecompressPose, 'transform')
+    def transform(upstream: Callable, self, results: dict) -> dict:
         results = upstream(self, results)
         results['total_frames'] = int(results['total_frames'])
         return results
-
-    DecompressPose.transform = transform
 
 
 def bound_motion_vectors() -> None:
@@ -111,20 +105,17 @@ def bound_motion_vectors() -> None:
 
     Its 8 bits do not hold them: NumPy 1 took other vectors, NumPy 2 refuses.
     """
-    upstream = PyAVDecodeMotionVector._parse_vectors
     try:
         np.zeros(1, np.int8)[:] = (np.int16(128), )
         return
     except OverflowError:
-        if hasattr(upstream, '__wrapped__'):
-            return
+        pass
 
-    @functools.wraps(upstream)
-    def parse_vectors(mv: np.ndarray, *args) -> np.ndarray:
+    @mend(PyAVDecodeMotionVector, '_parse_vectors')
+    def parse_vectors(upstream: Callable, mv: np.ndarray,
+                      *args) -> np.ndarray:
         vectors = upstream(mv.astype(int), *args)
         return vectors.clip(-128, 127).astype(mv.dtype)
-
-    PyAVDecodeMotionVector._parse_vectors = staticmethod(parse_vectors)
 
 
 def import_imgaug() -> None:
@@ -133,8 +124,7 @@ def import_imgaug() -> None:
     imgaug needs ``np.sctypes``, which NumPy 2 has removed, and MMAction2 puts
     another ``np.bool`` into NumPy for it.
     """
-    upstream = ImgAug.__init__
-    if hasattr(upstream, '__wrapped__') or hasattr(np, 'sctypes'):
+    if hasattr(np, 'sctypes'):
         return
     types = {
         kind: [np.dtype(code).type for code in np.typecodes[codes]]
@@ -142,8 +132,8 @@ def import_imgaug() -> None:
             int='Integer', uint='UnsignedInteger', float='Float').items()
     }
 
-    @functools.wraps(upstream)
-    def init(self, transforms: Any) -> None:
+    @mend(ImgAug, '__init__')
+    def init(upstream: Callable, self, transforms: Any) -> None:
         with patch.object(np, 'sctypes', types,
                           create=True), patch.object(np, 'bool', np.bool):
             upstream(self, transforms)
