@@ -49,8 +49,11 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
                     f'{file} takes frames of {size}, but the test gives '
                     f'{tuple(frames.shape[-2:])}: export it with --size')
             taken = frames
+            if about['views'] == '1':
+                taken = frames.reshape(-1, int(about['frames_per_view']),
+                                       *frames.shape[2:])
             if about['preprocessing'] != 'included':
-                taken = normalised(preprocessor, frames)
+                taken = normalised(preprocessor, taken)
             of_views = run(taken)
             scores[file].append(
                 of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))

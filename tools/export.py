@@ -53,8 +53,10 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
     """
     shape = frames_shape(model, args.size)
     module = ExportableRecognizer(model, args.with_preprocessing)
+    free = free_dimensions(model)
     # Traced with one video or view, it would hold for one only.
-    example = example_frames(shape, num_videos=2, num_views=2)
+    example = example_frames(
+        shape, num_videos=2, num_views=2 if 1 in free else 1)
     check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
@@ -67,7 +69,6 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
         model=model,
         shape=shape,
         with_preprocessing=args.with_preprocessing)
-    free = free_dimensions(model)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder, f'float32{SUFFIXES[args.format][0]}')
         write(module, example, free, draft, about, args.format)

@@ -20,13 +20,18 @@ def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
 
     Returns:
         dict: By its index in the input, the number of videos, and that of
-        their frames: whole views where the model has such.
+        their frames: whole views where the model has such. MMAction2's
+        backbones of clips (TSM, TANet) take one view: PyTorch's exporter
+        does not come to an end with the two numbers in their reshapes.
     """
+    free = {0: Dim('batch', max=LARGEST)}
     num_segments = frames_per_view(model)
-    frames = Dim('frames', max=LARGEST)
-    if num_segments:
-        frames = num_segments * Dim('views', max=LARGEST)
-    return {0: Dim('batch', max=LARGEST), 1: frames}
+    if num_segments is None:
+        free[1] = Dim('frames', max=LARGEST)
+    elif not (hasattr(model.backbone, 'num_segments')
+              and type(model.backbone).__module__.startswith('mmaction.')):
+        free[1] = num_segments * Dim('views', max=LARGEST)
+    return free
 
 
 def frames_shape(model: nn.Module,
@@ -99,6 +104,7 @@ def describe_frames(model: nn.Module, shape: Sequence[int],
         layout='NTCHW',
         channels=order,
         frames_per_view=str(num_frames),
+        views='any' if 1 in free_dimensions(model) else '1',
         height=str(height),
         width=str(width),
         output='probabilities' if average_clips == 'prob' else 'scores',

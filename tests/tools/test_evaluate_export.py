@@ -50,24 +50,37 @@ def config(tmp_path):
     return cfg
 
 
-@pytest.mark.parametrize('size, message', [
-    (64, None), (96, 'takes frames of .96, 96., but the test gives .64, 64.')])
-def test_a_file_gets_all_views_of_a_video_in_its_size(
-        config, monkeypatch, size, message):
-    seen = []
+@pytest.fixture
+def evaluated(config, monkeypatch):
+    """What a file sees that takes so many views, and what is made of it."""
 
-    def run(frames):
-        seen.append(frames.shape)
-        return torch.eye(8)[:len(frames)]
+    def evaluate(size, views):
+        seen = []
 
-    about = dict(height=str(size), width=str(size), preprocessing='included')
-    monkeypatch.setattr(evaluate_export, 'load_exported',
-                        lambda _: Exported(run, about))
-    if message:
-        with pytest.raises(ValueError, match=message):
-            scores_of_files(config, ['file'])
-    else:
-        scores, labels = scores_of_files(config, ['file'])
-        assert seen == [(2, 6 * 8, 3, 64, 64)]
-        assert scores['file'].equal(torch.eye(8)[:2])
-        assert [label.tolist() for label in labels] == [[0], [1]]
+        def run(frames):
+            seen.append(frames.shape)
+            return torch.arange(8.).repeat(len(frames), 1)
+
+        about = dict(
+            height=str(size), width=str(size), views=views,
+            frames_per_view='8', preprocessing='included')
+        monkeypatch.setattr(evaluate_export, 'load_exported',
+                            lambda _: Exported(run, about))
+        return seen, *scores_of_files(config, ['file'])
+
+    return evaluate
+
+
+@pytest.mark.parametrize('views, shape', [
+    ('any', (2, 6 * 8, 3, 64, 64)), ('1', (2 * 6, 8, 3, 64, 64))])
+def test_all_views_of_a_video_are_averaged(evaluated, views, shape):
+    seen, scores, labels = evaluated(64, views)
+    assert seen == [shape]
+    assert scores['file'].equal(torch.arange(8.).repeat(2, 1))
+    assert [label.tolist() for label in labels] == [[0], [1]]
+
+
+def test_frames_of_another_size_are_refused(evaluated):
+    with pytest.raises(ValueError, match='takes frames of .96, 96., but the '
+                       'test gives .64, 64.'):
+        evaluated(96, 'any')
