@@ -52,5 +52,10 @@ def export_onnx(module: nn.Module,
     for value in [*program.model.graph, *program.model.graph.inputs]:
         # Where each operator stands in the sources, on this machine.
         value.metadata_props.clear()
+    for node in program.model.graph:
+        for attribute in node.attributes.values():
+            # PyTorch 2.6 writes these, which protobuf 7 refuses.
+            if isinstance(attribute.value, bool):
+                attribute.value = int(attribute.value)
     program.model.metadata_props.update(about or {})
     program.save(os.fspath(path))

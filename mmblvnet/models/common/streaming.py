@@ -68,8 +68,9 @@ class StreamStep:
         start = (self.first - self.delay) * per_group - lead
         # [streams, maps]
         number = start[:, None] + torch.arange(num_maps, device=x.device)
-        end = self.num_frames * per_group // self.group
-        inside = (number >= 0) & (number < end[:, None])
+        # Maps that are there of all frames, without a division.
+        ended = (number + 1) * self.group > self.num_frames[:, None] * per_group
+        inside = (number >= 0) & ~ended
         return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
 
     def apart(self, x: Tensor) -> Tensor:
