@@ -94,17 +94,35 @@ class Custom:
         self.values = np.arange(3)
 
 
+Named = collections.namedtuple('Named', 'values')
+
+
+class Doubling:
+    """One that works with its state while it is loaded."""
+
+    def __getstate__(self):
+        return dict(values=np.arange(3))
+
+    def __setstate__(self, state):
+        self.values = 2 * state['values']
+
+
 def test_what_the_user_has_declared_is_loaded(tmp_path, load):
     file = saved(
         tmp_path / 'a.pth',
         custom=Custom(),
+        named=Named(np.arange(3)),
+        doubling=Doubling(),
         log=history(),
         names=np.array(['a', None], dtype=object))
     with pytest.raises(Exception, match='Custom|test_unpickling'):
         load(file)
-    with torch.serialization.safe_globals([Custom, *NUMPYS_OWN]):
+    own = [Custom, Named, Doubling]
+    with torch.serialization.safe_globals([*own, *NUMPYS_OWN]):
         content = load(file)
-    assert type(content['custom'].values) is np.ndarray
+    for key in ('custom', 'named', 'doubling'):
+        assert type(content[key].values) is np.ndarray
+    assert content['doubling'].values.tolist() == [0, 2, 4]
     assert content['names'].tolist() == ['a', None]
 
 
