@@ -227,6 +227,8 @@ def _types_of_mmengine() -> Dict[str, Any]:
     """By their names in a file."""
     types = {
         'argparse.Namespace': argparse.Namespace,
+        # Those of an empty array.
+        'builtins.bytes': lambda: b'',
         'builtins.getattr': _statistic,
         'mmengine.logging.history_buffer.HistoryBuffer': _History,
         'numpy.dtype': _Numbers,
