@@ -29,6 +29,7 @@ from tiny_videos import write_video
 ELSEWHERE = {
     'deployment.md': 'tests/tools/test_deployment_docs.py',
     'predict.md': 'tests/tools/test_predict_docs.py',
+    'streaming.md': 'tests/tools/test_predict_docs.py',
     'visualization.md': 'tests/tools/test_visualize.py',
 }
 HERE = [d for d in DOCUMENTS if d.name not in ELSEWHERE]

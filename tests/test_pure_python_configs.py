@@ -119,7 +119,8 @@ def test_the_copy_that_a_run_writes_is_tested(folder, tmp_path):
     assert re.search(r'Epoch\(test\) \[2/2\].*acc/top1', log)
 
 
-@pytest.mark.parametrize('config', ['pure.py', 'run/pure.py'])
+@pytest.mark.parametrize('config', [
+    'pure.py', pytest.param('run/pure.py', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('tool, arguments', [
     ('predict', 'VIDEO CONFIG CHECKPOINT'),
     ('predict', 'VIDEO CONFIG CHECKPOINT --window 1 --csv OUT.csv'),
@@ -127,7 +128,6 @@ def test_the_copy_that_a_run_writes_is_tested(folder, tmp_path):
     ('visualize', 'gradcam CONFIG CHECKPOINT VIDEO --out OUT.png'),
     ('visualize', 'weights CONFIG CHECKPOINT --out OUT.png'),
     ('export', 'CONFIG CHECKPOINT OUT.onnx --with-preprocessing'),
-    ('export', 'CONFIG CHECKPOINT OUT.pt2 --format torch'),
 ])
 def test_the_tools_take_it(config, tool, arguments, folder, tmp_path,
                            monkeypatch):

@@ -25,20 +25,8 @@ SPLITS = ('train', 'val')
 Videos = Dict[str, List[str]]
 
 
-def find_videos(folder: Path, root: Path) -> Videos:
-    """The videos of each class.
-
-    Args:
-        folder (Path): A folder with a folder per class.
-        root (Path): What the paths of the videos are relative to.
-
-    Returns:
-        dict[str, list[str]]: Paths by class, both in order.
-
-    Raises:
-        ValueError: If there are no classes, a class has no videos, or an
-            annotation file cannot hold a path.
-    """
+def _find_videos(folder: Path, root: Path) -> Videos:
+    """The videos of each class, with paths relative to the root, in order."""
     videos = {}
     for class_folder in sorted(folder.iterdir()):
         if not class_folder.is_dir() or is_hidden(class_folder):
@@ -73,21 +61,8 @@ def _text(path: str) -> str:
                          'rename it, for example with convmv') from error
 
 
-def hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
-    """Draw videos of each class for validation.
-
-    Args:
-        videos (dict): Paths by class.
-        fraction (float): The part of each class that is drawn, at least one.
-        seed (int): The seed of the draw.
-
-    Returns:
-        dict[str, dict]: Paths by class, by split.
-
-    Raises:
-        ValueError: If a class has a single video, or the fraction leaves none
-            for training.
-    """
+def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
+    """Draws a part of each class, one video at least, for validation."""
     generator = random.Random(seed)
     splits = {split: {} for split in SPLITS}
     for name, paths in videos.items():
@@ -121,8 +96,8 @@ def find_splits(folder: Path, fraction: float,
     if not folder.is_dir():
         raise ValueError(f'{folder} is no folder')
     if not all((folder / split).is_dir() for split in SPLITS):
-        return hold_out(find_videos(folder, folder), fraction, seed)
-    splits = {split: find_videos(folder / split, folder) for split in SPLITS}
+        return _hold_out(_find_videos(folder, folder), fraction, seed)
+    splits = {split: _find_videos(folder / split, folder) for split in SPLITS}
     train, val = (set(splits[split]) for split in SPLITS)
     if train != val:
         raise ValueError('The classes of train and val differ: '

@@ -1,46 +1,29 @@
 #!/usr/bin/env python
 """Make a small video data set whose classes differ by motion alone.
 
-Somebody who looks at a single frame can often guess what happens in a video.
-In the data set made here nobody can: the eight classes (moving left, right,
-up and down, approaching, receding, turning clockwise and anticlockwise) have
-the same single frames. What moves shows only in several frames, and in which
-direction it moves shows only in their order. A model that looks at one frame
-answers one question in eight correctly, and one that looks at several but
-not at their order at most every second.
+The eight classes have the same single frames. A model that looks at one frame
+answers one question in eight correctly, and one that looks at several but not
+at their order at most every second.
 
-How that is made sure of
-    The scene's state is a point on a torus, that is, four numbers that all
-    wrap around: the horizontal and the vertical position (what leaves the
-    frame at one border comes back at the other), the orientation, and the
-    zoom. Zooming wraps around like the pitch of a Shepard tone: every object
-    is drawn at two sizes, one inside the other, which fade in while small
-    and fade out while large, so that growing or shrinking never ends and
-    never jumps. The first state is drawn uniformly and a class moves exactly
-    one of the four numbers in exactly one direction. A uniform point on a
-    torus that is moved stays uniform, hence a frame, at whatever place in
-    the video, is drawn from one and the same distribution in every class.
-    (Compression adds traces of how frames differ from their neighbours, but
-    they are faint.)
+That is so because the scene's state is a point on a torus: four numbers that
+all wrap around. They are the horizontal and the vertical position (what leaves
+the frame at one border comes back at the other), the orientation, and the
+zoom, which wraps around like the pitch of a Shepard tone: every object is
+drawn at two sizes, which fade in while small and fade out while large. A class
+moves one of the four in one direction. A uniform random point on a torus that
+is moved stays uniform, hence a frame, at whatever place in the video, has the
+same distribution in every class (but for faint traces that compression adds).
 
-All else (number of frames, frame rate, changes of speed, frame size, shapes,
-colours, background, noise) is random, whatever the class. With `--textured`
-the background has a random texture and some small objects stand still or
-tremble in it, which makes the task harder but tells no more of the class.
-The same seed gives the same scenes with and without it, so validate on
-another split than the one trained on also if one is plain and the other not.
+All else is random. The same seed gives the same scenes with and without
+`--textured`, so train and validate on different splits even then.
 
-The videos are VP9 in WebM files and the annotations are those of MMAction2's
-`VideoDataset`::
+Made are VP9 videos in WebM and the annotations of `VideoDataset`::
 
     OUT/videos/train/000000.webm ...      OUT/videos/val/000000.webm ...
     OUT/motion_train_list_videos.txt      OUT/motion_val_list_videos.txt
     OUT/label_map.txt                     OUT/motion_dataset.json
 
-A line of a list is a path relative to `OUT/videos` and a label, such as
-`train/000123.webm 5`; line n of `label_map.txt` names label n, counted from
-0. `motion_dataset.json` holds the arguments and is put in place last, so a
-directory that has it is complete.
+The last one holds the arguments; a directory that has it is complete.
 
 Example:
     python tools/make_motion_dataset.py data/motion --train 480 --val 160
@@ -50,8 +33,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,9 +52,8 @@ HORIZONTAL, VERTICAL, TURN, ZOOM = range(4)
 MOTIONS = ((HORIZONTAL, -1), (HORIZONTAL, 1), (VERTICAL, -1), (VERTICAL, 1),
            (ZOOM, 1), (ZOOM, -1), (TURN, 1), (TURN, -1))
 
-# How far a coordinate moves in a video, in periods. A step of half a period
-# between two frames could be one in either direction; the largest values keep
-# the steps between eight evenly spaced frames far below that.
+# How far a coordinate moves in a video, in periods: so far that steps between
+# eight evenly spaced frames stay well below half a period, which is ambiguous.
 TRAVELS = {HORIZONTAL: (0.4, 0.9), VERTICAL: (0.4, 0.9),
            TURN: (0.3, 0.65), ZOOM: (0.8, 1.5)}
 
@@ -85,29 +65,21 @@ SMALLEST_SHORT_SIDE = 32
 
 # In short sides. An object fades in and out well within this range, so that
 # even the largest one can be seen whole.
-SMALLEST_RADIUS = 0.12
-LARGEST_RADIUS = 0.4
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.12, 0.4
 SIZES = 2
 
-# Objects are always lighter than what is behind them. With both signs of
-# contrast a network needs several times as many examples until it sees in
-# which direction an edge moves.
-DARK = (0, 80)
-LIGHT = (130, 255)
+# Objects are always lighter than what is behind them: with both signs of
+# contrast a network needs several times as many examples.
+DARK, LIGHT = (0, 80), (130, 255)
 
-# Outlines in units of the radius. None looks the same after less than a
-# full turn, or the turning direction could not be seen.
+# Arrow, wedge, letter L, flag and boot in units of the radius. None looks the
+# same after less than a full turn, or its direction could not be seen.
 SHAPES = (
-    # Arrow.
     ((1, 0), (.15, .75), (.15, .3), (-.9, .3), (-.9, -.3), (.15, -.3),
      (.15, -.75)),
-    # Wedge.
     ((1, 0), (-.75, .6), (-.75, -.6)),
-    # The letter L.
     ((.9, -.15), (.9, .35), (-.8, .35), (-.8, -.6), (-.3, -.6), (-.3, -.15)),
-    # Flag.
     ((1, .1), (.1, -.65), (.1, -.2), (-.9, -.2), (-.9, .1)),
-    # Boot.
     ((.8, .5), (-.6, .5), (-.6, -.75), (0, -.75), (0, -.1), (.8, 0)),
 )
 # Every shape has this patch in a second colour towards its front end.
@@ -120,15 +92,12 @@ LABEL_MAP = 'label_map.txt'
 RECORD = 'motion_dataset.json'
 UNFINISHED_RECORD = 'motion_dataset_unfinished.json'
 
-_standard_error_lock = threading.Lock()
-
 
 def make_path(rng, label, length):
     """Draws the states that a scene runs through.
 
     Args:
-        rng (numpy.random.Generator): The source of randomness, from which
-            every label takes the same number of draws.
+        rng (numpy.random.Generator): Every label draws as much from it.
         label (int): The class.
         length (int): The number of frames.
 
@@ -152,14 +121,12 @@ def make_object(rng, shape=None):
 
     Args:
         rng (numpy.random.Generator): The source of randomness.
-        shape (int, optional): Its shape, an index into `SHAPES`. Defaults to
-            a random one.
+        shape (int, optional): An index into `SHAPES`. Random by default.
 
     Returns:
         list: (outline, colour) of the body and of its patch.
     """
-    if shape is None:
-        shape = rng.integers(len(SHAPES))
+    shape = rng.integers(len(SHAPES)) if shape is None else shape
     body = np.array(SHAPES[shape], float)
     body += rng.normal(0, 0.04, body.shape)
     mirror = (1, rng.choice((-1, 1)))
@@ -168,112 +135,52 @@ def make_object(rng, shape=None):
             (np.array(PATCH) * mirror, patch_colour)]
 
 
-def place(outline, position, turn, radius):
-    """Turns, scales and shifts an outline.
-
-    Args:
-        outline (numpy.ndarray): Points (x, y) in units of the radius.
-        position (tuple): Where its origin goes to, (x, y) in pixels.
-        turn (float): The clockwise turn, in full turns.
-        radius (float): The radius in pixels.
-
-    Returns:
-        numpy.ndarray: The points in pixels.
-    """
-    cosine, sine = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    rotation = np.array([[cosine, sine], [-sine, cosine]])
-    return radius * outline @ rotation + position
-
-
-def paint(canvas, points, colour, opacity):
-    """Paints a polygon that wraps around at the borders, in place.
-
-    Args:
-        canvas (numpy.ndarray): A float32 RGB picture.
-        points (numpy.ndarray): The polygon's corners in pixels; it must be
-            smaller than the picture.
-        colour (numpy.ndarray): RGB.
-        opacity (float): From 0 to 1.
-    """
-    height, width = canvas.shape[:2]
-    fraction_bits = 6
-    shifts = np.array([(right, down) for right in (-width, 0, width)
-                       for down in (-height, 0, height)])
-    repeated = np.rint((points + shifts[:, None]) * 2**fraction_bits)
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, list(repeated.astype(np.int32)), 255, cv2.LINE_AA,
-                 fraction_bits)
-    weights = mask[..., None] * np.float32(opacity / 255)
-    canvas += weights * (colour.astype(np.float32) - canvas)
-
-
-def opacity_at(age):
-    """Gives how visible an object is at a point of its range of sizes.
-
-    Half a range apart, two opacities sum to one, and most of the time one of
-    them is 0, so that fading does not outshine growing and shrinking.
-
-    Args:
-        age (float): From 0, the smallest size, to 1, the largest.
-
-    Returns:
-        float: The opacity, from 0 to 1.
-    """
-    fading = np.clip((min(age, 1 - age) - 0.15) / 0.2, 0, 1)
-    return np.sin(np.pi / 2 * fading)**2
-
-
 def paint_object(canvas, parts, state):
-    """Paints an object in a state at all its sizes, in place.
+    """Paints an object at all its sizes, in place.
 
     Args:
         canvas (numpy.ndarray): A float32 RGB picture.
         parts (list): What `make_object` returned.
         state (numpy.ndarray): A point on the torus.
     """
-    height, width = canvas.shape[:2]
-    position = (state[HORIZONTAL] * width, state[VERTICAL] * height)
     growth = LARGEST_RADIUS / SMALLEST_RADIUS
     # From large to small, so that the small ones stay visible.
     for size in reversed(range(SIZES)):
         age = (size + state[ZOOM]) / SIZES
-        radius = min(height, width) * SMALLEST_RADIUS * growth**age
-        opacity = opacity_at(age)
-        if opacity == 0:
-            continue
-        for outline, colour in parts:
-            points = place(outline, position, state[TURN], radius)
-            paint(canvas, points, colour, opacity)
+        # The sizes' opacities sum to one, and most of the time one is 0:
+        # fading must not outshine growing and shrinking.
+        fading = np.clip((min(age, 1 - age) - 0.15) / 0.2, 0, 1)
+        opacity = np.sin(np.pi / 2 * fading)**2
+        radius = min(canvas.shape[:2]) * SMALLEST_RADIUS * growth**age
+        for outline, colour in parts if opacity > 0 else ():
+            _paint(canvas, radius * outline, state, colour, opacity)
+
+
+def _paint(canvas, outline, state, colour, opacity=1):
+    """Paints a polygon, smaller than the frame, that wraps around."""
+    height, width = canvas.shape[:2]
+    angle = 2 * np.pi * state[TURN]
+    cosine, sine = np.cos(angle), np.sin(angle)
+    rotation = np.array([[cosine, sine], [-sine, cosine]])
+    points = outline @ rotation + state[:2] * (width, height)
+    shifts = np.array([(x, y) for x in (-width, 0, width)
+                       for y in (-height, 0, height)])
+    repeated = np.rint((points + shifts[:, None]) * 64).astype(np.int32)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, list(repeated), 255, cv2.LINE_AA, shift=6)
+    weights = mask[..., None] * np.float32(opacity / 255)
+    canvas += weights * (colour.astype(np.float32) - canvas)
 
 
 def make_plain_background(rng, height, width):
-    """Draws a background of a slowly changing colour.
-
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-        height (int): In pixels.
-        width (int): In pixels.
-
-    Returns:
-        numpy.ndarray: A float32 RGB picture.
-    """
+    """Draws a float32 RGB picture, in pixels, of slowly changing colour."""
     colour = rng.uniform(*DARK, 3)
     corners = (colour + rng.normal(0, 8, (2, 2, 3))).astype(np.float32)
-    return cv2.resize(corners, (width, height),
-                      interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(corners, (width, height))
 
 
-def make_texture(rng, height, width):
-    """Draws a grating or blotches.
-
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-        height (int): In pixels.
-        width (int): In pixels.
-
-    Returns:
-        numpy.ndarray: A float32 RGB picture about 0 to add to another one.
-    """
+def _make_texture(rng, height, width):
+    """Draws a grating or blotches about 0, to add to a background."""
     amplitude = rng.uniform(5, 20, 3)
     if rng.random() < 0.5:
         down, right = np.mgrid[:height, :width] / min(height, width)
@@ -289,55 +196,27 @@ def make_texture(rng, height, width):
     return (amplitude * pattern).astype(np.float32)
 
 
-class Distractor:
-    """A small object that stands still or trembles about its place.
+def _make_distractor(rng):
+    """Draws a small object that trembles or not, as a function to paint it."""
+    outline = np.array(SHAPES[rng.integers(len(SHAPES))])
+    colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
+    radius, trembling = rng.uniform(0.04, 0.08), rng.choice((0, 0.01, 0.02))
 
-    Its positions are drawn independently of each other, so that it moves in
-    no direction.
+    def paint(canvas):
+        # About its place, not where it was before: it moves in no direction.
+        moved = (state + (*rng.normal(0, trembling, 2), 0)) % 1
+        _paint(canvas, radius * min(canvas.shape[:2]) * outline, moved, colour)
 
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-    """
-
-    def __init__(self, rng):
-        self.outline = np.array(SHAPES[rng.integers(len(SHAPES))])
-        self.colour = rng.uniform(*LIGHT, 3)
-        self.place = rng.random(2)
-        self.turn = rng.random()
-        self.radius = rng.uniform(0.04, 0.08)
-        self.trembling = rng.choice((0, 0.01, 0.02))
-
-    def paint(self, canvas, rng):
-        """Paints it in a newly drawn position, in place.
-
-        Args:
-            canvas (numpy.ndarray): A float32 RGB picture.
-            rng (numpy.random.Generator): The source of randomness.
-        """
-        height, width = canvas.shape[:2]
-        position = (self.place + rng.normal(0, self.trembling, 2)) % 1
-        points = place(self.outline, position * (width, height), self.turn,
-                       self.radius * min(height, width))
-        paint(canvas, points, self.colour, 1)
+    return paint
 
 
 def draw_frame_size(rng, short_side):
-    """Draws a height and a width.
-
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-        short_side (tuple): The least and the greatest short side.
-
-    Returns:
-        tuple: The height and the width, both even, as VP9's colour planes
-        of half the size need it.
-    """
+    """Draws (height, width) in pixels, even since VP9 halves colour planes."""
     short = 2 * int(rng.integers(short_side[0] // 2, short_side[1] // 2 + 1))
     long = 2 * round(short * rng.choice(ASPECT_RATIOS) / 2)
     height, width = (long, short) if rng.random() < 0.3 else (short, long)
-    # The video reader decord pads rows to multiples of 32 or 64 pixels. It
-    # guesses the number of channels from the padded size, and takes rows
-    # that padding makes a third longer for rows with four channels.
+    # decord pads rows to multiples of 32 or 64 pixels and takes those that
+    # padding makes a third longer for rows with four channels.
     if width in (48, 72, 96):
         width += 2
     return height, width
@@ -347,19 +226,15 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE):
     """Draws a video.
 
     Args:
-        rng (numpy.random.Generator): The source of randomness. The same
-            source gives the same scene, with the same first frame, for
-            every label.
+        rng (numpy.random.Generator): Equal ones give equal first frames.
         label (int): The class, an index into `CLASSES`.
         textured (bool): Whether to add a texture and distractors.
-        short_side (tuple): The least and the greatest short side in pixels,
-            both even.
+        short_side (tuple): The least and the greatest short side in pixels.
 
     Returns:
-        tuple: The frames, a uint8 RGB array of shape (length, height, width,
-        3), and the frame rate in frames per second.
+        tuple: What `make_frames` returns, and the frames per second.
     """
-    length = int(rng.integers(LENGTHS[0], LENGTHS[1] + 1))
+    length = int(rng.integers(*LENGTHS, endpoint=True))
     frame_rate = int(rng.choice(FRAME_RATES))
     size = draw_frame_size(rng, short_side)
     path = make_path(rng, label, length)
@@ -381,21 +256,19 @@ def make_frames(rng, path, size, textured=False):
     # Half a period apart, one of the two objects is always within a central
     # square crop of a wide frame, and one is always clearly visible.
     other_path = (path + (0.5, 0.5, rng.random(), 0.5)) % 1
-
     objects = [make_object(rng) for _ in range(2)]
     background = make_plain_background(rng, *size)
-    distractors = []
     if textured:
-        background += make_texture(rng, *size)
-        distractors = [Distractor(rng)
-                       for _ in range(rng.integers(2, 6))]
+        background += _make_texture(rng, *size)
+    distractors = [_make_distractor(rng)
+                   for _ in range(rng.integers(2, 6) if textured else 0)]
     noise = np.float32(rng.uniform(0, 0.6))
 
     frames = np.empty((len(path), *size, 3), np.uint8)
     for frame, *states in zip(frames, path, other_path):
         canvas = background.copy()
-        for distractor in distractors:
-            distractor.paint(canvas, rng)
+        for paint_distractor in distractors:
+            paint_distractor(canvas)
         for parts, state in zip(objects, states):
             paint_object(canvas, parts, state)
         canvas += noise * rng.standard_normal(canvas.shape, np.float32)
@@ -403,70 +276,17 @@ def make_frames(rng, path, size, textured=False):
     return frames
 
 
-def label_of(seed, split, index):
-    """Gives the class of a video.
-
-    Eight successive videos have the eight classes in random order, so any
-    number of videos is balanced.
-
-    Args:
-        seed (int): The data set's seed.
-        split (str): 'train' or 'val'.
-        index (int): The video's number in its split.
-
-    Returns:
-        int: The label.
-    """
-    block, place_in_block = divmod(index, len(CLASSES))
-    # The leading number keeps these draws apart from those of the videos.
-    rng = np.random.default_rng([1, seed, SPLITS.index(split), block])
-    return int(rng.permutation(len(CLASSES))[place_in_block])
-
-
-def video_name(split, index):
-    """Gives the name of a video, which tells nothing of its class.
-
-    Args:
-        split (str): 'train' or 'val'.
-        index (int): The video's number in its split.
-
-    Returns:
-        str: The path relative to the directory of the videos.
-    """
-    return f'{split}/{index:06d}.webm'
-
-
-def list_path(out, split):
-    """Gives the path of a split's annotations.
-
-    Args:
-        out (pathlib.Path): The data set's directory.
-        split (str): 'train' or 'val'.
-
-    Returns:
-        pathlib.Path: The path.
-    """
-    return out / f'motion_{split}_list_videos.txt'
-
-
 @contextlib.contextmanager
-def quiet_standard_error():
-    """Silences what libraries print on the standard error meanwhile.
-
-    OpenCV prints about every WebM file that the format knows no such tags,
-    whatever the tag and the log level, and goes on as wished.
-    """
-    with _standard_error_lock:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(silence)
+def _quiet_standard_error():
+    """Silences OpenCV, which grumbles about every WebM file it opens."""
+    kept = os.dup(2)
+    with open(os.devnull, 'w') as silence:
+        os.dup2(silence.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def write_video(path, frames, frame_rate):
@@ -474,131 +294,73 @@ def write_video(path, frames, frame_rate):
 
     Args:
         path (pathlib.Path): The file.
-        frames (numpy.ndarray): A uint8 RGB array of shape (length, height,
-            width, 3).
+        frames (numpy.ndarray): uint8 RGB, (length, height, width, 3).
         frame_rate (float): In frames per second.
 
     Raises:
         RuntimeError: If OpenCV cannot write VP9, or not to that file.
     """
-    height, width = frames.shape[1:3]
-    with quiet_standard_error():
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'VP90'),
-                                 frame_rate, (width, height))
-    if not writer.isOpened():
-        raise RuntimeError(
-            f'OpenCV {cv2.__version__} could not open {path} for writing '
-            'VP9. Check that the directory is writable and that OpenCV has '
-            'FFmpeg with a VP9 encoder, as the package opencv-python has. '
-            'A program that imports decord must import cv2 before it.')
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'VP90'),
+                             frame_rate, frames.shape[2:0:-1])
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()
-    # The writer reports no failure, such as a full disk.
-    reader = cv2.VideoCapture(str(path))
-    written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
-    reader.release()
+    # OpenCV reports no failure.
+    written = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
     if written != len(frames):
         raise RuntimeError(
-            f'{path} has {written} frames instead of {len(frames)} after '
-            'writing. Check that the disk is not full, and run again.')
+            f'{path} could not be written. Check that the directory is '
+            'writable, that the disk is not full, that OpenCV '
+            f'{cv2.__version__} has FFmpeg with a VP9 encoder, as the package '
+            'opencv-python has, and that decord is imported after cv2.')
 
 
-def check_arguments(train, val, seed, short_side):
-    """Refuses arguments that make no sense.
+def list_path(out, split):
+    """The path of the annotations of a split, 'train' or 'val'."""
+    return out / f'motion_{split}_list_videos.txt'
 
-    Args:
-        train (int): The number of training videos.
-        val (int): The number of validation videos.
-        seed (int): The seed.
-        short_side (tuple): The least and the greatest short side.
 
-    Raises:
-        ValueError: If an argument is out of range.
-    """
-    for split, count in zip(SPLITS, (train, val)):
+def label_of(seed, split, index):
+    """The class of a video; eight in a row have all eight, in random order."""
+    block, place = divmod(index, len(CLASSES))
+    # The first number keeps these draws apart from those of the videos.
+    rng = np.random.default_rng([1, seed, SPLITS.index(split), block])
+    return int(rng.permutation(len(CLASSES))[place])
+
+
+def _check_arguments(counts, seed, short_side):
+    """Refuses arguments that make no sense."""
+    for split, count in counts.items():
         if count < len(CLASSES):
-            raise ValueError(
-                f'{split} is {count}, too few for {len(CLASSES)} classes. '
-                f'Ask for at least {len(CLASSES)} videos.')
+            raise ValueError(f'{split} is {count}. Ask for at least '
+                             f'{len(CLASSES)} videos, one of each class.')
     if seed < 0:
-        raise ValueError(
-            f'seed is {seed}. Give an integer that is not negative.')
-    least, greatest = short_side
-    if not SMALLEST_SHORT_SIDE <= least <= greatest:
-        raise ValueError(
-            f'short_side is {least} to {greatest}. Give the least and the '
-            f'greatest value, in this order, from {SMALLEST_SHORT_SIDE} on.')
-    if least % 2 or greatest % 2:
-        raise ValueError(
-            f'short_side is {least} to {greatest}. Give even numbers, as '
-            'VP9 stores colours at half the size.')
+        raise ValueError(f'seed is {seed}. Give one that is not negative.')
+    low, high = short_side
+    if low % 2 or high % 2 or not SMALLEST_SHORT_SIDE <= low <= high:
+        raise ValueError(f'short_side is {low} to {high}. Give even numbers '
+                         f'from {SMALLEST_SHORT_SIDE} on, the lower first.')
 
 
-def check_directory(out, arguments):
-    """Finds out whether the data set still has to be made.
-
-    Args:
-        out (pathlib.Path): The data set's directory.
-        arguments (dict): What the data set is to be made with.
-
-    Returns:
-        bool: False if the directory has the very data set already.
-
-    Raises:
-        ValueError: If the directory has something else.
-    """
+def _is_complete(out, arguments, files):
+    """Tells the very data set from none; refuses anything else."""
     if (out / RECORD).exists():
         found = json.loads((out / RECORD).read_text('utf-8'))
         if found != arguments:
             raise ValueError(
-                f'{out} has a data set made with {found}, not with '
-                f'{arguments}. Give another directory, or delete that one '
-                'first.')
-        check_files(out, {split: found[split] for split in SPLITS})
-        return False
-    if out.exists() and not out.is_dir():
-        raise ValueError(f'{out} is not a directory. Give another path.')
-    unfinished = (out / UNFINISHED_RECORD).exists()
-    if out.exists() and any(out.iterdir()) and not unfinished:
+                f'{out} was made with {found}, not with {arguments}. Give '
+                'another directory, or delete that one first.')
+        for path in files:
+            if not path.exists():
+                raise ValueError(f'{path} has been deleted from a complete '
+                                 f'data set. Delete {out} and run again.')
+        return True
+    if out.exists() and not (out / UNFINISHED_RECORD).exists() and (
+            not out.is_dir() or any(out.iterdir())):
         raise ValueError(
-            f'{out} has files that do not belong to a motion data set. Give '
-            'another directory, one that is empty or does not exist yet.')
-    return True
-
-
-def check_files(out, counts):
-    """Checks that a finished data set has all its files.
-
-    Args:
-        out (pathlib.Path): The data set's directory.
-        counts (dict): The number of videos of each split.
-
-    Raises:
-        ValueError: If a file has been deleted.
-    """
-    paths = [out / LABEL_MAP]
-    for split, count in counts.items():
-        paths.append(list_path(out, split))
-        paths += [out / 'videos' / video_name(split, index)
-                  for index in range(count)]
-    for path in paths:
-        if not path.exists():
-            raise ValueError(
-                f'{path} has been deleted from a data set that was '
-                f'complete. Delete {out} and run again.')
-
-
-def clear_unfinished(out):
-    """Deletes what a run that was cut short has left.
-
-    Args:
-        out (pathlib.Path): The data set's directory.
-    """
-    for split in SPLITS:
-        list_path(out, split).unlink(missing_ok=True)
-    if (out / 'videos').exists():
-        shutil.rmtree(out / 'videos')
+            f'{out} is a file, or has files that do not belong to a motion '
+            'data set. Give a directory that is empty or does not exist yet.')
+    return False
 
 
 def make_dataset(out, train=480, val=160, seed=0, textured=False,
@@ -608,10 +370,9 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
     Args:
         out (str | os.PathLike): The directory to make it in. What a run that
             was cut short has left there is deleted.
-        train (int): The number of training videos.
-        val (int): The number of validation videos.
-        seed (int): The seed of all randomness. A video depends on nothing
-            but the seed, its split and its number in it.
+        train (int): The number of training videos, at least 8.
+        val (int): The number of validation videos, at least 8.
+        seed (int): What a video depends on, with its split and its number.
         textured (bool): Whether to add textures and distractors.
         short_side (tuple): The least and the greatest short side in pixels.
 
@@ -619,122 +380,70 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         bool: Whether it had to be made.
 
     Raises:
-        ValueError: If an argument is out of range, or the directory has
-            something else.
+        ValueError: If an argument or what is in the directory is wrong.
         RuntimeError: If a video cannot be written.
     """
-    check_arguments(train, val, seed, short_side)
-    out = Path(out)
-    arguments = dict(generator=GENERATOR, train=train, val=val, seed=seed,
+    out, counts = Path(out), dict(train=train, val=val)
+    _check_arguments(counts, seed, short_side)
+    arguments = dict(generator=GENERATOR, **counts, seed=seed,
                      textured=textured, short_side=list(short_side))
-    if not check_directory(out, arguments):
+    videos = {out / f'videos/{split}/{index:06d}.webm': (split, index)
+              for split in SPLITS for index in range(counts[split])}
+    lists = [list_path(out, split) for split in SPLITS]
+    if _is_complete(out, arguments, [out / LABEL_MAP, *lists, *videos]):
         return False
 
     out.mkdir(parents=True, exist_ok=True)
     (out / UNFINISHED_RECORD).write_text(json.dumps(arguments) + '\n', 'utf-8')
-    clear_unfinished(out)
-    counts = dict(zip(SPLITS, (train, val)))
-    for split in SPLITS:
+    shutil.rmtree(out / 'videos', ignore_errors=True)
+    for split, path in zip(SPLITS, lists):
+        path.unlink(missing_ok=True)
         (out / 'videos' / split).mkdir(parents=True)
-    write_videos(out, counts, seed, textured, short_side)
-    for split, count in counts.items():
-        write_annotations(out, split, count, seed)
+
+    def write(path):
+        split, index = videos[path]
+        rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
+        write_video(path, *make_video(rng, label_of(seed, split, index),
+                                      textured, short_side))
+
+    # Threads are enough: the encoder runs without Python's lock.
+    with _quiet_standard_error(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, _ in enumerate(pool.map(write, videos), 1):
+            print(f'\r{done}/{len(videos)} videos', end='', flush=True)
+    print()
+    for number, (split, path) in enumerate(zip(SPLITS, lists)):
+        rng = np.random.default_rng([2, seed, number])
+        path.write_text(''.join(
+            f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n'
+            for index in rng.permutation(counts[split])), 'utf-8')
     (out / LABEL_MAP).write_text('\n'.join(CLASSES) + '\n', 'utf-8')
     # In one step, so that a run cut short never looks complete.
     os.replace(out / UNFINISHED_RECORD, out / RECORD)
     return True
 
 
-def write_videos(out, counts, seed, textured, short_side):
-    """Draws and writes all videos.
-
-    Args:
-        out (pathlib.Path): The data set's directory.
-        counts (dict): The number of videos of each split.
-        seed (int): The data set's seed.
-        textured (bool): Whether to add textures and distractors.
-        short_side (tuple): The least and the greatest short side in pixels.
-    """
-
-    def make(video):
-        split, index = video
-        rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
-        frames, frame_rate = make_video(
-            rng, label_of(seed, split, index), textured, short_side)
-        write_video(out / 'videos' / video_name(split, index), frames,
-                    frame_rate)
-
-    videos = [(split, index) for split, count in counts.items()
-              for index in range(count)]
-    # Threads are enough: the encoder, which takes most of the time, runs
-    # without Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(make, videos), 1):
-            print(f'\r{done}/{len(videos)} videos', end='', flush=True)
-    print()
-
-
-def write_annotations(out, split, count, seed):
-    """Writes a split's list of videos and labels in random order.
-
-    Args:
-        out (pathlib.Path): The data set's directory.
-        split (str): 'train' or 'val'.
-        count (int): The split's number of videos.
-        seed (int): The data set's seed.
-    """
-    rng = np.random.default_rng([2, seed, SPLITS.index(split)])
-    lines = [f'{video_name(split, index)} {label_of(seed, split, index)}\n'
-             for index in rng.permutation(count)]
-    list_path(out, split).write_text(''.join(lines), 'utf-8')
-
-
-def parse_arguments(arguments=None):
-    """Parses the command line.
-
-    Args:
-        arguments (list, optional): The words after the program's name.
-            Defaults to those of the process.
-
-    Returns:
-        tuple: The parser and the parsed arguments.
-    """
-    parser = argparse.ArgumentParser(
-        description='Makes a small video data set whose eight classes '
-        'differ by motion alone.')
-    parser.add_argument('out', metavar='OUT', help='directory to make it in')
-    parser.add_argument('--train', type=int, default=480,
-                        help='number of training videos (%(default)s)')
-    parser.add_argument('--val', type=int, default=160,
-                        help='number of validation videos (%(default)s)')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='seed of all randomness (%(default)s)')
-    parser.add_argument('--textured', action='store_true',
-                        help='add textured backgrounds and distractors')
-    parser.add_argument('--short-side', type=int, nargs=2,
-                        metavar=('MIN', 'MAX'), default=SHORT_SIDE,
-                        help='range of the short side in pixels '
-                        f'({SHORT_SIDE[0]} {SHORT_SIDE[1]})')
-    return parser, parser.parse_args(arguments)
-
-
 def main(arguments=None):
-    """Runs the command line.
-
-    Args:
-        arguments (list, optional): The words after the program's name.
-            Defaults to those of the process.
-    """
-    parser, options = parse_arguments(arguments)
+    """Runs the command line, that of the process or the given words."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add('out', metavar='OUT', help='directory to make it in')
+    add('--train', type=int, default=480, help='number of training videos')
+    add('--val', type=int, default=160, help='number of validation videos')
+    add('--seed', type=int, default=0, help='seed of all randomness')
+    add('--textured', action='store_true',
+        help='add textured backgrounds and distractors')
+    add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'),
+        default=SHORT_SIDE, help='range of the short side in pixels')
+    options = parser.parse_args(arguments)
     try:
         made = make_dataset(**vars(options))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    if made:
-        print(f'Made {options.train} training and {options.val} validation '
-              f'videos in {options.out}.')
-    else:
-        print(f'{options.out} is complete already, nothing to do.')
+    print(f'Made {options.train} training and {options.val} validation '
+          f'videos in {options.out}.' if made else
+          f'{options.out} is complete already, nothing to do.')
 
 
 if __name__ == '__main__':

@@ -115,7 +115,7 @@ def test_every_stream_has_the_scores_of_one_clip(models, config):
     check(model, stream, 9, [1, 2, 5, 1, 1, 4])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(num_pairs=st.integers(1, 10), sizes=st.lists(st.integers(1, 7)))
 def test_it_has_in_any_portions(models, num_pairs, sizes):
     check(*models({}), num_pairs, sizes)
@@ -140,7 +140,7 @@ def test_float32_is_right_to_rounding():
     assert error < 1e-4
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(turns=st.lists(
     st.dictionaries(st.sampled_from('abc'), st.integers(1, 5), min_size=1),
     min_size=2, max_size=6))

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from make_annotations import find_splits, write_annotations
+from make_annotations import find_splits
 from mmblvnet.apis import read_class_names
 from mmblvnet.datasets import CheckedVideoDataset
 from paths import ROOT
@@ -35,17 +35,6 @@ def test_given_splits_are_kept(tmp_path):
     assert find_splits(tmp_path, 0.2, 0) == dict(
         train=dict(a=['train/a/1.mp4'], b=['train/b/2.avi']),
         val=dict(a=['val/a/3.webm'], b=['val/b/deep/4.MP4']))
-
-
-def test_lists_and_label_map_are_written(tmp_path):
-    splits = dict(
-        train=dict(a=['a/1.mp4'], b=['b/2.mp4']),
-        val=dict(a=['a/3.mp4'], b=['b/4.mp4']))
-    write_annotations(tmp_path, splits)
-    train = (tmp_path / 'train_list.txt').read_text()
-    assert train == 'a/1.mp4 0\nb/2.mp4 1\n'
-    assert (tmp_path / 'val_list.txt').read_text() == 'a/3.mp4 0\nb/4.mp4 1\n'
-    assert (tmp_path / 'label_map.txt').read_text() == 'a\nb\n'
 
 
 @pytest.mark.parametrize('paths, message', [

@@ -1,4 +1,4 @@
-"""The commands of docs/predict.md, as they stand there."""
+"""The commands of docs/predict.md and streaming.md, as they stand there."""
 import os
 import re
 import subprocess
@@ -27,8 +27,10 @@ def places(tmp_path_factory):
                 CHECKPOINT=checkpoint, NAMES=folder / 'label_map.txt')
 
 
-@pytest.mark.parametrize(
-    'command', block_commands(ROOT / 'docs' / 'predict.md'))
+@pytest.mark.parametrize('command', [
+    command for name in ('predict.md', 'streaming.md')
+    for command in block_commands(ROOT / 'docs' / name)
+])
 def test_the_documented_commands_run(places, tmp_path, command):
     command = re.sub('[A-Z]{4,}', lambda m: str(places[m[0]]), command)
     # The videos of the data set are shorter than 2 seconds.
@@ -40,5 +42,6 @@ def test_the_documented_commands_run(places, tmp_path, command):
         env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert done.returncode == 0, done.stderr
     written = {p.name for p in Path(tmp_path).iterdir()}
-    for name in ('out.json', 'annotated', 'out.csv', 'out.png'):
+    for name in ('out.json', 'annotated', 'out.csv', 'out.png', 'out.mp4',
+                 'lines.jsonl', 'stream.onnx'):
         assert (name in command) == (name in written)
