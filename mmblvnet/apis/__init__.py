@@ -1,6 +1,3 @@
-from mmblvnet.utils.pipelines import pipeline_of
-from mmblvnet.utils.probabilities import as_probabilities
-
 from .inference import (Prediction, accelerate, classify_video,
                         load_recognizer, read_class_names, top_predictions)
 from .streaming import StreamingRecognizer, StreamPrediction
@@ -12,7 +9,7 @@ from .video_source import keep_open, open_source
 __all__ = [
     'Moment', 'Prediction', 'StreamClassifier', 'StreamPrediction',
     'StreamingRecognizer', 'WindowClassifier', 'accelerate',
-    'as_probabilities', 'classify_stream', 'classify_video',
-    'classify_windows', 'find_videos', 'keep_open', 'load_recognizer',
-    'open_source', 'pipeline_of', 'read_class_names', 'top_predictions'
+    'classify_stream', 'classify_video', 'classify_windows', 'find_videos',
+    'keep_open', 'load_recognizer', 'open_source', 'read_class_names',
+    'top_predictions'
 ]

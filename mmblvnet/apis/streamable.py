@@ -39,8 +39,9 @@ def check_streamable(model: nn.Module) -> None:
     """
     backbone, head = model.backbone, model.cls_head
     if 'forward' in vars(backbone):
-        raise ValueError('the backbone was accelerated before; accelerate that '
-                         'of the model in the StreamingRecognizer instead')
+        raise ValueError('the backbone was accelerated before; accelerate '
+                         'that of the model in the StreamingRecognizer '
+                         'instead')
     if not isinstance(model, Recognizer2D):
         raise ValueError(f'{type(model).__name__} sees clips, not frames: '
                          'only a Recognizer2D can run along a stream')

@@ -51,7 +51,7 @@ def load_mmengine_checkpoints() -> None:
 
 
 class WorkerStart(partial):
-    """A ``worker_init_fn``; a worker that unpickles it imports this package."""
+    """A ``worker_init_fn`` by which workers import this package."""
 
 
 def _do_nothing(worker_id: int) -> None:

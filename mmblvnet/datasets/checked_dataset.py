@@ -1,3 +1,4 @@
+import logging
 import os.path as osp
 import re
 from itertools import takewhile
@@ -5,8 +6,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmaction.datasets import RawframeDataset, VideoDataset
+from mmaction.datasets.transforms import Flip
 from mmaction.registry import DATASETS as MMACTION_DATASETS
 from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
 
 from mmblvnet.registry import DATASETS
 from .reading_errors import BrokenVideoError, read_video
@@ -225,6 +228,17 @@ class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
     """
 
     line_form = 'FOLDER [OFFSET] NUMBER_OF_FRAMES LABEL'
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.modality == 'Flow' and any(
+                type(transform) is Flip
+                for transform in self.pipeline.transforms):
+            print_log(
+                "MMAction2's Flip inverts both channels of every other image "
+                "of flow. Use dict(type='FlowFlip', ..) in its place",
+                logger='current',
+                level=logging.WARNING)
 
     def _sample(self, path: str, numbers: List[int]) -> dict:
         names = ('offset', 'total_frames')[not self.with_offset:]

@@ -13,9 +13,10 @@ def activation_of(head: nn.Module) -> str:
     """What turns the scores of a head into probabilities.
 
     The head's loss is asked: one that compares the classes of a video, such
-    as ``CrossEntropyLoss``, stays as it is when all scores grow alike; one
-    that asks for a yes or no per class, such as ``BCELossWithLogits`` or
-    ``CBFocalLoss``, does not. Where the loss cannot be called with scores and
+    as ``CrossEntropyLoss``, stays as it is when all scores grow alike, or, as
+    ``NLLLoss`` of their logarithms, changes as they do; one that asks for a
+    yes or no per class, such as ``BCELossWithLogits`` or ``CBFocalLoss``,
+    saturates. Where the loss cannot be called with scores and
     labels alone, ``multi_class`` of the head decides.
 
     Args:
@@ -35,13 +36,15 @@ def activation_of(head: nn.Module) -> str:
     for target in (labels, F.one_hot(labels, num_classes).float()):
         try:
             with torch.no_grad():
-                first, second = (
-                    _total(loss(scores + shift, target)) for shift in (0, 1))
+                first, middle, last = (
+                    _total(loss(scores + shift, target))
+                    for shift in (0, 1, 2))
         except Exception:
             # It takes labels of the other kind, or something else as well.
             continue
-        same = torch.allclose(first, second, rtol=1e-3, equal_nan=True)
-        return 'softmax' if same else 'sigmoid'
+        linear = torch.allclose(
+            first + last, 2 * middle, rtol=1e-3, equal_nan=True)
+        return 'softmax' if linear else 'sigmoid'
     return 'sigmoid' if getattr(head, 'multi_class', False) else 'softmax'
 
 

@@ -152,22 +152,22 @@ class _Numbers:
         self.value = self.value.newbyteorder(byte_order)
 
 
-class _Array:
+class _Array(np.ndarray):
     """In place of ``numpy.ndarray``: gives way to it after the load."""
-    __hash__ = None
 
     def __new__(cls, *_) -> None:
         _refuse('makes an array other than from its values')
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, numbers, order, data = state
-        self.value = np.ndarray(0)
-        self.value.__setstate__((version, shape, _own(numbers), order, data))
+        super().__setstate__((version, shape, _own(numbers), order, data))
 
 
 def _own(value: Any) -> Any:
     """NumPy's own object for one that stands in for it."""
-    return value.value if isinstance(value, (_Array, _Numbers)) else value
+    if isinstance(value, _Array):
+        return np.array(value)
+    return value.value if isinstance(value, _Numbers) else value
 
 
 # What rebuilds a scalar; NumPy 2 renamed its module.
@@ -175,9 +175,7 @@ _scalar = np.float64(0).__reduce__()[0]
 
 
 def _empty_array(kind: type, *_) -> _Array:
-    array = object.__new__(_Array)
-    array.value = np.ndarray(0)
-    return array
+    return np.ndarray.__new__(_Array, 0)
 
 
 def _number(numbers: Any, data: bytes) -> np.generic:
@@ -229,6 +227,8 @@ def _types_of_mmengine() -> Dict[str, Any]:
     """By their names in a file."""
     types = {
         'argparse.Namespace': argparse.Namespace,
+        # Those of an empty array.
+        'builtins.bytes': lambda: b'',
         'builtins.getattr': _statistic,
         'mmengine.logging.history_buffer.HistoryBuffer': _History,
         'numpy.dtype': _Numbers,
@@ -250,16 +250,17 @@ def _of_hosts_types(item: Any, done: Dict[int, tuple]) -> Any:
     # With the item, whose number would be another's if it were gone.
     done[id(item)] = item, item
     if isinstance(item, _Array):
-        done[id(item)] = item, item.value
+        done[id(item)] = item, _own(item)
     elif isinstance(item, dict):
         for key, value in dict.items(item):
             dict.__setitem__(item, key, _of_hosts_types(value, done))
     elif type(item) is list:
         item[:] = [_of_hosts_types(value, done) for value in item]
-    elif type(item) is tuple:
+    elif isinstance(item, tuple):
         values = [_of_hosts_types(value, done) for value in item]
         if any(new is not old for new, old in zip(values, item)):
-            done[id(item)] = item, tuple(values)
+            # A named one stays what it is.
+            done[id(item)] = item, tuple.__new__(type(item), values)
     elif type(item) not in (torch.Tensor, HistoryBuffer) and not isinstance(
             item, (str, bytes, int, float, type, np.generic)):
         _of_hosts_types(getattr(item, '__dict__', None), done)

@@ -15,7 +15,7 @@ from mmaction.evaluation import AccMetric
 from mmaction.registry import DATASETS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmblvnet.datasets import (BrokenVideoError, CheckedRawframeDataset,
-                               CheckedVideoDataset)
+                               CheckedVideoDataset, checked_dataset)
 from mmblvnet.evaluation import LabelledAccMetric
 from tiny_videos import NUM_FRAMES, shown_numbers, write_rawframes, write_video
 
@@ -172,6 +172,22 @@ def test_good_video_lines_load_as_upstream(annotate, lines, settings):
     checked = CheckedVideoDataset(annotation, pipeline=[], **settings)
     upstream = VideoDataset(annotation, pipeline=[], **settings)
     assert_same_infos(infos(checked), infos(upstream))
+
+
+@pytest.mark.parametrize('flip, modality, told', [
+    ('Flip', 'Flow', True), ('FlowFlip', 'Flow', False),
+    ('Flip', 'RGB', False)
+])
+def test_a_flip_that_spoils_flow_is_told(annotate, flip, modality, told,
+                                         monkeypatch):
+    warnings = []
+    monkeypatch.setattr(checked_dataset, 'print_log',
+                        lambda text, **_: warnings.append(text))
+    CheckedRawframeDataset(
+        annotate('a 9 0'), [dict(type='RawFrameDecode'), dict(type=flip)],
+        modality=modality)
+    assert ['FlowFlip' in text for text in warnings] == [True] * told
+
 
 
 @pytest.mark.parametrize('lines, settings', [

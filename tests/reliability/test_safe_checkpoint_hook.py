@@ -182,11 +182,12 @@ class Loss(RisingMetric):
         return dict(loss=-1 + super().compute_metrics(results)['acc'])
 
 
-def test_validation_alone_needs_no_folder(tmp_path):
-    hook = dict(type='SafeCheckpointHook', interval=1)
+def test_validation_alone_saves_nothing(tmp_path):
+    hook = dict(type='SafeCheckpointHook', interval=1, save_best='auto')
     runner = small_runner(tmp_path / 'val', default_hooks=dict(checkpoint=hook))
     runner.message_hub.update_info('epoch', 0)
     assert runner.val()['acc'] == 0
+    assert [*tmp_path.rglob('*.pth')] == []
 
 
 def test_resumed_elsewhere_without_a_better_epoch_training_ends(tmp_path):

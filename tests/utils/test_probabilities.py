@@ -67,6 +67,8 @@ COMPARING = [
     (dict(type='CrossEntropyLoss'), dict(multi_class=True)),
     (dict(type='OwnComparison', loss_weight=5.), dict(label_smooth_eps=0.1)),
     (dict(type='Weighted'), dict()),
+    # Of a head that gives the logarithms of probabilities.
+    (dict(type='NLLLoss'), dict()),
 ]
 
 

@@ -39,6 +39,7 @@ def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
         best=np.float64(0.5),
         nested=(1, [array, (shared, )], shared),
         big_endian=np.arange(5, dtype='>i4'),
+        empty=np.zeros((0, 3)),
         args=argparse.Namespace(lr=0.1, array=array))
     loaded = load(saved(tmp_path / 'a.pth', **content))
     log = loaded['message_hub']['log_scalars']['loss']
@@ -51,6 +52,7 @@ def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
     assert type(first) is np.ndarray and first.tolist() == [0, 1, 2]
     assert second is third and second.flags.owndata and second[0]
     assert loaded['big_endian'].tolist() == [0, 1, 2, 3, 4]
+    assert loaded['empty'].shape == (0, 3)
     assert vars(loaded['args'])['array'] is first
     # And again, by whoever has never heard of this package.
     torch.save(loaded, tmp_path / 'b.pth')
@@ -94,17 +96,35 @@ class Custom:
         self.values = np.arange(3)
 
 
+Named = collections.namedtuple('Named', 'values')
+
+
+class Doubling:
+    """One that works with its state while it is loaded."""
+
+    def __getstate__(self):
+        return dict(values=np.arange(3))
+
+    def __setstate__(self, state):
+        self.values = 2 * state['values']
+
+
 def test_what_the_user_has_declared_is_loaded(tmp_path, load):
     file = saved(
         tmp_path / 'a.pth',
         custom=Custom(),
+        named=Named(np.arange(3)),
+        doubling=Doubling(),
         log=history(),
         names=np.array(['a', None], dtype=object))
     with pytest.raises(Exception, match='Custom|test_unpickling'):
         load(file)
-    with torch.serialization.safe_globals([Custom, *NUMPYS_OWN]):
+    own = [Custom, Named, Doubling]
+    with torch.serialization.safe_globals([*own, *NUMPYS_OWN]):
         content = load(file)
-    assert type(content['custom'].values) is np.ndarray
+    for key in ('custom', 'named', 'doubling'):
+        assert type(content[key].values) is np.ndarray
+    assert content['doubling'].values.tolist() == [0, 2, 4]
     assert content['names'].tolist() == ['a', None]
 
 
@@ -246,7 +266,7 @@ HOSTILE = dict(
     statistics_of_a_type=log_with(statistics_methods=dict(mean=torch.Tensor)),
     log_with_a_method=log_with(mean=torch.Tensor),
     log_of_text=log_with(_log_history='text'),
-    log_without_counts=log_with(_count_history=np.ones(0)),
+    log_without_counts=log_with(_count_history=np.ones(9)),
     log_without_length=log_with(max_length='9'),
     array_on_a_buffer=Call(np.ndarray, (1, ), 'f8', b'12345678'),
 )

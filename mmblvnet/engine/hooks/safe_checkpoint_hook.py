@@ -102,6 +102,11 @@ class SafeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
 
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Keep the best weights of a training, of which there may be none."""
+        if hasattr(self, 'file_backend'):
+            super().after_val_epoch(runner, metrics)
+
     def after_train(self, runner: Runner) -> None:
         """Publish what there is."""
         best = getattr(self, 'best_ckpt_path_dict', {})
@@ -121,10 +126,6 @@ class SafeCheckpointHook(CheckpointHook):
     @contextlib.contextmanager
     def _removing_last(self, start: str) -> Iterator[None]:
         """Remove what is outdated only when its successor is complete."""
-        # There is none without training.
-        if not hasattr(self, 'file_backend'):
-            yield
-            return
         # Saving the best one saves the last one again.
         backend = getattr(self.file_backend, 'backend', self.file_backend)
         later = _RemovingLater(backend, self.out_dir, start)
