@@ -150,7 +150,7 @@ def read_class_names(label_map: Optional[Union[str, Path]],
     except UnicodeDecodeError as error:
         raise ValueError(
             f'{label_map} is no text in UTF-8 ({error}). Convert it: iconv '
-            '-f CP1252 -t UTF-8, for example') from error
+            '-f CP1252 (or UTF-16) -t UTF-8') from error
     names = [name.strip() for name in text.rstrip().split('\n')]
     if len(names) != num_classes:
         raise ValueError(f'{label_map} names {len(names)} classes, one per '

@@ -72,7 +72,7 @@ class _CheckedDataset:
             raise ValueError(
                 f'The annotation file {self.ann_file} cannot be read as text '
                 f'in UTF-8 ({error}). If it is text, convert it: iconv -f '
-                'CP1252 -t UTF-8, for example. Each of its lines has to be: '
+                'CP1252 (or UTF-16) -t UTF-8. Each of its lines has to be: '
                 f'{self.line_form}') from error
         while lines and not lines[-1].strip():
             lines.pop()
