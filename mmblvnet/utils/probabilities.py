@@ -25,7 +25,8 @@ def activation_of(head: nn.Module) -> str:
     Returns:
         str: ``'softmax'`` or ``'sigmoid'``.
     """
-    num_classes = getattr(head, 'num_classes', 2)
+    # FeatureHead has none.
+    num_classes = getattr(head, 'num_classes', None) or 2
     weight = next(head.parameters(), None) if isinstance(
         head, nn.Module) else None
     device = 'cpu' if weight is None else weight.device

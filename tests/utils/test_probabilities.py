@@ -138,3 +138,8 @@ def test_the_loss_is_left_as_it_was():
     activation_of(model)
     assert vars(model.loss_cls).keys() == state.keys()
     assert torch.equal(model.loss_cls.class_weight, state['class_weight'])
+
+
+def test_a_head_without_classes_is_asked_in_vain():
+    """Whose scores are features."""
+    assert activation_of(MODELS.build(dict(type='FeatureHead'))) == 'softmax'
