@@ -13,6 +13,7 @@ import torch
 from make_motion_dataset import make_dataset
 from mim_commands import MOVIEPY, data_options
 from mmaction.registry import MODELS
+from mmblvnet.utils.safe_loading import load_safely
 from mmengine.config import Config
 from mmengine.fileio import load
 from paths import CONFIGS, FLAGSHIP, MOTION
@@ -216,7 +217,7 @@ def test_a_training_is_timed_and_its_checkpoint_published(folder):
     tool(folder, 'publish_model', 'trained/epoch_1.pth', 'published.pth',
          TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
     file, = folder.glob('published_*.pth')
-    weights = torch.load(file)['state_dict']
-    trained = torch.load(folder / 'trained' / 'epoch_1.pth')['state_dict']
+    weights = load_safely(file)['state_dict']
+    trained = load_safely(folder / 'trained/epoch_1.pth')['state_dict']
     for name, value in trained.items():
         torch.testing.assert_close(weights[name], value)
