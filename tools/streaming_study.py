@@ -25,6 +25,7 @@ import make_motion_dataset as motion
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from mmaction.structures import ActionDataSample
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from study_models import base_config, build_backbone, make_runner
@@ -37,7 +38,6 @@ PAIRS = 4
 # as in a clip of 8 of the data set's videos.
 ACTIONS, LENGTHS, INTERVAL = 16, (32, 96), 4
 FRAMES_PER_SECOND = 24 / INTERVAL
-# The first action is not judged, since windows have not begun by then.
 MODELS = {
     'tam': ('TAM, lookahead', dict(), False),
     'tam_stream': ('TAM, lookahead, trained for streams', dict(), True),
@@ -144,14 +144,9 @@ def windows(model: nn.Module, video: Video,
     for start in starts:
         frames = video.frames[start:start + length]
         sample = model.test_step(
-            dict(inputs=[frames], data_samples=[empty_sample()]))[0]
+            dict(inputs=[frames], data_samples=[ActionDataSample()]))[0]
         yield (start + length - 1, start + (length - 1) / 2,
                int(sample.pred_score.argmax()))
-
-
-def empty_sample():
-    from mmaction.structures import ActionDataSample
-    return ActionDataSample()
 
 
 def stream(model: nn.Module,
@@ -167,6 +162,8 @@ def stream(model: nn.Module,
 def judge(video: Video,
           predictions: Sequence[Tuple[int, float, int]]) -> Dict[str, float]:
     """How right the predictions of a video are.
+
+    The first action is not judged, since windows have not begun by then.
 
     Args:
         video (Video): The video.

@@ -271,19 +271,28 @@ def classify_stream(
 
     Yields:
         Moment: Each moment, as soon as the frames that it needs are there.
+
+    Raises:
+        EOFError: Where the video breaks off, after the moments before.
     """
-    number, now = 0, 0.
-    for count, frame in sample_moments(frames, interval):
-        if frame.restarted:
-            yield from classifier.close(now)
-        picture, now = frame.read(), frame.until
-        moments = []
-        # What was missed shows something else, which nobody knows.
-        missed = count - 1 if frame.num_dropped else 0
-        for i in range(count - missed):
-            time = min((number + i + 0.5) * interval, now)
-            moments += classifier.push(picture, time, now)
-        number += count
-        watch(picture, moments, count, missed)
-        yield from moments
+    number, now, end = 0, 0., None
+    try:
+        for count, frame in sample_moments(frames, interval):
+            if frame.restarted:
+                yield from classifier.close(now)
+            picture, now = frame.read(), frame.until
+            missed = count - 1 if frame.num_dropped else 0
+            # What was missed, or while the source was away, shows something
+            # else, which nobody knows.
+            moments = []
+            for i in range(1 if missed or frame.restarted else count):
+                time = min((number + i + 0.5) * interval, now)
+                moments += classifier.push(picture, time, now)
+            number += count
+            watch(picture, moments, count, missed)
+            yield from moments
+    except EOFError as error:
+        end = error
     yield from classifier.close(now)
+    if end is not None:
+        raise end

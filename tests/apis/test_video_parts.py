@@ -256,21 +256,40 @@ def test_a_source_that_was_opened_again_is_a_stream_of_its_own():
         [m.probabilities for m in alone])
 
 
+class FakeStream:
+    """Gives each picture back at once, and a sign at the end of a stream."""
+
+    def push(self, picture, time, now):
+        return [picture]
+
+    def close(self, now):
+        return ['end']
+
+
 def test_what_a_slow_consumer_misses_is_told():
     seen = []
-
-    class Fake:
-
-        def push(self, picture, time, now):
-            return [picture]
-
-        def close(self, now):
-            return []
-
     frames = [Frame(1, lambda: 'a'), Frame(2, lambda: 'b'),
               Frame(7, lambda: 'c', num_dropped=4), Frame(9, lambda: 'd')]
-    moments = list(classify_stream(frames, Fake(), 1,
+    moments = list(classify_stream(frames, FakeStream(), 1,
                                    lambda *args: seen.append(args)))
-    assert moments == ['a', 'b', 'c', 'd', 'd']
+    assert moments == ['a', 'b', 'c', 'd', 'd', 'end']
     assert [(count, missed) for *_, count, missed in seen] == [
         (1, 0), (1, 0), (5, 4), (2, 0)]
+
+
+def test_the_frame_after_an_interruption_stands_for_itself_alone():
+    frames = [Frame(1, lambda: 'a'), Frame(30, lambda: 'b', restarted=True)]
+    assert list(classify_stream(frames, FakeStream(), 1)) == [
+        'a', 'end', 'b', 'end']
+
+
+def test_what_is_before_a_damage_is_told_before_it():
+
+    def damaged():
+        yield Frame(1, lambda: 'a')
+        raise EOFError('a.mp4 breaks off')
+
+    moments = classify_stream(damaged(), FakeStream(), 1)
+    assert [next(moments), next(moments)] == ['a', 'end']
+    with pytest.raises(EOFError, match='breaks off'):
+        next(moments)
