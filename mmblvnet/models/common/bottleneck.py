@@ -1,5 +1,6 @@
 from typing import Optional
 
+import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
@@ -40,6 +41,29 @@ def norm(norm_cfg: dict, channels: int) -> nn.Module:
         nn.Module: The normalisation layer.
     """
     return build_norm_layer(norm_cfg, channels)[1]
+
+
+class ShortcutPool(nn.AvgPool2d):
+    """3x3 average pool of stride 2 over maps with a border of zeros.
+
+    On a GPU it adds the border itself while gradients are computed: there
+    PyTorch's gradient of a padded pool is wrong in the channels-last layout
+    (pytorch#188344, mended in June 2026).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool maps ``(N, C, H, W)`` to ``(N, C, H / 2, W / 2)``."""
+        if x.is_cuda and x.requires_grad:
+            return self.pool_bordered(x)
+        return super().forward(x)
+
+    def pool_bordered(self, x: Tensor) -> Tensor:
+        """The same with a border that is added before."""
+        bordered = F.pad(x, (self.padding, ) * 4)
+        return F.avg_pool2d(bordered, self.kernel_size, self.stride)
 
 
 class Bottleneck(BaseModule):
@@ -92,7 +116,7 @@ class Bottleneck(BaseModule):
                          norm_cfg: dict) -> Optional[Sequential]:
         layers = []
         if stride == 2:
-            layers.append(nn.AvgPool2d(3, stride=2, padding=1))
+            layers.append(ShortcutPool())
         if in_channels != out_channels:
             layers.append(conv(in_channels, out_channels, 1))
             layers.append(norm(norm_cfg, out_channels))
