@@ -31,8 +31,8 @@ from mmblvnet.deployment import (export_onnx, export_openvino,
 from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.utils.pipelines import example_of
-from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -232,7 +232,7 @@ class Network:
         self.training.train()
         self.testing.eval()
         if row.fold:
-            self.testing = fuse_conv_bn(self.testing)
+            self.testing = fold_norms(self.testing)
         if not row.runtime and (row.precision or row.compile):
             accelerate(
                 self.testing, row.precision or 'float32', row.compile)

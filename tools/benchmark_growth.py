@@ -21,9 +21,10 @@ import benchmark
 import torch
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
-from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+
+from mmblvnet.models.common.folding import fold_norms
 
 FRAMES = (8, 16, 32, 64)
 SIZES = (112, 160, 224, 288, 320)
@@ -79,7 +80,7 @@ def measure_views(args: argparse.Namespace) -> List[float]:
                 average_clips='score'),
             # This counts frames.
             test_cfg=dict(max_testing_views=16 * bound) if bound else None))
-    model = fuse_conv_bn(model.eval())
+    model = fold_norms(model)
     clips = torch.randn(1, views * 16, 3, args.size, args.size)
 
     def test() -> None:

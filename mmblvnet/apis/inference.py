@@ -5,13 +5,13 @@ from typing import (Callable, List, NamedTuple, Optional, Sequence, Tuple,
 
 import torch
 from mmaction.apis import inference_recognizer, init_recognizer
-from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
 from mmblvnet.utils.pipelines import update_pipelines
 from mmblvnet.utils.probabilities import as_probabilities, average_as_trained
@@ -103,7 +103,7 @@ def accelerate(backbone: nn.Module,
     backbone.eval()
     backbone.requires_grad_(False)
     if isinstance(backbone, BigLittleBackbone):
-        fuse_conv_bn(backbone)
+        fold_norms(backbone)
     if compiled:
         backbone.forward = torch.compile(
             backbone.forward, options=dict(freezing=True))

@@ -5,11 +5,11 @@ from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmaction.structures import ActionDataSample
-from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
 from mmblvnet.models import BLVNet, ResNetTAM
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.frame_blending import SPLIT
 from mmblvnet.models.common.streaming import StreamStep, stream_through
 
@@ -96,7 +96,7 @@ class StreamingRecognizer:
         self.num_pairs = num_pairs or clip_length(self.model)
         self.group = 2 if isinstance(backbone, BLVNet) else 1
         if isinstance(backbone, (BigLittleBackbone, ResNetTAM)):
-            fuse_conv_bn(backbone)
+            fold_norms(backbone)
         if isinstance(backbone, BLVNet):
             backbone.frame_output = 'pair'
         # Any number of pairs or frames may come.

@@ -3,9 +3,9 @@ import copy
 import torch
 from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
-from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
+from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.utils.probabilities import average_as_trained
 
 
@@ -31,7 +31,7 @@ class ExportableRecognizer(nn.Module):
         super().__init__()
         average_as_trained(model.cls_head)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-        self.model.backbone = fuse_conv_bn(self.model.backbone)
+        self.model.backbone = fold_norms(self.model.backbone)
         # Which only a bounded number of views needs.
         self.model.test_cfg = dict(
             self.model.test_cfg or {}, max_testing_views=False)

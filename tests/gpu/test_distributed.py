@@ -1,12 +1,12 @@
 """Training with several GPUs in mind, by one process."""
 import pytest
 import torch
-from mmengine.model import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
 from networks import relative_error
 from small_models import batch, build
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 pytestmark = pytest.mark.usefixtures('process_group', 'deterministic')
 
@@ -65,17 +65,18 @@ def test_ddp_steps_like_the_bare_model(name, options, device):
     ('ResNetTAM', dict()),
     ('TAMNeck', dict()),
 ], ids=str)
-def test_fsdp_steps_like_the_bare_model(name, options, cuda):
-    before = build(name, cuda, **options).state_dict()
-    bare = state_after_a_step(build(name, cuda, **options))
+def test_fsdp_steps_like_the_bare_model(name, options, device):
+    before = build(name, device, **options).state_dict()
+    bare = state_after_a_step(build(name, device, **options))
     fsdp = wrapped(
-        build(name, cuda, **options),
-        cuda,
+        build(name, device, **options),
+        device,
         'MMFullyShardedDataParallel',
+        device_id=device,
         auto_wrap_policy=dict(
             type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy',
             min_num_params=1000000))
-    assert sum(isinstance(module, MMFullyShardedDataParallel)
+    assert sum(isinstance(module, FullyShardedDataParallel)
                for module in fsdp.modules()) > 1
     assert_steps_alike(state_after_a_step(fsdp), bare, before)
 

@@ -2,12 +2,12 @@ import copy
 from typing import Optional
 
 from mmaction.registry import HOOKS
-from mmcv.cnn import fuse_conv_bn
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models.common.folding import fold_norms
 
 
 @HOOKS.register_module()
@@ -42,7 +42,7 @@ class FuseConvBNHook(Hook):
         if self.enable and batch_idx == 0 and isinstance(
                 backbone, BigLittleBackbone):
             self._unfolded = backbone
-            model.backbone = fuse_conv_bn(copy.deepcopy(backbone).eval())
+            model.backbone = fold_norms(copy.deepcopy(backbone))
 
     def after_test_epoch(self,
                          runner: Runner,

@@ -85,8 +85,6 @@ class BigLittleBackbone(BaseModule):
         self._make_stem(norm_cfg, temporal)
         self._make_stages(norm_cfg, temporal)
         self._freeze_stages()
-        # Convolutions are fastest, and batch norms read once, in this layout.
-        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def _check_arguments(cls, depth: int, alpha: int, beta: int,

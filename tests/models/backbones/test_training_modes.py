@@ -21,6 +21,12 @@ def build(config, **more):
     return MODELS.build(dict(config, **more))
 
 
+@both
+def test_weights_lie_as_fsdp_takes_them(config):
+    # It takes gradients of channels-last weights in the wrong order.
+    assert all(p.is_contiguous() for p in build(config).parameters())
+
+
 def statistics(module):
     return {
         name: value.clone()

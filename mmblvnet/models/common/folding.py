@@ -1,0 +1,20 @@
+import torch
+from mmcv.cnn import fuse_conv_bn
+from torch import nn
+
+
+def fold_norms(module: nn.Module) -> nn.Module:
+    """Fold batch norms into the convolutions before them.
+
+    The weights become channels-last, as convolutions like them best. In
+    training they are not: PyTorch's FSDP takes the gradients of such weights
+    in the wrong order where it keeps the original parameters, as MMEngine
+    asks it to (``use_orig_params=True``).
+
+    Args:
+        module (nn.Module): The module, for tests alone; it is changed.
+
+    Returns:
+        nn.Module: The same module.
+    """
+    return fuse_conv_bn(module.eval()).to(memory_format=torch.channels_last)
