@@ -1,10 +1,29 @@
 from typing import Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
 from .bottleneck import Bottleneck, conv, norm
+
+
+def resize(x: Tensor, size: torch.Size) -> Tensor:
+    """Resize maps to their nearest neighbours, in the type that they have.
+
+    Args:
+        x (Tensor): Maps of shape ``(N, C, H, W)``.
+        size (torch.Size): Height and width that are wanted.
+
+    Returns:
+        Tensor: Maps of shape ``(N, C, *size)``.
+    """
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return F.interpolate(x, size)
+    # It would be float32, and with it all that follows up to a convolution.
+    with torch.autocast(kind, enabled=False):
+        return F.interpolate(x, size)
 
 
 class BigLittleStage(BaseModule):
@@ -94,5 +113,5 @@ class BigLittleStage(BaseModule):
 
     def fuse(self, little: Tensor, big: Tensor) -> Tensor:
         """Fuse what :meth:`run_branches` returns."""
-        big = F.interpolate(big, size=little.shape[2:])
+        big = resize(big, little.shape[2:])
         return self.fusion(self.relu(little + big))
