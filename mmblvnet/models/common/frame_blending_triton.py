@@ -19,7 +19,8 @@ if Version(triton.__version__) < Version('3.4'):
 
 # Elements that a program works on at a time, and its warps.
 TILE = 1024
-WARPS = 8
+FORWARD_WARPS = 8
+BACKWARD_WARPS = 4
 
 
 @triton.jit
@@ -78,10 +79,24 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
 
 
 @triton.jit
+def _passed(y0, y1, grad0, grad1, output: tl.constexpr, group, first,
+            map_size, place, exists, K: tl.constexpr, SUM: tl.constexpr):
+    """The gradient of an output's group behind its ReLU."""
+    y = y0 if output == 0 else y1
+    grad = grad0 if output == 0 else grad1
+    inside = exists & (group >= 0) & (group < K)
+    at = (first + group) * map_size + place
+    hidden = tl.load(y + at, mask=inside, other=0) <= 0
+    passed = tl.load(grad + at, mask=inside, other=0)
+    return tl.where(hidden, 0, passed).to(SUM)
+
+
+@triton.jit
 def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
               num_pixels, num_channels, stride_pixel, stride_channel,
               K: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
-              TAPS: tl.constexpr, PIXELS: tl.constexpr,
+              TAPS: tl.constexpr, OUTPUTS: tl.constexpr, FIRST: tl.constexpr,
+              LAST: tl.constexpr, PIXELS: tl.constexpr,
               CHANNELS: tl.constexpr, SUM: tl.constexpr):
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
                                    stride_channel, PIXELS, CHANNELS)
@@ -90,21 +105,29 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
     sums = ()
     for row in tl.static_range(ROWS):
         sums = sums + (tl.zeros((PIXELS, CHANNELS), SUM), )
+    # The gradients of all outputs that group k reaches, which move along with
+    # it: each is read once.
+    window = ()
+    for i in tl.static_range(LAST - FIRST + 1):
+        for output in tl.static_range(OUTPUTS):
+            window = window + (_passed(
+                y0, y1, grad0, grad1, output, i - LAST - 1, first, map_size,
+                place, exists, K, SUM), )
     for k in range(K):
+        newest = ()
+        for output in tl.static_range(OUTPUTS):
+            newest = newest + (_passed(
+                y0, y1, grad0, grad1, output, k - FIRST, first, map_size,
+                place, exists, K, SUM), )
+        window = _move_on(window, newest)
         for phase in tl.static_range(P):
             source = ((first + k) * P + phase) * map_size + place
             value = tl.load(x + source, mask=exists, other=0).to(SUM)
             total = tl.zeros((PIXELS, CHANNELS), SUM)
             for i in tl.static_range(len(TAPS) // 4):
                 if TAPS[4 * i + 1] == phase:
-                    group = k - TAPS[4 * i + 2]
-                    inside = exists & (group >= 0) & (group < K)
-                    y = y0 if TAPS[4 * i] == 0 else y1
-                    grad = grad0 if TAPS[4 * i] == 0 else grad1
-                    at = (first + group) * map_size + place
-                    hidden = tl.load(y + at, mask=inside, other=0) <= 0
-                    passed = tl.load(grad + at, mask=inside, other=0)
-                    passed = tl.where(hidden, 0, passed).to(SUM)
+                    passed = window[(LAST - TAPS[4 * i + 2]) * OUTPUTS +
+                                    TAPS[4 * i]]
                     total += factors[TAPS[4 * i + 3]] * passed
                     sums = _add_to(sums, TAPS[4 * i + 3], passed * value)
             tl.store(grad_x + source, total, mask=exists)
@@ -115,6 +138,15 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
             grad_weight + row * num_channels + channel,
             tl.sum(sums[row], 0),
             mask=channel < num_channels)
+
+
+@triton.jit
+def _move_on(window, newest):
+    """A tuple without its first items and with as many new ones."""
+    moved = ()
+    for i in tl.static_range(len(window) - len(newest)):
+        moved = moved + (window[i + len(newest)], )
+    return moved + newest
 
 
 @triton.jit
@@ -158,10 +190,10 @@ def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
             K=num_groups,
             P=num_phases,
             ROWS=num_rows,
+            OUTPUTS=1 + max(tap.output for tap in taps),
             TAPS=tuple(number for tap in taps for row in tap.rows
                        for number in (tap.output, tap.phase, tap.shift, row)),
-            SUM=tl.float64 if dtype == torch.float64 else tl.float32,
-            num_warps=WARPS))
+            SUM=tl.float64 if dtype == torch.float64 else tl.float32))
 
 
 def _layout(x: Tensor) -> torch.memory_format:
@@ -190,12 +222,12 @@ def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
     layout = _layout(x)
     plan = _plan(x.shape, layout, x.dtype, len(weight), taps)
     num_clips, num_groups = x.shape[:2]
-    num_outputs = 1 + max(tap.output for tap in taps)
     outputs = [
         torch.empty((num_clips * num_groups, *x.shape[3:]),
                     dtype=x.dtype,
                     device=x.device,
-                    memory_format=layout) for _ in range(num_outputs)
+                    memory_format=layout)
+        for _ in range(plan.constants['OUTPUTS'])
     ]
     if x.numel():
         with torch.cuda.device_of(x):
@@ -205,7 +237,7 @@ def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
                 outputs[0],
                 outputs[-1],
                 *plan.sizes,
-                OUTPUTS=num_outputs,
+                num_warps=FORWARD_WARPS,
                 **plan.constants)
     return [y.unflatten(0, (num_clips, num_groups)) for y in outputs]
 
@@ -237,7 +269,10 @@ def blend_backward(x: Tensor, weight: Tensor, taps: Tuple,
         ys = [_lay_out(y, layout) for y in outputs]
         grads = [_lay_out(grad, layout) for grad in grads]
         with torch.cuda.device_of(x):
-            _backward[plan.grid](frames, weight.contiguous(), ys[0], ys[-1],
-                                 grads[0], grads[-1], grad_x, sums,
-                                 *plan.sizes, **plan.constants)
+            _backward[plan.grid](
+                frames, weight.contiguous(), ys[0], ys[-1], grads[0],
+                grads[-1], grad_x, sums, *plan.sizes,
+                FIRST=min(tap.shift for tap in taps),
+                LAST=max(tap.shift for tap in taps),
+                num_warps=BACKWARD_WARPS, **plan.constants)
     return grad_x.unflatten(0, x.shape[:3]), sums.sum(0)
