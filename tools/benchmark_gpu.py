@@ -16,10 +16,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from unittest import mock
 
 import torch
-from mmblvnet.models.common import TemporalAggregation
-from mmcv.cnn import fuse_conv_bn
+from mmblvnet.models.common import (TemporalAggregation, frame_blending,
+                                    temporal_aggregation)
+from mmblvnet.models.common.folding import fold_norms
+from mmblvnet.models.common.folding import fold_norms
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -75,7 +78,9 @@ class Job(NamedTuple):
         mode (str): ``'training'`` or ``'inference'``.
         precision (str): ``'bfloat16'`` (autocast) or ``'tf32'``.
         clips (int): Clips at a time; 0 means those of the command.
-        how (str): ``'eager'``, ``'compile'`` or ``'graph'`` (a CUDA graph).
+        how (str): ``'eager'``, ``'compile'`` (the network), ``'compile_tam'``
+            (the TAM alone, in place of its kernel) or ``'graph'`` (a CUDA
+            graph).
     """
     row: str
     mode: str
@@ -97,10 +102,11 @@ def _both(rows: List[str], precision: str = 'bfloat16') -> List[Job]:
 
 JOBS = [
     *_both(['blvnet_tam', 'literal', 'tsn']),
+    Job('blvnet_tam_cp', 'training'),
     *[Job('blvnet_tam', 'inference', clips=1, how=how)
       for how in ('eager', 'graph')],
+    Job('blvnet_tam', 'training', how='compile_tam'),
     *_both(['tsm_8', 'r2plus1d_18', 'mvit_v2_s', 'tanet', 'swin3d_t', 'tsm']),
-    Job('blvnet_tam_cp', 'training'),
     *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
     Job('blvnet_tam', 'training', how='compile'),
@@ -135,7 +141,7 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     # MMAction2's backbones return nothing here.
     network.train(mode == 'training')
     if mode == 'inference' and benchmark.ROWS[row].fold:
-        network = fuse_conv_bn(network)
+        network = fold_norms(network)
     return network, (num_frames, 3, 224, 224)
 
 
@@ -145,6 +151,8 @@ def make_run(job: Job, network: nn.Module,
     called = network
     if job.how == 'compile':
         called = torch.compile(network)
+    if job.how == 'compile_tam':
+        called = with_compiled_tam(network)
 
     def autocast():
         if job.precision == 'tf32':
@@ -165,6 +173,19 @@ def make_run(job: Job, network: nn.Module,
     if job.how == 'graph':
         return in_a_graph(infer)
     return train if job.mode == 'training' else infer
+
+
+def with_compiled_tam(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A network whose TAMs are compiled operations instead of a kernel."""
+    compiled = torch.compile(frame_blending.blend_frames, dynamic=False)
+    # Each size of maps is compiled anew.
+    torch._dynamo.config.recompile_limit = 64
+
+    def run(clips: Tensor) -> Tensor:
+        with mock.patch.object(temporal_aggregation, 'blend_frames', compiled):
+            return network(clips)
+
+    return run
 
 
 def in_a_graph(run: Callable[[], None]) -> Callable[[], None]:
