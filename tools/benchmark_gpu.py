@@ -419,7 +419,8 @@ def plot(results: Dict[str, dict], file: Path) -> None:
             axes.scatter(speed, published.k400, c='C3' if ours else 'C0')
             axes.annotate(
                 f'{published.name} ({published.views} views)',
-                (speed, published.k400), (4, 4), textcoords='offset points')
+                (speed, published.k400), (0, 8), textcoords='offset points',
+                ha='center')
     axes.set(
         xscale='log',
         xlabel=f'clips/s, bf16, {results["card"]["card"]}',
