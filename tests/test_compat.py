@@ -21,9 +21,10 @@ from networks import recognizer
 
 def run(code, *args):
     """Run code in a new process, where nothing is imported."""
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *args],
-                            capture_output=True,
-                            text=True)
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code, *args],
+        capture_output=True,
+        text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
