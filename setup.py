@@ -1,8 +1,9 @@
-"""What setup.cfg cannot say: mmcv-lite is needed only where mmcv is not.
+"""What setup.cfg cannot say: which packages take the place of others.
 
-mmcv and mmcv-lite own the same folder, so installing one over the other
-breaks both, and a requirement has no way to say "either of them".
+They own the same folder, so installing one over the other breaks both, and a
+requirement has no way to say "either of them".
 """
+import re
 import site
 import sys
 import sysconfig
@@ -11,6 +12,15 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.config.setupcfg import read_configuration
+
+# What is not required where a package is installed.
+LEFT_OUT = {
+    'mmcv': {'mmcv-lite'},
+    # OneDL's fork; mmcv-lite would bring mmengine.
+    'onedl-mmengine': {'mmengine', 'mmcv-lite'},
+    # OneDL's fork; the other two are bounded for openmim's sake.
+    'onedl-mim': {'openmim', 'click', 'setuptools'},
+}
 
 
 def installation_folders() -> list:
@@ -31,13 +41,19 @@ def installation_folders() -> list:
     return folders
 
 
-def mmcv_requirement() -> list:
-    """The requirement that brings mmcv, if no full mmcv is installed."""
-    if any(distributions(name='mmcv', path=installation_folders())):
-        return []
-    return ['mmcv-lite>=2.0.0,<2.2.0']
+def needed(requirements: list) -> list:
+    """The requirements that no installed package takes the place of."""
+    folders = installation_folders()
+    left_out = set()
+    for package, others in LEFT_OUT.items():
+        if any(distributions(name=package, path=folders)):
+            left_out |= others
+    return [
+        requirement for requirement in requirements
+        if re.match(r'[\w-]+', requirement).group() not in left_out
+    ]
 
 
 if __name__ == '__main__':
     declared = read_configuration('setup.cfg')['options']['install_requires']
-    setup(install_requires=declared + mmcv_requirement())
+    setup(install_requires=needed(declared))

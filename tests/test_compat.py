@@ -1,5 +1,8 @@
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -18,11 +21,27 @@ from networks import recognizer
 
 def run(code, *args):
     """Run code in a new process, where nothing is imported."""
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *args],
-                            capture_output=True,
-                            text=True)
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code, *args],
+        capture_output=True,
+        text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def test_a_fork_that_falls_back_to_running_pickles_does_not(
+        tmp_path, monkeypatch):
+    """As MMEngine's fork by OneDL does, whose loader has this name."""
+    monkeypatch.setattr(
+        compat_mmengine.mmengine_checkpoint,
+        '_safe_torch_load',
+        partial(torch.load, weights_only=False),
+        raising=False)
+    torch.save(dict(weight=Path), tmp_path / 'code.pth')
+    compat_mmengine.load_mmengine_checkpoints()
+    with pytest.raises(UnpicklingError, match='Path'):
+        compat_mmengine.mmengine_checkpoint._safe_torch_load(
+            tmp_path / 'code.pth', map_location='cpu')
 
 
 def test_drn_says_what_is_missing():

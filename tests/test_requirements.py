@@ -13,9 +13,11 @@ from paths import FLAGSHIP
 ROOT = Path(__file__).parents[1]
 FITTING = dict(mmengine='0.10.7', mmcv='2.1.0', mmaction='1.2.0')
 COMMANDS = dict(
-    mmengine="pip install 'mmengine>=0.10.7,<1.0'",
+    mmengine="pip install 'mmengine>=0.10.7,<1.0', or for OneDL's fork: "
+    "pip uninstall -y mmengine && pip install 'onedl-mmengine>=0.10.12,<1.0'",
     mmcv='pip uninstall -y mmcv mmcv-lite && '
-    "pip install 'mmcv-lite>=2.0.0,<2.2.0'",
+    "pip install 'mmcv-lite>=2.0.0,<2.2.0', with --no-deps beside "
+    'onedl-mmengine',
     mmaction="pip install 'mmaction2>=1.2.0,<1.3'")
 
 
@@ -133,8 +135,8 @@ def test_what_uninstalling_left_of_a_package_counts_as_missing(
 
 def test_only_the_package_at_fault_is_named(import_plugin):
     sentence = import_plugin(mmcv='1.7.2').stderr.splitlines()[-1]
-    assert 'mmengine' not in sentence
-    assert 'mmaction' not in sentence
+    assert 'needs mmengine' not in sentence
+    assert 'needs mmaction' not in sentence
 
 
 def test_importing_the_plugin_registers_its_modules(tmp_path):

@@ -1,19 +1,28 @@
-"""That installing the plugin never puts mmcv-lite over mmcv."""
+"""That installing never puts a package over another that owns its folder,
+and that what is installed holds what mim looks for."""
+import configparser
+import os
+import shutil
 import site
+import subprocess
 import sys
 import sysconfig
+import zipfile
 
 import pytest
-
-LITE = ['mmcv-lite>=2.0.0,<2.2.0']
+from packaging.requirements import Requirement
+from paths import ROOT
 
 
 @pytest.fixture
-def requirement(setup_script, monkeypatch, tmp_path):
-    """What is required where distributions are in the installation folder."""
+def required(setup_script, monkeypatch, tmp_path):
+    """The names required where distributions are in the folders given."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / 'setup.cfg')
+    declared = parser['options']['install_requires'].strip().split('\n')
 
-    def mmcv_requirement(*names: str) -> list:
-        for name in names:
+    def names(*installed: str) -> set:
+        for name in installed:
             folder = tmp_path / f'{name.replace("-", "_")}-2.1.0.dist-info'
             folder.mkdir()
             (folder / 'METADATA').write_text(
@@ -21,35 +30,31 @@ def requirement(setup_script, monkeypatch, tmp_path):
         folders = [str(tmp_path / 'none'), str(tmp_path)]
         monkeypatch.setattr(setup_script, 'installation_folders',
                             lambda: folders)
-        return setup_script.mmcv_requirement()
+        return {Requirement(line).name
+                for line in setup_script.needed(declared)}
 
-    return mmcv_requirement
-
-
-def test_mmcv_lite_is_required_where_there_is_no_mmcv(requirement):
-    assert requirement() == LITE
+    return names
 
 
-def test_mmcv_lite_is_not_required_where_mmcv_is(requirement):
-    assert requirement('mmcv') == []
+@pytest.mark.parametrize('installed, left_out', [
+    ([], set()),
+    (['mmcv-lite', 'mmengine', 'openmim'], set()),
+    (['mmcv-full', 'mmcvx'], set()),
+    (['mmengine', 'mmcv', 'numpy'], {'mmcv-lite'}),
+    (['onedl-mmengine'], {'mmengine', 'mmcv-lite'}),
+    (['onedl-mim'], {'openmim', 'click', 'setuptools'}),
+    (['onedl-mim', 'onedl-mmengine', 'mmcv-lite'],
+     {'openmim', 'click', 'setuptools', 'mmengine', 'mmcv-lite'}),
+])
+def test_what_an_installed_package_takes_the_place_of_is_not_required(
+        required, installed, left_out):
+    assert {'torch', 'mmaction2', 'mmcv-lite', 'mmengine', 'openmim', 'click',
+            'setuptools'} - required(*installed) == left_out
 
 
-def test_mmcv_lite_stays_required_where_it_is(requirement):
-    assert requirement('mmcv-lite') == LITE
-
-
-@pytest.mark.parametrize('name', ('mmcv-full', 'mmcvx', 'mmengine'))
-def test_other_packages_are_no_mmcv(requirement, name):
-    assert requirement(name) == LITE
-
-
-def test_mmcv_is_found_beside_other_packages(requirement):
-    assert requirement('mmengine', 'mmcv', 'numpy') == []
-
-
-def test_a_package_without_metadata_is_passed_over(requirement, tmp_path):
+def test_a_package_without_metadata_is_passed_over(required, tmp_path):
     (tmp_path / 'torn-1.0.dist-info').mkdir()
-    assert requirement('mmcv') == []
+    assert 'mmcv-lite' not in required('mmcv')
 
 
 def test_packages_are_looked_for_where_pip_installs(setup_script):
@@ -75,3 +80,89 @@ def test_the_folder_of_the_user_counts_outside_of_environments(
         setup_script, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'prefix', str(tmp_path))
     assert site.getusersitepackages() in setup_script.installation_folders()
+
+
+def run_setup(folder, *command):
+    """Run a command of setuptools in a copy of the repository."""
+    source = folder / 'source'
+    shutil.copytree(
+        ROOT,
+        source,
+        symlinks=True,
+        ignore=shutil.ignore_patterns('.*venv*', '.git', 'build', '*.egg-info',
+                                      'data', 'work_dirs', '*cache*'))
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', 'setup.py', '-q', *command],
+        cwd=source,
+        env=dict(os.environ, SOURCE_DATE_EPOCH='1700000000'),
+        stdout=subprocess.DEVNULL,
+        check=True)
+    return source
+
+
+def build_wheel(folder):
+    source = run_setup(folder, 'bdist_wheel')
+    wheel, = source.glob('dist/*.whl')
+    return wheel
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    return build_wheel(tmp_path_factory.mktemp('wheel'))
+
+
+def test_the_wheel_holds_what_the_repository_has(wheel):
+    held = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        str(path.relative_to(ROOT)) for pattern in ('*.py', '*.txt')
+        for path in (ROOT / 'mmblvnet').rglob(pattern)
+    }
+    expected |= {
+        f'mmblvnet/.mim/{path.relative_to(ROOT)}'
+        for path in [*ROOT.glob('configs/**/*.py'), *ROOT.glob('tools/*')]
+        if path.suffix
+    }
+    assert expected < held
+    rest = {name for name in held - expected if '.dist-info/' not in name}
+    assert rest == {
+        'mmblvnet/py.typed', 'mmblvnet/.mim/model-index.yml',
+        'mmblvnet/.mim/configs/metafile.yml'
+    }
+    assert any(name.endswith('licenses/LICENSE') for name in held)
+
+
+def test_the_same_sources_give_the_same_wheel(wheel, tmp_path):
+    again = build_wheel(tmp_path)
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+@pytest.fixture(params=['wheel', 'checkout'])
+def installed(request, wheel, tmp_path):
+    """A folder that holds this package and its metadata alone."""
+    if request.param == 'checkout':
+        return run_setup(tmp_path, 'egg_info')
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / 'packages')
+    return tmp_path / 'packages'
+
+
+def test_mim_finds_models_configs_and_tools(installed, tmp_path):
+    config = 'blvnet_tam_r50_8x2_sthv2'
+
+    def mim(*args):
+        process = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-m', 'mim', *map(str, args)],
+            cwd=tmp_path,
+            env=dict(os.environ, PYTHONPATH=str(installed)),
+            capture_output=True,
+            text=True)
+        return process.stdout + process.stderr
+
+    assert f'configs/{config}.py' in mim('search', 'mmblvnet', '--config',
+                                         config, '--field', 'config')
+    mim('download', 'mmblvnet', '--config', config, '--dest', tmp_path / 'to')
+    assert "type='BLVNet'" in (tmp_path / 'to' / f'{config}.py').read_text()
+    for command in ('train', 'test'):
+        log = mim('run', 'mmblvnet', command)
+        assert f'{command}.py: error: the following arguments are' in log
+        assert f'{installed}/mmblvnet/.mim/tools/{command}.py' in log

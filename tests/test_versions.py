@@ -22,12 +22,10 @@ def config():
 
 
 @pytest.fixture
-def requirements(config, setup_script, monkeypatch):
+def requirements(config):
     """What an installation beside no other package requires."""
-    monkeypatch.setattr(setup_script, 'installation_folders', list)
     declared = config['options']['install_requires'].split('\n')
-    lines = [line for line in declared if line]
-    return list(map(Requirement, lines + setup_script.mmcv_requirement()))
+    return [Requirement(line) for line in declared if line]
 
 
 def pinned(name):
@@ -120,10 +118,11 @@ def test_versions(tmp_path):
         env = dict(
             os.environ,
             **{
-                # Not that of a run of one end, whose test this is.
-                'ENDS': '',
+                # Not those of a run of one end, whose test this is.
+                'ENDS': 'oldest newest',
                 'OLDEST_PYTHON': str(python),
                 'NEWEST_PYTHON': str(python),
+                'ONEDL_PYTHON': str(python),
                 **variables
             })
         (tmp_path / 'calls').unlink(missing_ok=True)
@@ -164,6 +163,15 @@ def test_an_end_whose_tests_fail_is_named(test_versions, end):
 def test_one_end_can_be_tested_alone(test_versions):
     _, calls = test_versions(BREAKS='', ENDS='newest')
     assert {call.split('|')[0] for call in calls} == {'newest'}
+
+
+def test_the_forks_come_before_what_they_take_the_place_of(test_versions):
+    process, calls = test_versions(BREAKS='', ENDS='onedl')
+    assert process.returncode == 0, process.stderr
+    _, forks, install, _ = calls
+    assert '--no-deps --requirement requirements/onedl.txt' in forks
+    assert install.startswith('onedl|requirements/onedl.txt|-m pip install')
+    assert not {'mmengine', 'openmim'} & set(pinned('onedl'))
 
 
 def test_a_python_that_is_missing_says_how_to_name_another(test_versions):

@@ -18,6 +18,11 @@ build_environment() {
     fi
     echo "Setting up $venv (once)"
     "$python" -m venv "$venv"
+    if [[ $constraints == */onedl.txt ]]; then
+        # The forks first, and mmcv-lite without mmengine, which it requires.
+        "$venv/bin/python" -m pip install --quiet \
+            --disable-pip-version-check --no-deps --requirement "$constraints"
+    fi
     # As a variable it holds for setuptools in the package's build too.
     PIP_CONSTRAINT=$constraints "$venv/bin/python" -m pip install \
         --quiet --disable-pip-version-check --editable ".[$extras]"
@@ -25,9 +30,14 @@ build_environment() {
 }
 
 versions=${MMBLVNET_VERSIONS:-}
+case $versions in
+'') extras=tests,lint ;;
+onedl) extras=tests ;;
+*) extras=tests,timm ;;
+esac
 venv=.venv${versions:+-$versions}
 build_environment "$venv" "requirements/${versions:-constraints}.txt" \
-    "tests${versions:+,timm}"
+    "$extras"
 # Threads that spin while they wait bring a busy machine to a halt.
 export OMP_WAIT_POLICY=passive
 # The harmless warnings of the packages beneath would bury what matters.

@@ -282,7 +282,8 @@ def predict_parts(args: argparse.Namespace) -> Optional[str]:
         problem = str(error)
     watcher.close()
     if not timeline.columns:
-        part = f'window of {args.window} s' if args.window else 'pair of frames'
+        part = (f'window of {args.window} s'
+                if args.window else 'pair of frames')
         return problem or f'{args.videos[0]} ended before the first {part} did'
     if args.picture:
         draw_timeline(timeline, names, args.picture)
@@ -348,8 +349,9 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'videos', nargs='+', metavar='VIDEO',
-        help='files or folders; with --window or --stream one file, the number '
-        'of a camera, an URL such as rtsp://.., or - for standard input')
+        help='files or folders; with --window or --stream one file, the '
+        'number of a camera, an URL such as rtsp://.., or - for standard '
+        'input')
     parser.add_argument('config', metavar='CONFIG')
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
     parser.add_argument(

@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Sets everything up where that is not done yet, and runs the tests.
+# Sets everything up where that is not done yet, checks the code and runs the
+# tests.
 # Arguments go to pytest: bash tools/test.sh tests/models
 cd "$(dirname "$0")/.."
 source tools/environment.sh
+if [ -z "$versions" ]; then
+    bash tools/lint.sh
+fi
 # Each test uses one thread.
 exec python -m pytest --numprocesses auto --maxprocesses 4 "$@"

@@ -45,9 +45,13 @@ def load_mmengine_checkpoints() -> None:
     Since version 2.6 ``torch.load`` refuses by default whatever is not on a
     list of harmless types, and MMEngine's training logs are not.
     https://github.com/open-mmlab/mmengine/issues/1655
+
+    The loader of OneDL's fork then runs whatever code the file holds.
     """
     if mmengine_checkpoint.torch is torch:
         mmengine_checkpoint.torch = _Torch('torch')
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        mmengine_checkpoint._safe_torch_load = _Torch.load
 
 
 class WorkerStart(partial):

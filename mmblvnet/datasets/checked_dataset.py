@@ -42,7 +42,8 @@ class _CheckedDataset:
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
-        super().__init__(*args, max_refetch=max_refetch, **kwargs)
+        super().__init__(  # type: ignore[call-arg]
+            *args, max_refetch=max_refetch, **kwargs)
 
     def _join_prefix(self) -> None:
         if not isinstance(self.ann_file, str):
@@ -50,7 +51,7 @@ class _CheckedDataset:
                 f'ann_file = {self.ann_file!r} is no path of a file. For '
                 "several files use dict(type='ConcatDataset', datasets=[..]) "
                 'with a data set for each')
-        super()._join_prefix()
+        super()._join_prefix()  # type: ignore[misc]
 
     def load_data_list(self) -> List[dict]:
         """Load the annotation file and check every line of it.
@@ -184,7 +185,8 @@ class _CheckedDataset:
                 f'{error}') from error
         if not self.test_mode:
             return None
-        data = self.prepare_data((idx + 1) % len(self))
+        num_videos = len(self)  # type: ignore[arg-type]
+        data = self.prepare_data((idx + 1) % num_videos)
         data['data_samples'].set_gt_label(
             torch.zeros(self.num_classes) if self.multi_class else -1)
         return data

@@ -51,7 +51,7 @@ class WatchedFile:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._error = None
+        self._error: Optional[BaseException] = None
 
     def read(self, size: int) -> bytes:
         return self._try(self._file.read, size) or b''
@@ -144,7 +144,7 @@ def read_video(pipeline: Callable, results: dict, video: str,
     except Exception as error:
         fault = _fault(error, video)
         if fault is not None:
-            raise _with_remedy(fault)
+            raise _with_remedy(fault)  # noqa: B904
         reason = str(error).strip() or 'no reason given'
         raise BrokenVideoError(
             video, f'{video} cannot be read ({type(error).__name__}: '

@@ -175,10 +175,12 @@ class VideoReader:
                 num_packets = sum(1 for packet in packets if packet.size)
         if (container == AVI and num_packets < num_frames and
                 self._stream.duration == num_frames
-                and riff_is_whole(self._file)):
+                and riff_is_whole(self._file)):  # type: ignore[arg-type]
             # Its header counts chunks without content, too.
             num_frames = len(self._stream.index_entries)
-        problem = problem_with(self._file, container, num_frames, num_packets)
+        problem = problem_with(
+            self._file,  # type: ignore[arg-type]
+            container, num_frames, num_packets)
         if problem:
             raise UnreadableVideoError(problem)
 
@@ -193,7 +195,8 @@ class VideoReader:
 
     def _count(self) -> None:
         """Count the frames that are shown, of which the first is decoded."""
-        self._head = self._last = None
+        self._head: Optional[Iterator[av.VideoFrame]] = None
+        self._last: Optional[int] = None
         frames = self._run(0)
         first = next(frames, None)
         if first is None:
@@ -367,7 +370,7 @@ class PictureMaker:
         # The scaler that frame.to_ndarray keeps for each thread hangs in
         # forked processes (https://github.com/PyAV-Org/PyAV/pull/2379).
         self._reformatter = VideoReformatter()
-        self._size = None
+        self._size: Optional[Tuple[int, int]] = None
 
     def look_at(self, first: av.VideoFrame) -> None:
         self._size = first.width, first.height

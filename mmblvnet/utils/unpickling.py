@@ -110,7 +110,7 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
         spend(OBJECT * (data in OPCODES))
         return data
 
-    class Unpickler(unpickler.Unpickler):
+    class Unpickler(unpickler.Unpickler):  # type: ignore[name-defined]
 
         def __init__(self, file: IO[bytes], **kwargs) -> None:
             super().__init__(file, **kwargs)

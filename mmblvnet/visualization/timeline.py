@@ -23,7 +23,7 @@ class Column(NamedTuple):
     start: float
     end: float
     total: Tensor
-    count: int
+    count: int  # type: ignore[assignment]
 
     def join(self, later: 'Column') -> 'Column':
         return Column(self.start, later.end, self.total + later.total,

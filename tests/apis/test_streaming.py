@@ -122,7 +122,8 @@ def test_it_has_in_any_portions(models, num_pairs, sizes):
 
 
 def test_the_lookahead_is_that_of_the_modules(models):
-    expected = [({}, 13), (dict(blend_frames=1), 0), (dict(blend_frames=5), 20),
+    expected = [({}, 13), (dict(blend_frames=1), 0),
+                (dict(blend_frames=5), 20),
                 (dict(causal=True), 0), (dict(type='ResNetTAM'), 8)]
     for config, lookahead in expected:
         assert models(config)[1].lookahead == lookahead

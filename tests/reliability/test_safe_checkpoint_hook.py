@@ -124,8 +124,8 @@ def test_the_old_checkpoint_goes_when_the_new_one_is_there(
     for name in ('epoch_2.pth', 'best_acc_epoch_2.pth', 'mine.pth'):
         (tmp_path / name).write_text('earlier')
     runner = runner_in(
-        tmp_path, 'order', keep_ckpt_ids=[2], **{
-            'best_ckpt_acc': str(tmp_path / 'best_acc_epoch_2.pth')})
+        tmp_path, 'order', keep_ckpt_ids=[2],
+        best_ckpt_acc=str(tmp_path / 'best_acc_epoch_2.pth'))
     present = []
     save = runner.save_checkpoint
     runner.save_checkpoint = lambda *args, **kwargs: (
@@ -184,7 +184,8 @@ class Loss(RisingMetric):
 
 def test_validation_alone_saves_nothing(tmp_path):
     hook = dict(type='SafeCheckpointHook', interval=1, save_best='auto')
-    runner = small_runner(tmp_path / 'val', default_hooks=dict(checkpoint=hook))
+    runner = small_runner(
+        tmp_path / 'val', default_hooks=dict(checkpoint=hook))
     runner.message_hub.update_info('epoch', 0)
     assert runner.val()['acc'] == 0
     assert [*tmp_path.rglob('*.pth')] == []

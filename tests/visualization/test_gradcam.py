@@ -23,7 +23,8 @@ def network():
 def maps_by_gradcam(model, layer, frames):
     gradcam = FrameGradCAM(model, layer)
     maps, _ = gradcam._calculate_localization_map(
-        dict(inputs=[frames], data_samples=[ActionDataSample()]), use_labels=False)
+        dict(inputs=[frames], data_samples=[ActionDataSample()]),
+        use_labels=False)
     # [V * T, H, W]
     return maps[0]
 

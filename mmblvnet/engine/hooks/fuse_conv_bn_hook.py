@@ -27,7 +27,7 @@ class FuseConvBNHook(Hook):
 
     def __init__(self, enable: bool = True) -> None:
         self.enable = enable
-        self._unfolded = None
+        self._unfolded: Optional[BigLittleBackbone] = None
 
     def before_test_iter(self,
                          runner: Runner,

@@ -1,6 +1,6 @@
 import copy
 import warnings
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
@@ -34,8 +34,8 @@ class LearningRateHook(Hook):
 
     def __init__(self, new_lr: bool = False) -> None:
         self.new_lr = new_lr
-        self._wanted = None
-        self._num_schedules = None
+        self._wanted: Optional[List[dict]] = None
+        self._num_schedules: Optional[int] = None
 
     def before_run(self, runner: Runner) -> None:
         """Scale the learning rate, and note what the config asks for."""

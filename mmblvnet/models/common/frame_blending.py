@@ -91,7 +91,9 @@ def make_taps(offsets: Sequence[int], form: Form) -> Tuple[Tap, ...]:
         for row, offset in enumerate(offsets):
             shift, phase = divmod(form.place(output, offset), form.num_phases)
             rows.setdefault((output, phase, shift), []).append(row)
-    return tuple(Tap(*place, tuple(own)) for place, own in rows.items())
+    return tuple(
+        Tap(output, phase, shift, tuple(own))
+        for (output, phase, shift), own in rows.items())
 
 
 def every(x: Tensor, first: int, step: int, count: int) -> Tensor:
@@ -174,7 +176,7 @@ def _blend(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...]) -> List[Tensor]:
 
 def _blend_backward(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
                     outputs: List[Tensor],
-                    grads: List[Tensor]) -> Tuple[Tensor, Tensor]:
+                    grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
     """The gradients of :func:`_blend`, part by part within the cache."""
     grad_x = torch.zeros_like(x)
     grad_weight = [torch.zeros_like(row) for row in weight]

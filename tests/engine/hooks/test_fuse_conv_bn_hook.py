@@ -61,7 +61,8 @@ def test_validation_is_left_alone():
 def test_it_can_be_switched_off():
     model = make(dict(type='BLVNet', depth=50, num_segments=4))
     num_norms = len(norms(model))
-    FuseConvBNHook(enable=False).before_test_iter(SimpleNamespace(model=model), 0)
+    runner = SimpleNamespace(model=model)
+    FuseConvBNHook(enable=False).before_test_iter(runner, 0)
     assert len(norms(model)) == num_norms
 
 

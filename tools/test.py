@@ -1,0 +1,9 @@
+"""Tests as MMAction2's tool does, for ``mim test mmblvnet CONFIG``."""
+import runpy
+from pathlib import Path
+
+import mmaction
+
+if __name__ == '__main__':
+    tool = Path(mmaction.__file__).parent / '.mim/tools/test.py'
+    runpy.run_path(str(tool), run_name='__main__')
