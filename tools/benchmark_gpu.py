@@ -9,7 +9,6 @@ Example:
 """
 import argparse
 import json
-import logging
 import sys
 import time
 from contextlib import nullcontext
@@ -19,62 +18,62 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 import torch
-from mmblvnet.models.common import (TemporalAggregation, frame_blending,
-                                    temporal_aggregation)
-from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.common.folding import fold_norms
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmblvnet.models.common import (TemporalAggregation, frame_blending,
+                                    temporal_aggregation)
+from mmblvnet.models.common.folding import fold_norms
+
 sys.path.append(str(Path(__file__).parent))
 import benchmark  # noqa: E402
-
-
-class Peer(NamedTuple):
-    """A network of torchvision, of clips ``(N, 3, T, size, size)``."""
-    num_frames: int
-    size: int = 224
-
-
-# As torchvision's weights were tested.
-PEERS = {
-    'mvit_v2_s': Peer(16),
-    'swin3d_t': Peer(32),
-    's3d': Peer(128),
-    'r2plus1d_18': Peer(16, 112),
-}
+from benchmark_harness import set_up, table  # noqa: E402
 
 
 class Published(NamedTuple):
-    """Top-1 in per cent on Kinetics-400 and Something-Something V2, and the
-    views of a video that the former was tested in."""
+    """A network, and the accuracies that were published of it.
+
+    Args:
+        name (str): Its name in table and plot.
+        k400 (float, optional): Top-1 on Kinetics-400 in per cent.
+        views (str, optional): Of a video, that this was tested in.
+        sthv2 (float, optional): Top-1 on Something-Something V2 in per cent.
+        shape (tuple[int]): Frames, height and width of a clip.
+    """
     name: str
     k400: Optional[float] = None
     views: Optional[str] = None
     sthv2: Optional[float] = None
+    shape: Tuple[int, int, int] = (16, 224, 224)
 
 
 # Of the paper, of MMAction2's model zoo (metafile.yml) and of torchvision's
-# weights.
+# weights, with the clips that those were tested on.
 PUBLISHED = {
     'blvnet_tam': Published('bLVNet-TAM-50 8x2', 71.0, '3 x 3', 59.1),
     'tsn': Published('TSN-R50, 16 frames', None, None, 36.91),
-    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72),
+    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72,
+                       (8, 224, 224)),
     'tsm': Published('TSM-R50, 16 frames', 75.12, '1 x 10', 64.16),
     'tanet': Published('TANet-R50, 16 frames'),
     'mvit_v2_s': Published('MViTv2-S', 80.76, '5 x 1'),
-    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1'),
-    's3d': Published('S3D', 68.37, '1 x 1'),
-    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1'),
+    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1', shape=(32, 224, 224)),
+    's3d': Published('S3D', 68.37, '1 x 1', shape=(128, 224, 224)),
+    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1',
+                             shape=(16, 112, 112)),
 }
+
+
+def published_of(row: str) -> Published:
+    """What is published of a row; of the others there is the name alone."""
+    return PUBLISHED.get(row) or Published(benchmark.ROWS[row].name)
 
 
 class Job(NamedTuple):
     """Something to measure.
 
     Args:
-        row (str): A row of tools/benchmark.py or one of ``PEERS``.
+        row (str): A row of tools/benchmark.py or a network of torchvision.
         mode (str): ``'training'`` or ``'inference'``.
         precision (str): ``'bfloat16'`` (autocast) or ``'tf32'``.
         clips (int): Clips at a time; 0 means those of the command.
@@ -121,7 +120,7 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     """A network without classifier and the shape of a clip.
 
     Args:
-        row (str): A row of tools/benchmark.py or one of ``PEERS``.
+        row (str): A row of tools/benchmark.py or a network of torchvision.
         mode (str): ``'training'`` or ``'inference'``, with norms folded where
             a test folds them.
 
@@ -129,20 +128,19 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
         tuple: The network and its clip's shape; frames come first where it
         takes clips one after the other.
     """
-    if row in PEERS:
+    num_frames, *size = published_of(row).shape
+    if row not in benchmark.ROWS:
         # torchvision is needed for its own networks alone.
         from torchvision.models import video
-        num_frames, size = PEERS[row]
         network = getattr(video, row)()
         network.train(mode == 'training')
-        return network, (1, 3, num_frames, size, size)
-    num_frames = benchmark.ROWS[row].num_frames or 16
+        return network, (1, 3, num_frames, *size)
     network = benchmark.ROWS[row].make(num_frames)
     # MMAction2's backbones return nothing here.
     network.train(mode == 'training')
     if mode == 'inference' and benchmark.ROWS[row].fold:
         network = fold_norms(network)
-    return network, (num_frames, 3, 224, 224)
+    return network, (num_frames, 3, *size)
 
 
 def make_run(job: Job, network: nn.Module,
@@ -154,22 +152,16 @@ def make_run(job: Job, network: nn.Module,
     if job.how == 'compile_tam':
         called = with_compiled_tam(network)
 
-    def autocast():
-        if job.precision == 'tf32':
-            return nullcontext()
-        return torch.autocast(clips.device.type, torch.bfloat16)
+    def run() -> Tensor:
+        autocast = torch.autocast(clips.device.type, torch.bfloat16)
+        with autocast if job.precision == 'bfloat16' else nullcontext():
+            return called(clips)
 
     def train() -> None:
-        with autocast():
-            out = called(clips)
-        out.float().square().mean().backward()
+        run().float().square().mean().backward()
         network.zero_grad()
 
-    @torch.no_grad()
-    def infer() -> None:
-        with autocast():
-            called(clips)
-
+    infer = torch.no_grad()(run)
     if job.how == 'graph':
         return in_a_graph(infer)
     return train if job.mode == 'training' else infer
@@ -327,7 +319,7 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
         torch.cuda.empty_cache()
 
 
-class _CountedElements(TorchDispatchMode):
+class _ConvolutionElements(TorchDispatchMode):
     """Counts what convolutions read and write."""
 
     def __init__(self) -> None:
@@ -341,69 +333,58 @@ class _CountedElements(TorchDispatchMode):
         return out
 
 
-def count(row: str) -> dict:
-    """Parameters and MACs per clip, and the maps that cannot but be moved.
+def count(row: str) -> Dict[str, int]:
+    """Parameters and MACs per clip, and ``elements``.
 
-    Args:
-        row (str): A row of tools/benchmark.py or one of ``PEERS``.
-
-    Returns:
-        dict: ``parameters``, ``macs``, and ``elements`` that convolutions and
-        TAMs read and write, norms being folded and ReLUs fused.
+    Those are what convolutions and TAMs cannot but read and write where norms
+    are folded and ReLUs fused.
     """
     network, shape = make_network(row, 'inference')
     network.to('meta')
-    clip = torch.empty(shape, device='meta')
     blended = []
-    for module in network.modules():
-        if isinstance(module, TemporalAggregation):
-            for form in ('forward', 'forward_split', 'forward_pairs'):
-                benchmark.with_hook(
-                    module, form, lambda _, args, outs: blended.extend(
-                        maps.numel() for maps in (*args, *(
-                            [outs] if isinstance(outs, Tensor) else outs))))
-    with torch.no_grad(), _CountedElements() as counted:
-        network(clip)
-    elements = counted.number + sum(blended)
+    benchmark.watch_tams(network, lambda _, maps, outs: blended.extend(
+        m.numel() for m in (*maps, *outs)))
+    with _ConvolutionElements() as counted:
+        macs = benchmark.count_macs(network, torch.empty(shape, device='meta'))
     return dict(
         parameters=benchmark.count_parameters(network),
-        macs=benchmark.count_macs(network, clip),
-        elements=elements)
+        macs=macs,
+        elements=counted.number + sum(blended))
 
 
-def table(results: Dict[str, dict]) -> str:
-    """The results as Markdown, a line per network and precision."""
-    lines = [
-        '| network | precision | inference, clips/s | training, clips/s | '
-        'inference, MiB/clip | training, MiB/clip | parameters, M | GMACs | '
-        'Kinetics-400 | clips x crops | Something-Something V2 |',
-        '| --- ' * 11 + '|'
-    ]
-    rows = dict.fromkeys((r['row'], r['precision']) for r in results.values()
-                         if 'row' in r)
-    for row, precision in rows:
+def table_of(results: Dict[str, dict]) -> str:
+    """The results as Markdown, a line per network and precision.
+
+    The floor of an inference in bf16 is the longer of two times: that of its
+    arithmetic, and that of reading and writing its elements.
+    """
+    card, lines = results['card'], []
+    for row, precision in dict.fromkeys(
+            (r['row'], r['precision']) for r in results.values()
+            if 'row' in r):
         own = [
             results.get(Job(row, mode, precision).key, {})
-            for mode in ('inference', 'training')
-        ]
+            for mode in ('inference', 'training')]
         if not any('clips_per_s' in result for result in own):
             continue
-        counted, published = count(row), PUBLISHED.get(row)
-        cells = [
-            published.name if published else benchmark.ROWS[row].name,
-            precision,
-            *[f'{r["clips_per_s"]:.0f}' if r.get('clips_per_s') else '-'
-              for r in own],
-            *[f'{r["mib_per_clip"]:.0f}' if r.get('clips_per_s') else '-'
-              for r in own],
+        published, counted = published_of(row), count(row)
+        floor = '-'
+        if precision == 'bfloat16' and 'clips_per_s' in own[0]:
+            floor = '{:.0f} %'.format(100 * own[0]['clips_per_s'] * max(
+                2e-12 * counted['macs'] / card['bf16_tflop_per_s'],
+                2e-9 * counted['elements'] / card['copy_gb_per_s']))
+        lines.append([
+            published.name, precision,
+            *(f'{r[cost]:.0f}' if cost in r else '-'
+              for cost in ('clips_per_s', 'mib_per_clip') for r in own),
             f'{counted["parameters"] / 1e6:.1f}',
-            f'{counted["macs"] / 1e9:.1f}',
-            *[str(value or '-') for value in (
-                (published.k400, published.views, published.sthv2)
-                if published else (None, None, None))],
-        ]
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+            f'{counted["macs"] / 1e9:.1f}', floor,
+            *(str(value or '-') for value in published[1:4])])
+    return table([
+        'network', 'precision', 'inference, clips/s', 'training, clips/s',
+        'inference, MiB/clip', 'training, MiB/clip', 'parameters, M', 'GMACs',
+        "of the card's floor", 'Kinetics-400', 'clips x crops',
+        'Something-Something V2'], lines)
 
 
 def plot(results: Dict[str, dict], file: Path) -> None:
@@ -419,7 +400,8 @@ def plot(results: Dict[str, dict], file: Path) -> None:
             axes.scatter(speed, published.k400, c='C3' if ours else 'C0')
             axes.annotate(
                 f'{published.name} ({published.views} views)',
-                (speed, published.k400), (4, 4), textcoords='offset points')
+                (speed, published.k400), (0, 8), textcoords='offset points',
+                ha='center')
     axes.set(
         xscale='log',
         xlabel=f'clips/s, bf16, {results["card"]["card"]}',
@@ -440,10 +422,10 @@ def main(argv: Optional[List[str]] = None) -> None:
         '--report', type=Path, metavar='FOLDER',
         help='measure nothing, but write table and plot of the results there')
     args = parser.parse_args(argv)
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    set_up(torch.get_num_threads())
     if args.report:
         results = json.loads(args.results.read_text('utf-8'))
-        (args.report / 'gpu.md').write_text(table(results), 'utf-8')
+        (args.report / 'gpu.md').write_text(table_of(results), 'utf-8')
         plot(results, args.report / 'gpu.png')
         return
     if not torch.cuda.is_available():
