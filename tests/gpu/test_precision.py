@@ -1,6 +1,7 @@
 """Half precision against float32 with the same weights."""
 import pytest
 import torch
+from mmblvnet.models.common import BigLittleStage
 from mmengine.registry import OPTIM_WRAPPERS
 from small_models import MODELS, batch, build, gradients_of, loss_of, scores_of
 from networks import relative_error
@@ -52,6 +53,21 @@ def test_loss_and_gradients_stay_near_those_of_float32(
               (norms.norm() / expected_norms.norm() - 1).item())
     assert all(abs(error) < bound
                for error, bound in zip(errors, bounds)), errors
+
+
+@torch.no_grad()
+@dtypes
+def test_autocast_makes_no_map_of_a_stage_float32(dtype, device):
+    stage = BigLittleStage(16, 32, 3, 2, alpha=2, beta=4).to(device).eval()
+    seen = set()
+    for module in stage.modules():
+        module.register_forward_hook(
+            lambda module, args, out: seen.update(
+                maps.dtype for maps in (*args, out)
+                if isinstance(maps, torch.Tensor)))
+    with torch.autocast(device.type, dtype):
+        stage(torch.randn(2, 16, 8, 8, dtype=dtype, device=device))
+    assert seen == {dtype}
 
 
 def test_steps_that_overflow_are_left_out_until_the_scale_fits(cuda):

@@ -18,11 +18,10 @@ def resize(x: Tensor, size: torch.Size) -> Tensor:
     Returns:
         Tensor: Maps of shape ``(N, C, *size)``.
     """
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
+    if x.dtype not in (torch.bfloat16, torch.float16):
         return F.interpolate(x, size)
-    # It would be float32, and with it all that follows up to a convolution.
-    with torch.autocast(kind, enabled=False):
+    # Autocast would make float32 of it, and of all up to a convolution.
+    with torch.autocast(x.device.type, enabled=False):
         return F.interpolate(x, size)
 
 
