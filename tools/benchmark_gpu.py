@@ -31,20 +31,14 @@ from benchmark_harness import set_up, table  # noqa: E402
 
 
 class Published(NamedTuple):
-    """A network, and the accuracies that were published of it.
-
-    Args:
-        name (str): Its name in table and plot.
-        k400 (float, optional): Top-1 on Kinetics-400 in per cent.
-        views (str, optional): Of a video, that this was tested in.
-        sthv2 (float, optional): Top-1 on Something-Something V2 in per cent.
-        shape (tuple[int]): Frames, height and width of a clip.
-    """
+    """Top-1 in per cent on Kinetics-400 and Something-Something V2, the views
+    that the former was tested in, and frames and size of the clips."""
     name: str
     k400: Optional[float] = None
     views: Optional[str] = None
     sthv2: Optional[float] = None
-    shape: Tuple[int, int, int] = (16, 224, 224)
+    num_frames: int = 16
+    size: int = 224
 
 
 # Of the paper, of MMAction2's model zoo (metafile.yml) and of torchvision's
@@ -52,15 +46,13 @@ class Published(NamedTuple):
 PUBLISHED = {
     'blvnet_tam': Published('bLVNet-TAM-50 8x2', 71.0, '3 x 3', 59.1),
     'tsn': Published('TSN-R50, 16 frames', None, None, 36.91),
-    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72,
-                       (8, 224, 224)),
+    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72, 8),
     'tsm': Published('TSM-R50, 16 frames', 75.12, '1 x 10', 64.16),
     'tanet': Published('TANet-R50, 16 frames'),
     'mvit_v2_s': Published('MViTv2-S', 80.76, '5 x 1'),
-    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1', shape=(32, 224, 224)),
-    's3d': Published('S3D', 68.37, '1 x 1', shape=(128, 224, 224)),
-    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1',
-                             shape=(16, 112, 112)),
+    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1', num_frames=32),
+    's3d': Published('S3D', 68.37, '1 x 1', num_frames=128),
+    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1', size=112),
 }
 
 
@@ -128,19 +120,19 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
         tuple: The network and its clip's shape; frames come first where it
         takes clips one after the other.
     """
-    num_frames, *size = published_of(row).shape
+    *_, num_frames, size = published_of(row)
     if row not in benchmark.ROWS:
         # torchvision is needed for its own networks alone.
         from torchvision.models import video
         network = getattr(video, row)()
         network.train(mode == 'training')
-        return network, (1, 3, num_frames, *size)
+        return network, (1, 3, num_frames, size, size)
     network = benchmark.ROWS[row].make(num_frames)
     # MMAction2's backbones return nothing here.
     network.train(mode == 'training')
     if mode == 'inference' and benchmark.ROWS[row].fold:
         network = fold_norms(network)
-    return network, (num_frames, 3, *size)
+    return network, (num_frames, 3, size, size)
 
 
 def make_run(job: Job, network: nn.Module,
@@ -224,8 +216,7 @@ def measure(job: Job, clips: int, rounds: int) -> dict:
         return measure(job, clips // 2, rounds)
     peak = torch.cuda.max_memory_allocated() - alone
     return dict(
-        job._asdict(),
-        clips=clips,
+        job._asdict(), clips=clips,
         clips_per_s=clips / median(times) * 1e3,
         slowest=clips / max(times) * 1e3,
         fastest=clips / min(times) * 1e3,
@@ -248,15 +239,10 @@ def measure_card() -> dict:
 
 
 def measure_tam(copy_gb_per_s: float) -> List[dict]:
-    """The TAM of the stem: floor of its bytes against its time.
+    """The TAM of the stem, by type and direction.
 
-    Args:
-        copy_gb_per_s (float): Bytes read and written that a copy moves.
-
-    Returns:
-        list[dict]: By type and direction, the share of the copy's speed at
-        which the floor's bytes are moved: each input read once, each output
-        written once.
+    ``of_copy`` is the share of the copy's speed at which the bytes of its
+    floor are moved: each input read once, each output written once.
     """
     results = []
     for dtype in (torch.bfloat16, torch.float32):
@@ -278,12 +264,8 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         for run, maps in ((forward, 2), (backward, 4)):
             ms = median(milliseconds(run, 20))
             speed = maps * x.nbytes / ms / 1e6
-            results.append(
-                dict(
-                    tam=run.__name__,
-                    dtype=str(dtype),
-                    ms=ms,
-                    of_copy=speed / copy_gb_per_s))
+            results.append(dict(tam=run.__name__, dtype=str(dtype), ms=ms,
+                                of_copy=speed / copy_gb_per_s))
     return results
 
 
@@ -291,12 +273,7 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
                 until: float) -> None:
     """Measure what the file does not have yet, and write after each.
 
-    Args:
-        file (Path): The results.
-        jobs (list[Job]): What to measure, most important first.
-        clips (int): Clips at a time.
-        rounds (int): How often each is timed.
-        until (float): When to stop, by ``time.monotonic``.
+    Nothing more is started after ``until``, of ``time.monotonic``.
     """
     results = json.loads(file.read_text('utf-8')) if file.exists() else {}
 

@@ -86,7 +86,7 @@ def plot(all_results: Dict[str, Dict[int, dict]], file: Path) -> None:
         # Pixels, not sides, are what the cost should be linear in.
         positions = [n * n if variable == 'size' else n for n in results]
         for name in next(iter(results.values())):
-            column[name.endswith('MiB')].plot(
+            column[int(name.endswith('MiB'))].plot(
                 positions, [r[name] for r in results.values()], marker='o',
                 label=name.rpartition(',')[0])
         for panel, unit in zip(column, ('s', 'MiB')):

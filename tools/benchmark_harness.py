@@ -70,16 +70,18 @@ def in_fresh_process(function: Callable, *args: Any) -> Any:
             return pool.submit(function, *args).result()
 
 
-def spread(values: Sequence[float], form: str = '.2f') -> str:
-    """The median, the lowest and the highest value."""
-    return (f'{median(values):{form}} '
+def spread(values: Sequence[float], form: str = '.2f',
+           middle: Callable = median) -> str:
+    """The middle, the lowest and the highest value."""
+    return (f'{middle(values):{form}} '
             f'({min(values):{form}} to {max(values):{form}})')
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [columns, ['---'] * len(columns), *rows]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    text = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return text.replace('|  |', '| |')
 
 
 def write(folder: Path, name: str, results: dict, text: str) -> None:

@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import cycle, islice, product
 from pathlib import Path
@@ -97,16 +98,14 @@ def measure(cases: Dict[str, Case],
         dict[str, dict]: Of each case and decoder, or nothing if the decoder
         refuses a video.
     """
-    results = {name: {decoder: [] for decoder in DECODERS} for name in cases}
-    runs = {}
+    results, runs = {name: {} for name in cases}, {}
     for name, decoder in product(cases, DECODERS):
+        results[name][decoder] = []
         run = partial(read, decoder, cases[name])
-        try:
-            run()
         # Decoders raise whatever they like.
-        except Exception:
-            continue
-        runs[name, decoder] = run
+        with suppress(Exception):
+            run()
+            runs[name, decoder] = run
     times = interleave(runs, 0, rounds, time.process_time)
     for (name, decoder), taken in times.items():
         per_video = 1000 / len(cases[name].videos)

@@ -29,7 +29,7 @@ def measured(monkeypatch):
     monkeypatch.setattr(benchmark_gpu, 'measure_tam', lambda copy: [])
     monkeypatch.setattr(benchmark_gpu, 'measure_card',
                         lambda: dict(card='none', copy_gb_per_s=1000,
-                                     bf16_tflop_per_s=100))
+                                     bf16_tflop_per_s=1000))
     return jobs
 
 
@@ -64,7 +64,7 @@ def test_the_report_names_speeds_and_published_accuracies(tmp_path, measured):
     *_, line = (tmp_path / 'gpu.md').read_text().splitlines()
     assert line.startswith(
         '| bLVNet-TAM-50 8x2 | bfloat16 | 1234 | - | 68 | - |')
-    # 189 M elements of 2 bytes, 1234 times per second.
+    # Its 189 M elements of 2 bytes, 1234 times per second.
     assert '| 47 % | 71.0 | 3 x 3 | 59.1 |' in line
     assert (tmp_path / 'gpu.png').stat().st_size > 10_000
 
