@@ -53,12 +53,8 @@ class Literal(nn.Module):
 
 def blvnet(num_frames: int, **config) -> nn.Module:
     return MODELS.build(
-        dict(
-            type='BLVNet',
-            depth=50,
-            num_segments=num_frames,
-            frame_output='pair',
-            **config))
+        dict(type='BLVNet', depth=50, num_segments=num_frames,
+             frame_output='pair', **config))
 
 
 def resnet(kind: str, **config) -> nn.Module:
@@ -118,15 +114,13 @@ class Row(NamedTuple):
         return MODES[:1] if special else MODES
 
 
-def variant(suffix: str, **options) -> Row:
-    """bLVNet-TAM, tested with folded norms unless it is told otherwise."""
-    return Row(f'bLVNet-TAM{suffix}', blvnet, **{'fold': True, **options})
+def variant(suffix: str, fold: bool = True, **options) -> Row:
+    return Row(f'bLVNet-TAM{suffix}', blvnet, fold, **options)
 
 
 ROWS = {
     'literal': Row('bLVNet-TAM, literal', Literal),
     'blvnet_tam': variant(''),
-    'blvnet_tam_unfolded': variant(', batch norms not folded', fold=False),
     'blvnet_tam_cp':
     Row('bLVNet-TAM, with_cp', partial(blvnet, with_cp=True), fold=True),
     'blvnet_tam_bf16': variant(', bf16', fold=False, precision='bfloat16'),
@@ -228,14 +222,7 @@ class Network:
 
 
 def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
-    """Clips per second of all rows, round by round.
-
-    Args:
-        args (Namespace): The options of the command.
-
-    Returns:
-        dict: By row and mode, the median, the lowest and the highest.
-    """
+    """Clips per second by row and mode: median, lowest and highest."""
     networks = {key: Network(key, args, args.clips) for key in args.rows}
     speeds = {key: {} for key in args.rows}
     for mode in MODES:
@@ -292,15 +279,7 @@ def watch_tams(network: nn.Module, watch: Callable) -> None:
 
 
 def count_macs(network: nn.Module, clip: Tensor) -> int:
-    """Multiply-adds of a clip: convolutions, and r per value for a TAM.
-
-    Args:
-        network (nn.Module): A backbone.
-        clip (Tensor): Frames of shape ``(T, C, H, W)``.
-
-    Returns:
-        int: Multiply-adds.
-    """
+    """Multiply-adds of a clip: convolutions, and r per value for a TAM."""
     blended = []
     watch_tams(network, lambda tam, _, outs: blended.extend(
         tam.blend_frames * maps.numel() for maps in outs))
@@ -336,23 +315,6 @@ def table_of(results: Dict[str, dict]) -> str:
     ] for key, result in results.items()])
 
 
-def plot(results: Dict[str, dict], file: Path) -> None:
-    """Draw speeds and memory as bars."""
-    from matplotlib.figure import Figure
-    figure = Figure((10, 6), layout='constrained')
-    panels = figure.subplots(2, 2, sharey=True)
-    names = [row_of(key).name for key in results]
-    for mode, (speed, memory) in zip(MODES, panels.T):
-        speed.set_title(f'{mode}, clips/s')
-        speed.barh(names, [r.get(mode, [0])[0] for r in results.values()])
-        memory.set_title(f'{mode}, MiB per clip')
-        memory.barh(names, [r['memory'].get(mode, 0)
-                            for r in results.values()])
-    # All panels share it.
-    speed.invert_yaxis()
-    figure.savefig(file, dpi=120)
-
-
 def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
@@ -367,7 +329,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--warm-up', type=int, default=2, help='rounds')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--out', type=Path, help='folder for table and plot')
+    parser.add_argument('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
     if not (args.rows or args.configs):
         args.rows = [key for key, row in ROWS.items() if row.modes == MODES]
@@ -388,7 +350,6 @@ def main(argv: List[str]) -> None:
     print(text)
     if args.out:
         write(args.out, 'benchmark', results, text)
-        plot(results, args.out / 'benchmark.png')
 
 
 if __name__ == '__main__':

@@ -111,14 +111,8 @@ JOBS = [
 def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     """A network without classifier and the shape of a clip.
 
-    Args:
-        row (str): A row of tools/benchmark.py or a network of torchvision.
-        mode (str): ``'training'`` or ``'inference'``, with norms folded where
-            a test folds them.
-
-    Returns:
-        tuple: The network and its clip's shape; frames come first where it
-        takes clips one after the other.
+    For inference norms are folded where a test folds them. Frames come first
+    where a network takes clips one after the other.
     """
     *_, num_frames, size = published_of(row)
     if row not in benchmark.ROWS:

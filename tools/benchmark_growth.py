@@ -39,13 +39,7 @@ def measure_clip(args: argparse.Namespace, frames: int, size: int) -> dict:
 def measure_views(views: int, bound: int, args: argparse.Namespace) -> dict:
     """Seconds and MiB of a test of one video. For a fresh process.
 
-    Args:
-        views (int): How many.
-        bound (int): How many at a time; 0 for all.
-        args (Namespace): The options of the command.
-
-    Returns:
-        dict: The median, and the growth of the peak.
+    At most ``bound`` views are computed at a time; 0 is for all.
     """
     model = MODELS.build(
         dict(

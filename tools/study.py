@@ -21,7 +21,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import benchmark
 import cv2
@@ -221,15 +221,7 @@ def train_video_model(args: argparse.Namespace, run: dict) -> dict:
 
 
 def draw_image(rng: np.random.Generator, shape: int) -> np.ndarray:
-    """A frame as the videos have, in which both objects have one shape.
-
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-        shape (int): An index into ``SHAPES``.
-
-    Returns:
-        numpy.ndarray: An RGB picture, uint8.
-    """
+    """A frame as the videos have, in which both objects have one shape."""
     height, width = motion.draw_frame_size(rng, motion.SHORT_SIDE)
     canvas = motion.make_plain_background(rng, height, width)
     state = rng.random(4)
@@ -361,20 +353,16 @@ def training_memory(args: argparse.Namespace, row: str) -> float:
     return benchmark.memory_per_clip(row, 'training', benchmark_options(args))
 
 
-def measured_costs(args: argparse.Namespace) -> Dict[str, dict]:
-    """What was measured so far, by the benchmark's row."""
-    file = costs_file(args)
-    return json.loads(file.read_text('utf-8')) if file.exists() else {}
-
-
-def costs_file(args: argparse.Namespace) -> Path:
-    return args.out / f'costs_{args.batch_size}_{args.size}.json'
+def measured_costs(args: argparse.Namespace) -> Tuple[Path, Dict[str, dict]]:
+    """A file, and what was measured so far, by the benchmark's row."""
+    file = args.out / f'costs_{args.batch_size}_{args.size}.json'
+    return file, json.loads(file.read_text()) if file.exists() else {}
 
 
 def measure_costs(args: argparse.Namespace) -> None:
     """Measure what training costs, and add it to what is known."""
     options = benchmark_options(args)
-    costs = measured_costs(args)
+    file, costs = measured_costs(args)
     for row in options.rows:
         costs.setdefault(row, {})
     if 'time' in args.measure_cost:
@@ -383,21 +371,14 @@ def measure_costs(args: argparse.Namespace) -> None:
     if 'memory' in args.measure_cost:
         for row in options.rows:
             costs[row]['memory'] = in_fresh_process(training_memory, args, row)
-    costs_file(args).write_text(json.dumps(costs, indent=2), 'utf-8')
+    file.write_text(json.dumps(costs, indent=2))
 
 
 def accuracies(runs: List[dict], finished: List[dict]) -> Dict[tuple, list]:
-    """The accuracies of the seeds of which every run is done.
-
-    Args:
-        runs (list[dict]): What the runs are known by.
-        finished (list[dict]): The lines of the runs that are done.
-
-    Returns:
-        dict: By model and frames, one accuracy per seed.
+    """By model and frames, the accuracies of the seeds that are whole.
 
     Raises:
-        ValueError: If no seed is whole.
+        ValueError: If no seed has all its runs.
     """
     missing = [run for run in runs if not find(run, finished)]
     for run in missing:
@@ -479,7 +460,8 @@ def report(args: argparse.Namespace) -> str:
     compared = [run for run in runs if run['model'] in COMPARISON]
     tables = []
     if compared:
-        options, measured = benchmark_options(args), measured_costs(args)
+        options = benchmark_options(args)
+        _, measured = measured_costs(args)
         costs = {
             (row.rsplit('_', 1)[0], benchmark.ROWS[row].num_frames):
             dict(benchmark.measure_size(row, options), **measured.get(row, {}))
@@ -497,21 +479,20 @@ def report(args: argparse.Namespace) -> str:
 
 def report_streams(args: argparse.Namespace) -> str:
     """The table of streams, of what there is; writes the plot."""
-    runs = {key: [] for key in args.models}
-    finished = finished_runs(args)
-    for run in runs_asked_for(args):
-        line = find(run, finished)
-        runs[run['model']] += [line] if line else []
-    if not any(runs.values()):
+    runs, finished = {}, finished_runs(args)
+    # Model after model, not seed after seed.
+    for run in sorted(runs_asked_for(args),
+                      key=lambda run: args.models.index(run['model'])):
+        if line := find(run, finished):
+            runs.setdefault(STREAMS[run['model']].name, []).append(line)
+    if not runs:
         raise ValueError('no run is done; run the same command without '
                          '--report-only')
     frames = args.frames[0]
     macs = benchmark.count_macs(
         build_backbone(COMPARISON['tam_r3'], frames),
         torch.zeros(frames, 3, args.size, args.size))
-    names = {key: STREAMS[key].name for key in args.models}
-    return study_streams.report(
-        runs, names, macs, args.out / 'streaming.png')
+    return study_streams.report(runs, macs, args.out / 'streaming.png')
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:

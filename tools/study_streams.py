@@ -7,7 +7,7 @@ at which its prediction is there, until the next one.
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 import cv2
 import make_motion_dataset as motion
@@ -158,17 +158,7 @@ def judge(video: Video, predictions: Sequence[Shown]) -> Dict[str, float]:
 
 def evaluate(model: nn.Module, videos: int, size: int,
              with_windows: bool) -> Dict[str, dict]:
-    """How right a model is on long videos.
-
-    Args:
-        model (nn.Module): The recognizer.
-        videos (int): With cuts, and as many without.
-        size (int): Their height and width.
-        with_windows (bool): Whether to try windows, too.
-
-    Returns:
-        dict: By kind of video and way, the means of what :func:`judge` tells.
-    """
+    """The means of what :func:`judge` tells, by kind of video and way."""
     line = {}
     for kind in KINDS:
         results = defaultdict(list)
@@ -185,40 +175,26 @@ def evaluate(model: nn.Module, videos: int, size: int,
     return line
 
 
-def ways(names: Dict[str, str]) -> Iterator[Tuple[str, str, str, float]]:
-    """All ways to see a stream, with the share of a window's arithmetic.
+def report(runs: Dict[str, List[dict]], macs: int, file: Path) -> str:
+    """Make the table, and draw the plot into a file.
 
     Args:
-        names (dict[str, str]): The models' names.
-
-    Yields:
-        tuple: Name, model, way, and windows computed per pair.
-    """
-    for stride in STRIDES if 'tam' in names else ():
-        yield (f'windows, stride of {stride} pair{"s" * (stride > 1)}', 'tam',
-               f'windows_{stride}', 1 / stride)
-    for key, name in names.items():
-        yield f'stream: {name}', key, 'stream', 1 / PAIRS
-
-
-def report(runs: Dict[str, List[dict]], names: Dict[str, str], macs: int,
-           file: Path) -> str:
-    """Write the table, and the plot into a file.
-
-    Args:
-        runs (dict[str, list]): Of each model, the lines of its runs.
-        names (dict[str, str]): The models' names.
+        runs (dict[str, list]): By the models' names, the lines of their runs.
         macs (int): Multiply-adds of a window.
         file (Path): Of the plot.
 
     Returns:
         str: The table.
     """
+    # With the share of a window's arithmetic that a pair takes.
+    ways = [(f'windows, stride of {stride} pair{"s" * (stride > 1)}', name,
+             f'windows_{stride}', 1 / stride)
+            for stride in STRIDES for name, lines in runs.items()
+            if f'windows_{stride}' in lines[0]['continuous']]
+    ways += [(f'stream: {name}', name, 'stream', 1 / PAIRS) for name in runs]
     figure, lines = Figure((7, 4)), []
     axes = figure.subplots()
-    for name, key, way, share in ways(names):
-        if not runs[key]:
-            continue
+    for name, key, way, share in ways:
         cost = macs * share * FRAMES_PER_SECOND / 2 / 1e9
         cells = []
         for measure in ('live', 'hindsight', 'delay'):

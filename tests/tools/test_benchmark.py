@@ -23,7 +23,6 @@ def test_every_row_is_measured(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert '| bLVNet-TAM, literal |' in printed
     assert (tmp_path / 'benchmark.md').read_text() in printed
-    assert (tmp_path / 'benchmark.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize('rows', [
