@@ -15,14 +15,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmblvnet.models.common import (TemporalAggregation, frame_blending,
-                                    temporal_aggregation)
+from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
 
 sys.path.append(str(Path(__file__).parent))
@@ -69,9 +67,7 @@ class Job(NamedTuple):
         mode (str): ``'training'`` or ``'inference'``.
         precision (str): ``'bfloat16'`` (autocast) or ``'tf32'``.
         clips (int): Clips at a time; 0 means those of the command.
-        how (str): ``'eager'``, ``'compile'`` (the network), ``'compile_tam'``
-            (the TAM alone, in place of its kernel) or ``'graph'`` (a CUDA
-            graph).
+        how (str): ``'eager'``, ``'compile'`` or ``'graph'`` (a CUDA graph).
     """
     row: str
     mode: str
@@ -96,7 +92,6 @@ JOBS = [
     Job('blvnet_tam_cp', 'training'),
     *[Job('blvnet_tam', 'inference', clips=1, how=how)
       for how in ('eager', 'graph')],
-    Job('blvnet_tam', 'training', how='compile_tam'),
     *_both(['tsm_8', 'r2plus1d_18', 'mvit_v2_s', 'tanet', 'swin3d_t', 'tsm']),
     *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
@@ -132,11 +127,7 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
 def make_run(job: Job, network: nn.Module,
              clips: Tensor) -> Callable[[], None]:
     """What is timed: a step without the optimizer, or a test."""
-    called = network
-    if job.how == 'compile':
-        called = torch.compile(network)
-    if job.how == 'compile_tam':
-        called = with_compiled_tam(network)
+    called = torch.compile(network) if job.how == 'compile' else network
 
     def run() -> Tensor:
         autocast = torch.autocast(clips.device.type, torch.bfloat16)
@@ -151,19 +142,6 @@ def make_run(job: Job, network: nn.Module,
     if job.how == 'graph':
         return in_a_graph(infer)
     return train if job.mode == 'training' else infer
-
-
-def with_compiled_tam(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A network whose TAMs are compiled operations instead of a kernel."""
-    compiled = torch.compile(frame_blending.blend_frames, dynamic=False)
-    # Each size of maps is compiled anew.
-    torch._dynamo.config.recompile_limit = 64
-
-    def run(clips: Tensor) -> Tensor:
-        with mock.patch.object(temporal_aggregation, 'blend_frames', compiled):
-            return network(clips)
-
-    return run
 
 
 def in_a_graph(run: Callable[[], None]) -> Callable[[], None]:
