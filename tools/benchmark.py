@@ -1,9 +1,8 @@
 """Speed and memory on a CPU, parameters and MACs, side by side in one run.
 
-Speeds come from interleaved rounds: every network runs once per round, so that
-whatever else the machine does meets all of them. Memory comes from a fresh
-process per network and is the growth of the peak per clip, so that weights
-and libraries do not count. The classifier is left out of all of them.
+Speeds come from interleaved rounds. Memory comes from a fresh process per
+network and is the growth of the peak per clip, so that weights and libraries
+do not count. The classifier is left out of all of them.
 
 Examples:
     python tools/benchmark.py --rows literal blvnet_tam tsn --rounds 5
@@ -11,35 +10,33 @@ Examples:
 """
 import argparse
 import copy
-import json
-import logging
-import os
-import subprocess
 import sys
 import tempfile
-import time
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-import mmblvnet  # noqa: F401
 import torch
+from benchmark_harness import (in_fresh_process, interleave, peak_memory,
+                               set_up, table, write)
 from mmaction.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from mmblvnet.apis import accelerate, load_recognizer
-from mmblvnet.deployment import (export_onnx, export_openvino,
-                                 load_exported)
+from mmblvnet.deployment import export_onnx, export_openvino, load_exported
 from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.utils.pipelines import example_of
-from mmengine.logging import MMLogger
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 # The literal networks are the oracle of the tests.
 sys.path.append(str(Path(__file__).parents[1] / 'tests'))
 from oracle.literal import LiteralNetwork  # noqa: E402
+
+MODES = ('inference', 'training')
 
 
 class Literal(nn.Module):
@@ -56,12 +53,8 @@ class Literal(nn.Module):
 
 def blvnet(num_frames: int, **config) -> nn.Module:
     return MODELS.build(
-        dict(
-            type='BLVNet',
-            depth=50,
-            num_segments=num_frames,
-            frame_output='pair',
-            **config))
+        dict(type='BLVNet', depth=50, num_segments=num_frames,
+             frame_output='pair', **config))
 
 
 def resnet(kind: str, **config) -> nn.Module:
@@ -69,11 +62,7 @@ def resnet(kind: str, **config) -> nn.Module:
 
 
 class Features(nn.Module):
-    """The recognizer of a config without its head.
-
-    Args:
-        config (str): The config.
-    """
+    """The recognizer of a config without its head."""
 
     def __init__(self, config: str) -> None:
         super().__init__()
@@ -119,62 +108,53 @@ class Row(NamedTuple):
     compile: bool = False
 
     @property
-    def modes(self) -> Dict[str, str]:
-        """dict: What can be measured, and the method that does it."""
-        if self.runtime or self.precision or self.compile:
-            return dict(inference='infer')
-        return dict(inference='infer', training='train')
+    def modes(self) -> Sequence[str]:
+        """Sequence[str]: Which of ``MODES`` can be measured."""
+        special = self.runtime or self.precision or self.compile
+        return MODES[:1] if special else MODES
+
+
+def variant(suffix: str, fold: bool = True, **options) -> Row:
+    return Row(f'bLVNet-TAM{suffix}', blvnet, fold, **options)
 
 
 ROWS = {
-    'literal':
-    Row('bLVNet-TAM, literal', Literal),
-    'blvnet_tam':
-    Row('bLVNet-TAM', blvnet, fold=True),
-    'blvnet_tam_unfolded':
-    Row('bLVNet-TAM, batch norms not folded', blvnet),
+    'literal': Row('bLVNet-TAM, literal', Literal),
+    'blvnet_tam': variant(''),
     'blvnet_tam_cp':
-    Row('bLVNet-TAM, with_cp', lambda t: blvnet(t, with_cp=True), fold=True),
-    'blvnet_tam_bf16':
-    Row('bLVNet-TAM, bf16', blvnet, precision='bfloat16'),
-    'blvnet_tam_compile':
-    Row('bLVNet-TAM, compiled', blvnet, compile=True),
+    Row('bLVNet-TAM, with_cp', partial(blvnet, with_cp=True), fold=True),
+    'blvnet_tam_bf16': variant(', bf16', fold=False, precision='bfloat16'),
+    'blvnet_tam_compile': variant(', compiled', fold=False, compile=True),
     'blvnet_tam_compile_bf16':
-    Row('bLVNet-TAM, compiled, bf16', blvnet, precision='bfloat16',
-        compile=True),
-    'blvnet_tam_onnx':
-    Row('bLVNet-TAM, ONNX Runtime', blvnet, fold=True, runtime='onnx'),
+    variant(', compiled, bf16', fold=False, precision='bfloat16',
+            compile=True),
+    'blvnet_tam_onnx': variant(', ONNX Runtime', runtime='onnx'),
     'blvnet_tam_int8':
-    Row('bLVNet-TAM, ONNX Runtime, INT8', blvnet, fold=True, runtime='onnx',
-        precision='int8'),
-    'blvnet_tam_openvino':
-    Row('bLVNet-TAM, OpenVINO', blvnet, fold=True, runtime='openvino'),
+    variant(', ONNX Runtime, INT8', runtime='onnx', precision='int8'),
+    'blvnet_tam_openvino': variant(', OpenVINO', runtime='openvino'),
     'blvnet_tam_openvino_bf16':
-    Row('bLVNet-TAM, OpenVINO, bf16', blvnet, fold=True, runtime='openvino',
-        precision='bfloat16'),
+    variant(', OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
     'blvnet_tam_openvino_int8':
-    Row('bLVNet-TAM, OpenVINO, INT8 and bf16', blvnet, fold=True,
-        runtime='openvino', precision='int8'),
-    'blvnet':
-    Row('bLVNet', lambda t: blvnet(t, temporal_module=None), fold=True),
-    'tsn':
-    Row('TSN-R50', lambda t: resnet('ResNet')),
-    'tsm':
-    Row('TSM-R50', lambda t: resnet('ResNetTSM', num_segments=t)),
+    variant(', OpenVINO, INT8 and bf16', runtime='openvino',
+            precision='int8'),
+    'blvnet': Row('bLVNet', partial(blvnet, temporal_module=None), fold=True),
+    'tsn': Row('TSN-R50', lambda t: resnet('ResNet')),
+    'tsm': Row('TSM-R50', lambda t: resnet('ResNetTSM', num_segments=t)),
     'tsm_8':
-    Row('TSM-R50, 8 frames',
-        lambda t: resnet('ResNetTSM', num_segments=t),
+    Row('TSM-R50, 8 frames', lambda t: resnet('ResNetTSM', num_segments=t),
         num_frames=8),
-    'tanet':
-    Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
+    'tanet': Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
 }
 
 
-def row_of(config: str) -> Row:
-    """The row of a config's recognizer."""
-    network = Features(config)
+@lru_cache(maxsize=None)
+def row_of(key: str) -> Row:
+    """One of ``ROWS``, or the row of a config's recognizer."""
+    if key in ROWS:
+        return ROWS[key]
+    network = Features(key)
     return Row(
-        Path(config).stem,
+        Path(key).stem,
         lambda _: copy.deepcopy(network),
         fold=isinstance(network.model.backbone, BigLittleBackbone),
         num_frames=network.num_frames,
@@ -183,17 +163,7 @@ def row_of(config: str) -> Row:
 
 def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
                row: Row) -> Callable[[Tensor], Tensor]:
-    """A network as ONNX Runtime or OpenVINO runs it.
-
-    Args:
-        network (nn.Module): A backbone in test mode.
-        clips (Tensor): Clips, which also calibrate the integers.
-        num_frames (int): Frames per clip.
-        row (Row): Its runtime and precision.
-
-    Returns:
-        Callable: From clips to maps.
-    """
+    """A backbone as ONNX Runtime or OpenVINO runs it; clips calibrate it."""
     free = {0: num_frames * torch.export.Dim('clips')}
     # Traced with a single one, it would be fixed to that.
     example = clips[:num_frames].repeat(2, 1, 1, 1)
@@ -215,149 +185,75 @@ class Network:
     """A row's network with a batch of clips to run it on.
 
     Args:
-        row (Row): The row.
+        key (str): The row.
         args (Namespace): The options of the command.
         batch_size (int): Clips per run.
     """
 
-    def __init__(self, row: Row, args: argparse.Namespace,
+    def __init__(self, key: str, args: argparse.Namespace,
                  batch_size: int) -> None:
-        self.args = args
-        self.batch_size = batch_size
+        row = row_of(key)
         self.num_frames = row.num_frames or args.frames
         torch.manual_seed(0)
-        self.training = row.make(self.num_frames)
-        self.testing = copy.deepcopy(self.training)
+        self.trained = row.make(self.num_frames)
+        self.tested = copy.deepcopy(self.trained)
         # MMAction2's backbones return nothing here.
-        self.training.train()
-        self.testing.eval()
+        self.trained.train()
+        self.tested.eval()
         if row.fold:
-            self.testing = fold_norms(self.testing)
+            self.tested = fold_norms(self.tested)
         if not row.runtime and (row.precision or row.compile):
-            accelerate(
-                self.testing, row.precision or 'float32', row.compile)
+            accelerate(self.tested, row.precision or 'float32', row.compile)
         self.clips = torch.randn(batch_size * self.num_frames, row.channels,
                                  args.size, args.size)
         if row.runtime:
-            self.testing = in_runtime(
-                self.testing, self.clips, self.num_frames, row)
+            self.tested = in_runtime(
+                self.tested, self.clips, self.num_frames, row)
 
-    def infer(self) -> None:
+    def inference(self) -> None:
         """Run a batch of clips in test mode."""
         with torch.inference_mode():
-            self.testing(self.clips)
+            self.tested(self.clips)
 
-    def train(self) -> None:
+    def training(self) -> None:
         """Run a batch of clips forward and backward."""
-        self.training(self.clips).square().mean().backward()
-        self.training.zero_grad()
-
-
-def seconds(run: Callable[[], None]) -> float:
-    """How long a run takes.
-
-    Args:
-        run (Callable): What to run.
-
-    Returns:
-        float: Seconds.
-    """
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+        self.trained(self.clips).square().mean().backward()
+        self.trained.zero_grad()
 
 
 def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
-    """Clips per second of all rows, round by round.
-
-    Args:
-        args (Namespace): The options of the command.
-
-    Returns:
-        dict: By row, the median and the lowest and highest clips per second
-        of inference and training.
-    """
-    networks = {key: Network(ROWS[key], args, args.clips) for key in args.rows}
-    times = {key: {mode: [] for mode in ROWS[key].modes} for key in args.rows}
-    for mode in ('inference', 'training'):
-        for number in range(args.warm_up + args.rounds):
-            for key, network in networks.items():
-                if mode not in times[key]:
-                    continue
-                run = getattr(network, ROWS[key].modes[mode])
-                time_taken = seconds(run)
-                if number >= args.warm_up:
-                    times[key][mode].append(time_taken)
-    return {
-        key: {
-            mode: [args.clips / of_times(taken)
-                   for of_times in (median, max, min)]
-            for mode, taken in of_key.items()
-        }
-        for key, of_key in times.items()
-    }
-
-
-def forget_peak() -> None:
-    """Let the peak start anew from what is in use now."""
-    Path('/proc/self/clear_refs').write_text('5')
-
-
-def peak_memory() -> float:
-    """The peak of the process since it was forgotten in MiB."""
-    status = Path('/proc/self/status').read_text()
-    return int(status.split('VmHWM:')[1].split()[0]) / 2**10
+    """Clips per second by row and mode: median, lowest and highest."""
+    networks = {key: Network(key, args, args.clips) for key in args.rows}
+    speeds = {key: {} for key in args.rows}
+    for mode in MODES:
+        runs = {key: getattr(network, mode)
+                for key, network in networks.items()
+                if mode in row_of(key).modes}
+        times = interleave(runs, args.warm_up, args.rounds)
+        for key, taken in times.items():
+            speeds[key][mode] = [args.clips / of_times(taken)
+                                 for of_times in (median, max, min)]
+    return speeds
 
 
 def memory_per_clip(key: str, mode: str, args: argparse.Namespace) -> float:
-    """By how much the peak grows per clip in MiB. For a fresh process.
-
-    Args:
-        key (str): The row.
-        mode (str): ``'infer'`` or ``'train'``.
-        args (Namespace): The options of the command.
-
-    Returns:
-        float: MiB per clip.
-    """
+    """By how much the peak grows per clip in MiB. For a fresh process."""
     few, many = args.clips, 3 * args.clips
-    network = Network(ROWS[key], args, batch_size=many)
+    network = Network(key, args, batch_size=many)
     clips, peaks = network.clips, []
     for batch_size in (few, many):
         network.clips = clips[:batch_size * network.num_frames]
-        forget_peak()
-        getattr(network, mode)()
-        peaks.append(peak_memory())
+        peaks.append(peak_memory(getattr(network, mode)))
     return (peaks[1] - peaks[0]) / (many - few)
 
 
-def measure_memory(args: argparse.Namespace,
-                   argv: List[str],
-                   script: str = __file__) -> dict:
-    """MiB per clip of all rows, each in a process of its own.
-
-    Args:
-        args (Namespace): The options of the command.
-        argv (list[str]): The same as text.
-        script (str): What knows the rows and ``--memory-of``. Defaults to
-            this script.
-
-    Returns:
-        dict: By row, the memory of inference and training.
-    """
-    memory = {}
-    for key in args.rows:
-        memory[key] = {}
-        for name, mode in ROWS[key].modes.items():
-            result = subprocess.run(
-                [sys.executable, script, *argv, '--memory-of', key, mode],
-                # Or glibc keeps what was freed, as much as it likes.
-                env=dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'),
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True)
-            memory[key][name] = float(result.stdout.split()[-1])
-    return memory
+def measure_memory(args: argparse.Namespace) -> Dict[str, dict]:
+    """MiB per clip by row and mode, each in a process of its own."""
+    return {
+        key: {mode: in_fresh_process(memory_per_clip, key, mode, args)
+              for mode in row_of(key).modes}
+        for key in args.rows
+    }
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -365,47 +261,37 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def count_macs(network: nn.Module, clip: Tensor) -> int:
-    """Multiply-adds of a clip: convolutions, and r per value for a TAM.
+def watch_tams(network: nn.Module, watch: Callable) -> None:
+    """Let each TAM tell itself, what it is given and what it returns."""
 
-    Args:
-        network (nn.Module): A backbone.
-        clip (Tensor): Frames of shape ``(T, C, H, W)``.
+    def watched(module: TemporalAggregation, method: Callable) -> Callable:
+        def run(*args):
+            outs = method(*args)
+            watch(module, args, [outs] if isinstance(outs, Tensor) else outs)
+            return outs
 
-    Returns:
-        int: Multiply-adds.
-    """
-    blended = []
-
-    def count(module: TemporalAggregation, args: tuple, outs) -> None:
-        outs = (outs, ) if isinstance(outs, Tensor) else outs
-        blended.append(module.blend_frames * sum(o.numel() for o in outs))
+        return run
 
     for module in network.modules():
         if isinstance(module, TemporalAggregation):
             for form in ('forward', 'forward_split', 'forward_pairs'):
-                with_hook(module, form, count)
+                setattr(module, form, watched(module, getattr(module, form)))
+
+
+def count_macs(network: nn.Module, clip: Tensor) -> int:
+    """Multiply-adds of a clip: convolutions, and r per value for a TAM."""
+    blended = []
+    watch_tams(network, lambda tam, _, outs: blended.extend(
+        tam.blend_frames * maps.numel() for maps in outs))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()
         network(clip)
     return counter.get_total_flops() // 2 + sum(blended)
 
 
-def with_hook(module: nn.Module, form: str, hook: Callable) -> None:
-    """Call a hook after a method, with the module, arguments and result."""
-    forward = getattr(module, form)
-
-    def hooked(*args):
-        outs = forward(*args)
-        hook(module, args, outs)
-        return outs
-
-    setattr(module, form, hooked)
-
-
 def measure_size(key: str, args: argparse.Namespace) -> dict:
     """Parameters and MACs per clip of a row."""
-    row = ROWS[key]
+    row = row_of(key)
     num_frames = row.num_frames or args.frames
     network = row.make(num_frames)
     clip = torch.randn(num_frames, row.channels, args.size, args.size)
@@ -413,48 +299,20 @@ def measure_size(key: str, args: argparse.Namespace) -> dict:
         parameters=count_parameters(network), macs=count_macs(network, clip))
 
 
-def table(results: dict) -> str:
+def table_of(results: Dict[str, dict]) -> str:
     """The results as a Markdown table, speeds with their spread."""
-    lines = [
-        '| network | inference, clips/s | training, clips/s | '
-        'inference, MiB/clip | training, MiB/clip | parameters, M | GMACs |',
-        '| --- ' * 7 + '|'
-    ]
-    for key, result in results.items():
-        speeds = [
-            '{:.2f} ({:.2f} to {:.2f})'.format(*result[mode])
-            if mode in result else '-' for mode in ('inference', 'training')
-        ]
-        memory = [
-            f'{result["memory"][mode]:.0f}' if mode in result['memory'] else '-'
-            for mode in ('inference', 'training')
-        ]
-        size = [
-            f'{result["parameters"] / 1e6:.2f}', f'{result["macs"] / 1e9:.2f}'
-        ]
-        lines.append('| ' + ' | '.join([ROWS[key].name, *speeds, *memory,
-                                        *size]) + ' |')
-    return '\n'.join(lines) + '\n'
-
-
-def plot(results: dict, file: Path) -> None:
-    """Draw speeds and memory as bars."""
-    from matplotlib.figure import Figure
-    figure = Figure((10, 6), layout='constrained')
-    panels = figure.subplots(2, 2, sharey=True).flat
-    names = [ROWS[key].name for key in results]
-    for panel, (title, value) in zip(panels, {
-            'inference, clips/s': lambda r: r['inference'][0],
-            'training, clips/s': lambda r: r.get('training', [0])[0],
-            'inference, MiB per clip': lambda r: r['memory']['inference'],
-            'training, MiB per clip':
-            lambda r: r['memory'].get('training', 0),
-    }.items()):
-        panel.barh(names, [value(result) for result in results.values()])
-        panel.set_title(title)
-    # All panels share it.
-    panel.invert_yaxis()
-    figure.savefig(file, dpi=120)
+    columns = ['network', *(f'{mode}, clips/s' for mode in MODES),
+               *(f'{mode}, MiB/clip' for mode in MODES), 'parameters, M',
+               'GMACs']
+    return table(columns, [[
+        row_of(key).name,
+        *('{:.2f} ({:.2f} to {:.2f})'.format(*result[mode])
+          if mode in result else '-' for mode in MODES),
+        *(f'{result["memory"][mode]:.0f}'
+          if mode in result['memory'] else '-' for mode in MODES),
+        f'{result["parameters"] / 1e6:.2f}',
+        f'{result["macs"] / 1e9:.2f}',
+    ] for key, result in results.items()])
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
@@ -471,40 +329,27 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--warm-up', type=int, default=2, help='rounds')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--out', type=Path, help='folder for table and plot')
-    # What the command calls itself with in a fresh process.
-    parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
     if not (args.rows or args.configs):
-        args.rows = [
-            key for key, row in ROWS.items() if 'training' in row.modes
-        ]
+        args.rows = [key for key, row in ROWS.items() if row.modes == MODES]
     args.rows = [*(args.rows or []), *args.configs]
     return args
 
 
 def main(argv: List[str]) -> None:
     args = parse_args(argv)
-    torch.set_num_threads(args.threads)
-    # Some backbones tell at length how they are initialized.
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
-    ROWS.update({config: row_of(config) for config in args.configs})
-    if args.memory_of:
-        print(memory_per_clip(*args.memory_of, args))
-        return
+    set_up(args.threads)
     speeds = measure_speeds(args)
-    memory = measure_memory(args, argv)
+    memory = measure_memory(args)
     results = {
         key: dict(speeds[key], memory=memory[key], **measure_size(key, args))
         for key in args.rows
     }
-    print(table(results))
+    text = table_of(results)
+    print(text)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / 'benchmark.md').write_text(table(results), 'utf-8')
-        (args.out / 'benchmark.json').write_text(
-            json.dumps(results, indent=2))
-        plot(results, args.out / 'benchmark.png')
+        write(args.out, 'benchmark', results, text)
 
 
 if __name__ == '__main__':

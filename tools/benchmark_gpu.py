@@ -9,78 +9,65 @@ Example:
 """
 import argparse
 import json
-import logging
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
-from unittest import mock
 
 import torch
-from mmblvnet.models.common import (TemporalAggregation, frame_blending,
-                                    temporal_aggregation)
-from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.common.folding import fold_norms
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.models.common.folding import fold_norms
+
 sys.path.append(str(Path(__file__).parent))
 import benchmark  # noqa: E402
-
-
-class Peer(NamedTuple):
-    """A network of torchvision, of clips ``(N, 3, T, size, size)``."""
-    num_frames: int
-    size: int = 224
-
-
-# As torchvision's weights were tested.
-PEERS = {
-    'mvit_v2_s': Peer(16),
-    'swin3d_t': Peer(32),
-    's3d': Peer(128),
-    'r2plus1d_18': Peer(16, 112),
-}
+from benchmark_harness import set_up, table  # noqa: E402
 
 
 class Published(NamedTuple):
-    """Top-1 in per cent on Kinetics-400 and Something-Something V2, and the
-    views of a video that the former was tested in."""
+    """Top-1 in per cent on Kinetics-400 and Something-Something V2, the views
+    that the former was tested in, and frames and size of the clips."""
     name: str
     k400: Optional[float] = None
     views: Optional[str] = None
     sthv2: Optional[float] = None
+    num_frames: int = 16
+    size: int = 224
 
 
 # Of the paper, of MMAction2's model zoo (metafile.yml) and of torchvision's
-# weights.
+# weights, with the clips that those were tested on.
 PUBLISHED = {
     'blvnet_tam': Published('bLVNet-TAM-50 8x2', 71.0, '3 x 3', 59.1),
     'tsn': Published('TSN-R50, 16 frames', None, None, 36.91),
-    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72),
+    'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72, 8),
     'tsm': Published('TSM-R50, 16 frames', 75.12, '1 x 10', 64.16),
     'tanet': Published('TANet-R50, 16 frames'),
     'mvit_v2_s': Published('MViTv2-S', 80.76, '5 x 1'),
-    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1'),
-    's3d': Published('S3D', 68.37, '1 x 1'),
-    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1'),
+    'swin3d_t': Published('Swin3D-T', 77.72, '12 x 1', num_frames=32),
+    's3d': Published('S3D', 68.37, '1 x 1', num_frames=128),
+    'r2plus1d_18': Published('R(2+1)D-18', 67.46, '5 x 1', size=112),
 }
+
+
+def published_of(row: str) -> Published:
+    """What is published of a row; of the others there is the name alone."""
+    return PUBLISHED.get(row) or Published(benchmark.ROWS[row].name)
 
 
 class Job(NamedTuple):
     """Something to measure.
 
     Args:
-        row (str): A row of tools/benchmark.py or one of ``PEERS``.
+        row (str): A row of tools/benchmark.py or a network of torchvision.
         mode (str): ``'training'`` or ``'inference'``.
         precision (str): ``'bfloat16'`` (autocast) or ``'tf32'``.
         clips (int): Clips at a time; 0 means those of the command.
-        how (str): ``'eager'``, ``'compile'`` (the network), ``'compile_tam'``
-            (the TAM alone, in place of its kernel) or ``'graph'`` (a CUDA
-            graph).
+        how (str): ``'eager'``, ``'compile'`` or ``'graph'`` (a CUDA graph).
     """
     row: str
     mode: str
@@ -105,7 +92,6 @@ JOBS = [
     Job('blvnet_tam_cp', 'training'),
     *[Job('blvnet_tam', 'inference', clips=1, how=how)
       for how in ('eager', 'graph')],
-    Job('blvnet_tam', 'training', how='compile_tam'),
     *_both(['tsm_8', 'r2plus1d_18', 'mvit_v2_s', 'tanet', 'swin3d_t', 'tsm']),
     *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
@@ -120,72 +106,42 @@ JOBS = [
 def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     """A network without classifier and the shape of a clip.
 
-    Args:
-        row (str): A row of tools/benchmark.py or one of ``PEERS``.
-        mode (str): ``'training'`` or ``'inference'``, with norms folded where
-            a test folds them.
-
-    Returns:
-        tuple: The network and its clip's shape; frames come first where it
-        takes clips one after the other.
+    For inference norms are folded where a test folds them. Frames come first
+    where a network takes clips one after the other.
     """
-    if row in PEERS:
+    *_, num_frames, size = published_of(row)
+    if row not in benchmark.ROWS:
         # torchvision is needed for its own networks alone.
         from torchvision.models import video
-        num_frames, size = PEERS[row]
         network = getattr(video, row)()
         network.train(mode == 'training')
         return network, (1, 3, num_frames, size, size)
-    num_frames = benchmark.ROWS[row].num_frames or 16
     network = benchmark.ROWS[row].make(num_frames)
     # MMAction2's backbones return nothing here.
     network.train(mode == 'training')
     if mode == 'inference' and benchmark.ROWS[row].fold:
         network = fold_norms(network)
-    return network, (num_frames, 3, 224, 224)
+    return network, (num_frames, 3, size, size)
 
 
 def make_run(job: Job, network: nn.Module,
              clips: Tensor) -> Callable[[], None]:
     """What is timed: a step without the optimizer, or a test."""
-    called = network
-    if job.how == 'compile':
-        called = torch.compile(network)
-    if job.how == 'compile_tam':
-        called = with_compiled_tam(network)
+    called = torch.compile(network) if job.how == 'compile' else network
 
-    def autocast():
-        if job.precision == 'tf32':
-            return nullcontext()
-        return torch.autocast(clips.device.type, torch.bfloat16)
+    def run() -> Tensor:
+        autocast = torch.autocast(clips.device.type, torch.bfloat16)
+        with autocast if job.precision == 'bfloat16' else nullcontext():
+            return called(clips)
 
     def train() -> None:
-        with autocast():
-            out = called(clips)
-        out.float().square().mean().backward()
+        run().float().square().mean().backward()
         network.zero_grad()
 
-    @torch.no_grad()
-    def infer() -> None:
-        with autocast():
-            called(clips)
-
+    infer = torch.no_grad()(run)
     if job.how == 'graph':
         return in_a_graph(infer)
     return train if job.mode == 'training' else infer
-
-
-def with_compiled_tam(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A network whose TAMs are compiled operations instead of a kernel."""
-    compiled = torch.compile(frame_blending.blend_frames, dynamic=False)
-    # Each size of maps is compiled anew.
-    torch._dynamo.config.recompile_limit = 64
-
-    def run(clips: Tensor) -> Tensor:
-        with mock.patch.object(temporal_aggregation, 'blend_frames', compiled):
-            return network(clips)
-
-    return run
 
 
 def in_a_graph(run: Callable[[], None]) -> Callable[[], None]:
@@ -232,8 +188,7 @@ def measure(job: Job, clips: int, rounds: int) -> dict:
         return measure(job, clips // 2, rounds)
     peak = torch.cuda.max_memory_allocated() - alone
     return dict(
-        job._asdict(),
-        clips=clips,
+        job._asdict(), clips=clips,
         clips_per_s=clips / median(times) * 1e3,
         slowest=clips / max(times) * 1e3,
         fastest=clips / min(times) * 1e3,
@@ -256,15 +211,10 @@ def measure_card() -> dict:
 
 
 def measure_tam(copy_gb_per_s: float) -> List[dict]:
-    """The TAM of the stem: floor of its bytes against its time.
+    """The TAM of the stem, by type and direction.
 
-    Args:
-        copy_gb_per_s (float): Bytes read and written that a copy moves.
-
-    Returns:
-        list[dict]: By type and direction, the share of the copy's speed at
-        which the floor's bytes are moved: each input read once, each output
-        written once.
+    ``of_copy`` is the share of the copy's speed at which the bytes of its
+    floor are moved: each input read once, each output written once.
     """
     results = []
     for dtype in (torch.bfloat16, torch.float32):
@@ -286,12 +236,8 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         for run, maps in ((forward, 2), (backward, 4)):
             ms = median(milliseconds(run, 20))
             speed = maps * x.nbytes / ms / 1e6
-            results.append(
-                dict(
-                    tam=run.__name__,
-                    dtype=str(dtype),
-                    ms=ms,
-                    of_copy=speed / copy_gb_per_s))
+            results.append(dict(tam=run.__name__, dtype=str(dtype), ms=ms,
+                                of_copy=speed / copy_gb_per_s))
     return results
 
 
@@ -299,12 +245,7 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
                 until: float) -> None:
     """Measure what the file does not have yet, and write after each.
 
-    Args:
-        file (Path): The results.
-        jobs (list[Job]): What to measure, most important first.
-        clips (int): Clips at a time.
-        rounds (int): How often each is timed.
-        until (float): When to stop, by ``time.monotonic``.
+    Nothing more is started after ``until``, of ``time.monotonic``.
     """
     results = json.loads(file.read_text('utf-8')) if file.exists() else {}
 
@@ -327,7 +268,7 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
         torch.cuda.empty_cache()
 
 
-class _CountedElements(TorchDispatchMode):
+class _ConvolutionElements(TorchDispatchMode):
     """Counts what convolutions read and write."""
 
     def __init__(self) -> None:
@@ -341,69 +282,58 @@ class _CountedElements(TorchDispatchMode):
         return out
 
 
-def count(row: str) -> dict:
-    """Parameters and MACs per clip, and the maps that cannot but be moved.
+def count(row: str) -> Dict[str, int]:
+    """Parameters and MACs per clip, and ``elements``.
 
-    Args:
-        row (str): A row of tools/benchmark.py or one of ``PEERS``.
-
-    Returns:
-        dict: ``parameters``, ``macs``, and ``elements`` that convolutions and
-        TAMs read and write, norms being folded and ReLUs fused.
+    Those are what convolutions and TAMs cannot but read and write where norms
+    are folded and ReLUs fused.
     """
     network, shape = make_network(row, 'inference')
     network.to('meta')
-    clip = torch.empty(shape, device='meta')
     blended = []
-    for module in network.modules():
-        if isinstance(module, TemporalAggregation):
-            for form in ('forward', 'forward_split', 'forward_pairs'):
-                benchmark.with_hook(
-                    module, form, lambda _, args, outs: blended.extend(
-                        maps.numel() for maps in (*args, *(
-                            [outs] if isinstance(outs, Tensor) else outs))))
-    with torch.no_grad(), _CountedElements() as counted:
-        network(clip)
-    elements = counted.number + sum(blended)
+    benchmark.watch_tams(network, lambda _, maps, outs: blended.extend(
+        m.numel() for m in (*maps, *outs)))
+    with _ConvolutionElements() as counted:
+        macs = benchmark.count_macs(network, torch.empty(shape, device='meta'))
     return dict(
         parameters=benchmark.count_parameters(network),
-        macs=benchmark.count_macs(network, clip),
-        elements=elements)
+        macs=macs,
+        elements=counted.number + sum(blended))
 
 
-def table(results: Dict[str, dict]) -> str:
-    """The results as Markdown, a line per network and precision."""
-    lines = [
-        '| network | precision | inference, clips/s | training, clips/s | '
-        'inference, MiB/clip | training, MiB/clip | parameters, M | GMACs | '
-        'Kinetics-400 | clips x crops | Something-Something V2 |',
-        '| --- ' * 11 + '|'
-    ]
-    rows = dict.fromkeys((r['row'], r['precision']) for r in results.values()
-                         if 'row' in r)
-    for row, precision in rows:
+def table_of(results: Dict[str, dict]) -> str:
+    """The results as Markdown, a line per network and precision.
+
+    The floor of an inference in bf16 is the longer of two times: that of its
+    arithmetic, and that of reading and writing its elements.
+    """
+    card, lines = results['card'], []
+    for row, precision in dict.fromkeys(
+            (r['row'], r['precision']) for r in results.values()
+            if 'row' in r):
         own = [
             results.get(Job(row, mode, precision).key, {})
-            for mode in ('inference', 'training')
-        ]
+            for mode in ('inference', 'training')]
         if not any('clips_per_s' in result for result in own):
             continue
-        counted, published = count(row), PUBLISHED.get(row)
-        cells = [
-            published.name if published else benchmark.ROWS[row].name,
-            precision,
-            *[f'{r["clips_per_s"]:.0f}' if r.get('clips_per_s') else '-'
-              for r in own],
-            *[f'{r["mib_per_clip"]:.0f}' if r.get('clips_per_s') else '-'
-              for r in own],
+        published, counted = published_of(row), count(row)
+        floor = '-'
+        if precision == 'bfloat16' and 'clips_per_s' in own[0]:
+            floor = '{:.0f} %'.format(100 * own[0]['clips_per_s'] * max(
+                2e-12 * counted['macs'] / card['bf16_tflop_per_s'],
+                2e-9 * counted['elements'] / card['copy_gb_per_s']))
+        lines.append([
+            published.name, precision,
+            *(f'{r[cost]:.0f}' if cost in r else '-'
+              for cost in ('clips_per_s', 'mib_per_clip') for r in own),
             f'{counted["parameters"] / 1e6:.1f}',
-            f'{counted["macs"] / 1e9:.1f}',
-            *[str(value or '-') for value in (
-                (published.k400, published.views, published.sthv2)
-                if published else (None, None, None))],
-        ]
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+            f'{counted["macs"] / 1e9:.1f}', floor,
+            *(str(value or '-') for value in published[1:4])])
+    return table([
+        'network', 'precision', 'inference, clips/s', 'training, clips/s',
+        'inference, MiB/clip', 'training, MiB/clip', 'parameters, M', 'GMACs',
+        "of the card's floor", 'Kinetics-400', 'clips x crops',
+        'Something-Something V2'], lines)
 
 
 def plot(results: Dict[str, dict], file: Path) -> None:
@@ -441,10 +371,10 @@ def main(argv: Optional[List[str]] = None) -> None:
         '--report', type=Path, metavar='FOLDER',
         help='measure nothing, but write table and plot of the results there')
     args = parser.parse_args(argv)
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    set_up(torch.get_num_threads())
     if args.report:
         results = json.loads(args.results.read_text('utf-8'))
-        (args.report / 'gpu.md').write_text(table(results), 'utf-8')
+        (args.report / 'gpu.md').write_text(table_of(results), 'utf-8')
         plot(results, args.report / 'gpu.png')
         return
     if not torch.cuda.is_available():

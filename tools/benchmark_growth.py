@@ -8,76 +8,46 @@ Example:
     python tools/benchmark_growth.py --out work_dirs/growth
 """
 import argparse
-import json
-import logging
-import os
-import subprocess
 import sys
 from pathlib import Path
-from statistics import median
-from typing import Callable, Dict, List, Optional
+from typing import Dict, List
 
 import benchmark
 import torch
+from benchmark_harness import (in_fresh_process, interleave, median,
+                               peak_memory, set_up, table, write)
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 
 from mmblvnet.models.common.folding import fold_norms
 
-FRAMES = (8, 16, 32, 64)
-SIZES = (112, 160, 224, 288, 320)
-VIEWS = (1, 3, 9, 30)
-
 
 def measure_clip(args: argparse.Namespace, frames: int, size: int) -> dict:
-    """Seconds and MiB per clip.
-
-    Args:
-        args (Namespace): The options of the command.
-        frames (int): Frames of the clip.
-        size (int): Its height and width.
-
-    Returns:
-        dict: Seconds and MiB, of inference and training.
-    """
-    argv = [
+    """Seconds and MiB per clip, of inference and training."""
+    options = benchmark.parse_args([
         '--rows', args.row, '--frames', str(frames), '--size', str(size),
-        '--rounds', str(args.rounds), '--warm-up', '1', '--threads',
-        str(args.threads)
-    ]
-    options = benchmark.parse_args(argv)
+        '--rounds', str(args.rounds), '--warm-up', '1'])
     speeds = benchmark.measure_speeds(options)[args.row]
-    memory = benchmark.measure_memory(options, argv)[args.row]
+    memory = benchmark.measure_memory(options)[args.row]
     result = {}
-    for mode in ('inference', 'training'):
+    for mode in benchmark.MODES:
         result[f'{mode}, s'] = 1 / speeds[mode][0]
         result[f'{mode}, MiB'] = memory[mode]
     return result
 
 
-def measure_views(args: argparse.Namespace) -> List[float]:
+def measure_views(views: int, bound: int, args: argparse.Namespace) -> dict:
     """Seconds and MiB of a test of one video. For a fresh process.
 
-    Args:
-        args (Namespace): The options, with the number of views and the bound.
-
-    Returns:
-        list[float]: Seconds, and the growth of the peak in MiB.
+    At most ``bound`` views are computed at a time; 0 is for all.
     """
-    views, bound = args.views_of
     model = MODELS.build(
         dict(
             type='Recognizer2D',
-            backbone=dict(
-                type='BLVNet', depth=50, frame_output='pair'),
+            backbone=dict(type='BLVNet', depth=50, frame_output='pair'),
             cls_head=dict(
-                type='TSMHead',
-                num_classes=174,
-                in_channels=2048,
-                num_segments=8,
-                average_clips='score'),
+                type='TSMHead', num_classes=174, in_channels=2048,
+                num_segments=8, average_clips='score'),
             # This counts frames.
             test_cfg=dict(max_testing_views=16 * bound) if bound else None))
     model = fold_norms(model)
@@ -87,39 +57,18 @@ def measure_views(args: argparse.Namespace) -> List[float]:
         with torch.inference_mode():
             model(clips, [ActionDataSample()], mode='predict')
 
-    benchmark.forget_peak()
-    before = benchmark.peak_memory()
-    test()
-    peak = benchmark.peak_memory()
-    times = [benchmark.seconds(test) for _ in range(args.rounds)]
-    return [median(times), peak - before]
-
-
-def views_in_fresh_process(argv: List[str], views: int,
-                           bound: Optional[int]) -> dict:
-    result = subprocess.run(
-        [sys.executable, __file__, *argv, '--views-of', str(views),
-         str(bound or 0)],
-        env=dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'),
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True)
-    seconds, memory = map(float, result.stdout.split()[-2:])
+    grown = -peak_memory() + peak_memory(test)
+    times = interleave({views: test}, 0, args.rounds)[views]
     name = f'at most {bound} at a time' if bound else 'all at a time'
-    return {f'{name}, s': seconds, f'{name}, MiB': memory}
+    return {f'{name}, s': median(times), f'{name}, MiB': grown}
 
 
-def table(variable: str, results: Dict[int, dict]) -> str:
+def growth_table(variable: str, results: Dict[int, dict]) -> str:
     """Results as a Markdown table, each with its growth since the first."""
-    columns = list(next(iter(results.values())))
-    lines = [f'| {variable} | ' + ' | '.join(columns) + ' |',
-             '| --- ' * (1 + len(columns)) + '|']
     first = next(iter(results.values()))
-    for value, result in results.items():
-        cells = [f'{result[c]:.3g} (x {result[c] / first[c]:.2f})'
-                 for c in columns]
-        lines.append(f'| {value} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n'
+    return table([variable, *first], [[
+        str(value), *(f'{result[c]:.3g} (x {result[c] / first[c]:.2f})'
+                      for c in first)] for value, result in results.items()])
 
 
 def plot(all_results: Dict[str, Dict[int, dict]], file: Path) -> None:
@@ -129,70 +78,50 @@ def plot(all_results: Dict[str, Dict[int, dict]], file: Path) -> None:
     panels = figure.subplots(2, len(all_results), squeeze=False)
     for column, (variable, results) in zip(panels.T, all_results.items()):
         # Pixels, not sides, are what the cost should be linear in.
-        position: Callable[[int], int] = lambda v: v
-        if variable == 'size':
-            position = lambda v: v * v  # noqa: E731
+        positions = [n * n if variable == 'size' else n for n in results]
+        for name in next(iter(results.values())):
+            column[int(name.endswith('MiB'))].plot(
+                positions, [r[name] for r in results.values()], marker='o',
+                label=name.rpartition(',')[0])
         for panel, unit in zip(column, ('s', 'MiB')):
-            for name in next(iter(results.values())):
-                if name.endswith(f', {unit}'):
-                    panel.plot([position(v) for v in results],
-                               [r[name] for r in results.values()],
-                               marker='o', label=name.rpartition(',')[0])
-            panel.set_xticks([position(v) for v in results],
-                             [str(v) for v in results])
-            panel.set_xlim(0)
-            panel.set_ylim(0)
-            panel.set_xlabel(variable)
-            panel.set_ylabel(unit)
+            panel.set_xticks(positions, results)
+            panel.set(xlim=(0, None), ylim=(0, None), xlabel=variable,
+                      ylabel=unit)
             panel.legend()
     figure.savefig(file, dpi=120)
 
 
-def parse_args(argv: List[str]) -> argparse.Namespace:
+def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--row', choices=benchmark.ROWS, default='blvnet_tam')
-    parser.add_argument('--frames', type=int, nargs='*', default=FRAMES)
+    parser.add_argument(
+        '--frames', type=int, nargs='*', default=[8, 16, 32, 64])
     parser.add_argument('--size', type=int, default=224,
                         help='height and width where they are not varied')
-    parser.add_argument('--sizes', type=int, nargs='*', default=SIZES)
-    parser.add_argument('--views', type=int, nargs='*', default=VIEWS)
+    parser.add_argument(
+        '--sizes', type=int, nargs='*', default=[112, 160, 224, 288, 320])
+    parser.add_argument('--views', type=int, nargs='*', default=[1, 3, 9, 30])
     parser.add_argument('--bound', type=int, default=3,
                         help='max_testing_views of the bounded tests')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--out', type=Path, help='folder for tables and plot')
-    # What the command calls itself with in a fresh process.
-    parser.add_argument('--views-of', type=int, nargs=2,
-                        help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
-
-
-def main(argv: List[str]) -> None:
-    args = parse_args(argv)
-    torch.set_num_threads(args.threads)
-    init_default_scope('mmaction')
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
-    if args.views_of:
-        print(*measure_views(args))
-        return
+    args = parser.parse_args(argv)
+    set_up(args.threads)
     results = {
         'frames': {n: measure_clip(args, n, args.size) for n in args.frames},
         'size': {n: measure_clip(args, 16, n) for n in args.sizes},
         'views': {
-            n: {
-                **views_in_fresh_process(argv, n, None),
-                **views_in_fresh_process(argv, n, args.bound)
-            }
+            n: {**in_fresh_process(measure_views, n, 0, args),
+                **in_fresh_process(measure_views, n, args.bound, args)}
             for n in args.views
         }
     }
     results = {k: v for k, v in results.items() if v}
-    tables = '\n'.join(table(*item) for item in results.items())
-    print(tables)
+    text = '\n'.join(growth_table(*item) for item in results.items())
+    print(text)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / 'growth.md').write_text(tables, 'utf-8')
-        (args.out / 'growth.json').write_text(json.dumps(results, indent=2))
+        write(args.out, 'growth', results, text)
         plot(results, args.out / 'growth.png')
 
 

@@ -13,13 +13,15 @@ import argparse
 import json
 import tempfile
 import time
-from itertools import cycle, islice
+from contextlib import suppress
+from functools import partial
+from itertools import cycle, islice, product
 from pathlib import Path
-from statistics import median
 from typing import Dict, List, NamedTuple, Sequence
 
 import av
 import numpy as np
+from benchmark_harness import interleave, median, spread, table
 from make_motion_dataset import make_dataset
 from mmaction.registry import TRANSFORMS
 
@@ -38,8 +40,8 @@ class Case(NamedTuple):
     frames: Sequence[int] = None
 
 
-def write(path: Path, pictures: Sequence[np.ndarray], codec: str,
-          group: int) -> Path:
+def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str,
+                group: int = 1) -> Path:
     """Encode pictures with a key frame at least each ``group`` frames."""
     with av.open(str(path), 'w') as file:
         stream = file.add_stream(codec, rate=25, options=dict(g=str(group)))
@@ -51,35 +53,24 @@ def write(path: Path, pictures: Sequence[np.ndarray], codec: str,
     return path
 
 
-def all_pictures(video: Path) -> List[np.ndarray]:
-    """All frames of a video, with even sides."""
-    reader = VideoReader(video)
-    return [p[:len(p) // 2 * 2, :p.shape[1] // 2 * 2]
-            for p in reader.get_batch(range(len(reader)))]
-
-
 def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
-    """Encode the clips anew.
-
-    Args:
-        clips (list[Path]): The clips.
-        folder (Path): Where to.
-
-    Returns:
-        dict[str, Case]: What is read, by name.
-    """
+    """Encode the clips anew into a folder, and name what is read."""
     intra, jpeg = [], []
     for clip in clips:
-        pictures = all_pictures(clip)
-        intra.append(write(folder / f'{clip.stem}.mp4', pictures, 'libx264',
-                           1))
-        jpeg.append(write(folder / f'{clip.stem}.avi', pictures, 'mjpeg', 1))
-    pictures = list(islice(cycle(pictures), LONG))
-    long = write(folder / 'long.mp4', pictures, 'libx264', GROUP)
+        reader = VideoReader(clip)
+        # Even sides.
+        pictures = [p[:len(p) // 2 * 2, :p.shape[1] // 2 * 2]
+                    for p in reader.get_batch(range(len(reader)))]
+        file = folder / clip.stem
+        intra.append(
+            write_video(file.with_suffix('.mp4'), pictures, 'libx264'))
+        jpeg.append(write_video(file.with_suffix('.avi'), pictures, 'mjpeg'))
+    long = write_video(folder / 'long.mp4',
+                       list(islice(cycle(pictures), LONG)), 'libx264', GROUP)
     return {
         'clips': Case(clips),
-        f'dense clip from frame {DENSE[0]} of {LONG}, H.264': Case([long],
-                                                                  DENSE),
+        f'dense clip from frame {DENSE[0]} of {LONG}, H.264':
+        Case([long], DENSE),
         'clips, all-intra H.264': Case(intra),
         'clips, Motion JPEG': Case(jpeg),
     }
@@ -87,11 +78,10 @@ def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
 
 def read(decoder: str, case: Case) -> None:
     """Read all videos of a case once."""
-    steps = [dict(type=f'{decoder}Init')]
+    steps = [dict(type=f'{decoder}Init'), dict(type=f'{decoder}Decode')]
     if case.frames is None:
-        steps.append(dict(type='BigLittleSampleFrames', clip_len=CLIP_LEN,
-                          test_mode=True))
-    steps.append(dict(type=f'{decoder}Decode'))
+        steps.insert(1, dict(type='BigLittleSampleFrames', clip_len=CLIP_LEN,
+                             test_mode=True))
     steps = [TRANSFORMS.build(step) for step in steps]
     for video in case.videos:
         results = dict(filename=str(video), start_index=0,
@@ -102,53 +92,35 @@ def read(decoder: str, case: Case) -> None:
 
 def measure(cases: Dict[str, Case],
             rounds: int) -> Dict[str, Dict[str, List[float]]]:
-    """Milliseconds of CPU time per video.
-
-    Args:
-        cases (dict[str, Case]): What is read.
-        rounds (int): Rounds, after one that does not count.
+    """Milliseconds of CPU time per video in rounds, after one of warm-up.
 
     Returns:
-        dict[str, dict]: Of each case and decoder the median, the lowest and
-        the highest, or nothing if the decoder refuses a video.
+        dict[str, dict]: Of each case and decoder, or nothing if the decoder
+        refuses a video.
     """
-    times = {name: {d: [] for d in DECODERS} for name in cases}
-    refused = set()
-    for number in range(1 + rounds):
-        for name, case in cases.items():
-            for decoder in DECODERS:
-                if (name, decoder) in refused:
-                    continue
-                start = time.process_time()
-                try:
-                    read(decoder, case)
-                # Decoders raise whatever they like.
-                except Exception:
-                    refused.add((name, decoder))
-                    continue
-                taken = 1000 * (time.process_time() - start)
-                if number:
-                    times[name][decoder].append(taken / len(case.videos))
-    return {
-        name: {
-            decoder: [of_times(taken) for of_times in (median, min, max)]
-            if taken else [] for decoder, taken in of_case.items()
-        } for name, of_case in times.items()
-    }
+    results, runs = {name: {} for name in cases}, {}
+    for name, decoder in product(cases, DECODERS):
+        results[name][decoder] = []
+        run = partial(read, decoder, cases[name])
+        # Decoders raise whatever they like.
+        with suppress(Exception):
+            run()
+            runs[name, decoder] = run
+    times = interleave(runs, 0, rounds, time.process_time)
+    for (name, decoder), taken in times.items():
+        per_video = 1000 / len(cases[name].videos)
+        results[name][decoder] = [seconds * per_video for seconds in taken]
+    return results
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
         '--videos', type=Path,
         help='a folder of clips; VP9 clips are drawn if there is none')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--out', type=Path, help='a JSON file')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.videos
         if folder is None:
@@ -160,16 +132,19 @@ def main() -> None:
         clips = sorted(path for path in folder.iterdir() if path.is_file())
         cases = make_cases(clips, Path(temporary))
         results = measure(cases, args.rounds)
-        sizes = {name: sum(video.stat().st_size for video in case.videos)
-                 for name, case in cases.items()}
+        sizes = [sum(video.stat().st_size for video in case.videos) / 1e6
+                 for case in cases.values()]
     print('CPU time per video in ms, and size of all in MB\n')
-    print(f'| | {" | ".join(DECODERS)} | MB |\n{"| --- " * 6}|')
-    for name, of_case in results.items():
-        cells = ['{:.1f} ({:.1f} to {:.1f})'.format(*taken)
-                 if taken else 'refused' for taken in of_case.values()]
-        print(f'| {name} | {" | ".join(cells)} | {sizes[name] / 1e6:.2f} |')
+    print(table(['', *DECODERS, 'MB'], [[
+        name, *(spread(taken, '.1f') if taken else 'refused'
+                for taken in of_case.values()), f'{size:.2f}'
+    ] for (name, of_case), size in zip(results.items(), sizes)]))
     if args.out:
-        args.out.write_text(json.dumps(results, indent=2), 'utf-8')
+        summary = {
+            name: {decoder: [f(taken) for f in (median, min, max) if taken]
+                   for decoder, taken in of_case.items()}
+            for name, of_case in results.items()}
+        args.out.write_text(json.dumps(summary, indent=2), 'utf-8')
 
 
 if __name__ == '__main__':

@@ -4,13 +4,12 @@ Example:
     python tools/profile_operators.py --row blvnet_tam
 """
 import argparse
-import logging
 from collections import defaultdict
 from typing import Callable, Dict
 
 import benchmark
 import torch
-from mmengine.logging import MMLogger
+from benchmark_harness import interleave, set_up, table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,15 +34,7 @@ def family(operator: str) -> str:
 
 def profile_families(run: Callable[[], None],
                      rounds: int) -> Dict[str, float]:
-    """Seconds per run that each family of operators takes itself.
-
-    Args:
-        run (Callable): What to run.
-        rounds (int): How often, after two runs that do not count.
-
-    Returns:
-        dict[str, float]: Seconds, the longest first.
-    """
+    """Seconds per run of each family of operators, the longest first."""
     for _ in range(2):
         run()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -56,14 +47,15 @@ def profile_families(run: Callable[[], None],
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
-def convolution_flops(run: Callable[[], None]) -> int:
-    """Floating point operations of the convolutions of a run."""
+def count_flops(run: Callable[[], None], operators: str = '') -> int:
+    """Floating point operations of those operators whose names have this."""
     with FlopCounterMode(display=False) as counter:
         run()
     counts = counter.get_flop_counts()['Global']
-    return sum(n for op, n in counts.items() if 'convolution' in str(op))
+    return sum(n for op, n in counts.items() if operators in str(op))
 
 
+@torch.inference_mode()
 def peak_flops_per_second(rounds: int = 5) -> float:
     """What the machine reaches in a large product or convolution."""
     matrix = torch.randn(2048, 2048)
@@ -71,17 +63,9 @@ def peak_flops_per_second(rounds: int = 5) -> float:
     convolution = convolution.to(memory_format=torch.channels_last)
     maps = torch.randn(16, 256, 28, 28)
     maps = maps.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return max(
-            _best_flops_per_second(lambda: matrix @ matrix, rounds),
-            _best_flops_per_second(lambda: convolution(maps), rounds))
-
-
-def _best_flops_per_second(run: Callable[[], None], rounds: int) -> float:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    times = [benchmark.seconds(run) for _ in range(rounds)]
-    return counter.get_total_flops() / min(times)
+    runs = [lambda: matrix @ matrix, lambda: convolution(maps)]
+    times = interleave(dict(enumerate(runs)), 1, rounds)
+    return max(count_flops(run) / min(times[i]) for i, run in enumerate(runs))
 
 
 def main() -> None:
@@ -90,20 +74,20 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5)
     args, rest = parser.parse_known_args()
     options = benchmark.parse_args(['--rows', args.row, *rest])
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
-    torch.set_num_threads(options.threads)
-    row = benchmark.ROWS[args.row]
-    network = benchmark.Network(row, options, options.clips)
+    set_up(options.threads)
+    network = benchmark.Network(args.row, options, options.clips)
     peaks, reached = [], {}
-    for mode, run in (('inference', network.infer),
-                      ('training', network.train)):
+    for mode in benchmark.row_of(args.row).modes:
+        run = getattr(network, mode)
         seconds = profile_families(run, args.rounds)
         total = sum(seconds.values())
-        print(f'\n{row.name}, {mode}: {total:.3f} s per run\n\n'
-              '| operators | share |\n| --- | --- |')
-        for name, taken in seconds.items():
-            print(f'| {name} | {100 * taken / total:.1f} % |')
-        reached[mode] = convolution_flops(run) / seconds['convolution']
+        print(f'\n{benchmark.ROWS[args.row].name}, {mode}: {total:.3f} s per '
+              'run\n')
+        print(table(['operators', 'share'],
+                    [[name, f'{100 * taken / total:.1f} %']
+                     for name, taken in seconds.items()]))
+        flops = count_flops(run, 'convolution')
+        reached[mode] = flops / seconds['convolution']
         # It moves with what else the machine does.
         peaks.append(peak_flops_per_second())
     peak = max(peaks)

@@ -23,7 +23,6 @@ def test_every_row_is_measured(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert '| bLVNet-TAM, literal |' in printed
     assert (tmp_path / 'benchmark.md').read_text() in printed
-    assert (tmp_path / 'benchmark.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize('rows', [
@@ -58,10 +57,10 @@ def test_each_row_runs_the_same_network(row, bound):
     args = benchmark.parse_args(
         ['--frames', '4', '--size', '64'])
     plain, other = (
-        benchmark.Network(benchmark.ROWS[key], args, 2)
+        benchmark.Network(key, args, 2)
         for key in ('blvnet_tam', row))
     with torch.no_grad():
-        expected, maps = (n.testing(plain.clips) for n in (plain, other))
+        expected, maps = (n.tested(plain.clips) for n in (plain, other))
     assert (maps - expected).std() < bound * expected.std()
     assert not torch.equal(maps, expected)
 

@@ -5,7 +5,6 @@ import cv2
 import make_motion_dataset as motion
 import pytest
 import study
-import study_models
 import torch
 from mmblvnet.models import BLResNet, BLVNet
 from torch import nn
@@ -81,9 +80,9 @@ def test_a_run_of_other_settings_counts_as_missing(options, tmp_path):
 
 
 def test_starts_of_the_weights_are_told_apart(options, tmp_path, capsys):
-    for key in ('tam_r3', *study_models.INITIALIZATION):
+    for key in ('tam_r3', *study.INITIALIZATION):
         write_runs(tmp_path, [0], key)
-    study.main(options + ['--models', 'tam_r3', *study_models.INITIALIZATION,
+    study.main(options + ['--models', 'tam_r3', *study.INITIALIZATION,
                           '--report-only', '--seeds', '0'])
     printed = capsys.readouterr().out
     for weights in ('from the image task', 'from scratch'):
@@ -96,16 +95,16 @@ def test_a_folder_without_videos_is_refused(tmp_path):
         study.main(['--data', str(tmp_path), '--out', str(tmp_path)])
 
 
-@pytest.mark.parametrize('key', study_models.ALL)
+@pytest.mark.parametrize('key', study.ALL)
 def test_runs_differ_in_the_model_alone(options, key, monkeypatch):
-    monkeypatch.setattr(study_models, 'image_checkpoint', lambda args: 'FILE')
+    monkeypatch.setattr(study, 'image_checkpoint', lambda args: 'FILE')
     args = study.parse_args(options)
-    cfg = study_models.video_config(args, key, 4, seed=3)
-    other = study_models.video_config(args, 'tam_r3', 4, seed=3)
+    cfg = study.video_config(args, key, 4, seed=3)
+    other = study.video_config(args, 'tam_r3', 4, seed=3)
     model, other_model = cfg.pop('model'), other.pop('model')
     assert cfg.pop('experiment_name') == f'{key}_4_3'
     other.pop('experiment_name')
-    if study_models.ALL[key].identity:
+    if study.ALL[key].hook:
         assert cfg.custom_hooks.pop() == dict(type='StartAsIdentity')
     assert cfg.to_dict() == other.to_dict()
     # Each frame or pair of frames that comes out of the backbone.
@@ -122,7 +121,7 @@ def test_identity_starts_as_the_network_without_tams():
             nn.init.normal_(parameter)
     network = nn.ModuleDict(dict(backbone=BLVNet(50)))
     network.load_state_dict(plain.state_dict(), strict=False)
-    study_models.StartAsIdentity().before_train(SimpleNamespace(model=network))
+    study.StartAsIdentity().before_train(SimpleNamespace(model=network))
     x = torch.randn(16, 3, 32, 32)
     assert torch.equal(network['backbone'](x), plain['backbone'](x))
 
@@ -130,11 +129,11 @@ def test_identity_starts_as_the_network_without_tams():
 @pytest.mark.slow
 def test_weights_of_the_image_task_start_a_video_model(options, tmp_path):
     args = study.parse_args(options)
-    runner = study_models.make_runner(
-        study_models.video_config(args, 'tam_r3', 4, seed=0))
+    runner = study.make_runner(
+        study.video_config(args, 'tam_r3', 4, seed=0))
     file = tmp_path / 'image_weights_64_32.pth'
     image_weights = torch.load(file)['state_dict']
-    fresh = study_models.MODELS.build(runner.cfg.model)
+    fresh = study.MODELS.build(runner.cfg.model)
     fresh.init_weights()
     weights = fresh.state_dict()
     backbone = [name for name in image_weights if name.startswith('backbone')]
@@ -157,7 +156,7 @@ def test_costs_are_measured_and_reported(options, tmp_path, capsys):
 
 
 def test_the_images_of_the_image_task_are_listed_with_their_shapes(tmp_path):
-    study_models.make_images(tmp_path, dict(train=3, val=1))
+    study.make_images(tmp_path, dict(train=3, val=1))
     lines = (tmp_path / 'train.txt').read_text().split('\n')[:-1]
     assert [line.split()[1] for line in lines] == ['0', '1', '2']
     for line in lines:

@@ -1,0 +1,99 @@
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+import study
+import study_streams
+import torch
+from study_streams import Shown, Video, judge
+
+
+def test_predictions_are_judged_live_in_hindsight_and_by_their_delay():
+    video = Video(None, np.repeat([5, 1, 2], [4, 8, 4]), [0, 4, 12])
+    # Each known 3 frames after the middle of what it is of; 2 comes never.
+    predictions = [Shown(3, 0, 5), Shown(7, 4, 1), Shown(12, 9, 1)]
+    result = judge(video, predictions)
+    assert result['live'] == pytest.approx(5 / 12)
+    assert result['hindsight'] == pytest.approx(8 / 12)
+    assert result['delay'] == pytest.approx((3 + 4) / 2 / 6)
+
+
+@pytest.mark.parametrize('cuts', [False, True])
+def test_a_long_video_shows_each_action_after_another(cuts):
+    video = study_streams.draw_video(0, cuts, 32)
+    assert video.frames.shape[1:] == (3, 32, 32)
+    assert len(video.frames) == len(video.labels)
+    assert len(video.starts) == study_streams.ACTIONS
+    classes = video.labels[video.starts]
+    assert (np.diff(classes) != 0).all()
+    # The scenes change with the actions, if there are cuts.
+    changes = video.frames.float().diff(dim=0).abs().mean((1, 2, 3))
+    at_starts = torch.tensor(video.starts[1:]) - 1
+    ratio = changes[at_starts].mean() / changes.median()
+    assert (ratio > 3) == cuts
+
+
+def write_runs(out):
+    """Lines as the first studies of streams wrote them."""
+    ways = ['stream', 'windows_1', 'windows_2', 'windows_4']
+    with open(out / 'runs.jsonl', 'w') as file:
+        for seed, live in ((0, 0.25), (1, 0.75)):
+            line = dict(model='tam', seed=seed, epochs=12, clips=0.9)
+            for kind, way in product(('continuous', 'cuts'), ways):
+                line.setdefault(kind, {})[way] = dict(
+                    live=live, hindsight=0.5, delay=1.5)
+            file.write(json.dumps(line) + '\n')
+
+
+def test_runs_of_streams_are_reported_with_windows_beside_them(
+        tmp_path, capsys):
+    write_runs(tmp_path)
+    study.main(['--streams', '--report-only', '--out', str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.strip() == (tmp_path / 'streaming.md').read_text().strip()
+    _, _, *lines = printed.strip().splitlines()
+    assert [line.split(' | ')[0] for line in lines] == [
+        '| windows, stride of 1 pair', '| windows, stride of 2 pairs',
+        '| windows, stride of 4 pairs', '| stream: TAM, lookahead']
+    for line in lines:
+        assert '| 50.0 (25.0 to 75.0) |' in line
+        assert line.endswith('| 1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5) |')
+    assert (tmp_path / 'streaming.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize('options, message', [
+    (['--models', 'tam'], 'tam is compared with --streams'),
+    (['--streams', '--models', 'tam_r3'], 'is compared without --streams'),
+    (['--streams', '--frames', '16'], 'takes no --frames'),
+])
+def test_what_does_not_go_together_is_refused(options, message, capsys):
+    with pytest.raises(SystemExit):
+        study.parse_args(options)
+    assert message in capsys.readouterr().err
+
+
+def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
+    args = study.parse_args(['--streams', '--out', str(tmp_path)])
+    hooks = {}
+    for key in study.STREAMS:
+        cfg = study.video_config(args, key, 8, seed=0)
+        assert cfg.model.backbone.get('causal', False) == ('tam' not in key)
+        assert cfg.model.cls_head.num_segments == 4
+        hooks[key] = [hook['type'] for hook in cfg.custom_hooks]
+    for key, types in hooks.items():
+        assert ('StreamTrainingHook' in types) == key.endswith('_stream')
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_and_tried_on_streams(tmp_path):
+    from make_motion_dataset import make_dataset
+    make_dataset(tmp_path / 'motion', train=16, val=8, short_side=(36, 40))
+    study.main(['--streams', '--models', 'tam', '--seeds', '0', '--epochs',
+                '1', '--size', '32', '--videos', '1', '--data',
+                str(tmp_path / 'motion'), '--out', str(tmp_path)])
+    line = json.loads((tmp_path / 'runs.jsonl').read_text())
+    for kind in ('continuous', 'cuts'):
+        assert len(line[kind]) == 4
+        for of_way in line[kind].values():
+            assert 0 <= of_way['live'] <= 1 and of_way['delay'] > 0
