@@ -192,7 +192,7 @@ def report(runs: Dict[str, List[dict]], macs: int, file: Path) -> str:
             for stride in STRIDES for name, lines in runs.items()
             if f'windows_{stride}' in lines[0]['continuous']]
     ways += [(f'stream: {name}', name, 'stream', 1 / PAIRS) for name in runs]
-    figure, lines = Figure((7, 4)), []
+    figure, lines = Figure((8, 4)), []
     axes = figure.subplots()
     for name, key, way, share in ways:
         cost = macs * share * FRAMES_PER_SECOND / 2 / 1e9
@@ -203,15 +203,17 @@ def report(runs: Dict[str, List[dict]], macs: int, file: Path) -> str:
                               for run in runs[key]], '.1f', mean)
                       for kind in KINDS]
         lines.append([name, f'{cost:.2f}', *cells])
-        live = [100 * run['continuous'][way]['live'] for run in runs[key]]
-        axes.errorbar(
-            cost, mean(live),
-            [[mean(live) - min(live)], [max(live) - mean(live)]],
-            fmt='s' if way == 'stream' else 'o', label=name, capsize=3)
-    axes.set(xlabel='GMACs per second of video', xscale='log',
-             ylabel='frames with the right class, %')
-    axes.legend(fontsize='x-small', loc='center left',
-                bbox_to_anchor=(1, 0.5))
-    figure.savefig(file, dpi=150, bbox_inches='tight')
+        for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
+            axes.plot(
+                [100 * run['continuous'][way][measure] for run in runs[key]],
+                [f'{name}, {cost:.1f} GMACs/s'] * len(runs[key]), 'o',
+                color=colour, label=measure)
+    axes.set(xlabel='frames with the right class, no cuts, % (a dot per seed)')
+    axes.invert_yaxis()
+    axes.grid(axis='y', alpha=0.3)
+    axes.legend(*zip(*[pair[::-1] for pair in {
+        label: line for line, label in zip(
+            *axes.get_legend_handles_labels())}.items()]))
+    figure.savefig(file, dpi=120, bbox_inches='tight')
     return table(['', 'GMACs/s', 'live, %', 'with cuts', 'hindsight, %',
                   'with cuts', 'delay, s', 'with cuts'], lines)
