@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/.."
 source tools/environment.sh
 if [ -z "$versions" ]; then
-    bash tools/lint.sh
+    bash tools/lint.sh || exit
 fi
 # Each test uses one thread.
 exec python -m pytest --numprocesses auto --maxprocesses 4 "$@"

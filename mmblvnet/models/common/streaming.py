@@ -69,7 +69,8 @@ class StreamStep:
         # [streams, maps]
         number = start[:, None] + torch.arange(num_maps, device=x.device)
         # Maps that are there of all frames, without a division.
-        ended = (number + 1) * self.group > self.num_frames[:, None] * per_group
+        length = self.num_frames[:, None] * per_group
+        ended = (number + 1) * self.group > length
         inside = (number >= 0) & ~ended
         return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
 
