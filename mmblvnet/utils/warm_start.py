@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Tuple
 import torch
 from mmaction.models.backbones import ResNet
 from mmengine.model import initialize
+from torch import nn
 
 from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.big_little_backbone import DEFAULT_INIT
@@ -50,7 +51,8 @@ def warm_start(weights: StateDict,
 
     A stage of a bLResNet has all blocks but one in its Big branch, and one
     that fuses the branches: they take the first ones and the last one of the
-    ResNet's stage. Thin blocks take the first channels.
+    ResNet's stage. Thin blocks take the first channels. What a ResNet does
+    not have hands on its input, or adds nothing to the Big branch at first.
 
     Args:
         weights (dict): What :func:`resnet_weights` returns.
@@ -94,7 +96,7 @@ def warm_start(weights: StateDict,
 
 
 def _fresh_weights(config: dict) -> StateDict:
-    """The weights that a bLResNet starts from scratch with."""
+    """The weights of a bLResNet before it takes any of the ResNet."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = BLResNet(**config)
@@ -103,6 +105,11 @@ def _fresh_weights(config: dict) -> StateDict:
         for module in network.modules():
             if isinstance(module, Bottleneck):
                 initialize(module, module.init_cfg)
+    for layer in (network.b_conv0, network.bl_init):
+        nn.init.dirac_(layer.weight)
+    for layer in (network.bn_l2, network.layer1.little_e[1],
+                  network.layer2.little_e[1], network.layer3.little_e[1]):
+        nn.init.zeros_(layer.weight)
     return network.state_dict()
 
 
@@ -148,6 +155,6 @@ def _lines(sources: Dict[str, Optional[str]],
     fresh = [part for part, source in sources.items() if not source]
     unused = sorted({_part(name) for name in weights} - {*sources.values()})
     return lines + [
-        f'from scratch: {", ".join(fresh)}',
+        f'not from the ResNet: {", ".join(fresh)}',
         f'not used of the ResNet: {", ".join(unused + ["its classifier"])}'
     ]

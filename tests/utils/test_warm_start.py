@@ -114,6 +114,19 @@ def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut(tmp_path):
         'layer3.21, its classifier')
 
 
+def test_what_a_resnet_does_not_have_changes_nothing_at_first(tmp_path):
+    state, _ = converted(torchvision_weights(), tmp_path)
+    network, x = BLResNet(50).eval(), torch.rand(2, 64, 16, 16)
+    network.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network._merge_branches(x), x[..., ::2, ::2], atol=1e-4, rtol=1e-4)
+        stage = network.layer2
+        x = torch.rand(2, 256, 8, 8)
+        little, big = stage.run_branches(x)
+        assert (little == 0).all() and (big != 0).any()
+
+
 def test_a_start_for_flow_takes_the_mean_over_rgb(tmp_path):
     weights = torchvision_weights()
     state, _ = converted(weights, tmp_path, flow_channels=10)
