@@ -11,6 +11,7 @@ Example:
 import argparse
 import json
 import logging
+from itertools import product
 from pathlib import Path
 from typing import Tuple
 
@@ -23,6 +24,7 @@ from mmaction.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 SIZE = 48
 CLASSES = len(motion.SHAPES)
@@ -67,12 +69,12 @@ class Classifier(nn.Module):
 
 
 def train(model: nn.Module, data: Images, steps: int, batch_size: int,
-          seed: int) -> None:
+          seed: int, lr: float = 1e-3) -> None:
     """AdamW with a cycle of the learning rate, on mirrored images."""
     torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1e-3, total_steps=steps, pct_start=0.2)
+        optimizer, lr, total_steps=steps, pct_start=0.2)
     epochs = steps * batch_size // len(data[0]) + 1
     order = torch.cat([torch.randperm(len(data[0])) for _ in range(epochs)])
     model.train()
@@ -114,7 +116,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/warm_start_study'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
     parser.add_argument('--steps', type=int, default=40)
+    parser.add_argument(
+        '--norm-eval',
+        action='store_true',
+        help='train with the statistics that the norms start with, and with '
+        'those that they have on the few images')
     return parser.parse_args()
 
 
@@ -124,17 +132,22 @@ def main() -> None:
     init_default_scope('mmaction')
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     args.out.mkdir(parents=True, exist_ok=True)
-    starts = dict(scratch=None, warm=warm_start(args.out))
+    warm = warm_start(args.out)
+    starts = dict(scratch=None, warm=warm)
+    if args.norm_eval:
+        starts = {'warm': warm, 'warm, norms estimated': warm}
     few, held_out = images(0, 10000, 640), images(1, 0, 400)
-    for seed in args.seeds:
-        for name, init_cfg in starts.items():
-            model = Classifier(seed, type='BLResNet', init_cfg=init_cfg)
-            train(model, few, args.steps, 16, seed)
-            run = dict(start=name, seed=seed, steps=args.steps,
-                       accuracy=accuracy(model, held_out))
-            print(json.dumps(run), flush=True)
-            with (args.out / 'runs.jsonl').open('a', encoding='utf-8') as file:
-                print(json.dumps(run), file=file)
+    for seed, lr, name in product(args.seeds, args.lr, starts):
+        model = Classifier(seed, type='BLResNet', init_cfg=starts[name])
+        if 'estimated' in name:
+            update_bn(few[0].split(64), model)
+        model.backbone.norm_eval = args.norm_eval
+        train(model, few, args.steps, 16, seed, lr)
+        run = dict(start=name, norm_eval=args.norm_eval, lr=lr, seed=seed,
+                   steps=args.steps, accuracy=accuracy(model, held_out))
+        print(json.dumps(run), flush=True)
+        with (args.out / 'runs.jsonl').open('a', encoding='utf-8') as file:
+            print(json.dumps(run), file=file)
 
 
 if __name__ == '__main__':
