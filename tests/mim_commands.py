@@ -36,10 +36,10 @@ def data_options(data):
     return options
 
 
-def mim(command, *args, check=True, **environment):
-    """What a command of mim for MMAction2 prints."""
+def mim(command, *args, package='mmaction', check=True, **environment):
+    """What a command of mim prints."""
     result = subprocess.run(
-        [sys.executable, '-m', 'mim', command, 'mmaction', *map(str, args)],
+        [sys.executable, '-m', 'mim', command, package, *map(str, args)],
         env=dict(os.environ, PYTHONWARNINGS='ignore', **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,6 +21,8 @@ from documents import (DOCUMENTS, block_commands, code_blocks,
 from golden import DATA
 from make_motion_dataset import make_dataset
 from mmaction import __file__ as mmaction_file
+from mmaction.models.backbones import ResNet
+from mmblvnet.utils.layouts import RESNET
 from mmengine.fileio import dump
 from paths import CONFIGS, ROOT
 from tiny_videos import write_video
@@ -40,6 +42,8 @@ NOT_RUN = (
     # MMEngine has mixed precision on GPUs only.
     r'mim train .* --amp$',
     r'ffmpeg ',
+    # Needs another package: tests/test_imagenet.py.
+    r'mim train mmpretrain ',
 )
 DATALOADERS = ' '.join(
     f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
@@ -134,6 +138,14 @@ def write_published(folder: Path, names: set) -> None:
         torch.save(weights, folder / name)
 
 
+def write_resnet(file: Path) -> None:
+    """A plain ResNet-50 under torchvision's names."""
+    torch.save({
+        RESNET.published_name(name): value
+        for name, value in ResNet(50).state_dict().items()
+    }, file)
+
+
 def write_scheduler(folder: Path) -> None:
     """Slurm's programs, of one machine and one process."""
     folder.mkdir()
@@ -154,6 +166,7 @@ def root(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     write_something_something(tmp_path / 'data' / 'sthv2')
     write_own_videos(tmp_path / 'data')
+    write_resnet(tmp_path / 'resnet50-0676ba61.pth')
     *_, own = code_blocks(ROOT / 'docs' / 'own_data.md', 'python')
     (tmp_path / 'configs' / 'own.py').write_text(own)
     for name in ('rgb.pkl', 'flow.pkl'):

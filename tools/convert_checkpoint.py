@@ -3,7 +3,9 @@
 The layout is told by the keys. An ImageNet bLResNet becomes a backbone file
 for ``init_cfg=dict(type='Pretrained', checkpoint=...)``; a bLVNet-TAM and a
 TAM-ResNet become the checkpoint of a recognizer for ``mim test`` and
-``load_from``.
+``load_from``. A plain ResNet of torchvision, timm, MMPretrain or MMAction2
+becomes a backbone file as well, a start for a bLResNet: what came from where
+is printed.
 """
 import argparse
 import os
@@ -16,6 +18,7 @@ import mmblvnet
 import torch
 from mmblvnet.utils.checkpoint import convert_published, to_published
 from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.utils.warm_start import resnet_weights, warm_start
 
 CLASSIFIER = 'classifier.'
 
@@ -40,7 +43,11 @@ def convert(source: Path,
     """
 
     def change(content: dict) -> Tuple[dict, dict]:
-        weights, found = convert_published(content, flow_channels)
+        resnet = resnet_weights(content)
+        if resnet:
+            weights, found = warm_start(resnet, flow_channels)
+        else:
+            weights, found = convert_published(content, flow_channels)
         if isinstance(content.get('arch'), str):
             found['arch'] = content['arch']
         meta = dict(
@@ -170,6 +177,8 @@ def main() -> None:
             found = convert(args.source, args.destination, args.flow)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
+    for line in found.pop('sources', ()):
+        print(line)
     print(f'{args.source}: ' + ', '.join(f'{name} {value!s:.99}'
                                          for name, value in found.items()))
     if found['type'] != 'BLResNet':

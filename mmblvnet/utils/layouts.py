@@ -177,10 +177,24 @@ def _tam_resnet_config(backbone: StateDict) -> dict:
     blended = _blended(backbone, 'layer1.0.tam')
     if not blended:
         raise ValueError('layer1.0.tam is missing')
+    return dict(read_resnet(backbone), blend_frames=blended)
+
+
+def read_resnet(backbone: StateDict) -> dict:
+    """The config of a ResNet.
+
+    Args:
+        backbone (dict): Its weights under torchvision's names.
+
+    Returns:
+        dict: The config of the backbone.
+
+    Raises:
+        ValueError: If they belong to no ResNet.
+    """
     return dict(
         depth=_resnet_depth(backbone),
-        in_channels=_size(backbone, 'conv1.weight', 1),
-        blend_frames=blended)
+        in_channels=_size(backbone, 'conv1.weight', 1))
 
 
 def _resnet_depth(backbone: StateDict) -> int:
@@ -228,6 +242,9 @@ TAM_RESNET = Layout(
         (r'\bconv(\d)\.bn\.', r'bn\1.'),
     ),
     nested=True)
+# A plain one, as torchvision and timm name its weights.
+RESNET = TAM_RESNET._replace(
+    name='ResNet', network='ResNet', renamings=TAM_RESNET.renamings[2:])
 LAYOUTS = (IMAGENET, VIDEO, VIDEO_WITHOUT_DROPOUT, TAM_RESNET)
 
 

@@ -9,7 +9,7 @@ from .checkpoint_fit import shortened
 from .published import how_to_get_imagenet_weights
 from .safe_loading import data_only, load_checkpoint
 
-CLASSIFIERS = ('fc.', 'new_fc.', 'cls_head.')
+CLASSIFIERS = ('fc.', 'new_fc.', 'cls_head.', 'head.')
 
 
 def split_pretrained(
@@ -50,7 +50,8 @@ def load_pretrained(module: nn.Module,
         module (nn.Module): A backbone.
         checkpoint (str): File or URL, as MMEngine's loader takes them.
         prefix (str, optional): Start of the names of the wanted part of the
-            file, e.g. ``'backbone.'``. Defaults to None.
+            file, e.g. ``'backbone.'``. Defaults to None: all of it, or the
+            backbone of an image classifier of MMPretrain.
         map_location (str): Where to load to. Defaults to ``'cpu'``.
         may_be_absent (Callable): Tells for the name of a weight whether the
             file need not have it.
@@ -107,6 +108,9 @@ def _read(module: nn.Module, checkpoint: str, map_location: str,
 def _weights_of(state_dict: dict, prefix: Optional[str]) -> dict:
     """The weights of the wanted part, without those of a classifier."""
     weights = {k.removeprefix('module.'): v for k, v in state_dict.items()}
+    # An image classifier of MMPretrain, of which there is one part to want.
+    if prefix is None and any(name.startswith('head.') for name in weights):
+        prefix = 'backbone'
     if prefix:
         prefix = prefix.rstrip('.') + '.'
         weights = {

@@ -19,8 +19,8 @@ def how_to_get_imagenet_weights(backbone: nn.Module, destination: str) -> str:
         destination (str): Where the converted file is expected.
 
     Returns:
-        str: Which file to get from where, how to convert it, and how to do
-        without.
+        str: Which file to get from where, how to convert it, what to take
+        instead, and how to do without.
     """
     size = (backbone.depth, backbone.alpha, backbone.beta)
     if size[0] not in IMAGENET_WEIGHTS or size[1:] != (2, 4):
@@ -30,4 +30,9 @@ def how_to_get_imagenet_weights(backbone: nn.Module, destination: str) -> str:
     return (f'1. Download {name} from {page} with a browser.\n'
             f'2. Convert it: python tools/convert_checkpoint.py {name} '
             f'{destination}\n'
+            f'Without the page, a ResNet-{size[0]} of torchvision, timm or '
+            'MMPretrain converts into a start as well, and\n'
+            'mim train mmpretrain '
+            f'configs/imagenet/blresnet{size[0]}_in1k.py\n'
+            'trains on ImageNet.\n'
             f'{FROM_SCRATCH}')

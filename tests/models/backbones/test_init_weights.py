@@ -74,6 +74,18 @@ def test_a_part_of_a_recognizer_loads_by_prefix(image_weights):
         pretrained(image_weights).init_weights()
 
 
+def test_an_image_classifier_of_mmpretrain_loads_as_it_is(image_weights):
+    weights = torch.load(image_weights)['state_dict']
+    content = {f'backbone.{k}': v for k, v in weights.items()}
+    content['head.fc.weight'] = torch.zeros(1000, 2048)
+    torch.save(dict(meta=dict(), state_dict=content), image_weights)
+    backbone = pretrained(image_weights)
+    backbone.init_weights()
+    state = backbone.state_dict()
+    for name, value in weights.items():
+        assert torch.equal(state[name], value), name
+
+
 def test_a_missing_weight_stops_training_and_is_named(image_weights):
     content = torch.load(image_weights)
     del content['state_dict']['layer3.big.2.conv2.weight']

@@ -1,0 +1,3 @@
+_base_ = '../_base_/imagenet.py'
+
+model = dict(backbone=dict(depth=101))

@@ -1,0 +1,160 @@
+"""A start for a bLResNet from the weights of a plain ResNet."""
+import re
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from mmaction.models.backbones import ResNet
+from mmengine.model import initialize
+from torch import nn
+
+from mmblvnet.models import BLResNet
+from mmblvnet.models.backbones.big_little_backbone import DEFAULT_INIT
+from mmblvnet.models.common import Bottleneck
+
+from .checkpoint import check_weights, for_flow, published_weights
+from .layouts import RESNET, StateDict, read_resnet
+from .pretrained import CLASSIFIERS
+
+BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
+
+
+def resnet_weights(content: dict) -> StateDict:
+    """The backbone of a plain ResNet.
+
+    Args:
+        content (dict): What a file of torchvision, timm, MMPretrain or
+            MMAction2 holds.
+
+    Returns:
+        dict: Its weights under torchvision's names, without the counts of
+        batches; empty if it is another network.
+    """
+    weights = published_weights(content)
+    if any(name.startswith('backbone.') for name in weights):
+        weights = {k: v for k, v in weights.items()
+                   if k.startswith('backbone.')}
+    weights = {
+        RESNET.published_name(name): value
+        for name, value in weights.items()
+        if not name.startswith(CLASSIFIERS)
+        and not name.endswith('.num_batches_tracked')
+    }
+    if 'layer1.0.conv1.weight' not in weights or any(
+            '.tam.' in name for name in weights):
+        return {}
+    return weights
+
+
+def warm_start(weights: StateDict,
+               flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
+    """Give the weights of a ResNet to the bLResNet of the same depth.
+
+    A stage of a bLResNet has all blocks but one in its Big branch, and one
+    that fuses the branches: they take the first ones and the last one of the
+    ResNet's stage. Thin blocks take the first channels. What a ResNet does
+    not have hands on its input, or adds nothing to the Big branch at first.
+
+    Args:
+        weights (dict): What :func:`resnet_weights` returns.
+        flow_channels (int, optional): Channels of optical flow that the
+            network is to take instead of RGB. Defaults to None.
+
+    Returns:
+        tuple: All weights of the bLResNet; and what was found: the name of
+        the ``layout``, the backbone's config and ``sources``, a line for each
+        part of the network.
+
+    Raises:
+        ValueError: If a weight is missing, left over, of another shape or not
+            finite, or no bLResNet has this depth, with the reason.
+    """
+    config = read_resnet(weights)
+    with torch.device('meta'):
+        plain = ResNet(**config)
+    check_weights(weights, {
+        RESNET.published_name(name): value
+        for name, value in plain.state_dict().items()
+        if not name.endswith('.num_batches_tracked')
+    }, RESNET)
+    if flow_channels is not None:
+        weights = dict(weights)
+        weights['conv1.weight'] = for_flow(weights['conv1.weight'],
+                                           flow_channels)
+        config['in_channels'] = flow_channels
+    started = _fresh_weights(config)
+    sources = {}
+    for name, value in started.items():
+        source = _source_of(name, plain.stage_blocks)
+        taken = source in weights
+        if taken:
+            value.copy_(_first_channels(weights[source], value.shape))
+        if not name.endswith('.num_batches_tracked'):
+            sources[_part(name)] = _part(source) if taken else None
+    return started, dict(
+        layout=RESNET.name, type='BLResNet', **config,
+        sources=_lines(sources, weights))
+
+
+def _fresh_weights(config: dict) -> StateDict:
+    """The weights of a bLResNet before it takes any of the ResNet."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = BLResNet(**config)
+        # The whole of init_weights would log every weight.
+        initialize(network, DEFAULT_INIT)
+        for module in network.modules():
+            if isinstance(module, Bottleneck):
+                initialize(module, module.init_cfg)
+    for layer in (network.b_conv0, network.bl_init):
+        nn.init.dirac_(layer.weight)
+    for layer in (network.bn_l2, network.layer1.little_e[1],
+                  network.layer2.little_e[1], network.layer3.little_e[1]):
+        nn.init.zeros_(layer.weight)
+    return network.state_dict()
+
+
+def _source_of(name: str, blocks: Tuple[int, ...]) -> Optional[str]:
+    """The ResNet's weight that a weight of the bLResNet starts from."""
+    match = BLOCK.match(name)
+    if not match:
+        return name if name.startswith(('conv1.', 'bn1.')) else None
+    stage, branch, block = match[1], match[2], int(match[3])
+    last = blocks[int(stage[-1]) - 1] - 1
+    if branch == 'fusion':
+        block = last
+    elif branch and block >= last:
+        return None
+    rest = name[match.end():]
+    if branch != 'little':
+        # A pool comes first.
+        rest = re.sub(r'(?<=downsample\.)\d',
+                      lambda index: str(int(index[0]) - 1), rest)
+    return f'{stage}.{block}{rest}'
+
+
+def _first_channels(value: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A weight of a thinner network, whose sums stay as large."""
+    thin = value[tuple(map(slice, shape))]
+    return thin * (value[0].numel() / thin[0].numel())
+
+
+def _part(name: str) -> str:
+    """The block that a weight belongs to, or its layer."""
+    block = BLOCK.match(name)
+    return block[0] if block else name.rpartition('.')[0]
+
+
+def _lines(sources: Dict[str, Optional[str]],
+           weights: StateDict) -> List[str]:
+    """What came from where, and what did not."""
+    lines = []
+    for part, source in sources.items():
+        if source:
+            thin = ', its first channels' * ('.little.' in part)
+            lines.append(f'{part} from {source}{thin}')
+    fresh = [part for part, source in sources.items() if not source]
+    unused = sorted({_part(name) for name in weights} - {*sources.values()})
+    return lines + [
+        f'not from the ResNet: {", ".join(fresh)}',
+        f'not used of the ResNet: {", ".join(unused + ["its classifier"])}'
+    ]

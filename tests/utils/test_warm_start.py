@@ -1,0 +1,181 @@
+"""The start that a bLResNet gets from a plain ResNet."""
+import pytest
+import torch
+from convert_checkpoint import convert
+from mmaction.models.backbones import ResNet
+from mmblvnet.models import BLResNet
+from mmblvnet.utils.layouts import RESNET
+from torch import nn
+
+
+def torchvision_weights(depth=50, **config):
+    """Weights of a ResNet with a classifier, all of them different."""
+    network = ResNet(depth, **config)
+    weights = {
+        RESNET.published_name(name): torch.rand_like(value) + 0.1
+        if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    return {**weights, 'fc.weight': torch.zeros(1000, 2048),
+            'fc.bias': torch.zeros(1000)}
+
+
+def of_torchvision(weights):
+    return weights
+
+
+def without_classifier_and_counts(weights):
+    return {k: v for k, v in weights.items()
+            if not k.startswith('fc.') and 'num_batches' not in k}
+
+
+def of_mmpretrain(weights):
+    return dict(meta=dict(epoch=1), state_dict={
+        (f'head.{k}' if k.startswith('fc.') else f'backbone.{k}'): v
+        for k, v in weights.items()})
+
+
+def of_mmaction2(weights):
+    """A TSN's, whose convolutions and norms lie in modules of their own."""
+    network = ResNet(50)
+    state = {f'backbone.{name}': weights[RESNET.published_name(name)]
+             for name in network.state_dict()}
+    return dict(state_dict={**state, 'cls_head.fc_cls.weight': torch.ones(1)})
+
+
+def converted(content, folder, **options):
+    """The weights and what was found, after the loader took the file."""
+    source, file = folder / 'resnet.pth', folder / 'start.pth'
+    torch.save(content, source)
+    found = convert(source, file, **options)
+    backbone = BLResNet(
+        found['depth'],
+        in_channels=found['in_channels'],
+        init_cfg=dict(type='Pretrained', checkpoint=str(file)))
+    backbone.init_weights()
+    return backbone.state_dict(), found
+
+
+@pytest.mark.parametrize('layout', [
+    of_torchvision, without_classifier_and_counts, of_mmpretrain, of_mmaction2
+])
+def test_the_blocks_that_fit_take_those_of_the_resnet(layout, tmp_path):
+    weights = torchvision_weights()
+    state, found = converted(layout(weights), tmp_path)
+    expected = {
+        'conv1.weight': 'conv1.weight',
+        'bn1.running_var': 'bn1.running_var',
+        'layer1.big.0.downsample.1.weight': 'layer1.0.downsample.0.weight',
+        'layer1.big.0.downsample.2.bias': 'layer1.0.downsample.1.bias',
+        'layer2.big.2.conv2.weight': 'layer2.2.conv2.weight',
+        'layer3.fusion.0.bn3.weight': 'layer3.5.bn3.weight',
+        'layer4.0.downsample.1.weight': 'layer4.0.downsample.0.weight',
+        'layer4.2.conv3.weight': 'layer4.2.conv3.weight',
+    }
+    for ours, theirs in expected.items():
+        assert torch.equal(state[ours], weights[theirs]), ours
+    assert 'layer1.fusion.0 from layer1.2' in found['sources']
+    assert found['sources'][-1] == 'not used of the ResNet: its classifier'
+
+
+def test_every_weight_of_a_resnet_50_has_its_place(tmp_path):
+    weights = torchvision_weights()
+    state, _ = converted(weights, tmp_path)
+    sums = {round(value.double().sum().item(), 3) for value in state.values()}
+    for name, value in without_classifier_and_counts(weights).items():
+        assert round(value.double().sum().item(), 3) in sums, name
+
+
+def test_thin_blocks_take_the_first_channels_at_the_same_scale(tmp_path):
+    weights = torchvision_weights()
+    state, found = converted(weights, tmp_path)
+    assert torch.equal(state['layer2.little.0.conv1.weight'],
+                       weights['layer2.0.conv1.weight'][:64])
+    assert torch.equal(state['layer2.little.0.conv2.weight'],
+                       2 * weights['layer2.0.conv2.weight'][:64, :64])
+    assert torch.equal(state['layer1.little.0.downsample.1.bias'],
+                       weights['layer1.0.downsample.1.bias'][:128])
+    assert ('layer2.little.0 from layer2.0, its first channels'
+            in found['sources'])
+
+
+def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut(tmp_path):
+    weights = torchvision_weights(101)
+    state, found = converted(weights, tmp_path)
+    assert torch.equal(state['layer2.big.2.bn3.weight'],
+                       weights['layer2.2.bn3.weight'])
+    assert (state['layer2.big.3.bn3.weight'] == 0).all()
+    assert torch.equal(state['layer3.fusion.0.conv1.weight'],
+                       weights['layer3.22.conv1.weight'])
+    scratch, unused = found['sources'][-2:]
+    assert 'layer1.big.2, ' in scratch
+    assert unused == (
+        'not used of the ResNet: layer3.17, layer3.18, layer3.19, layer3.20, '
+        'layer3.21, its classifier')
+
+
+def test_what_a_resnet_does_not_have_changes_nothing_at_first(tmp_path):
+    state, _ = converted(torchvision_weights(), tmp_path)
+    network, x = BLResNet(50).eval(), torch.rand(2, 64, 16, 16)
+    network.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network._merge_branches(x), x[..., ::2, ::2], atol=1e-4, rtol=1e-4)
+        stage = network.layer2
+        x = torch.rand(2, 256, 8, 8)
+        little, big = stage.run_branches(x)
+        assert (little == 0).all() and (big != 0).any()
+
+
+def test_a_start_for_flow_takes_the_mean_over_rgb(tmp_path):
+    weights = torchvision_weights()
+    state, _ = converted(weights, tmp_path, flow_channels=10)
+    torch.testing.assert_close(state['conv1.weight'][:, 7],
+                               weights['conv1.weight'].mean(1))
+
+
+def wider(weights):
+    weights['layer1.0.conv2.weight'] = torch.ones(128, 128, 3, 3)
+
+
+def deep_stem(weights):
+    weights['conv1.0.weight'] = weights.pop('conv1.weight')
+
+
+def squeezing(weights):
+    weights['layer1.0.se.fc1.weight'] = torch.ones(1)
+
+
+def diverged(weights):
+    weights['layer4.0.bn3.bias'].fill_(float('nan'))
+
+
+@pytest.mark.parametrize('change, message', [
+    (wider, r'layer1.0.conv2.weight is \(128, 128, 3, 3\) of float instead'),
+    (deep_stem, 'conv1.weight is missing'),
+    (squeezing, "'layer1.0.se.fc1.weight' is left over"),
+    (diverged, 'layer4.0.bn3.bias has values that are not finite'),
+])
+def test_another_kind_of_resnet_is_refused(change, message, tmp_path):
+    weights = torchvision_weights()
+    change(weights)
+    with pytest.raises(ValueError, match=message):
+        converted(weights, tmp_path)
+
+
+def test_a_depth_without_a_big_little_network_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'depth = 18 of BLResNet is not one'):
+        converted(torchvision_weights(18), tmp_path)
+
+
+def test_norms_in_training_do_not_look_at_the_statistics_they_start_with():
+    """So that estimating them again would change nothing of a training."""
+    images, outputs = torch.rand(4, 3, 32, 32), []
+    network = BLResNet(50).train()
+    for scale in (1, 3):
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.fill_(scale)
+                module.running_var.fill_(scale)
+        outputs.append(network(images))
+    assert torch.equal(*outputs)

@@ -1,0 +1,154 @@
+"""Does a start from a plain ResNet help a bLResNet? A measurement in small.
+
+A ResNet-50 learns to tell the five shapes of the embedded data set apart in
+single images. What tools/convert_checkpoint.py makes of it and random weights
+are then two starts for a bLResNet-50, which learns the same from few other
+images. Every run is a line of OUT/runs.jsonl.
+
+Example:
+    python tools/warm_start_study.py
+"""
+import argparse
+import json
+import logging
+from itertools import product
+from pathlib import Path
+from typing import Tuple
+
+import cv2
+import make_motion_dataset as motion
+import numpy as np
+import torch
+from convert_checkpoint import convert, save_whole
+from mmaction.registry import MODELS
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+SIZE = 48
+CLASSES = len(motion.SHAPES)
+Images = Tuple[Tensor, Tensor]
+
+
+def draw(split: int, index: int) -> np.ndarray:
+    """A noisy image of one shape, somewhat turned, (H, W, 3)."""
+    rng = np.random.default_rng([split, index])
+    canvas = motion.make_plain_background(rng, SIZE, SIZE)
+    angle = rng.uniform(-0.5, 0.5)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    points = np.array(motion.SHAPES[index % CLASSES]) @ [[cosine, sine],
+                                                         [-sine, cosine]]
+    points = points * rng.uniform(0.25, 0.4) + rng.uniform(0.4, 0.6, 2)
+    cv2.fillPoly(canvas, [np.rint(SIZE * points * 64).astype(np.int32)],
+                 rng.uniform(*motion.LIGHT, 3).tolist(), cv2.LINE_AA, 6)
+    return canvas + rng.normal(0, 10, canvas.shape)
+
+
+def images(split: int, start: int, count: int) -> Images:
+    """Images (N, 3, H, W) and their labels (N, )."""
+    numbers = range(start, start + count)
+    drawn = np.stack([draw(split, index) for index in numbers])
+    drawn = torch.tensor(drawn).permute(0, 3, 1, 2).float()
+    return (drawn - 114) / 57, torch.tensor(numbers) % CLASSES
+
+
+class Classifier(nn.Module):
+    """A backbone and a linear classifier."""
+
+    def __init__(self, seed: int, **config) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.backbone = MODELS.build(dict(depth=50, **config))
+        self.fc = nn.Linear(2048, CLASSES)
+        self.backbone.init_weights()
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.backbone(x).mean((2, 3)))
+
+
+def train(model: nn.Module, data: Images, steps: int, batch_size: int,
+          seed: int, lr: float = 1e-3) -> None:
+    """AdamW with a cycle of the learning rate, on mirrored images."""
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=steps, pct_start=0.2)
+    epochs = steps * batch_size // len(data[0]) + 1
+    order = torch.cat([torch.randperm(len(data[0])) for _ in range(epochs)])
+    model.train()
+    for chosen in order.split(batch_size)[:steps]:
+        x, y = (part[chosen] for part in data)
+        x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1)
+        optimizer.step()
+        scheduler.step()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Images) -> float:
+    """In per cent."""
+    model.eval()
+    scores = torch.cat([model(x) for x in data[0].split(100)])
+    return round(100 * (scores.argmax(1) == data[1]).float().mean().item(), 1)
+
+
+def warm_start(out: Path) -> dict:
+    """The start from a ResNet, which is trained where it is missing."""
+    resnet, converted = out / 'resnet50.pth', out / 'blresnet50.pth'
+    if not resnet.exists():
+        model = Classifier(0, type='ResNet')
+        train(model, images(0, 0, 3200), 200, 32, 0)
+        print('ResNet-50:', accuracy(model, images(1, 0, 400)))
+        save_whole(model.state_dict(), resnet)
+    convert(resnet, converted)
+    return dict(type='Pretrained', checkpoint=str(converted))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/warm_start_study'))
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
+    parser.add_argument('--steps', type=int, default=40)
+    parser.add_argument(
+        '--norm-eval',
+        action='store_true',
+        help='train with the statistics that the norms start with, and with '
+        'those that they have on the few images')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    torch.set_num_threads(1)
+    init_default_scope('mmaction')
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    args.out.mkdir(parents=True, exist_ok=True)
+    warm = warm_start(args.out)
+    starts = dict(scratch=None, warm=warm)
+    if args.norm_eval:
+        starts = {'warm': warm, 'warm, norms estimated': warm}
+    few, held_out = images(0, 10000, 640), images(1, 0, 400)
+    for seed, lr, name in product(args.seeds, args.lr, starts):
+        model = Classifier(seed, type='BLResNet', init_cfg=starts[name])
+        if 'estimated' in name:
+            update_bn(few[0].split(64), model)
+        model.backbone.norm_eval = args.norm_eval
+        train(model, few, args.steps, 16, seed, lr)
+        run = dict(start=name, norm_eval=args.norm_eval, lr=lr, seed=seed,
+                   steps=args.steps, accuracy=accuracy(model, held_out))
+        print(json.dumps(run), flush=True)
+        with (args.out / 'runs.jsonl').open('a', encoding='utf-8') as file:
+            print(json.dumps(run), file=file)
+
+
+if __name__ == '__main__':
+    main()
