@@ -25,8 +25,9 @@ def read_config(file):
 
 FILES = sorted(CONFIGS.glob('*.py'))
 configs = pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
-something_something = pytest.mark.parametrize(
-    'file', [f for f in FILES if '_sthv' in f.stem], ids=lambda f: f.stem)
+with_labels_of_a_side = pytest.mark.parametrize(
+    'file', [f for f in FILES if re.search('_(sthv|jester)', f.stem)],
+    ids=lambda f: f.stem)
 longer_clips = pytest.mark.parametrize(
     'file', [f for f in FILES if read_config(f).load_from],
     ids=lambda f: f.stem)
@@ -148,7 +149,7 @@ def write_tiny_data(folder, dataset):
     """Write a video in the form that a dataset reads it."""
     if dataset.type == 'VideoDataset':
         write_video(folder / 'tiny.webm')
-        return 'tiny.webm 1\n'
+        return 'tiny.webm 3\n'
     (folder / 'tiny').mkdir(exist_ok=True)
     start = dataset.get('start_index', 1)
     parts = [('x', ), ('y', )] if dataset.get('modality') == 'Flow' else [()]
@@ -156,12 +157,14 @@ def write_tiny_data(folder, dataset):
         for part in parts:
             name = dataset.filename_tmpl.format(*part, start + number)
             cv2.imwrite(str(folder / 'tiny' / name), picture(number))
-    return f'tiny {NUM_FRAMES} 1\n'
+    return f'tiny {NUM_FRAMES} 3\n'
 
 
 @pytest.mark.parametrize('split', ('train', 'val', 'test'))
 @pytest.mark.parametrize('data, channels', [('sthv1', 3), ('sthv2', 3),
                                             ('k400', 3), ('mit', 3),
+                                            ('jester', 3), ('ucf101', 3),
+                                            ('hmdb51', 3), ('diving48', 3),
                                             ('sthv2-flow', 10)])
 def test_its_pipelines_make_clips_of_a_file(data, channels, split, tmp_path):
     cfg = read_config(CONFIGS / f'blvnet_tam_r50_8x2_{data}.py')
@@ -174,7 +177,8 @@ def test_its_pipelines_make_clips_of_a_file(data, channels, split, tmp_path):
     # The 3 clips of so short a video are the same, in 3 crops.
     views, size = (3, 256) if (data, split) == ('k400', 'test') else (1, 224)
     assert sample['inputs'].shape == (views * 16, channels, size, size)
-    assert sample['data_samples'].gt_label.item() == 1
+    # No mirror changes this label.
+    assert sample['data_samples'].gt_label.item() == 3
 
 
 @longer_clips
@@ -197,7 +201,7 @@ def test_longer_clips_start_from_all_weights_of_the_shorter_ones(file):
 def test_short_clips_start_from_imagenet_weights_of_their_depth(file):
     cfg = read_config(file)
     backbone = cfg.model.backbone
-    if cfg.load_from or '_motion' in file.stem:
+    if cfg.load_from or re.search('_(motion|order)', file.stem):
         return
     if backbone.type == 'ResNetTAM':
         assert f'resnet{backbone.depth}-' in backbone.pretrained
@@ -208,17 +212,17 @@ def test_short_clips_start_from_imagenet_weights_of_their_depth(file):
             f'checkpoints/blresnet{backbone.depth}_a2_b4_imagenet{flow}.pth')
 
 
-@something_something
+@with_labels_of_a_side
 def test_a_mirror_swaps_the_labels_whose_names_it_swaps(file):
     cfg = read_config(file)
-    data = 'sthv1' if 'sthv1' in file.stem else 'sthv2'
+    data = re.search('sthv1|sthv2|jester', file.stem)[0]
     label_map = files('mmblvnet.datasets') / 'label_maps' / f'{data}.txt'
     names = label_map.read_text().splitlines()
-    other = dict(left='right', right='left')
-    mirrored = [
-        re.sub(r'\b(left|right)\b', lambda m: other[m[0]], name)
-        for name in names
-    ]
+    other = dict(
+        left='right', right='left', Left='Right', Right='Left',
+        Clockwise='Counterclockwise', Counterclockwise='Clockwise')
+    sides = re.compile(rf'\b({"|".join(other)})\b')
+    mirrored = [sides.sub(lambda m: other[m[0]], name) for name in names]
     expected = {
         label: names.index(name)
         for label, name in enumerate(mirrored)

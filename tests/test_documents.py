@@ -117,6 +117,16 @@ def write_own_videos(folder: Path) -> None:
         shutil.move(video, own / f'{"abc"[i // 3]}.mp4')
 
 
+def write_ucf101(folder: Path) -> None:
+    """Two videos, and lists of the first split."""
+    (folder / 'videos').mkdir(parents=True)
+    for number in range(2):
+        write_video(folder / 'videos' / f'{number}.webm')
+    for split in ('train', 'val'):
+        (folder / f'ucf101_{split}_split_1_videos.txt').write_text(
+            '0.webm 0\n1.webm 100\n')
+
+
 def write_published(folder: Path, names: set) -> None:
     """Files of the names, with the weights of their authors' layouts."""
     layouts = json.loads((DATA / 'checkpoints.json').read_text())
@@ -165,6 +175,7 @@ def root(tmp_path):
     for name in ('mmblvnet', 'tests', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     write_something_something(tmp_path / 'data' / 'sthv2')
+    write_ucf101(tmp_path / 'data' / 'ucf101')
     write_own_videos(tmp_path / 'data')
     write_resnet(tmp_path / 'resnet50-0676ba61.pth')
     *_, own = code_blocks(ROOT / 'docs' / 'own_data.md', 'python')

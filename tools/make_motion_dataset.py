@@ -14,8 +14,16 @@ moves one of the four in one direction. A uniform random point on a torus that
 is moved stays uniform, hence a frame, at whatever place in the video, has the
 same distribution in every class (but for faint traces that compression adds).
 
+With `--task order` a class is two motions, one after the other, each of which
+undoes the other: left then right, right then left, and so on. The switch comes
+at a random moment of the middle third, and both motions are drawn alike. So
+the two orders of a pair have the same pairs of neighbouring frames: a model
+that adds up what it sees in those tells the pair but not its order, and
+answers at most every second question correctly.
+
 All else is random. The same seed gives the same scenes with and without
-`--textured`, so train and validate on different splits even then.
+`--textured`, so train and validate on different splits even then. `--hard`
+adds to textures and distractors a camera that sways, and doubles the length.
 
 Made are VP9 videos in WebM and the annotations of `VideoDataset`::
 
@@ -27,6 +35,7 @@ The last one holds the arguments; a directory that has it is complete.
 
 Example:
     python tools/make_motion_dataset.py data/motion --train 480 --val 160
+    python tools/make_motion_dataset.py data/order --task order --hard
 """
 import argparse
 import contextlib
@@ -42,6 +51,11 @@ import numpy as np
 CLASSES = ('moving left', 'moving right', 'moving up', 'moving down',
            'approaching', 'receding', 'turning clockwise',
            'turning anticlockwise')
+# The opposite of a class is its neighbour, whose number differs in one bit.
+TASKS = dict(
+    motion=CLASSES,
+    order=tuple(f'{name}, then {CLASSES[label ^ 1]}'
+                for label, name in enumerate(CLASSES)))
 
 # The coordinates of a state, each in periods: a whole frame's width or
 # height, a full turn, or the step from one drawn size to the next.
@@ -56,6 +70,10 @@ MOTIONS = ((HORIZONTAL, -1), (HORIZONTAL, 1), (VERTICAL, -1), (VERTICAL, 1),
 # eight evenly spaced frames stay well below half a period, which is ambiguous.
 TRAVELS = {HORIZONTAL: (0.4, 0.9), VERTICAL: (0.4, 0.9),
            TURN: (0.3, 0.65), ZOOM: (0.8, 1.5)}
+# Of two motions each goes less far, in as little as a third of the video.
+SHARE_OF_TRAVEL = 0.4
+# How far to each side the camera sways at most, in frames' widths or heights.
+SWAY = 0.1
 
 LENGTHS = (24, 60)
 FRAME_RATES = (12, 24, 25, 30)
@@ -93,13 +111,22 @@ RECORD = 'motion_dataset.json'
 UNFINISHED_RECORD = 'motion_dataset_unfinished.json'
 
 
-def make_path(rng, label, length):
+def _advance(rng, length):
+    """Draws a path from 0 to 1, at a speed that varies but stays positive."""
+    time = np.linspace(0, 1, length - 1)
+    speed = 1 + rng.uniform(0, 0.4) * np.cos(
+        2 * np.pi * (rng.uniform(0.5, 1.5) * time + rng.random()))
+    return np.concatenate([[0], np.cumsum(speed) / np.sum(speed)])
+
+
+def make_path(rng, label, length, task='motion'):
     """Draws the states that a scene runs through.
 
     Args:
         rng (numpy.random.Generator): Every label draws as much from it.
         label (int): The class.
         length (int): The number of frames.
+        task (str): A key of `TASKS`.
 
     Returns:
         numpy.ndarray: The states, of shape (length, 4), in [0, 1).
@@ -107,13 +134,26 @@ def make_path(rng, label, length):
     coordinate, direction = MOTIONS[label]
     start = rng.random(4)
     travel = rng.uniform(*TRAVELS[coordinate])
-    time = np.linspace(0, 1, length - 1)
-    speed = 1 + rng.uniform(0, 0.4) * np.cos(
-        2 * np.pi * (rng.uniform(0.5, 1.5) * time + rng.random()))
-    progress = np.concatenate([[0], np.cumsum(speed) / np.sum(speed)])
+    if task == 'motion':
+        progress = _advance(rng, length)
+    else:
+        # Back over the same ground, after a number of steps that is as likely
+        # as what it leaves for the way back: else the order would show.
+        travel *= SHARE_OF_TRAVEL
+        third = -(-(length - 1) // 3)
+        steps = int(rng.integers(third, length - 1 - third, endpoint=True))
+        back = 1 - _advance(rng, length - steps)
+        progress = np.concatenate([_advance(rng, steps + 1), back[1:]])
     path = np.tile(start, (length, 1))
     path[:, coordinate] += direction * travel * progress
     return path % 1
+
+
+def _make_camera_path(rng, length):
+    """Draws by how much a camera that sways shifts each frame, (length, 2)."""
+    time = np.linspace(0, 1, length)[:, None]
+    return rng.uniform(0, SWAY, 2) * np.sin(
+        2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
 
 
 def make_object(rng, shape=None):
@@ -196,15 +236,26 @@ def _make_texture(rng, height, width):
     return (amplitude * pattern).astype(np.float32)
 
 
+def _shift(picture, shift):
+    """A copy moved by parts of its width and height, mirrored at borders."""
+    if not shift.any():
+        return picture.copy()
+    height, width = picture.shape[:2]
+    x, y = shift * (width, height)
+    return cv2.warpAffine(
+        picture, np.array([[1, 0, x], [0, 1, y]]), (width, height),
+        borderMode=cv2.BORDER_REFLECT)
+
+
 def _make_distractor(rng):
     """Draws a small object that trembles or not, as a function to paint it."""
     outline = np.array(SHAPES[rng.integers(len(SHAPES))])
     colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
     radius, trembling = rng.uniform(0.04, 0.08), rng.choice((0, 0.01, 0.02))
 
-    def paint(canvas):
+    def paint(canvas, shift):
         # About its place, not where it was before: it moves in no direction.
-        moved = (state + (*rng.normal(0, trembling, 2), 0)) % 1
+        moved = (state + (*rng.normal(0, trembling, 2) + shift, 0)) % 1
         _paint(canvas, radius * min(canvas.shape[:2]) * outline, moved, colour)
 
     return paint
@@ -222,7 +273,8 @@ def draw_frame_size(rng, short_side):
     return height, width
 
 
-def make_video(rng, label, textured=False, short_side=SHORT_SIDE):
+def make_video(rng, label, textured=False, short_side=SHORT_SIDE,
+               task='motion', hard=False):
     """Draws a video.
 
     Args:
@@ -230,18 +282,21 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE):
         label (int): The class, an index into `CLASSES`.
         textured (bool): Whether to add a texture and distractors.
         short_side (tuple): The least and the greatest short side in pixels.
+        task (str): A key of `TASKS`.
+        hard (bool): Whether to add a texture, distractors and a camera that
+            sways, and as many frames again.
 
     Returns:
         tuple: What `make_frames` returns, and the frames per second.
     """
-    length = int(rng.integers(*LENGTHS, endpoint=True))
+    length = int(rng.integers(*LENGTHS, endpoint=True)) * (2 if hard else 1)
     frame_rate = int(rng.choice(FRAME_RATES))
     size = draw_frame_size(rng, short_side)
-    path = make_path(rng, label, length)
-    return make_frames(rng, path, size, textured), frame_rate
+    path = make_path(rng, label, length, task)
+    return make_frames(rng, path, size, textured, hard), frame_rate
 
 
-def make_frames(rng, path, size, textured=False):
+def make_frames(rng, path, size, textured=False, hard=False):
     """Draws a scene that runs through given states.
 
     Args:
@@ -249,6 +304,7 @@ def make_frames(rng, path, size, textured=False):
         path (numpy.ndarray): The states, of shape (length, 4).
         size (tuple): Height and width in pixels.
         textured (bool): Whether to add a texture and distractors.
+        hard (bool): Whether to add these and a camera that sways.
 
     Returns:
         numpy.ndarray: A uint8 RGB array of shape (length, height, width, 3).
@@ -258,19 +314,23 @@ def make_frames(rng, path, size, textured=False):
     other_path = (path + (0.5, 0.5, rng.random(), 0.5)) % 1
     objects = [make_object(rng) for _ in range(2)]
     background = make_plain_background(rng, *size)
+    textured = textured or hard
     if textured:
         background += _make_texture(rng, *size)
     distractors = [_make_distractor(rng)
                    for _ in range(rng.integers(2, 6) if textured else 0)]
     noise = np.float32(rng.uniform(0, 0.6))
+    camera = np.zeros((len(path), 2))
+    if hard:
+        camera = _make_camera_path(rng, len(path))
 
     frames = np.empty((len(path), *size, 3), np.uint8)
-    for frame, *states in zip(frames, path, other_path):
-        canvas = background.copy()
+    for frame, shift, *states in zip(frames, camera, path, other_path):
+        canvas = _shift(background, shift)
         for paint_distractor in distractors:
-            paint_distractor(canvas)
+            paint_distractor(canvas, shift)
         for parts, state in zip(objects, states):
-            paint_object(canvas, parts, state)
+            paint_object(canvas, parts, (state + (*shift, 0, 0)) % 1)
         canvas += noise * rng.standard_normal(canvas.shape, np.float32)
         frame[:] = np.clip(np.rint(canvas), 0, 255)
     return frames
@@ -316,7 +376,7 @@ def write_video(path, frames, frame_rate):
 
 
 def list_path(out, split):
-    """The path of the annotations of a split, 'train' or 'val'."""
+    """The path of the annotations of a split, whatever the task."""
     return out / f'motion_{split}_list_videos.txt'
 
 
@@ -345,7 +405,8 @@ def _check_arguments(counts, seed, short_side):
 def _is_complete(out, arguments, files):
     """Tells the very data set from none; refuses anything else."""
     if (out / RECORD).exists():
-        found = json.loads((out / RECORD).read_text('utf-8'))
+        found = dict(task='motion', hard=False)  # of older records
+        found.update(json.loads((out / RECORD).read_text('utf-8')))
         if found != arguments:
             raise ValueError(
                 f'{out} was made with {found}, not with {arguments}. Give '
@@ -364,7 +425,7 @@ def _is_complete(out, arguments, files):
 
 
 def make_dataset(out, train=480, val=160, seed=0, textured=False,
-                 short_side=SHORT_SIDE):
+                 short_side=SHORT_SIDE, task='motion', hard=False):
     """Makes the data set, or does nothing if it has been made already.
 
     Args:
@@ -375,6 +436,9 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         seed (int): What a video depends on, with its split and its number.
         textured (bool): Whether to add textures and distractors.
         short_side (tuple): The least and the greatest short side in pixels.
+        task (str): A key of `TASKS`.
+        hard (bool): Whether to add textures, distractors, cameras that sway,
+            and as many frames again.
 
     Returns:
         bool: Whether it had to be made.
@@ -386,7 +450,8 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
     out, counts = Path(out), dict(train=train, val=val)
     _check_arguments(counts, seed, short_side)
     arguments = dict(generator=GENERATOR, **counts, seed=seed,
-                     textured=textured, short_side=list(short_side))
+                     textured=textured, short_side=list(short_side),
+                     task=task, hard=hard)
     videos = {out / f'videos/{split}/{index:06d}.webm': (split, index)
               for split in SPLITS for index in range(counts[split])}
     lists = [list_path(out, split) for split in SPLITS]
@@ -404,7 +469,7 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         split, index = videos[path]
         rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
         write_video(path, *make_video(rng, label_of(seed, split, index),
-                                      textured, short_side))
+                                      textured, short_side, task, hard))
 
     # Threads are enough: the encoder runs without Python's lock.
     with _quiet_standard_error(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -416,7 +481,7 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         path.write_text(''.join(
             f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n'
             for index in rng.permutation(counts[split])), 'utf-8')
-    (out / LABEL_MAP).write_text('\n'.join(CLASSES) + '\n', 'utf-8')
+    (out / LABEL_MAP).write_text('\n'.join(TASKS[task]) + '\n', 'utf-8')
     # In one step, so that a run cut short never looks complete.
     os.replace(out / UNFINISHED_RECORD, out / RECORD)
     return True
@@ -432,8 +497,12 @@ def main(arguments=None):
     add('--train', type=int, default=480, help='number of training videos')
     add('--val', type=int, default=160, help='number of validation videos')
     add('--seed', type=int, default=0, help='seed of all randomness')
+    add('--task', choices=TASKS, default='motion',
+        help='whether classes differ by one motion, or by the order of two')
     add('--textured', action='store_true',
         help='add textured backgrounds and distractors')
+    add('--hard', action='store_true',
+        help='add these, cameras that sway, and as many frames again')
     add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'),
         default=SHORT_SIDE, help='range of the short side in pixels')
     options = parser.parse_args(arguments)

@@ -5,6 +5,8 @@ import decord
 import make_motion_dataset as motion
 import numpy as np
 import pytest
+import torch
+from torch.nn import Linear, ReLU, Sequential
 
 TINY = (32, 40)
 
@@ -123,11 +125,20 @@ def test_second_run_does_nothing(made):
 
 @pytest.mark.parametrize('change', [
     dict(train=32), dict(val=16), dict(seed=1), dict(textured=True),
-    dict(short_side=(32, 42))])
+    dict(short_side=(32, 42)), dict(task='order'), dict(hard=True)])
 def test_other_arguments_are_refused(made, change):
     arguments = dict(train=28, val=8, short_side=TINY)
     with pytest.raises(ValueError, match='Give another directory, or delete'):
         motion.make_dataset(made, **{**arguments, **change})
+
+
+def test_a_record_from_before_there_were_tasks_is_complete(made):
+    record = made / motion.RECORD
+    text = record.read_text()
+    assert '"task": "motion", "hard": false' in text
+    record.write_text(text.replace(', "task": "motion", "hard": false', ''))
+    assert not motion.make_dataset(made, train=28, val=8, short_side=TINY)
+    record.write_text(text)
 
 
 def test_run_cut_short_does_not_look_complete(tmp_path, monkeypatch):
@@ -179,13 +190,17 @@ def test_bad_arguments_are_refused(tmp_path, arguments, message):
 
 
 def test_command_line_shows_progress_and_nothing_else(tmp_path, capfd):
-    words = [str(tmp_path), '--train', '8', '--val', '8', '--textured',
-             '--short-side', '32', '32']
+    words = [str(tmp_path), '--train', '8', '--val', '8', '--hard',
+             '--task', 'order', '--short-side', '32', '32']
     motion.main(words)
     captured = capfd.readouterr()
     assert '16/16 videos' in captured.out
     assert 'Made 8 training and 8 validation videos' in captured.out
     assert captured.err == ''
+    names = (tmp_path / 'label_map.txt').read_text().splitlines()
+    assert names[:2] + names[6:7] == [
+        'moving left, then moving right', 'moving right, then moving left',
+        'turning clockwise, then turning anticlockwise']
     motion.main(words)
     assert 'complete already' in capfd.readouterr().out
     with pytest.raises(SystemExit):
@@ -203,7 +218,7 @@ FLOWS = {'moving left': (0, -1), 'moving right': (0, 1),
 
 def measure_flow(frames):
     """The optical flow to the right and downwards, its divergence and its
-    clockwise rotation, summed over all frames."""
+    clockwise rotation, summed over each of (length - 1) pairs of frames."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     measurements = []
     for one, other in zip(grey, grey[1:]):
@@ -214,7 +229,7 @@ def measure_flow(frames):
         measurements.append([
             right, down, right_by_column + down_by_row,
             down_by_column - right_by_row] * (one > np.median(one) + 30))
-    return np.sum(measurements, axis=(0, 2, 3))
+    return np.sum(measurements, axis=(2, 3))
 
 
 @pytest.mark.parametrize('textured', [False, True])
@@ -224,48 +239,170 @@ def test_class_moves_as_its_name_says(label, textured):
     for seed in range(3):
         frames, _ = motion.make_video(np.random.default_rng(seed), label,
                                       textured, (64, 64))
-        assert sign * measure_flow(frames)[measurement] > 0
+        assert sign * measure_flow(frames)[:, measurement].sum() > 0
 
+
+# The mean levels of every sixteenth frame, as the first version drew them.
+GOLDEN = ((74.43, 74.60, 74.65, 74.44), (79.52, 80.68, 80.61, 80.82),
+          (74.43, 75.08, 75.41, 74.91), (79.52, 79.62, 79.88, 79.81))
+
+
+def test_the_first_task_stays_what_it_was():
+    drawn = [motion.make_video(np.random.default_rng(3), label, textured,
+                               TINY)[0]
+             for label in (0, 6) for textured in (False, True)]
+    # Not the bits, for versions of OpenCV to agree.
+    np.testing.assert_allclose(
+        [frames[::16].mean(axis=(1, 2, 3)) for frames in drawn], GOLDEN,
+        atol=0.02)
+
+
+def test_hard_videos_sway_and_are_longer():
+    plain, hard = (motion.make_video(np.random.default_rng(1), 0, hard=hard)[0]
+                   for hard in (False, True))
+    assert len(hard) == 2 * len(plain)
+    rest = np.tile(np.full(4, 0.5), (40, 1))
+    frames = motion.make_frames(np.random.default_rng(1), rest, (64, 64),
+                                hard=True)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    shifts = np.array([cv2.phaseCorrelate(np.float64(grey[0]), np.float64(g))[0]
+                       for g in grey]) / 64
+    assert 0.02 < np.ptp(shifts, axis=0).max() < 2 * motion.SWAY + 0.02
+
+
+looks = pytest.mark.parametrize(
+    'look', [dict(), dict(textured=True), dict(hard=True)], ids=str)
+tasks = pytest.mark.parametrize('task', motion.TASKS)
 
 # Single frames tell nothing of the class because the next three tests hold:
 # a frame shows its state alone, all else is the same in every class, and
 # states are uniform in every class.
 
 
-@pytest.mark.parametrize('textured', [False, True])
-def test_a_frame_shows_its_state_and_no_other(textured):
+@looks
+def test_a_frame_shows_its_state_and_no_other(look):
     paths = np.random.default_rng(0).random((2, 9, 4))
     paths[1, 4] = paths[0, 4]
     one, other = (motion.make_frames(np.random.default_rng(5), path, (32, 48),
-                                     textured) for path in paths)
+                                     **look) for path in paths)
     same = [np.array_equal(*pair) for pair in zip(one, other)]
     assert same == [index == 4 for index in range(9)]
 
 
-@pytest.mark.parametrize('textured', [False, True])
-def test_looks_and_first_frame_are_the_same_in_every_class(textured):
-    videos = [motion.make_video(np.random.default_rng(5), label, textured,
-                                TINY) for label in range(8)]
+@tasks
+@looks
+def test_looks_and_first_frame_are_the_same_in_every_class(look, task):
+    videos = [motion.make_video(np.random.default_rng(5), label, task=task,
+                                short_side=TINY, **look) for label in range(8)]
     assert len({(rate, frames.shape, frames[0].tobytes())
                 for frames, rate in videos}) == 1
 
 
+@tasks
 @pytest.mark.parametrize('label', range(8))
-def test_states_are_uniform_at_every_time(label):
+def test_states_are_uniform_at_every_time(label, task):
     count = 2000
     states = np.array([
-        motion.make_path(np.random.default_rng(seed), label, 25)[[0, 12, 24]]
-        for seed in range(count)])
+        motion.make_path(np.random.default_rng(seed), label, 25,
+                         task)[[0, 12, 24]] for seed in range(count)])
     # Rayleigh's test: the mean of uniform points on a circle is longer than
     # this once in a million cases.
     bound = math.sqrt(-math.log(1e-6) / count)
     assert np.abs(np.exp(2j * np.pi * states).mean(axis=0)).max() < bound
 
 
-def test_class_moves_one_coordinate_steadily():
+def draw_steps(label, length, task, seed):
+    path = motion.make_path(np.random.default_rng(seed), label, length, task)
+    return (np.diff(path, axis=0) + 0.5) % 1 - 0.5
+
+
+@tasks
+def test_class_moves_one_coordinate_and_back_in_the_second_task(task):
     for label, (coordinate, direction) in enumerate(motion.MOTIONS):
-        path = motion.make_path(np.random.default_rng(label), label, 30)
-        steps = (np.diff(path, axis=0) + 0.5) % 1 - 0.5
+        steps = draw_steps(label, 30, task, label)
         others = [other for other in range(4) if other != coordinate]
-        assert np.all(direction * steps[:, coordinate] > 0)
         assert np.all(steps[:, others] == 0)
+        signs = direction * np.sign(steps[:, coordinate])
+        first = int(np.sum(signs > 0))
+        assert np.all(signs == np.repeat((1, -1), (first, 29 - first)))
+        if task == 'order':
+            assert 10 <= first <= 19
+            assert steps.sum() == pytest.approx(0, abs=1e-9)
+        else:
+            assert first == 29
+
+
+# That neighbouring frames, in whatever order, tell the pair of motions alone
+# holds because of these two: the orders differ in the sign of all steps, and
+# what is drawn for the first motion is drawn alike for the second.
+
+
+@pytest.mark.parametrize('label', (0, 2, 4, 6))
+def test_the_other_order_makes_the_opposite_steps(label):
+    one, other = (draw_steps(label ^ swap, 40, 'order', 5) for swap in (0, 1))
+    np.testing.assert_allclose(one, -other, atol=1e-9)
+
+
+def test_both_motions_take_as_long_and_are_as_fast():
+    count, length = 4000, 31
+    steps = np.array([draw_steps(1, length, 'order', seed)[:, 0]
+                      for seed in range(count)])
+    switches = np.sum(steps > 0, axis=1)
+    assert set(switches) == set(range(10, 21))
+    # Each of what is compared differs by less than 5 standard errors.
+    for first, second in (
+            (switches, length - 1 - switches),
+            (steps.max(axis=1), -steps.min(axis=1)),
+            (np.where(steps > 0, steps, 1).min(axis=1),
+             np.where(steps < 0, -steps, 1).min(axis=1)),
+            (steps[:, 0], -steps[:, -1])):
+        difference = first - second
+        error = difference.std() / math.sqrt(count)
+        assert abs(difference.mean()) < 5 * error
+
+
+def accuracy(features, labels, num_train):
+    """That of a small network, on what it was not trained on, in percent."""
+    features = torch.tensor(np.array(features), dtype=torch.float32)
+    train, test = features[:num_train], features[num_train:]
+    mean, std = train.mean(0), train.std(0) + 1e-6
+    net = Sequential(Linear(train.shape[1], 64), ReLU(), Linear(64, 8))
+    optimizer = torch.optim.AdamW(net.parameters(), 0.01, weight_decay=0.3)
+    labels = torch.tensor(labels)
+    for _ in range(200):
+        loss = torch.nn.functional.cross_entropy(
+            net((train - mean) / std), labels[:num_train])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    answers = net((test - mean) / std).argmax(1)
+    return 100 * (answers == labels[num_train:]).float().mean().item()
+
+
+@pytest.mark.parametrize('hard', [
+    False, pytest.param(True, marks=pytest.mark.slow)])
+def test_classifiers_need_the_order_of_the_second_task(hard):
+    count, num_train = 1280, 800
+    labels = [motion.label_of(0, 'train', index) for index in range(count)]
+    frame, bag, thirds = [], [], []
+    for index, label in enumerate(labels):
+        frames, _ = motion.make_video(
+            np.random.default_rng([9, index]), label, False, TINY, 'order',
+            hard)
+        middle = frames[len(frames) // 2]
+        frame.append(cv2.resize(middle, (12, 12)).astype(float).ravel())
+        flow = measure_flow(frames[::2 if hard else 1])
+        scale = np.abs(flow).mean(axis=0)
+        bins = [np.mean(np.abs(flow) * (sign * flow > level * scale), axis=0)
+                for sign in (-1, 1) for level in (0, 1, 2)]
+        bag.append(np.log1p(np.concatenate(bins)))
+        first, *_, last = np.array_split(flow, 3)
+        thirds.append(np.concatenate([
+            np.sum(first, axis=0), np.sum(last, axis=0)]) / len(flow))
+    # Four standard errors, of chance and of one half.
+    error_of_chance, error = (
+        400 * math.sqrt(p * (1 - p) / (count - num_train)) for p in (1/8, 1/2))
+    assert abs(accuracy(frame, labels, num_train) - 12.5) < error_of_chance
+    of_bag = accuracy(bag, labels, num_train)
+    assert 12.5 + 2 * error_of_chance < of_bag < 50 + error
+    assert accuracy(thirds, labels, num_train) > 50 + error
