@@ -69,7 +69,11 @@ class _CheckedDataset:
             raise ValueError('multi_class=True needs to know num_classes')
         try:
             lines = list_from_file(self.ann_file, encoding='utf-8-sig')
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ValueError(
+                f'The annotation file {self.ann_file} cannot be read: {error}. '
+                'Give its path as ann_file of the data set') from error
+        except UnicodeDecodeError as error:
             raise ValueError(
                 f'The annotation file {self.ann_file} cannot be read as text '
                 f'in UTF-8 ({error}). If it is text, convert it: iconv -f '

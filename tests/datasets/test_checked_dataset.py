@@ -542,13 +542,15 @@ def test_rawframes_show_the_frames_from_the_offset_on(annotate, videos):
     assert shown_numbers(dataset[0]['inputs']) == [8, 10, 12, 14]
 
 
-@pytest.mark.parametrize('content', [b'\xff\xfe\x00', None],
-                         ids=['bytes', 'missing'])
-def test_an_annotation_file_that_is_no_text_is_named(tmp_path, content):
+@pytest.mark.parametrize('content, message', [
+    (b'\xff\xfe\x00', 'cannot be read as text in UTF-8'),
+    (None, 'cannot be read: .*ann_file')], ids=['bytes', 'missing'])
+def test_an_annotation_file_that_is_no_text_is_named(
+        tmp_path, content, message):
     file = tmp_path / 'list.txt'
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ValueError, match='list.txt cannot be read as text'):
+    with pytest.raises(ValueError, match=f'list.txt {message}'):
         CheckedVideoDataset(str(file), pipeline=[])
 
 
