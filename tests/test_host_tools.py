@@ -13,7 +13,7 @@ import torch
 from make_motion_dataset import make_dataset
 from mim_commands import MOVIEPY, data_options
 from mmaction.registry import MODELS
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.config import Config
 from mmengine.fileio import load
 from paths import CONFIGS, FLAGSHIP, MOTION

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mim_commands import mim
 from mmaction.registry import MODELS
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from paths import CONFIGS, FLAGSHIP

@@ -7,7 +7,7 @@ import torch
 from make_motion_dataset import make_dataset
 from mim_commands import data_options, mim, train
 from mmaction.apis import inference_recognizer, init_recognizer
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.fileio import load
 from paths import CONFIGS, FLAGSHIP, MOTION
 from predict import predict

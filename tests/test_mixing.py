@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mixtures import DOCUMENTED, batch, check_network, read, scores
 from mmaction.registry import DATASETS, MODELS
 from mmaction.structures import ActionDataSample
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.fileio import load
 from mmengine.runner import Runner
 from tiny_videos import shown_numbers, write_video

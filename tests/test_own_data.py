@@ -10,7 +10,7 @@ from make_annotations import find_splits, write_annotations
 from make_motion_dataset import make_dataset
 from mmaction.registry import DATASETS
 from mmblvnet.datasets import CheckedVideoDataset
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.config import Config
 from mmengine.runner import Runner
 from paths import CONFIGS, MOTION, ROOT

@@ -30,7 +30,7 @@ from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.utils.pipelines import example_of
+from mmblvnet.datasets.pipelines import example_of
 
 # The literal networks are the oracle of the tests.
 sys.path.append(str(Path(__file__).parents[1] / 'tests'))

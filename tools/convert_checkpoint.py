@@ -16,9 +16,9 @@ from typing import Callable, Optional, Tuple
 
 import mmblvnet
 import torch
-from mmblvnet.utils.checkpoint import convert_published, to_published
-from mmblvnet.utils.safe_loading import load_safely
-from mmblvnet.utils.warm_start import resnet_weights, warm_start
+from mmblvnet.conversion.published import convert_published, to_published
+from mmblvnet.checkpoints.safe_loading import load_safely
+from mmblvnet.conversion.warm_start import resnet_weights, warm_start
 
 CLASSIFIER = 'classifier.'
 

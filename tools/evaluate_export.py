@@ -19,7 +19,7 @@ from mmengine.utils import ProgressBar
 from torch import Tensor
 
 from mmblvnet.deployment import load_exported
-from mmblvnet.deployment.agreement import normalised
+from mmblvnet.deployment.parity import normalised
 
 
 def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
-                                 check_agreement, check_repeatable,
+                                 check_parity, check_repeatable,
                                  check_stream, describe_frames,
                                  example_frames, export_onnx, export_openvino,
                                  export_torch, frames_shape, free_dimensions,
                                  load_exported)
-from mmblvnet.deployment.agreement import BFLOAT16_TOLERANCE
+from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.openvino_file import PRECISIONS, import_openvino
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
@@ -65,7 +65,7 @@ def export(model, out: Path, args: argparse.Namespace) -> None:
         describe_frames(model, shape, args.with_preprocessing),
         class_names=json.dumps(names))
     check = partial(
-        check_agreement,
+        check_parity,
         model=model,
         shape=shape,
         with_preprocessing=args.with_preprocessing)

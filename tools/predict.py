@@ -27,7 +27,7 @@ from mmblvnet.apis import (Moment, Prediction, StreamClassifier,
                            keep_open, load_recognizer, open_source,
                            read_class_names, top_predictions)
 from mmblvnet.datasets import BrokenVideoError
-from mmblvnet.utils.pipelines import video_pipeline_of
+from mmblvnet.datasets.pipelines import video_pipeline_of
 from mmblvnet.visualization import (AnnotatedVideo, Timeline, annotate_video,
                                     draw_timeline)
 from mmblvnet.visualization.timeline import clock

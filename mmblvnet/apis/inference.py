@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.utils.checkpoint_fit import mismatches, report, weights_in
-from mmblvnet.utils.pipelines import update_pipelines
-from mmblvnet.utils.probabilities import as_probabilities, average_as_trained
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.validation import mismatches, report, weights_in
+from mmblvnet.datasets.pipelines import update_pipelines
+from mmblvnet.models.heads.probabilities import (as_probabilities,
+                                                 average_as_trained)
+from mmblvnet.checkpoints.safe_loading import load_safely
 
 
 class Prediction(NamedTuple):
@@ -171,7 +172,7 @@ def classify_video(model: nn.Module, video: str,
         model (nn.Module): A recognizer.
         video (str): A video file.
         test_pipeline (Compose): The pipeline of
-            :func:`~mmblvnet.utils.pipelines.pipeline_of` for ``'test'``.
+            :func:`~mmblvnet.datasets.pipelines.pipeline_of` for ``'test'``.
 
     Returns:
         Tensor: Probabilities, ``(num_classes, )``.

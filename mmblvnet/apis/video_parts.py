@@ -17,8 +17,8 @@ import torch
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
-from mmblvnet.utils.pipelines import example_of
-from mmblvnet.utils.probabilities import (activate, activation_of,
+from mmblvnet.datasets.pipelines import example_of
+from mmblvnet.models.heads.probabilities import (activate, activation_of,
                                           as_probabilities,
                                           average_as_trained)
 

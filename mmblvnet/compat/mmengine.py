@@ -15,7 +15,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmblvnet.utils import unpickling
+from mmblvnet.checkpoints import unpickling
 from .patching import mend
 
 

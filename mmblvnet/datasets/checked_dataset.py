@@ -71,8 +71,8 @@ class _CheckedDataset:
             lines = list_from_file(self.ann_file, encoding='utf-8-sig')
         except OSError as error:
             raise ValueError(
-                f'The annotation file {self.ann_file} cannot be read: {error}. '
-                'Give its path as ann_file of the data set') from error
+                f'The annotation file {self.ann_file} cannot be read: {error}.'
+                ' Give its path as ann_file of the data set') from error
         except UnicodeDecodeError as error:
             raise ValueError(
                 f'The annotation file {self.ann_file} cannot be read as text '

@@ -6,7 +6,7 @@ from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from torch import Tensor, nn
 
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.utils.probabilities import average_as_trained
+from mmblvnet.models.heads.probabilities import average_as_trained
 
 
 class ExportableRecognizer(nn.Module):

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mmblvnet.utils.pipelines import example_of, frames_per_view
-from mmblvnet.utils.probabilities import activation_of
+from mmblvnet.datasets.pipelines import example_of, frames_per_view
+from mmblvnet.models.heads.probabilities import activation_of
 
 LARGEST = 2**20
 

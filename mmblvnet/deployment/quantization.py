@@ -5,9 +5,9 @@ from typing import Iterable, Iterator, List, Optional
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
-from mmblvnet.utils.pipelines import datasets_in, pipeline_of
+from mmblvnet.datasets.pipelines import datasets_in, pipeline_of
 
-from .agreement import normalised
+from .parity import normalised
 
 # The additions and products of the temporal modules lose more than they win.
 # OpenVINO 2026.4 gets a classifier of integers wrong for all videos of a batch

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
 from mmblvnet.models.common.streaming import StreamStep
-from mmblvnet.utils.probabilities import activation_of
+from mmblvnet.models.heads.probabilities import activation_of
 
-from .agreement import TOLERANCE
+from .parity import TOLERANCE
 from .exportable import check_preprocessor, normalise
 from .frames import example_frames
 

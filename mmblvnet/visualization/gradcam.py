@@ -6,7 +6,7 @@ from mmaction.utils import GradCAM
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from mmblvnet.utils.probabilities import as_probabilities
+from mmblvnet.models.heads.probabilities import as_probabilities
 
 from .sampled_frames import Clip, prepare_video
 

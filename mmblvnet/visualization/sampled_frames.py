@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
 from mmblvnet.models import BLVNet
-from mmblvnet.utils.pipelines import frames_per_view, video_pipeline_of
+from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
 
 # As in the picture of the architecture.
 LITTLE, BIG, PLAIN = '#c9740a', '#2a67b0', '#66717e'

@@ -2,7 +2,7 @@
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.deployment import example_frames, reference_scores
-from mmblvnet.deployment.agreement import normalised
+from mmblvnet.deployment.parity import normalised
 from networks import recognizer
 
 NUM_FRAMES = 4

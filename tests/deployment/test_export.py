@@ -5,11 +5,11 @@ import onnx
 import pytest
 import torch
 from families import FAMILIES, build, frames_of
-from mmblvnet.deployment import (ExportableRecognizer, check_agreement,
+from mmblvnet.deployment import (ExportableRecognizer, check_parity,
                                  example_frames, export_onnx, export_openvino,
                                  export_torch, free_dimensions,
                                  load_exported, reference_scores)
-from mmblvnet.deployment.agreement import BFLOAT16_TOLERANCE, TOLERANCE
+from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE, TOLERANCE
 from mmblvnet.deployment.quantization import quantize
 
 
@@ -28,7 +28,7 @@ def agrees(exported, model, with_preprocessing=True):
     scores = reference_scores(model, example_frames(shape, 3, 1))
     # Or everything would agree with everything.
     assert scores.std(0).max() > 3 * TOLERANCE
-    check_agreement(exported.run, model, shape, with_preprocessing)
+    check_parity(exported.run, model, shape, with_preprocessing)
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_an_openvino_file_agrees(precision, tolerance, tmp_path):
     export(model, tmp_path / 'model.onnx')
     export_openvino(tmp_path / 'model.onnx', tmp_path / 'model.xml', precision)
     (tmp_path / 'model.onnx').unlink()
-    check_agreement(
+    check_parity(
         load_exported(tmp_path / 'model.xml').run, model, frames_of(model),
         True, tolerance)
 
@@ -139,7 +139,7 @@ def test_a_file_that_does_not_agree_is_refused():
         return reference_scores(model, frames) + 1e-3
 
     with pytest.raises(ValueError, match='does not agree with the model'):
-        check_agreement(run, model, frames_of(model), True)
+        check_parity(run, model, frames_of(model), True)
 
 
 @pytest.mark.parametrize('name', ['model.onnx', 'model.xml', 'model.pt2'])

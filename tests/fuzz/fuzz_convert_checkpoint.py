@@ -21,10 +21,11 @@ import torch
 
 # Only what is under test is watched; the rest is slow to watch.
 with atheris.instrument_imports(
-        include=['mmblvnet.utils.checkpoint', 'mmblvnet.utils.layouts',
-                 'mmblvnet.utils.safe_loading']):
-    from mmblvnet.utils.checkpoint import convert_published, to_published
-    from mmblvnet.utils.layouts import LAYOUTS, Layout
+        include=['mmblvnet.conversion.published',
+                 'mmblvnet.conversion.published_keys',
+                 'mmblvnet.checkpoints.safe_loading']):
+    from mmblvnet.conversion.published import convert_published, to_published
+    from mmblvnet.conversion.published_keys import LAYOUTS, Layout
 
 DEPTHS = (50, 101)
 DTYPES = (torch.float32, torch.float16, torch.int64, torch.complex64,

@@ -9,7 +9,7 @@ from typing import Callable, Optional, Sequence
 # Every Runner imports it, which would take most of the time of each process.
 import matplotlib.pyplot  # noqa: F401
 import torch
-from mmblvnet.utils.safe_loading import load_checkpoint
+from mmblvnet.checkpoints.safe_loading import load_checkpoint
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub

@@ -15,7 +15,7 @@ from convert_checkpoint import convert, publish
 from make_motion_dataset import make_dataset
 from mmaction.registry import MODELS
 from mmblvnet.apis import load_recognizer
-from mmblvnet.utils.checkpoint import to_published
+from mmblvnet.conversion.published import to_published
 from mmengine.runner import Runner
 from paths import MOTION
 from test_mim import data_options

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from make_motion_dataset import make_dataset
 from mim_job import STEP, Job
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 
 EPOCHS, STEPS_PER_EPOCH = 3, 2
 

@@ -11,7 +11,7 @@ import torch
 from mmaction.registry import HOOKS
 from mmblvnet.engine.hooks.safe_checkpoint_hook import (BACKEND,
                                                         CheckpointBackend)
-from mmblvnet.utils.whole_file import whole_file
+from mmblvnet.checkpoints.atomic_file import atomic_file
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, checkpoint_hook
 from mmengine.logging import MessageHub
@@ -58,12 +58,12 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
 
 def test_a_file_is_not_there_before_it_is_whole(tmp_path):
     file = tmp_path / 'last_checkpoint'
-    with whole_file(file, 'w') as unfinished:
+    with atomic_file(file, 'w') as unfinished:
         unfinished.write('epoch_1.pth')
         assert not file.exists()
     assert file.read_text() == 'epoch_1.pth'
     with pytest.raises(KeyboardInterrupt):
-        with whole_file(file, 'w') as unfinished:
+        with atomic_file(file, 'w') as unfinished:
             raise KeyboardInterrupt
     assert os.listdir(tmp_path) == ['last_checkpoint']
     assert file.read_text() == 'epoch_1.pth'

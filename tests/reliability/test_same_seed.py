@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 from make_motion_dataset import make_dataset
-from mmblvnet.utils.safe_loading import load_safely
+from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.hooks import Hook
 from motion_training import train_motion
 from small_training import exit_status, in_a_process

@@ -8,7 +8,7 @@ import pytest
 import torch
 from convert_checkpoint import convert, save_whole
 from mmaction.registry import MODELS
-from mmblvnet.utils.checkpoint import convert_published
+from mmblvnet.conversion.published import convert_published
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from oracle.literal import LiteralNetwork

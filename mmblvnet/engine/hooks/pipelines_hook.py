@@ -2,7 +2,7 @@ from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmblvnet.utils.pipelines import update_pipelines
+from mmblvnet.datasets.pipelines import update_pipelines
 
 
 @HOOKS.register_module()

@@ -9,7 +9,7 @@ from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook, checkpoint_hook
 from mmengine.runner import Runner
 
-from mmblvnet.utils.whole_file import whole_file
+from mmblvnet.checkpoints.atomic_file import atomic_file
 
 BACKEND = 'mmblvnet_checkpoints'
 
@@ -22,7 +22,7 @@ class CheckpointBackend(LocalBackend):
         if os.path.exists(filepath) and not os.path.isfile(filepath):
             return super().put(obj, filepath)
         try:
-            with whole_file(filepath, 'wb') as file:
+            with atomic_file(filepath, 'wb') as file:
                 file.write(obj)
         except OSError as error:
             raise OSError(
@@ -116,7 +116,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, *args, **kwargs) -> None:
         with self._removing_last(''), patch.object(
-                checkpoint_hook, 'open', whole_file, create=True):
+                checkpoint_hook, 'open', atomic_file, create=True):
             super()._save_checkpoint_with_step(*args, **kwargs)
 
     def _save_best_checkpoint(self, *args, **kwargs) -> None:

@@ -9,8 +9,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmblvnet.utils.pipelines import frames_per_view
-from mmblvnet.utils.probabilities import activation_of, average_as_trained
+from mmblvnet.datasets.pipelines import frames_per_view
+from mmblvnet.models.heads.probabilities import (activation_of,
+                                                 average_as_trained)
 
 AVERAGES = {
     'score': 'their scores averaged before the {activation}',

@@ -6,7 +6,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
+from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 
 from ..common import BigLittleStage, Bottleneck
 from ..common.bottleneck import conv, norm

@@ -5,7 +5,7 @@ from mmaction.models.backbones.resnet import Bottleneck, ResNet
 from mmaction.registry import MODELS
 from torch import Tensor, nn
 
-from mmblvnet.utils.pretrained import load_pretrained, split_pretrained
+from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from mmblvnet.utils.safe_loading import load_checkpoint, load_safely
+from mmblvnet.checkpoints.safe_loading import load_checkpoint, load_safely
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 

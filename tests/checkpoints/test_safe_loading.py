@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from mmblvnet.utils.safe_loading import load_checkpoint, load_safely
+from mmblvnet.checkpoints.safe_loading import load_checkpoint, load_safely
 
 
 def peak_memory():

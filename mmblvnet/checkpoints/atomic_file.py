@@ -8,7 +8,7 @@ from uuid import uuid4
 
 
 @contextlib.contextmanager
-def whole_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
+def atomic_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
     """Open a file that takes its name only when it is complete.
 
     Any number of processes may write the same file: the last one wins. A

@@ -4,7 +4,7 @@ import torch
 from convert_checkpoint import convert
 from mmaction.models.backbones import ResNet
 from mmblvnet.models import BLResNet
-from mmblvnet.utils.layouts import RESNET
+from mmblvnet.conversion.published_keys import RESNET
 from torch import nn
 
 

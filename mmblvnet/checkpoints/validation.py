@@ -3,7 +3,7 @@ from typing import Dict, List
 
 from torch import Tensor
 
-from .safe_loading import data_only
+from mmblvnet.checkpoints.safe_loading import data_only
 
 MAX_PROBLEMS = 20
 

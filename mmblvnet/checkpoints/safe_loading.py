@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import (get_external_models,
                                         get_torchvision_models)
 from torch import Tensor, nn
 
-from . import unpickling
+from mmblvnet.checkpoints import unpickling
 
 TENSORS = (Tensor, nn.Parameter)
 VALUES = (str, bytes, bytearray, bool, int, float, complex, type(None),

@@ -11,9 +11,10 @@ from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.big_little_backbone import DEFAULT_INIT
 from mmblvnet.models.common import Bottleneck
 
-from .checkpoint import check_weights, for_flow, published_weights
-from .layouts import RESNET, StateDict, read_resnet
-from .pretrained import CLASSIFIERS
+from mmblvnet.conversion.published import (check_weights, for_flow,
+                                           published_weights)
+from mmblvnet.conversion.published_keys import RESNET, StateDict, read_resnet
+from mmblvnet.checkpoints.pretrained import CLASSIFIERS
 
 BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
 

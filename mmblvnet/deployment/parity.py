@@ -61,7 +61,7 @@ def check_repeatable(model: nn.Module, frames: Tensor) -> None:
             'time, of which a file would keep one draw: it cannot be exported')
 
 
-def check_agreement(run: Callable[[Tensor], Tensor],
+def check_parity(run: Callable[[Tensor], Tensor],
                     model: nn.Module,
                     shape: Sequence[int],
                     with_preprocessing: bool,

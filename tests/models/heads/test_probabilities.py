@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmaction.models import BCELossWithLogits, CrossEntropyLoss
 from mmaction.registry import MODELS
-from mmblvnet.utils.probabilities import (activation_of, as_probabilities,
-                                          average_as_trained)
+from mmblvnet.models.heads.probabilities import (
+    activation_of, as_probabilities, average_as_trained)
 from torch import nn
 
 

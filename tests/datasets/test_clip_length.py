@@ -1,7 +1,7 @@
 import copy
 
 import pytest
-from mmblvnet.utils.clip_length import with_clip_len
+from mmblvnet.datasets.clip_length import with_clip_len
 
 PIPELINE = [
     dict(type='ExactVideoInit'),

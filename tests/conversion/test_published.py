@@ -6,7 +6,7 @@ import golden
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmblvnet.utils.checkpoint import convert_published, to_published
+from mmblvnet.conversion.published import convert_published, to_published
 
 LAYOUTS = json.loads((golden.DATA / 'checkpoints.json').read_text())
 

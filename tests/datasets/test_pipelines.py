@@ -2,7 +2,7 @@
 import copy
 
 import pytest
-from mmblvnet.utils.pipelines import (pipeline_of, update_pipelines,
+from mmblvnet.datasets.pipelines import (pipeline_of, update_pipelines,
                                       video_pipeline_of)
 from mmengine.config import Config
 from paths import CONFIGS, MOTION

@@ -1,0 +1,63 @@
+"""Which part of the package may import which, as docs/architecture.md says."""
+import ast
+import re
+
+import pytest
+from paths import ROOT
+
+# What stands further up imports from below alone.
+LAYERS = [
+    {'version', 'requirements', 'registry'},
+    {'checkpoints'},
+    {'compat', 'models', 'datasets', 'evaluation'},
+    {'engine', 'conversion'},
+    {'apis'},
+    {'deployment', 'visualization'},
+]
+LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+# One of a layer that may import a neighbour.
+NEIGHBOURS = {('datasets', 'models')}
+PACKAGE = ROOT / 'mmblvnet'
+PARTS = sorted(
+    {path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+     for path in PACKAGE.rglob('*.py')} - {'__init__'})
+
+
+def imported_parts(file):
+    """The parts of the package that a file imports from."""
+    package = ('mmblvnet', *file.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split('.') for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = package[:len(package) - node.level + 1]
+            module = (node.module or '').split('.') if node.module else []
+            base = [*(start if node.level else ()), *module]
+            names = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name[0] == 'mmblvnet' and name[1:] and name[1] in PARTS:
+                yield name[1]
+
+
+@pytest.mark.parametrize('part', PARTS)
+def test_a_part_imports_from_below_alone(part):
+    files = [path for path in PACKAGE.rglob('*.py')
+             if path.relative_to(PACKAGE).parts[0] in (part, f'{part}.py')]
+    wrong = {
+        f'{file.relative_to(ROOT)} imports {other}'
+        for file in files for other in imported_parts(file)
+        if other != part and LEVEL[other] >= LEVEL[part]
+        and (part, other) not in NEIGHBOURS
+    }
+    assert not wrong
+
+
+def test_the_document_names_the_parts_from_top_to_bottom():
+    text = (ROOT / 'docs/architecture.md').read_text('utf-8')
+    named = re.findall(r'^\| `(\w+)` \|', text, re.M)
+    folders = {part for part in PARTS if (PACKAGE / part).is_dir()}
+    assert set(named) == folders
+    levels = [LEVEL[part] for part in named]
+    assert levels == sorted(levels, reverse=True)
