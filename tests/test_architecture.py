@@ -15,8 +15,6 @@ LAYERS = [
     {'deployment', 'visualization'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-# One of a layer that may import a neighbour.
-NEIGHBOURS = {('datasets', 'models')}
 PACKAGE = ROOT / 'mmblvnet'
 PARTS = sorted(
     {path.relative_to(PACKAGE).parts[0].removesuffix('.py')
@@ -49,7 +47,6 @@ def test_a_part_imports_from_below_alone(part):
         f'{file.relative_to(ROOT)} imports {other}'
         for file in files for other in imported_parts(file)
         if other != part and LEVEL[other] >= LEVEL[part]
-        and (part, other) not in NEIGHBOURS
     }
     assert not wrong
 
