@@ -30,6 +30,8 @@ def places(tmp_path_factory):
 @pytest.mark.parametrize('command', [
     command for name in ('predict.md', 'streaming.md')
     for command in block_commands(ROOT / 'docs' / name)
+    # The study takes hours; tests/tools/test_study_streams.py tries it.
+    if 'motion' not in command and 'study.py' not in command
 ])
 def test_the_documented_commands_run(places, tmp_path, command):
     command = re.sub('[A-Z]{4,}', lambda m: str(places[m[0]]), command)

@@ -17,4 +17,6 @@ def fold_norms(module: nn.Module) -> nn.Module:
     Returns:
         nn.Module: The same module.
     """
-    return fuse_conv_bn(module.eval()).to(memory_format=torch.channels_last)
+    # MMAction2's backbones return nothing here.
+    module.eval()
+    return fuse_conv_bn(module).to(memory_format=torch.channels_last)
