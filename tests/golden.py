@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 from data.fill import golden_input, published_state_dict
+from mmblvnet.conversion.published import convert_published
 from mmblvnet.models import BLResNet, BLVNet, ResNetTAM
 from mmblvnet.models.common import TemporalAggregation
-from mmblvnet.conversion.published import convert_published
 from torch import nn
 
 DATA = Path(__file__).parent / 'data'

@@ -9,8 +9,8 @@ from convert_checkpoint import convert
 from make_annotations import find_splits, write_annotations
 from make_motion_dataset import make_dataset
 from mmaction.registry import DATASETS
-from mmblvnet.datasets import CheckedVideoDataset
 from mmblvnet.checkpoints.safe_loading import load_safely
+from mmblvnet.datasets import CheckedVideoDataset
 from mmengine.config import Config
 from mmengine.runner import Runner
 from paths import CONFIGS, MOTION, ROOT

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmblvnet.apis import accelerate, load_recognizer
+from mmblvnet.datasets.pipelines import example_of
 from mmblvnet.deployment import export_onnx, export_openvino, load_exported
 from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.datasets.pipelines import example_of
 
 # The literal networks are the oracle of the tests.
 sys.path.append(str(Path(__file__).parents[1] / 'tests'))

@@ -16,8 +16,8 @@ from typing import Callable, Optional, Tuple
 
 import mmblvnet
 import torch
-from mmblvnet.conversion.published import convert_published, to_published
 from mmblvnet.checkpoints.safe_loading import load_safely
+from mmblvnet.conversion.published import convert_published, to_published
 from mmblvnet.conversion.warm_start import resnet_weights, warm_start
 
 CLASSIFIER = 'classifier.'

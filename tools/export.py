@@ -28,8 +28,8 @@ from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
                                  example_frames, export_onnx, export_openvino,
                                  export_torch, frames_shape, free_dimensions,
                                  load_exported)
-from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.openvino_file import PRECISIONS, import_openvino
+from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
 # Of each format's files; the first is the one that is named.

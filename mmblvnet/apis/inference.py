@@ -9,14 +9,14 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
+from mmblvnet.checkpoints.safe_loading import load_safely
+from mmblvnet.checkpoints.validation import mismatches, report, weights_in
+from mmblvnet.datasets.pipelines import update_pipelines
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.checkpoints.validation import mismatches, report, weights_in
-from mmblvnet.datasets.pipelines import update_pipelines
 from mmblvnet.models.heads.probabilities import (as_probabilities,
                                                  average_as_trained)
-from mmblvnet.checkpoints.safe_loading import load_safely
 
 
 class Prediction(NamedTuple):

@@ -5,9 +5,9 @@ from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit, update_init_info
 from torch import nn
 
-from mmblvnet.checkpoints.validation import shortened
 from mmblvnet.checkpoints.imagenet_weights import how_to_get_imagenet_weights
 from mmblvnet.checkpoints.safe_loading import data_only, load_checkpoint
+from mmblvnet.checkpoints.validation import shortened
 
 CLASSIFIERS = ('fc.', 'new_fc.', 'cls_head.', 'head.')
 

@@ -4,10 +4,10 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
+from mmblvnet.checkpoints.safe_loading import data_only
 from mmblvnet.checkpoints.validation import shortened
 from mmblvnet.conversion.published_keys import (LAYOUTS, Layout, StateDict,
                                                 nearest_layout)
-from mmblvnet.checkpoints.safe_loading import data_only
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

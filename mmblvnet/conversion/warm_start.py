@@ -7,14 +7,13 @@ from mmaction.models.backbones import ResNet
 from mmengine.model import initialize
 from torch import nn
 
-from mmblvnet.models import BLResNet
-from mmblvnet.models.backbones.big_little_backbone import DEFAULT_INIT
-from mmblvnet.models.common import Bottleneck
-
+from mmblvnet.checkpoints.pretrained import CLASSIFIERS
 from mmblvnet.conversion.published import (check_weights, for_flow,
                                            published_weights)
 from mmblvnet.conversion.published_keys import RESNET, StateDict, read_resnet
-from mmblvnet.checkpoints.pretrained import CLASSIFIERS
+from mmblvnet.models import BLResNet
+from mmblvnet.models.backbones.big_little_backbone import DEFAULT_INIT
+from mmblvnet.models.common import Bottleneck
 
 BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
 

@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from mmaction.registry import TRANSFORMS
 from torch import Tensor, nn
 
+from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
 from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
 from mmblvnet.models import BLVNet
-from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
 
 # As in the picture of the architecture.
 LITTLE, BIG, PLAIN = '#c9740a', '#2a67b0', '#66717e'

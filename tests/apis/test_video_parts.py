@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmblvnet.apis import (StreamClassifier, WindowClassifier,
                            classify_stream, classify_windows)
-from mmblvnet.apis.video_source import Frame
 from mmblvnet.apis.video_parts import sample_moments
+from mmblvnet.apis.video_source import Frame
 from mmblvnet.datasets.transforms import BigLittleSampleFrames
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate

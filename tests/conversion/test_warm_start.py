@@ -3,8 +3,8 @@ import pytest
 import torch
 from convert_checkpoint import convert
 from mmaction.models.backbones import ResNet
-from mmblvnet.models import BLResNet
 from mmblvnet.conversion.published_keys import RESNET
+from mmblvnet.models import BLResNet
 from torch import nn
 
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmaction.registry import HOOKS
+from mmblvnet.checkpoints.atomic_file import atomic_file
 from mmblvnet.engine.hooks.safe_checkpoint_hook import (BACKEND,
                                                         CheckpointBackend)
-from mmblvnet.checkpoints.atomic_file import atomic_file
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, checkpoint_hook
 from mmengine.logging import MessageHub

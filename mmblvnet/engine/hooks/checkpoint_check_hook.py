@@ -6,8 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import (BaseLoop, CheckpointLoader, Runner,
                              find_latest_checkpoint)
 
-from mmblvnet.checkpoints.validation import mismatches, report, weights_in
 from mmblvnet.checkpoints.safe_loading import load_checkpoint
+from mmblvnet.checkpoints.validation import mismatches, report, weights_in
 
 SAFE = 'safe://'
 

@@ -6,9 +6,9 @@ from types import ModuleType
 import pytest
 import torch
 from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.models.common import temporal_aggregation
 from mmblvnet.models.common.frame_blending import (EACH, _blend_in_a_graph,
                                                    blend_frames, make_taps)
-from mmblvnet.models.common import temporal_aggregation
 
 
 @pytest.mark.parametrize('form', ['forward', 'forward_split', 'forward_pairs'])
