@@ -1,5 +1,5 @@
 # The embedded data set whose classes are the order of two motions:
-# tools/make_motion_dataset.py data/order --task order
+# tools/data/make_motion_dataset.py data/order --task order
 _base_ = 'blvnet_tam_r50_4x2_motion.py'
 
 ann_file_train = 'data/order/motion_train_list_videos.txt'

@@ -16,7 +16,11 @@ from mmengine.registry import init_default_scope  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 # The helpers of the tests, and the scripts under test, import by name.
-sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tools')]
+sys.path[:0] = [
+    str(ROOT / folder)
+    for folder in ('tests', 'tools', 'tools/data', 'tools/analysis',
+                   'tools/deployment', 'tools/visualization')
+]
 
 import mmblvnet  # noqa: E402,F401
 

@@ -58,18 +58,20 @@ SMALLER = (
     (r'(.*epoch_)\d+(\.pth.*)', r'\g<1>1\2'),
     (r'(.*) --gpus 8 --launcher pytorch(.*)',
      r'\1 --gpus 2 --launcher pytorch\2'),
-    (r'(python tools/make_motion_dataset\.py .*)', r'\1 --train 8 --val 8'),
-    (r'(python tools/study\.py(?! --streams).*)',
+    (r'(python tools/data/make_motion_dataset\.py .*)',
+     r'\1 --train 8 --val 8'),
+    (r'(python tools/analysis/study\.py(?! --streams).*)',
      r'\1 --seeds 0 --models tsm --frames 4 --epochs 1 --images 64'),
-    (r'(python tools/study\.py --streams)',
+    (r'(python tools/analysis/study\.py --streams)',
      r'\1 --seeds 0 --models tsm --epochs 1 --size 32 --videos 1'),
     (r'(python tools/benchmark\.py .*)',
      r'\1 --rows blvnet_tam --frames 4 --size 32 --rounds 1 --warm-up 0'),
-    (r'(python tools/benchmark_growth\.py .*)',
+    (r'(python tools/analysis/benchmark_growth\.py .*)',
      r'\1 --frames 4 8 --size 64 --sizes 64 96 --views 1 2 --rounds 1'),
-    (r'(python tools/profile_operators\.py)',
+    (r'(python tools/analysis/profile_operators\.py)',
      r'\1 --frames 4 --size 32 --rounds 1'),
-    (r'(python tools/benchmark_pipelines\.py) .*', r'\1 --rounds 1'),
+    (r'(python tools/analysis/benchmark_pipelines\.py) .*',
+     r'\1 --rounds 1'),
     (r'python (.*)', rf'{sys.executable} -W ignore \1'),
     (r'mim (.*)', rf'{sys.executable} -W ignore -m mim \1'),
 )
@@ -229,7 +231,7 @@ def test_a_documented_command_names_what_exists(command):
         assert package == 'mmaction2'
         tools = Path(mmaction_file).parent / '.mim' / 'tools'
         assert list(tools.rglob(f'{tool}.py'))
-    for tool in re.findall(r'python (tools/\w+\.py)', command):
+    for tool in re.findall(r'python (tools/[\w/]+\.py)', command):
         source = (ROOT / tool).read_text()
         for option in re.findall(r' (--[\w-]+)', command):
             assert f"'{option}'" in source

@@ -85,12 +85,12 @@ def test_the_folder_of_the_user_counts_outside_of_environments(
 def run_setup(folder, *command):
     """Run a command of setuptools in a copy of the repository."""
     source = folder / 'source'
-    shutil.copytree(
-        ROOT,
-        source,
-        symlinks=True,
-        ignore=shutil.ignore_patterns('.*venv*', '.git', 'build', '*.egg-info',
-                                      'data', 'work_dirs', '*cache*'))
+    for name in ('configs', 'mmblvnet', 'tools'):
+        shutil.copytree(ROOT / name, source / name, symlinks=True,
+                        ignore=shutil.ignore_patterns('*cache*'))
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, source)
     subprocess.run(
         [sys.executable, '-W', 'ignore', 'setup.py', '-q', *command],
         cwd=source,
@@ -119,8 +119,8 @@ def test_the_wheel_holds_what_the_repository_has(wheel):
     }
     expected |= {
         f'mmblvnet/.mim/{path.relative_to(ROOT)}'
-        for path in [*ROOT.glob('configs/**/*.py'), *ROOT.glob('tools/*')]
-        if path.suffix
+        for pattern in ('configs/**/*.py', 'tools/**/*.py', 'tools/**/*.sh')
+        for path in ROOT.glob(pattern)
     }
     assert expected < held
     rest = {name for name in held - expected if '.dist-info/' not in name}

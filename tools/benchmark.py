@@ -18,8 +18,6 @@ from statistics import median
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
-from benchmark_harness import (in_fresh_process, interleave, peak_memory,
-                               set_up, table, write)
 from mmaction.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,7 +31,10 @@ from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
 
 # The literal networks are the oracle of the tests.
-sys.path.append(str(Path(__file__).parents[1] / 'tests'))
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
+from benchmark_harness import (in_fresh_process, interleave,  # noqa: E402
+                               peak_memory, set_up, table, write)
 from oracle.literal import LiteralNetwork  # noqa: E402
 
 MODES = ('inference', 'training')

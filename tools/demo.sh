@@ -8,7 +8,7 @@ config=configs/blvnet_tam_r50_4x2_motion.py
 work_dir=work_dirs/blvnet_tam_r50_4x2_motion
 checkpoint=$work_dir/epoch_12.pth
 
-python tools/make_motion_dataset.py data/motion
+python tools/data/make_motion_dataset.py data/motion
 
 # MMEngine names a checkpoint here once it is whole.
 if ! grep -qs "$(basename "$checkpoint")" "$work_dir/last_checkpoint"; then

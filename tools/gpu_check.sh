@@ -33,6 +33,6 @@ if [ ! -e "$out/tests_passed" ]; then
         --durations 10 2>&1 | tee "$out/tests.txt" || failed=1
     [ $failed = 0 ] && touch "$out/tests_passed"
 fi
-python3 tools/benchmark_gpu.py "$out/results.json" \
+python3 tools/analysis/benchmark_gpu.py "$out/results.json" \
     --seconds $((60 * minutes - SECONDS)) || failed=1
 exit $failed

@@ -61,7 +61,7 @@ def test_what_is_written_is_read_back(tmp_path):
              for name in NAMES]
     make_videos(tmp_path, *paths)
     subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'make_annotations.py', tmp_path],
+        [sys.executable, ROOT / 'tools/data/make_annotations.py', tmp_path],
         # A code page that is not UTF-8.
         env=dict(os.environ, PYTHONUTF8='0', PYTHONCOERCECLOCALE='0',
                  LC_ALL='C'),
@@ -100,7 +100,7 @@ def test_one_class_may_be_written_in_two_ways(tmp_path):
 
 def test_the_command_says_what_it_wrote(tmp_path):
     make_videos(tmp_path, *many('a', 5), *many('b', 5))
-    command = [sys.executable, str(ROOT / 'tools' / 'make_annotations.py')]
+    command = [sys.executable, str(ROOT / 'tools/data/make_annotations.py')]
     result = subprocess.run(
         [*command, str(tmp_path)], capture_output=True, text=True)
     assert '2 classes, 8 train videos and 2 val videos' in result.stdout

@@ -240,7 +240,7 @@ def test_an_exported_file_has_the_scores_of_a_test(cases, name, tmp_path):
             '--with-preprocessing')
     if name in refusals:
         return
-    run('evaluate_export', case.config, out)
+    run('deployment/evaluate_export', case.config, out)
     scores, _ = evaluate_export.scores_of_files(
         Config.fromfile(case.config), [str(out)])
     expected = scores_by_mmaction(case, tmp_path)

@@ -6,7 +6,7 @@ are then two starts for a bLResNet-50, which learns the same from few other
 images. Every run is a line of OUT/runs.jsonl.
 
 Example:
-    python tools/warm_start_study.py
+    python tools/analysis/warm_start_study.py
 """
 import argparse
 import json
@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Tuple
 
+import _tools  # noqa: F401
 import cv2
 import make_motion_dataset as motion
 import numpy as np

@@ -9,11 +9,11 @@ are trained, seed after seed, so that a study that was cut short has whole
 seeds.
 
 Example:
-    python tools/make_motion_dataset.py data/motion
-    python tools/study.py
-    python tools/study.py --measure-cost
-    python tools/study.py --report-only
-    python tools/study.py --streams
+    python tools/data/make_motion_dataset.py data/motion
+    python tools/analysis/study.py
+    python tools/analysis/study.py --measure-cost
+    python tools/analysis/study.py --report-only
+    python tools/analysis/study.py --streams
 """
 import argparse
 import json
@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+import _tools  # noqa: F401
 import benchmark
 import cv2
 import make_motion_dataset as motion
@@ -40,7 +41,7 @@ from torch import nn
 
 from mmblvnet.datasets import VideoReader
 
-CONFIG = Path(__file__).parents[1] / 'configs/blvnet_tam_r50_4x2_motion.py'
+CONFIG = Path(__file__).parents[2] / 'configs/blvnet_tam_r50_4x2_motion.py'
 IMAGE_EPOCHS = 5
 
 
@@ -319,8 +320,9 @@ def train_missing(args: argparse.Namespace) -> None:
         ValueError: If the data are not the embedded data set.
     """
     if not motion.list_path(args.data, 'train').exists():
-        raise ValueError(f'{args.data} is not the embedded data set; python '
-                         f'tools/make_motion_dataset.py {args.data} makes it')
+        raise ValueError(
+            f'{args.data} is not the embedded data set; python '
+            f'tools/data/make_motion_dataset.py {args.data} makes it')
     for run in runs_asked_for(args):
         # Another process may be at the same study.
         if find(run, finished_runs(args)):

@@ -1,12 +1,13 @@
 """Where the time of a network goes on a CPU, by families of operators.
 
 Example:
-    python tools/profile_operators.py --row blvnet_tam
+    python tools/analysis/profile_operators.py --row blvnet_tam
 """
 import argparse
 from collections import defaultdict
 from typing import Callable, Dict
 
+import _tools  # noqa: F401
 import benchmark
 import torch
 from benchmark_harness import interleave, set_up, table

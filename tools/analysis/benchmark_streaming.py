@@ -3,7 +3,7 @@
 All ways run in turns in one process; memory is measured in a process each.
 
 Example:
-    python tools/benchmark_streaming.py --threads 1
+    python tools/analysis/benchmark_streaming.py --threads 1
 """
 import argparse
 import sys
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mmblvnet.apis import StreamingRecognizer, accelerate
 from mmblvnet.deployment import ExportableStream, export_onnx
 
-CONFIG = Path(__file__).parents[1] / 'configs/blvnet_tam_r50_8x2_sthv2.py'
+CONFIG = Path(__file__).parents[2] / 'configs/blvnet_tam_r50_8x2_sthv2.py'
 SAMPLED_PER_SECOND = 8
 
 

@@ -8,7 +8,7 @@ FOLDER/train_list.txt and FOLDER/val_list.txt (lines such as
 "jumping/a.mp4 0") and FOLDER/label_map.txt (the name of a class per line).
 
 Example:
-    python tools/make_annotations.py data/own
+    python tools/data/make_annotations.py data/own
 """
 import argparse
 import os

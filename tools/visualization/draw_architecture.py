@@ -5,7 +5,7 @@ Every number in the picture is read off a network that is built and run on
 the meta device, where it takes neither memory nor time.
 
 Example:
-    python tools/draw_architecture.py docs/architecture.png
+    python tools/visualization/draw_architecture.py docs/architecture.png
 """
 import argparse
 from pathlib import Path

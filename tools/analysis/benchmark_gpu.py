@@ -5,27 +5,25 @@ there; started again, it goes on where it stopped. Each network has frames and
 size of its own, and runs with as many clips at a time as fit, up to --clips.
 
 Example:
-    python tools/benchmark_gpu.py work_dirs/gpu.json --seconds 400
+    python tools/analysis/benchmark_gpu.py work_dirs/gpu.json --seconds 400
 """
 import argparse
 import json
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
+import _tools  # noqa: F401
+import benchmark
 import torch
+from benchmark_harness import set_up, table
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
-
-sys.path.append(str(Path(__file__).parent))
-import benchmark  # noqa: E402
-from benchmark_harness import set_up, table  # noqa: E402
 
 
 class Published(NamedTuple):

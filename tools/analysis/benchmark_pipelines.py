@@ -7,7 +7,7 @@ their frames. In interleaved rounds every decoder reads every video once in one
 process.
 
 Example:
-    python tools/benchmark_pipelines.py --rounds 7
+    python tools/analysis/benchmark_pipelines.py --rounds 7
 """
 import argparse
 import json
@@ -19,6 +19,7 @@ from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence
 
+import _tools  # noqa: F401
 import av
 import numpy as np
 from benchmark_harness import interleave, median, spread, table

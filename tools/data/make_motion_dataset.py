@@ -34,8 +34,8 @@ Made are VP9 videos in WebM and the annotations of `VideoDataset`::
 The last one holds the arguments; a directory that has it is complete.
 
 Example:
-    python tools/make_motion_dataset.py data/motion --train 480 --val 160
-    python tools/make_motion_dataset.py data/order --task order --hard
+    python tools/data/make_motion_dataset.py data/motion --train 480 --val 160
+    python tools/data/make_motion_dataset.py data/order --task order --hard
 """
 import argparse
 import contextlib

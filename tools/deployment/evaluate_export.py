@@ -1,7 +1,7 @@
 """Evaluate exported files on the test set of a config, side by side.
 
 Example:
-    python tools/evaluate_export.py CONFIG float.onnx int8.onnx
+    python tools/deployment/evaluate_export.py CONFIG float.onnx int8.onnx
 """
 import argparse
 import sys

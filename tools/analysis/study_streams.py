@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
+import _tools  # noqa: F401
 import cv2
 import make_motion_dataset as motion
 import numpy as np

@@ -5,13 +5,14 @@ and width of the input, and the views of a video in test, with and without a
 bound on the views that are computed at a time (``max_testing_views``).
 
 Example:
-    python tools/benchmark_growth.py --out work_dirs/growth
+    python tools/analysis/benchmark_growth.py --out work_dirs/growth
 """
 import argparse
 import sys
 from pathlib import Path
 from typing import Dict, List
 
+import _tools  # noqa: F401
 import benchmark
 import torch
 from benchmark_harness import (in_fresh_process, interleave, median,
