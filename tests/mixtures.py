@@ -17,6 +17,14 @@ DOCUMENTED = dict(
     re.findall(
         r'^### (.+?)\n(?:(?!^#).)*?```python\n(.*?)```',
         (ROOT / 'docs' / 'mixing.md').read_text(), re.DOTALL | re.MULTILINE))
+# What the document tells in a sentence.
+DOCUMENTED['UniformSample for BLVNet'] = re.sub(
+    r"dict\(type='SampleFrames'.*?\)",
+    "dict(type='UniformSample', clip_len=16)",
+    DOCUMENTED['SampleFrames for BLVNet'])
+DOCUMENTED['torchvision'] = DOCUMENTED['timm'].replace(
+    "'timm.resnet18', pretrained=True",
+    "'torchvision.resnet18', weights='DEFAULT'")
 
 
 def read(name: str, folder: Path) -> Config:

@@ -201,7 +201,8 @@ def run(script: List[str], root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('document', HERE, ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    'document', filter(block_commands, HERE), ids=lambda d: d.name)
 def test_the_commands_of_a_document_run(document, root):
     conversions = [command for command in inline_commands(document)
                    if 'convert_checkpoint' in command]

@@ -31,7 +31,7 @@ build_environment() {
 
 versions=${MMBLVNET_VERSIONS:-}
 case $versions in
-'') extras=tests,lint ;;
+'') extras=tests,lint,docs ;;
 onedl) extras=tests ;;
 *) extras=tests,timm ;;
 esac
