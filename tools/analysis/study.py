@@ -10,11 +10,11 @@ trained, seed after seed. Processes with different --seeds can work at one
 study together. On a GPU clips have 112 pixels, elsewhere 32.
 
 Example:
-    python tools/data/make_motion_dataset.py data/order --task order --hard
+    python tools/data/make_motion_dataset.py data/order --task order
     python tools/analysis/study.py --data data/order --frames 8
     python tools/analysis/study.py --data data/order --measure-cost
     python tools/analysis/study.py --data data/order --report-only
-    python tools/analysis/study.py --data data/motion --streams
+    python tools/analysis/study.py --streams --size 48
 """
 import argparse
 import json
@@ -399,13 +399,13 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
                         f'{", ".join(STREAMS)}; all by default')
     parser.add_argument('--frames', nargs='+', type=int, default=[8, 16, 32])
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, default=16)
+    parser.add_argument('--epochs', type=int, default=12)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--size', type=int, help='in pixels',
                         default=112 if torch.cuda.is_available() else 32)
     parser.add_argument('--videos', type=int, default=20,
                         help='long ones with cuts, and as many without')
-    parser.add_argument('--data', type=Path, default=Path('data/order'))
+    parser.add_argument('--data', type=Path, default=Path('data/motion'))
     parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
     parser.add_argument('--report-only', action='store_true',
                         help='train nothing')
