@@ -1,7 +1,7 @@
 """Small things that several tests of the models need."""
 import torch
 from mmaction.registry import MODELS
-from oracle.literal import LiteralNetwork
+from reference import ReferenceNetwork
 from torch import nn
 
 
@@ -25,9 +25,9 @@ def randomize(module: nn.Module) -> nn.Module:
 
 
 def pair_of_networks(temporal, num_frames=4, r=3, **config):
-    """A backbone and the literal network with the same weights."""
-    literal = randomize(
-        LiteralNetwork(
+    """A backbone and the reference with the same weights."""
+    reference = randomize(
+        ReferenceNetwork(
             num_frames=num_frames,
             num_classes=5,
             temporal=temporal,
@@ -41,10 +41,10 @@ def pair_of_networks(temporal, num_frames=4, r=3, **config):
             blend_frames=r,
             frame_output='pair',
             **config))
-    result = backbone.load_state_dict(literal.state_dict(), strict=False)
+    result = backbone.load_state_dict(reference.state_dict(), strict=False)
     assert result.missing_keys == []
     assert result.unexpected_keys == ['fc.weight', 'fc.bias']
-    return backbone, literal
+    return backbone, reference
 
 
 def recognizer(backbone: dict,

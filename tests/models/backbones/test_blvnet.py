@@ -57,29 +57,29 @@ def test_training_loss_and_gradients_are_the_published_ones():
     errors = torch.tensor(
         [abs(norms[k].item() / expected[k] - 1) for k in expected])
     # The published numbers are float32, in which ReLUs near zero flip with
-    # the order of a sum: the literal network is as far from them, and moves
+    # the order of a sum: the reference is as far from them, and moves
     # as much with the number of threads. The next test is the sharp one.
     assert errors.max() < 1e-2
     assert errors.median() < 1e-3
 
 
-def test_a_training_step_is_that_of_the_literal_network():
-    backbone, literal = pair_of_networks('TAM', depth=50)
-    backbone.double(), literal.double()
+def test_a_training_step_is_that_of_the_reference():
+    backbone, reference = pair_of_networks('TAM', depth=50)
+    backbone.double(), reference.double()
     x = torch.randn(2, 4, 3, 48, 48, dtype=torch.double)
     maps = backbone(x.flatten(0, 1))
-    expected = literal.features(x.flatten(0, 1))
+    expected = reference.features(x.flatten(0, 1))
     torch.testing.assert_close(maps, expected)
     weight = torch.randn_like(maps)
     (maps * weight).sum().backward()
     (expected * weight).sum().backward()
     gradients = {k: p.grad for k, p in backbone.named_parameters()}
-    for name, parameter in literal.named_parameters():
+    for name, parameter in reference.named_parameters():
         if not name.startswith('fc.'):
             torch.testing.assert_close(
                 gradients[name], parameter.grad, atol=1e-9, rtol=1e-6)
     statistics = dict(backbone.named_buffers())
-    for name, value in literal.named_buffers():
+    for name, value in reference.named_buffers():
         torch.testing.assert_close(statistics[name], value)
 
 
@@ -96,12 +96,12 @@ def test_a_training_step_is_that_of_the_literal_network():
     dict(temporal=None, depth=50),
 ], ids=str)
 @torch.no_grad()
-def test_it_computes_what_the_literal_network_computes(config):
-    backbone, literal = pair_of_networks(**config)
-    backbone.eval(), literal.eval()
+def test_it_computes_what_the_reference_computes(config):
+    backbone, reference = pair_of_networks(**config)
+    backbone.eval(), reference.eval()
     x = torch.randn(2 * backbone.num_segments, backbone.in_channels, 50, 33)
     torch.testing.assert_close(
-        backbone(x), literal.features(x), atol=1e-4, rtol=1e-4)
+        backbone(x), reference.features(x), atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture(scope='module')
@@ -114,11 +114,11 @@ def small_network():
 @settings(deadline=None, max_examples=12)
 @torch.no_grad()
 def test_any_size_of_the_frames_is_right(small_network, clips, height, width):
-    backbone, literal = small_network
-    backbone.eval(), literal.eval()
+    backbone, reference = small_network
+    backbone.eval(), reference.eval()
     x = torch.randn(4 * clips, 3, height, width)
     torch.testing.assert_close(
-        backbone(x), literal.features(x), atol=1e-4, rtol=1e-4)
+        backbone(x), reference.features(x), atol=1e-4, rtol=1e-4)
 
 
 @given(
@@ -131,12 +131,12 @@ def test_any_size_of_the_frames_is_right(small_network, clips, height, width):
 @settings(deadline=None, max_examples=8)
 def test_gradients_of_any_clip_are_right(pairs, r, clips, height, width,
                                          with_cp):
-    backbone, literal = pair_of_networks(
+    backbone, reference = pair_of_networks(
         'TAM', num_frames=2 * pairs, r=r, depth=50)
     backbone.with_cp = with_cp
     results = []
     for network, forward in ((backbone, backbone),
-                             (literal, literal.features)):
+                             (reference, reference.features)):
         network.double().train()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):

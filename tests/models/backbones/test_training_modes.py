@@ -6,7 +6,7 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.model import revert_sync_batchnorm
 from networks import randomize
-from oracle.literal import LiteralNetwork
+from reference import ReferenceNetwork
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -127,14 +127,14 @@ def test_gradients_may_be_asked_for_twice(config, with_cp):
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_second_derivatives_are_those_of_the_literal_network(with_cp):
+def test_second_derivatives_are_those_of_the_reference(with_cp):
     config = dict(BACKBONES[1], frame_output='pair', with_cp=with_cp)
     backbone = randomize(build(config)).double().train()
-    literal = LiteralNetwork(50, 4, num_classes=1).double().train()
-    literal.load_state_dict(backbone.state_dict(), strict=False)
+    reference = ReferenceNetwork(50, 4, num_classes=1).double().train()
+    reference.load_state_dict(backbone.state_dict(), strict=False)
     frames = torch.randn(8, 3, 32, 32, dtype=torch.double)
     results = []
-    for network in (backbone, literal.features):
+    for network in (backbone, reference.features):
         x = frames.clone().requires_grad_()
         gradient, = torch.autograd.grad(
             network(x).square().sum(), x, create_graph=True)

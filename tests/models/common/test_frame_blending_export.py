@@ -8,7 +8,7 @@ import torch
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common import temporal_aggregation
 from mmblvnet.models.common.frame_blending import (EACH, _blend_in_a_graph,
-                                                   blend_frames, make_taps)
+                                                   blend_frames, make_terms)
 
 
 @pytest.mark.parametrize('form', ['forward', 'forward_split', 'forward_pairs'])
@@ -41,7 +41,7 @@ def test_eager_code_does_not(monkeypatch):
     monkeypatch.setattr(
         'mmblvnet.models.common.frame_blending._blend_in_a_graph', None)
     blend_frames(torch.randn(1, 4, 1, 8, 5, 5), torch.randn(1, 8),
-                 make_taps([0], EACH))
+                 make_terms([0], EACH))
 
 
 def test_a_triton_that_is_too_old_is_left_alone(monkeypatch):
