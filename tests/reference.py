@@ -150,10 +150,12 @@ class ReferenceNetwork(nn.Module):
         alpha (int): Thinness of the Little branch.
         beta (int): Shallowness of the Little branch.
         in_channels (int): Channels of the input.
+        channels (tuple): Channels of the stages.
     """
 
     def __init__(self, depth, num_frames, num_classes, temporal='TAM', r=3,
-                 alpha=2, beta=4, in_channels=3):
+                 alpha=2, beta=4, in_channels=3,
+                 channels=(256, 512, 1024, 2048)):
         super().__init__()
         self.num_frames = num_frames
         self.video = num_frames > 1
@@ -178,20 +180,21 @@ class ReferenceNetwork(nn.Module):
         self.bn_bl_init = nn.BatchNorm2d(64)
         self.tam = make_temporal(64, num_frames)
         n = BLOCKS[depth]
+        inputs, strides = (64, *channels), (2, 2, 1)
         self.layer1, self.layer2, self.layer3 = (ReferenceStage(
-            in_channels, out_channels, n[i], stride, alpha, beta,
-            make_temporal(in_channels, num_frames), self.video)
-            for i, (in_channels, out_channels, stride) in enumerate(
-                [(64, 256, 2), (256, 512, 2), (512, 1024, 1)]))
+            inputs[i], channels[i], n[i], strides[i], alpha, beta,
+            make_temporal(inputs[i], num_frames), self.video)
+            for i in range(3))
+        inputs = (channels[2], *[channels[3]] * (n[3] - 1))
         self.layer4 = nn.Sequential(*[
             ReferenceBottleneck(
-                2048 if i else 1024,
-                2048,
+                inputs[i],
+                channels[3],
                 1 if i else 2,
-                temporal=make_temporal(2048 if i else 1024, num_frames // 2))
+                temporal=make_temporal(inputs[i], num_frames // 2))
             for i in range(n[3])
         ])
-        self.fc = nn.Linear(2048, num_classes)
+        self.fc = nn.Linear(channels[3], num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Maps of layer4 for frames ``(N * T, C, H, W)``."""
