@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmaction.registry import MODELS
+from networks import ThinBLResNet, ThinBLVNet
 
 PREFIXED = dict(prefix='backbone.')
 
@@ -8,7 +9,7 @@ PREFIXED = dict(prefix='backbone.')
 @pytest.fixture
 def image_weights(tmp_path):
     """A file of image weights, as the converter writes it."""
-    backbone = MODELS.build(dict(type='ThinBLResNet', depth=50))
+    backbone = ThinBLResNet(50)
     backbone.init_weights()
     file = tmp_path / 'blresnet50.pth'
     torch.save(dict(meta=dict(), state_dict=backbone.state_dict()), file)
@@ -17,7 +18,7 @@ def image_weights(tmp_path):
 
 def config(file, depth=50, frozen_stages=-1, **more):
     return dict(
-        type='ThinBLVNet',
+        type=ThinBLVNet,
         depth=depth,
         num_segments=4,
         frozen_stages=frozen_stages,
@@ -31,7 +32,7 @@ def initialized(file, **more):
 
 
 def test_it_starts_as_the_paper_starts():
-    backbone = MODELS.build(dict(type='ThinBLVNet', depth=50))
+    backbone = ThinBLVNet(50)
     backbone.init_weights()
     std = backbone.layer3.big[1].conv2.weight.std().item()
     assert std == pytest.approx((2 / (32 * 9))**.5, rel=.03)

@@ -108,21 +108,10 @@ def test_the_tams_of_a_resnet_tam_load_too(tmp_path):
 def test_a_weight_that_is_not_loaded_is_an_error(tmp_path):
     weights = ResNet(18).state_dict()
     del weights['layer3.1.conv2.conv.weight']
-    weights['layer1.0.conv1.conv.weight'] = torch.zeros(64, 32, 3, 3)
     file = tmp_path / 'resnet18.pth'
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(RuntimeError, match='layer3.1.conv2.conv.weight'):
         initialized(
             file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
-    message = str(error.value)
-    assert 'not in the file: layer3.1.conv2.conv.weight' in message
-    assert re.search(r'64, 32, 3, 3.*layer1.0.conv1.conv.weight', message)
-
-
-def test_a_recognizer_without_its_prefix_is_an_error(tmp_path):
-    file = tmp_path / 'tsn.pth'
-    weights = as_file(ResNet(18).state_dict(), 'recognizer')
-    with pytest.raises(RuntimeError, match="prefix='backbone.'"):
-        initialized(file, weights, 18, pretrained=str(file))
 
 
 def test_frozen_tams_that_nothing_fills_are_an_error(tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmaction.registry import MODELS
 from mmblvnet.models.common import TemporalAggregation, TemporalShift
+from networks import ThinBLVNet
 
 
 def outputs(module, form, x):
@@ -45,8 +46,8 @@ def test_a_causal_shift_takes_an_eighth_from_the_previous_frame():
 
 
 @pytest.mark.parametrize('config', [
-    dict(type='ThinBLVNet', depth=50, num_segments=8, frame_output='pair'),
-    dict(type='ThinBLVNet', depth=50, num_segments=8, frame_output='pair',
+    dict(type=ThinBLVNet, depth=50, num_segments=8, frame_output='pair'),
+    dict(type=ThinBLVNet, depth=50, num_segments=8, frame_output='pair',
          temporal_module='TSM'),
     dict(type='ResNetTAM', depth=18, num_segments=8),
 ], ids=str)
