@@ -144,6 +144,8 @@ def check(case: Case, device) -> None:
     made of. Gradients are compared for the signs of the outputs as they are:
     an output next to zero may have either.
     """
+    # Which of several it was.
+    print(f'Checking {case}')
     module, x = module_of(case, device), input_of(case, device)
     outs = call(module, case, x)
     grads = [random(case, y.shape, device, case.grad_layout) for y in outs]

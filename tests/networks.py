@@ -1,8 +1,24 @@
 """Small things that several tests of the models need."""
 import torch
 from mmaction.registry import MODELS
-from oracle.literal import LiteralNetwork
+from mmblvnet.models import BLResNet, BLVNet
+from reference import ReferenceNetwork
 from torch import nn
+
+
+class Thin:
+    """All blocks of a network, an eighth as wide: quick, also in float64."""
+    stage_channels = (32, 64, 128, 256)
+
+
+@MODELS.register_module(force=True)
+class ThinBLResNet(Thin, BLResNet):
+    """A thin image network."""
+
+
+@MODELS.register_module(force=True)
+class ThinBLVNet(Thin, BLVNet):
+    """A thin video network."""
 
 
 def randomize(module: nn.Module) -> nn.Module:
@@ -24,27 +40,31 @@ def randomize(module: nn.Module) -> nn.Module:
     return module
 
 
-def pair_of_networks(temporal, num_frames=4, r=3, **config):
-    """A backbone and the literal network with the same weights."""
-    literal = randomize(
-        LiteralNetwork(
+def pair_of_networks(num_frames=4, temporal='TAM', r=3, **config):
+    """A thin backbone and its reference with the same weights.
+
+    One frame means the image network.
+    """
+    reference = randomize(
+        ReferenceNetwork(
             num_frames=num_frames,
             num_classes=5,
-            temporal=temporal,
+            temporal=temporal if num_frames > 1 else None,
             r=r,
+            channels=Thin.stage_channels,
             **config))
-    backbone = MODELS.build(
-        dict(
-            type='BLVNet',
+    if num_frames > 1:
+        config.update(
             num_segments=num_frames,
             temporal_module=temporal,
             blend_frames=r,
-            frame_output='pair',
-            **config))
-    result = backbone.load_state_dict(literal.state_dict(), strict=False)
+            frame_output='pair')
+    kind = 'ThinBLVNet' if num_frames > 1 else 'ThinBLResNet'
+    backbone = MODELS.build(dict(type=kind, **config))
+    result = backbone.load_state_dict(reference.state_dict(), strict=False)
     assert result.missing_keys == []
     assert result.unexpected_keys == ['fc.weight', 'fc.bias']
-    return backbone, literal
+    return backbone, reference
 
 
 def recognizer(backbone: dict,

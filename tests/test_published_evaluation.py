@@ -12,7 +12,7 @@ from convert_checkpoint import convert
 from make_motion_dataset import make_dataset
 from mmengine.fileio import load
 from networks import randomize
-from oracle.literal import LiteralNetwork
+from reference import ReferenceNetwork
 from paths import MOTION
 
 NUM_FRAMES, NUM_CLIPS, SIZE, NUM_CLASSES = 8, 2, 64, 8
@@ -61,7 +61,7 @@ def scores_by_hand(network, videos):
 def test_a_converted_model_gets_the_published_accuracy(tmp_path):
     make_dataset(tmp_path / 'motion', train=8, val=8, seed=3)
     network = randomize(
-        LiteralNetwork(50, num_frames=NUM_FRAMES, num_classes=NUM_CLASSES))
+        ReferenceNetwork(50, num_frames=NUM_FRAMES, num_classes=NUM_CLASSES))
     network.eval()
     annotations = tmp_path / 'motion' / 'motion_val_list_videos.txt'
     lines = [line.split() for line in annotations.read_text().splitlines()]

@@ -26,16 +26,16 @@ from mmblvnet.apis import accelerate, load_recognizer
 from mmblvnet.datasets.pipelines import example_of
 from mmblvnet.deployment import export_onnx, export_openvino, load_exported
 from mmblvnet.deployment.quantization import quantize
-from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models import BLResNet
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common.folding import fold_norms
 
-# The literal networks are the oracle of the tests.
+# The reference implementation belongs to the tests.
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
 from benchmark_harness import (in_fresh_process, interleave,  # noqa: E402
                                peak_memory, set_up, table, write)
-from oracle.literal import LiteralNetwork  # noqa: E402
+from reference import ReferenceNetwork  # noqa: E402
 
 MODES = ('inference', 'training')
 
@@ -45,7 +45,7 @@ class Literal(nn.Module):
 
     def __init__(self, num_frames: int) -> None:
         super().__init__()
-        self.network = LiteralNetwork(50, num_frames, num_classes=1)
+        self.network = ReferenceNetwork(50, num_frames, num_classes=1)
         del self.network.fc
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def row_of(key: str) -> Row:
     return Row(
         Path(key).stem,
         lambda _: copy.deepcopy(network),
-        fold=isinstance(network.model.backbone, BigLittleBackbone),
+        fold=isinstance(network.model.backbone, BLResNet),
         num_frames=network.num_frames,
         channels=network.channels)
 

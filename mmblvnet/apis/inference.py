@@ -13,7 +13,7 @@ from mmblvnet.checkpoints.safe_loading import load_safely
 from mmblvnet.checkpoints.validation import mismatches, report, weights_in
 from mmblvnet.datasets.pipelines import update_pipelines
 from mmblvnet.datasets.reading_errors import read_video
-from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models import BLResNet
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.heads.probabilities import (as_probabilities,
                                                  average_as_trained)
@@ -103,7 +103,7 @@ def accelerate(backbone: nn.Module,
     # MMAction2's backbones return nothing here.
     backbone.eval()
     backbone.requires_grad_(False)
-    if isinstance(backbone, BigLittleBackbone):
+    if isinstance(backbone, BLResNet):
         fold_norms(backbone)
     if compiled:
         backbone.forward = torch.compile(

@@ -7,8 +7,7 @@ import torch
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
-from mmblvnet.models import BLVNet, ResNetTAM
-from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models import BLResNet, BLVNet, ResNetTAM
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.frame_blending import SPLIT
 from mmblvnet.models.common.streaming import StreamStep, stream_through
@@ -95,7 +94,7 @@ class StreamingRecognizer:
         backbone, head = self.model.backbone, self.model.cls_head
         self.num_pairs = num_pairs or clip_length(self.model)
         self.group = 2 if isinstance(backbone, BLVNet) else 1
-        if isinstance(backbone, (BigLittleBackbone, ResNetTAM)):
+        if isinstance(backbone, (BLResNet, ResNetTAM)):
             fold_norms(backbone)
         if isinstance(backbone, BLVNet):
             backbone.frame_output = 'pair'

@@ -12,7 +12,7 @@ from mmblvnet.conversion.published import (check_weights, for_flow,
                                            published_weights)
 from mmblvnet.conversion.published_keys import RESNET, StateDict, read_resnet
 from mmblvnet.models import BLResNet
-from mmblvnet.models.backbones.big_little_backbone import DEFAULT_INIT
+from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
 from mmblvnet.models.common import Bottleneck
 
 BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')

@@ -22,8 +22,11 @@ def step(model, data):
     return gradients_of(model), dict(model.named_buffers())
 
 
-@models
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('name, dtype', [('flagship', torch.float32),
+                                         ('flagship', torch.bfloat16),
+                                         ('ResNetTAM', torch.bfloat16),
+                                         ('TAMNeck', torch.float32)],
+                         ids=str)
 def test_deterministic_mode_gives_the_same_bits_again(
         name, dtype, device, deterministic):
     results = []
@@ -49,11 +52,10 @@ def test_checkpointing_changes_no_gradient(name, device, deterministic):
         torch.testing.assert_close(statistics[key], value, msg=key)
 
 
-@pytest.mark.parametrize('name', ['flagship', 'ResNetTAM'])
-def test_checkpointing_takes_less_memory(name, cuda):
+def test_checkpointing_takes_less_memory(cuda):
     peaks = []
     for with_cp in (False, True):
-        model = build(name, cuda, with_cp=with_cp)
+        model = build('flagship', cuda, with_cp=with_cp)
         data = batch(16, size=112)
         # What the first step allocates for good.
         step(model, data)
@@ -67,13 +69,9 @@ def test_checkpointing_takes_less_memory(name, cuda):
     assert peaks[1] < 0.85 * peaks[0]
 
 
-@pytest.mark.parametrize('config', [
-    BLVNET, dict(BLVNET, temporal_module='TSM'),
-    dict(type='BLResNet', depth=50)
-], ids=str)
 @torch.no_grad()
-def test_folded_norms_give_the_same_maps(config, device):
-    backbone = randomize(REGISTRY.build(config)).to(device).eval()
+def test_folded_norms_give_the_same_maps(device):
+    backbone = randomize(REGISTRY.build(BLVNET)).to(device).eval()
     x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=device)
     expected = backbone(x)
     model = torch.nn.Module()
@@ -109,18 +107,10 @@ def test_scores_of_a_video_are_the_mean_over_its_views(name, device):
                 for video in data['inputs']
             ])) for view in range(3)
     ]
-    together = scores_of(model, data)
-    torch.testing.assert_close(together, sum(views) / 3, atol=1e-4, rtol=1e-4)
-
-
-@models
-@pytest.mark.parametrize('clips', [1, 2])
-def test_bounded_testing_views_give_the_same_scores(name, clips, device):
-    model, data = build(name, device), batch(2, 3)
-    expected = scores_of(model, data)
-    model.test_cfg = dict(max_testing_views=clips * NUM_FRAMES)
-    torch.testing.assert_close(
-        scores_of(model, data), expected, atol=1e-4, rtol=1e-4)
+    for max_testing_views in (None, NUM_FRAMES, 2 * NUM_FRAMES):
+        model.test_cfg = dict(max_testing_views=max_testing_views)
+        torch.testing.assert_close(
+            scores_of(model, data), sum(views) / 3, atol=1e-4, rtol=1e-4)
 
 
 class ShortBLVNet(BLVNet):
@@ -164,12 +154,6 @@ def test_compiled_in_one_graph_it_trains_as_before(temporal, backend, device):
     errors = {key: relative_error(results[1][key], value)
               for key, value in results[0].items()}
     assert max(errors.values()) < 1e-6, max(errors, key=errors.get)
-
-
-@compiled_in_one_graph
-@torch.no_grad()
-def test_compiled_in_one_graph_it_tests_as_before(temporal, backend, device):
-    backbone = short_backbone(temporal).to(device).eval()
-    compiled = torch.compile(backbone, fullgraph=True, backend=backend)
-    x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=device)
-    assert relative_error(compiled(x), backbone(x)) < 1e-5
+    compiled.eval(), backbone.eval()
+    with torch.no_grad():
+        assert relative_error(compiled(frames), backbone(frames)) < 1e-6

@@ -11,7 +11,7 @@ from mmaction.registry import MODELS
 from mmblvnet.conversion.published import convert_published
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
-from oracle.literal import LiteralNetwork
+from reference import ReferenceNetwork
 from paths import FLAGSHIP, ROOT
 from torch.nn import functional as F
 
@@ -138,7 +138,7 @@ def test_a_converted_image_model_starts_a_video_model(tmp_path):
     dict(depth=152, in_channels=10),
 ], ids=str)
 def test_whatever_was_trained_is_recognised(tmp_path, config):
-    network = LiteralNetwork(num_frames=4, num_classes=7, **config)
+    network = ReferenceNetwork(num_frames=4, num_classes=7, **config)
     source, converted = tmp_path / 'a.pth.tar', tmp_path / 'b.pth'
     torch.save({f'baseline_model.{k}': v
                 for k, v in network.state_dict().items()}, source)

@@ -9,7 +9,7 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.runner import save_checkpoint
-from oracle.literal import LiteralNetwork
+from reference import ReferenceNetwork
 from paths import FLAGSHIP
 
 LAYOUTS = json.loads((golden.DATA / 'checkpoints.json').read_text())
@@ -95,8 +95,8 @@ def test_a_checkpoint_of_training_gets_the_published_scores(tmp_path):
     save_checkpoint(checkpoint, str(tmp_path / 'epoch_1.pth'))
     found = publish(tmp_path / 'epoch_1.pth', tmp_path / 'published')
     assert found['layout'] == 'bLVNet-TAM' and found['num_classes'] == 7
-    literal = LiteralNetwork(50, num_frames=4, num_classes=7).eval()
-    literal.load_state_dict({
+    reference = ReferenceNetwork(50, num_frames=4, num_classes=7).eval()
+    reference.load_state_dict({
         k.replace('baseline_model.', '').replace('new_fc', 'fc'): v
         for k, v in torch.load(tmp_path / 'published').items()
     })
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_training_gets_the_published_scores(tmp_path):
     with torch.no_grad():
         scores = model.eval()(clips, stage='head')
         torch.testing.assert_close(
-            scores, literal(clips), atol=1e-4, rtol=1e-4)
+            scores, reference(clips), atol=1e-4, rtol=1e-4)
 
 
 def refuse(tmp_path, content, message):

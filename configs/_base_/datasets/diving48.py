@@ -1,4 +1,4 @@
-_base_ = 'mit.py'
+_base_ = 'videos.py'
 
 num_classes = 48
 data_root = 'data/diving48/videos'

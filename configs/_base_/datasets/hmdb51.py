@@ -1,5 +1,5 @@
 # The first of three splits.
-_base_ = 'mit.py'
+_base_ = 'videos.py'
 
 num_classes = 51
 data_root = 'data/hmdb51/videos'

@@ -1,4 +1,4 @@
-_base_ = 'sthv1.py'
+_base_ = 'rawframes.py'
 
 num_classes = 27
 data_root = 'data/jester/rawframes'
@@ -7,11 +7,11 @@ ann_file_val = 'data/jester/jester_val_list_rawframes.txt'
 
 # left and right, clockwise and counterclockwise change places in a mirror
 flip_label_map = {0: 1, 1: 0, 6: 7, 7: 6, 14: 15, 15: 14}
-train_pipeline = _base_.train_pipeline
-for transform in train_pipeline:
-    if transform['type'] == 'Flip':
-        transform['flip_label_map'] = flip_label_map
-del transform
+train_pipeline = [
+    dict(transform, flip_label_map=flip_label_map)
+    if transform['type'] == 'Flip' else transform
+    for transform in _base_.train_pipeline
+]
 
 frames = dict(data_prefix=dict(img=data_root), num_classes=num_classes)
 train_dataloader = dict(

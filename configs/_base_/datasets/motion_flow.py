@@ -7,29 +7,19 @@ data_root = 'data/motion/flow'
 ann_file_train = 'data/motion/motion_train_list_flow.txt'
 ann_file_val = 'data/motion/motion_val_list_flow.txt'
 
+sampler = dict(
+    type='BigLittleSampleFrames',
+    clip_len=_base_.clip_len,
+    num_consecutive_frames=num_consecutive_frames)
 train_pipeline = [
-    dict(
-        type='BigLittleSampleFrames',
-        clip_len=8,
-        num_consecutive_frames=num_consecutive_frames),
-    dict(type='RawFrameDecode'),
-    dict(type='Resize', scale=(-1, 72)),
-    dict(type='RandomCrop', size=64),
-    dict(type='FlowFlip', flip_label_map={{_base_.flip_label_map}}),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs')
+    sampler,
+    dict(type='RawFrameDecode'), *_base_.train_pipeline[3:5],
+    dict(type='FlowFlip', flip_label_map=_base_.flip_label_map),
+    *_base_.train_pipeline[6:]
 ]
 val_pipeline = [
-    dict(
-        type='BigLittleSampleFrames',
-        clip_len=8,
-        num_consecutive_frames=num_consecutive_frames,
-        test_mode=True),
-    dict(type='RawFrameDecode'),
-    dict(type='Resize', scale=(-1, 64)),
-    dict(type='CenterCrop', crop_size=64),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs')
+    dict(sampler, test_mode=True),
+    dict(type='RawFrameDecode'), *_base_.val_pipeline[3:]
 ]
 test_pipeline = val_pipeline
 
@@ -43,4 +33,4 @@ train_dataloader = dict(
     dataset=dict(ann_file=ann_file_train, pipeline=train_pipeline, **flow))
 val_dataloader = dict(
     dataset=dict(ann_file=ann_file_val, pipeline=val_pipeline, **flow))
-test_dataloader = val_dataloader
+test_dataloader = dict(dataset=val_dataloader['dataset'])

@@ -1,4 +1,5 @@
-clip_len = 16
+_base_ = 'videos.py'
+
 num_classes = 174
 data_root = 'data/sthv2/videos'
 ann_file_train = 'data/sthv2/sthv2_train_list_videos.txt'
@@ -6,60 +7,15 @@ ann_file_val = 'data/sthv2/sthv2_val_list_videos.txt'
 
 # "left" and "right" change places in a mirrored video
 flip_label_map = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
-
 train_pipeline = [
-    dict(type='ExactVideoInit'),
-    dict(type='BigLittleSampleFrames', clip_len=clip_len),
-    dict(type='ExactVideoDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(
-        type='MultiScaleCrop',
-        input_size=224,
-        scales=(1, 0.875, 0.75, 0.66),
-        max_wh_scale_gap=1,
-        num_fixed_crops=13),
-    dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='Flip', flip_label_map=flip_label_map),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs')
+    dict(transform, flip_label_map=flip_label_map)
+    if transform['type'] == 'Flip' else transform
+    for transform in _base_.train_pipeline
 ]
-val_pipeline = [
-    dict(type='ExactVideoInit'),
-    dict(type='BigLittleSampleFrames', clip_len=clip_len, test_mode=True),
-    dict(type='ExactVideoDecode'),
-    dict(type='Resize', scale=(-1, 224)),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs')
-]
-test_pipeline = val_pipeline
 
+videos = dict(data_prefix=dict(video=data_root), num_classes=num_classes)
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    worker_init_fn=dict(type='start_worker'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='VideoDataset',
-        _scope_='mmblvnet',
-        ann_file=ann_file_train,
-        data_prefix=dict(video=data_root),
-        num_classes=num_classes,
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    worker_init_fn=dict(type='start_worker'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='VideoDataset',
-        _scope_='mmblvnet',
-        ann_file=ann_file_val,
-        data_prefix=dict(video=data_root),
-        num_classes=num_classes,
-        pipeline=val_pipeline,
-        test_mode=True))
-test_dataloader = dict(val_dataloader, batch_size=1)
-
-val_evaluator = dict(type='LabelledAccMetric')
-test_evaluator = dict(type='LabelledAccMetric')
+        ann_file=ann_file_train, pipeline=train_pipeline, **videos))
+val_dataloader = dict(dataset=dict(ann_file=ann_file_val, **videos))
+test_dataloader = val_dataloader

@@ -1,80 +1,37 @@
-clip_len = 16
+_base_ = 'sthv2.py'
+
 # a position of the clip is a stack of 5 flow images, each of them x and y
 num_consecutive_frames = 5
-num_classes = 174
 data_root = 'data/sthv2/rawframes'
 # "FOLDER NUMBER LABEL", where a video of n frames has n - 1 flow images.
 # denseflow names the first one flow_x_00000.jpg.
 ann_file_train = 'data/sthv2/sthv2_train_list_flow.txt'
 ann_file_val = 'data/sthv2/sthv2_val_list_flow.txt'
 
-# "left" and "right" change places in a mirrored video
-flip_label_map = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
-
+sampler = dict(
+    type='BigLittleSampleFrames',
+    clip_len=_base_.clip_len,
+    num_consecutive_frames=num_consecutive_frames)
 train_pipeline = [
-    dict(
-        type='BigLittleSampleFrames',
-        clip_len=clip_len,
-        num_consecutive_frames=num_consecutive_frames),
-    dict(type='RawFrameDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(
-        type='MultiScaleCrop',
-        input_size=224,
-        scales=(1, 0.875, 0.75, 0.66),
-        max_wh_scale_gap=1,
-        num_fixed_crops=13),
-    dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='FlowFlip', flip_label_map=flip_label_map),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs')
+    sampler,
+    dict(type='RawFrameDecode'), *_base_.train_pipeline[3:6],
+    dict(type='FlowFlip', flip_label_map=_base_.flip_label_map),
+    *_base_.train_pipeline[7:]
 ]
 val_pipeline = [
-    dict(
-        type='BigLittleSampleFrames',
-        clip_len=clip_len,
-        num_consecutive_frames=num_consecutive_frames,
-        test_mode=True),
-    dict(type='RawFrameDecode'),
-    dict(type='Resize', scale=(-1, 224)),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs')
+    dict(sampler, test_mode=True),
+    dict(type='RawFrameDecode'), *_base_.val_pipeline[3:]
 ]
 test_pipeline = val_pipeline
 
+flow = dict(
+    type='RawframeDataset',
+    data_prefix=dict(_delete_=True, img=data_root),
+    filename_tmpl='flow_{}_{:05}.jpg',
+    start_index=0,
+    modality='Flow')
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    worker_init_fn=dict(type='start_worker'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='RawframeDataset',
-        _scope_='mmblvnet',
-        ann_file=ann_file_train,
-        data_prefix=dict(img=data_root),
-        filename_tmpl='flow_{}_{:05}.jpg',
-        start_index=0,
-        modality='Flow',
-        num_classes=num_classes,
-        pipeline=train_pipeline))
+    dataset=dict(ann_file=ann_file_train, pipeline=train_pipeline, **flow))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    worker_init_fn=dict(type='start_worker'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='RawframeDataset',
-        _scope_='mmblvnet',
-        ann_file=ann_file_val,
-        data_prefix=dict(img=data_root),
-        filename_tmpl='flow_{}_{:05}.jpg',
-        start_index=0,
-        modality='Flow',
-        num_classes=num_classes,
-        pipeline=val_pipeline,
-        test_mode=True))
-test_dataloader = dict(val_dataloader, batch_size=1)
-
-val_evaluator = dict(type='LabelledAccMetric')
-test_evaluator = dict(type='LabelledAccMetric')
+    dataset=dict(ann_file=ann_file_val, pipeline=val_pipeline, **flow))
+test_dataloader = val_dataloader

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmblvnet.models.backbones.big_little_backbone import BigLittleBackbone
+from mmblvnet.models import BLResNet
 from mmblvnet.models.common.folding import fold_norms
 
 
@@ -27,7 +27,7 @@ class FuseConvBNHook(Hook):
 
     def __init__(self, enable: bool = True) -> None:
         self.enable = enable
-        self._unfolded: Optional[BigLittleBackbone] = None
+        self._unfolded: Optional[BLResNet] = None
 
     def before_test_iter(self,
                          runner: Runner,
@@ -39,8 +39,8 @@ class FuseConvBNHook(Hook):
         """
         model = self._model(runner)
         backbone = getattr(model, 'backbone', None)
-        if self.enable and batch_idx == 0 and isinstance(
-                backbone, BigLittleBackbone):
+        if (self.enable and batch_idx == 0
+                and isinstance(backbone, BLResNet)):
             self._unfolded = backbone
             model.backbone = fold_norms(copy.deepcopy(backbone))
 

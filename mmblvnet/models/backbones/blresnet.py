@@ -1,18 +1,39 @@
-from typing import List, Optional, Sequence, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
+import torch
 from mmaction.registry import MODELS
+from mmengine.model import BaseModule, Sequential
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+from torch.compiler import is_compiling
 
-from .big_little_backbone import BigLittleBackbone
+from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
+
+from ..common import BigLittleStage, Bottleneck
+from ..common.bottleneck import conv, norm
+from ..common.checkpointing import (Keep, checkpoint_selectively, every_map,
+                                    no_larger_map)
+
+DEFAULT_INIT = [
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)
+]
 
 
 @MODELS.register_module()
-class BLResNet(BigLittleBackbone):
-    """Big-Little ResNet, the image network.
+class BLResNet(BaseModule):
+    """Big-Little ResNet, the image network, of which BLVNet makes a video one.
+
+    ::
+
+        x -> stem -> layer1 -> layer2 -> layer3 -> layer4
+             64      256       512       1024      2048     channels
+             1/4     1/8       1/16      1/16      1/32     of the size
 
     Every image goes through both branches. As the backbone of TSN it is the
-    paper's "TSN-bLNet". From `Big-Little Net
-    <https://arxiv.org/abs/1807.03848>`_ and `More Is Less
-    <https://arxiv.org/abs/1912.00869>`_.
+    paper's "TSN-bLNet". The parameters are named as in the published
+    checkpoints. From `Big-Little Net <https://arxiv.org/abs/1807.03848>`_ and
+    `More Is Less <https://arxiv.org/abs/1912.00869>`_.
 
     Args:
         depth (int): Depth of the Big branch, from {50, 101, 152}.
@@ -33,12 +54,22 @@ class BLResNet(BigLittleBackbone):
             but the costly convolutions again in the backward pass.
             Defaults to False.
         init_cfg (dict or list[dict], optional): Initialization config. With
-            ``type='Pretrained'`` every weight must be found in the file.
-            Defaults to None, the published initialization.
+            ``type='Pretrained'`` every weight but those of temporal modules
+            must be found in the file. Defaults to None, the published
+            initialization.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
+
+    arch_settings = {
+        50: (3, 4, 6, 3),
+        101: (4, 8, 18, 3),
+        152: (5, 12, 30, 3),
+    }
+    stem_channels = 64
+    stage_channels = (256, 512, 1024, 2048)
+    stage_strides = (2, 2, 1, 2)
 
     def __init__(self,
                  depth: int,
@@ -52,15 +83,221 @@ class BLResNet(BigLittleBackbone):
                  norm_eval: bool = False,
                  with_cp: bool = False,
                  init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
-        super().__init__(
-            depth,
-            alpha,
-            beta,
-            in_channels,
-            out_indices=out_indices,
-            temporal=None,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg)
+        pretrained, others = split_pretrained(init_cfg or [])
+        super().__init__(init_cfg=others or DEFAULT_INIT)
+        self._check_arguments(depth, alpha, beta, in_channels, out_indices,
+                              frozen_stages)
+        self.depth = depth
+        self.alpha = alpha
+        self.beta = beta
+        self.in_channels = in_channels
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self._pretrained = pretrained
+        self._make_stem(norm_cfg)
+        self._make_stages(norm_cfg)
+        self._freeze_stages()
+
+    @classmethod
+    def _check_arguments(cls, depth: int, alpha: int, beta: int,
+                         in_channels: int, out_indices: Sequence[int],
+                         frozen_stages: int) -> None:
+        name = cls.__name__
+        if depth not in cls.arch_settings:
+            raise ValueError(
+                f'depth = {depth} of {name} is not one of '
+                f'{tuple(cls.arch_settings)}')
+        if alpha < 1 or cls.stem_channels % alpha:
+            raise ValueError(
+                f'alpha = {alpha} of {name} does not divide the '
+                f'{cls.stem_channels} channels of the stem; the paper uses 2')
+        if beta < 1:
+            raise ValueError(f'beta = {beta} of {name} is less than 1; the '
+                             'paper uses 4')
+        if in_channels < 1:
+            raise ValueError(
+                f'in_channels = {in_channels} of {name} is less than 1; RGB '
+                'has 3')
+        if not out_indices or not set(out_indices) <= set(range(4)):
+            raise ValueError(
+                f'out_indices = {out_indices} of {name} names no stage or one '
+                'that is not in 0..3 (layer1..layer4)')
+        if frozen_stages not in range(-1, 5):
+            raise ValueError(f'frozen_stages = {frozen_stages} of {name} is '
+                             'not in -1..4')
+
+    def _make_stem(self, norm_cfg: dict) -> None:
+        width = self.stem_channels
+        thin = width // self.alpha
+        self.conv1 = conv(self.in_channels, width, 7, 2)
+        self.bn1 = norm(norm_cfg, width)
+        self.relu = nn.ReLU(inplace=True)
+        self.b_conv0 = conv(width, width, 3, 2)
+        self.bn_b0 = norm(norm_cfg, width)
+        self.l_conv0 = conv(width, thin, 3)
+        self.bn_l0 = norm(norm_cfg, thin)
+        self.l_conv1 = conv(thin, thin, 3, 2)
+        self.bn_l1 = norm(norm_cfg, thin)
+        self.l_conv2 = conv(thin, width, 1)
+        self.bn_l2 = norm(norm_cfg, width)
+        self.bl_init = conv(width, width, 1)
+        self.bn_bl_init = norm(norm_cfg, width)
+        self.tam = self._make_temporal(width, paired=False)
+
+    def _make_stages(self, norm_cfg: dict) -> None:
+        blocks = self.arch_settings[self.depth]
+        in_channels = self.stem_channels
+        for i in range(3):
+            stage = BigLittleStage(
+                in_channels,
+                self.stage_channels[i],
+                blocks[i],
+                self.stage_strides[i],
+                alpha=self.alpha,
+                beta=self.beta,
+                temporal=self._make_temporal(in_channels, paired=False),
+                norm_cfg=norm_cfg)
+            self.add_module(f'layer{i + 1}', stage)
+            in_channels = self.stage_channels[i]
+        layer4 = []
+        for i in range(blocks[3]):
+            layer4.append(
+                Bottleneck(
+                    in_channels,
+                    self.stage_channels[3],
+                    1 if i else self.stage_strides[3],
+                    temporal=self._make_temporal(in_channels, paired=True),
+                    norm_cfg=norm_cfg))
+            in_channels = self.stage_channels[3]
+        self.layer4 = Sequential(*layer4)
+
+    def _make_temporal(self, channels: int,
+                       paired: bool) -> Optional[nn.Module]:
+        """The temporal module of a place: an image network has none."""
+        return None
+
+    def init_weights(self) -> None:
+        """Initialize the weights, from a file if ``init_cfg`` names one.
+
+        Raises:
+            FileNotFoundError: If the file is missing, with the way to get it.
+            RuntimeError: If a weight other than those of the temporal modules
+                is not found in the file, or the file has others.
+        """
+        files = [] if self.is_init else self._pretrained
+        super().init_weights()
+        for cfg in files:
+            load_pretrained(self, may_be_absent=_is_temporal_weight, **cfg)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the training mode, in which frozen parts stay in evaluation.
+
+        Args:
+            mode (bool): Training or evaluation. Defaults to True.
+
+        Returns:
+            nn.Module: The backbone itself.
+        """
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        frozen = [f'layer{i}' for i in range(1, self.frozen_stages + 1)]
+        if self.frozen_stages >= 0:
+            frozen += self._stem_names()
+        for name in frozen:
+            getattr(self, name).eval().requires_grad_(False)
+
+    def _stem_names(self) -> List[str]:
+        return [
+            name for name, _ in self.named_children()
+            if not name.startswith('layer')
+        ]
+
+    def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """Extract the maps of the stages in ``out_indices``.
+
+        Args:
+            x (Tensor): Images or frames of shape
+                ``(N, in_channels, H, W)``.
+
+        Returns:
+            Tensor or tuple[Tensor]: The maps; a tuple if there are several.
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self._run_stages(self._stem(x))
+
+    def _run_stages(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        outs = []
+        for i in range(4):
+            stage = getattr(self, f'layer{i + 1}')
+            keep = self._kept_maps(i + 1, x)
+            if keep is None:
+                x = stage(x)
+            elif self.with_cp and isinstance(stage, BigLittleStage):
+                # One after the other, both take less in the backward pass.
+                branches = checkpoint_selectively([stage], stage.run_branches,
+                                                  x, keep=keep)
+                x = checkpoint_selectively([stage], stage.fuse, *branches,
+                                           keep=keep)
+            else:
+                x = checkpoint_selectively([stage], stage, x, keep=keep)
+            if i in self.out_indices:
+                outs.append(self._as_output(x).contiguous())
+        return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _kept_maps(self, stage: int, x: Tensor) -> Optional[Keep]:
+        """What a stage (0 for the stem) keeps for the backward pass.
+
+        None means everything.
+        """
+        if not (self.training and torch.is_grad_enabled()):
+            return None
+        if self.with_cp:
+            return no_larger_map
+        if is_compiling():
+            return None
+        # The largest maps of the network, and cheap to compute again. A GPU
+        # does it faster than a CPU, and its memory is what bounds a batch.
+        if stage == 0:
+            return no_larger_map if x.is_cuda else every_map
+        return every_map if stage == 1 and x.is_cuda else None
+
+    def _stem(self, x: Tensor) -> Tensor:
+        keep = self._kept_maps(0, x)
+        if keep is None or not self.conv1.weight.requires_grad:
+            return self._run_stem(x)
+        stem = [getattr(self, name) for name in self._stem_names()]
+        return checkpoint_selectively(stem, self._run_stem, x, keep=keep)
+
+    def _run_stem(self, x: Tensor) -> Tensor:
+        return self._merge_branches(self.relu(self.bn1(self.conv1(x))))
+
+    def _merge_branches(self, x: Tensor) -> Tensor:
+        little, big = self._split_branches(x)
+        big = self.bn_b0(self.b_conv0(big))
+        little = self.relu(self.bn_l0(self.l_conv0(little)))
+        little = self.relu(self.bn_l1(self.l_conv1(little)))
+        little = self.bn_l2(self.l_conv2(little))
+        x = self.relu(big + little)
+        return self.relu(self.bn_bl_init(self.bl_init(x)))
+
+    def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """The inputs of the stem's Little and Big branch."""
+        return x, x
+
+    def _as_output(self, x: Tensor) -> Tensor:
+        """The maps of a stage as the user wants them."""
+        return x
+
+
+def _is_temporal_weight(name: str) -> bool:
+    """Whether a parameter is of a temporal module, as no image network has."""
+    return 'tam' in name.split('.')

@@ -1,15 +1,15 @@
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Optional, Tuple, Union
 
 from mmaction.registry import MODELS
 from torch import Tensor, nn
 
 from ..common import TemporalAggregation, TemporalShift
 from ..common.clips import check_frames
-from .big_little_backbone import BigLittleBackbone
+from .blresnet import BLResNet
 
 
 @MODELS.register_module()
-class BLVNet(BigLittleBackbone):
+class BLVNet(BLResNet):
     """Big-Little Video Network: bLVNet-TAM, bLVNet-TSM and bLVNet.
 
     ::
@@ -40,20 +40,9 @@ class BLVNet(BigLittleBackbone):
             of pairs, as ``TSMHead(num_segments=T // 2)`` is; with
             ``'repeat'`` a head counts all ``T``. The scores are the same.
             Defaults to ``'repeat'``.
-        out_indices (Sequence[int]): Stages (0 to 3 for layer1 to layer4)
-            whose maps are returned. Defaults to ``(3, )``.
-        frozen_stages (int): Stages to be frozen (-1 none, 0 the stem, 1 the
-            stem and layer1, ..). Defaults to -1.
-        norm_cfg (dict): Config of the normalisation.
-            Defaults to ``dict(type='BN')``.
-        norm_eval (bool): Whether batch norms keep their running statistics
-            and use them in training. Defaults to False.
-        with_cp (bool): Whether to save memory in training by computing all
-            but the costly convolutions again in the backward pass.
-            Defaults to False.
-        init_cfg (dict or list[dict], optional): Initialization config. With
-            ``type='Pretrained'`` every weight but the TAMs' must be found in
-            the file. Defaults to None, the published initialization.
+        causal (bool): Whether a temporal module sees only earlier frames, as
+            for live video. Defaults to False.
+        kwargs: As for :class:`BLResNet`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -69,13 +58,7 @@ class BLVNet(BigLittleBackbone):
                  blend_frames: int = 3,
                  frame_output: str = 'repeat',
                  causal: bool = False,
-                 *,
-                 out_indices: Sequence[int] = (3, ),
-                 frozen_stages: int = -1,
-                 norm_cfg: dict = dict(type='BN'),
-                 norm_eval: bool = False,
-                 with_cp: bool = False,
-                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+                 **kwargs) -> None:
         if num_segments < 2 or num_segments % 2:
             raise ValueError(
                 f'num_segments = {num_segments} of BLVNet is not a positive '
@@ -88,30 +71,23 @@ class BLVNet(BigLittleBackbone):
         if frame_output not in ('repeat', 'pair'):
             raise ValueError(f'frame_output = {frame_output!r} of BLVNet is '
                              "not one of 'repeat' and 'pair'")
-
-        def temporal(channels: int, paired: bool) -> Optional[nn.Module]:
-            num_frames = num_segments // 2 if paired else num_segments
-            if temporal_module == 'TAM':
-                return TemporalAggregation(channels, num_frames, blend_frames,
-                                           causal)
-            if temporal_module == 'TSM':
-                return TemporalShift(num_frames, causal)
-            return None
-
-        super().__init__(
-            depth,
-            alpha,
-            beta,
-            in_channels,
-            out_indices=out_indices,
-            temporal=temporal,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg)
+        # Before the stages are made, which depend on them.
         self.num_segments = num_segments
+        self.temporal_module = temporal_module
+        self.blend_frames = blend_frames
+        self.causal = causal
         self.frame_output = frame_output
+        super().__init__(depth, alpha, beta, in_channels, **kwargs)
+
+    def _make_temporal(self, channels: int,
+                       paired: bool) -> Optional[nn.Module]:
+        num_frames = self.num_segments // 2 if paired else self.num_segments
+        if self.temporal_module == 'TAM':
+            return TemporalAggregation(channels, num_frames,
+                                       self.blend_frames, self.causal)
+        if self.temporal_module == 'TSM':
+            return TemporalShift(num_frames, self.causal)
+        return None
 
     def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         """Extract the maps of the stages in ``out_indices``.

@@ -1,5 +1,5 @@
 import re
-from typing import Type, Union
+from typing import List, Optional, Type, Union
 
 from mmaction.models.backbones.resnet import Bottleneck, ResNet
 from mmaction.registry import MODELS
@@ -11,7 +11,6 @@ from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
 from ..common.clips import check_frames
 
-
 DEFAULT_INIT = [
     dict(type='Kaiming', layer='Conv2d'),
     dict(type='Constant', layer='_BatchNorm', val=1)
@@ -21,14 +20,7 @@ REMEDY = ("--cfg-options model.backbone.pretrained=torchvision://resnet50 (or "
 
 
 def from_torchvision(name: str) -> str:
-    """The name in MMAction2's ResNet of a weight of torchvision's.
-
-    Args:
-        name (str): The name in torchvision's ResNet or in MMAction2's.
-
-    Returns:
-        str: The name in MMAction2's.
-    """
+    """The name in MMAction2's ResNet of a weight of torchvision's."""
     name = re.sub(r'\bconv(\d)\.(?=weight)', r'conv\1.conv.', name)
     name = re.sub(r'\bbn(\d)\.', r'conv\1.bn.', name)
     name = name.replace('.downsample.0.', '.downsample.conv.')
@@ -36,14 +28,7 @@ def from_torchvision(name: str) -> str:
 
 
 def may_be_absent(name: str) -> bool:
-    """Whether weights of a ResNet need not have a parameter.
-
-    Args:
-        name (str): Its name in the state dict.
-
-    Returns:
-        bool: Whether it is one of a TAM, or a count that old files lack.
-    """
+    """Whether a weight is of a TAM, or a count that old files lack."""
     return '.tam.' in name or name.endswith('num_batches_tracked')
 
 
@@ -51,14 +36,7 @@ def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
             causal: bool) -> Type[nn.Module]:
     """A block of MMAction2's ResNet with a TAM in front of its conv1.
 
-    Args:
-        block (type): ``BasicBlock`` or ``Bottleneck``.
-        num_frames (int): Frames per clip.
-        blend_frames (int): Frames that are blended.
-        causal (bool): Whether only earlier frames are blended into a frame.
-
-    Returns:
-        type: The block. Its shortcut takes the input before the TAM.
+    Its shortcut takes the input before the TAM.
     """
 
     class TAMBlock(block):
@@ -98,6 +76,11 @@ class ResNetTAM(ResNet):
         blend_frames (int): Frames that a TAM blends. Defaults to 3.
         causal (bool): Whether a TAM blends only earlier frames into a frame,
             as for live video. Defaults to False.
+        pretrained (str, optional): File or URL of weights under
+            torchvision's names or MMAction2's. Defaults to None.
+        init_cfg (dict or list[dict], optional): Initialization config. With
+            ``type='Pretrained'`` the same as ``pretrained``. Defaults to
+            None, Kaiming normal.
         kwargs: As for MMAction2's :class:`ResNet`.
 
     Raises:
@@ -109,6 +92,9 @@ class ResNetTAM(ResNet):
                  num_segments: int = 8,
                  blend_frames: int = 3,
                  causal: bool = False,
+                 *,
+                 pretrained: Optional[str] = None,
+                 init_cfg: Optional[Union[dict, List[dict]]] = None,
                  **kwargs) -> None:
         if num_segments < 1:
             raise ValueError(f'num_segments = {num_segments} of ResNetTAM is '
@@ -121,33 +107,25 @@ class ResNetTAM(ResNet):
             depth: (add_tam(block, num_segments, blend_frames,
                             causal), num_blocks)
         }
-        super().__init__(depth, **kwargs)
+        self._pretrained, others = split_pretrained(init_cfg or [])
+        if pretrained:
+            self._pretrained.append(dict(checkpoint=pretrained))
+        super().__init__(depth, init_cfg=others or DEFAULT_INIT, **kwargs)
         self.num_segments = num_segments
 
     def init_weights(self) -> None:
         """Initialize the weights, from a file if one is named.
-
-        ``pretrained`` and ``init_cfg=dict(type='Pretrained', ...)`` both take
-        weights under torchvision's names and under MMAction2's.
 
         Raises:
             FileNotFoundError: If the file is missing.
             RuntimeError: If a weight other than those of the TAMs is not
                 found in the file, or the file has others.
         """
-        if self.is_init:
-            super().init_weights()
-            return
-        given = self.init_cfg, self.pretrained
-        pretrained, others = split_pretrained(self.init_cfg or [])
-        if self.pretrained:
-            pretrained.append(dict(checkpoint=self.pretrained))
-        self.init_cfg, self.pretrained = others or DEFAULT_INIT, None
+        files = [] if self.is_init else self._pretrained
         super().init_weights()
-        self.init_cfg, self.pretrained = given
         # What is frozen has to come from the file.
         self._freeze_stages()
-        for cfg in pretrained:
+        for cfg in files:
             load_pretrained(
                 self,
                 may_be_absent=may_be_absent,

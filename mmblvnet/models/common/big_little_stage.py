@@ -9,15 +9,7 @@ from .bottleneck import Bottleneck, conv, norm
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
-    """Resize maps to their nearest neighbours, in the type that they have.
-
-    Args:
-        x (Tensor): Maps of shape ``(N, C, H, W)``.
-        size (torch.Size): Height and width that are wanted.
-
-    Returns:
-        Tensor: Maps of shape ``(N, C, *size)``.
-    """
+    """Resize maps to their nearest neighbours, in the type that they have."""
     if x.dtype not in (torch.bfloat16, torch.float16):
         return F.interpolate(x, size)
     # Autocast would make float32 of it, and of all up to a convolution.
@@ -87,26 +79,11 @@ class BigLittleStage(BaseModule):
         self.tam = temporal
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run both branches and fuse them.
-
-        Args:
-            x (Tensor): Maps of shape ``(N, in_channels, H, W)``.
-
-        Returns:
-            Tensor: Fused maps of shape ``(N, out_channels, H', W')``.
-        """
+        """Run both branches on ``(N, in_channels, H, W)`` and fuse them."""
         return self.fuse(*self.run_branches(x))
 
     def run_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Run both branches.
-
-        Args:
-            x (Tensor): Maps of shape ``(N, in_channels, H, W)``.
-
-        Returns:
-            tuple[Tensor]: Maps of the Little branch, ``(N, out_channels, H,
-            W)``, and of the Big branch, ``(N, out_channels, H / 2, W / 2)``.
-        """
+        """Maps of the Little branch, and of the Big one at half the size."""
         even, odd = (x, x) if self.tam is None else self.tam.forward_pairs(x)
         return self.little_e(self.little(even)), self.big(odd)
 

@@ -10,17 +10,7 @@ def conv(in_channels: int,
          out_channels: int,
          kernel_size: int,
          stride: int = 1) -> nn.Conv2d:
-    """A bias-free convolution that keeps the size at stride 1.
-
-    Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        kernel_size (int): Height and width of the kernel, odd.
-        stride (int): Stride. Defaults to 1.
-
-    Returns:
-        nn.Conv2d: The convolution.
-    """
+    """A bias-free convolution that keeps the size at stride 1."""
     return nn.Conv2d(
         in_channels,
         out_channels,
@@ -31,15 +21,7 @@ def conv(in_channels: int,
 
 
 def norm(norm_cfg: dict, channels: int) -> nn.Module:
-    """The normalisation layer that a config asks for.
-
-    Args:
-        norm_cfg (dict): Config of the normalisation.
-        channels (int): Channels of its input.
-
-    Returns:
-        nn.Module: The normalisation layer.
-    """
+    """The normalisation layer that a config asks for."""
     return build_norm_layer(norm_cfg, channels)[1]
 
 
@@ -55,7 +37,7 @@ class ShortcutPool(nn.AvgPool2d):
         super().__init__(3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool maps ``(N, C, H, W)`` to ``(N, C, H / 2, W / 2)``."""
+        """Pool maps ``(N, C, H, W)`` to about ``(N, C, H / 2, W / 2)``."""
         if x.is_cuda and x.requires_grad:
             return self.pool_bordered(x)
         return super().forward(x)
@@ -123,14 +105,7 @@ class Bottleneck(BaseModule):
         return Sequential(*layers) if layers else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the block.
-
-        Args:
-            x (Tensor): Maps of shape ``(N, in_channels, H, W)``.
-
-        Returns:
-            Tensor: Maps of shape ``(N, out_channels, H', W')``.
-        """
+        """Run the block on maps of shape ``(N, in_channels, H, W)``."""
         x, out = (x, x) if self.tam is None else self.tam.with_input(x)
         shortcut = self._shortcut(x, out)
         out = self.relu(self.bn1(self.conv1(out)))

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-
 Keep = Callable[[Tensor, Tensor], bool]
 
 

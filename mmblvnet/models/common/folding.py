@@ -12,7 +12,8 @@ def fold_norms(module: nn.Module) -> nn.Module:
     asks it to (``use_orig_params=True``).
 
     Args:
-        module (nn.Module): The module, for tests alone; it is changed.
+        module (nn.Module): The module, which is changed and can no longer be
+            trained.
 
     Returns:
         nn.Module: The same module.

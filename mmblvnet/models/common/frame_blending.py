@@ -12,7 +12,7 @@ from torch.compiler import is_compiling
 CACHE_BYTES = 4 * 2**20
 
 
-class Tap(NamedTuple):
+class Term(NamedTuple):
     """One weighted term of a blended frame.
 
     Args:
@@ -31,6 +31,8 @@ class Tap(NamedTuple):
 class Form(NamedTuple):
     """In which form frames go into a temporal module and come out of it.
 
+    Maps are counted from the first one of a group.
+
     Args:
         num_phases (int): Maps per group of the input.
         num_outputs (int): Frames per group of the output.
@@ -41,26 +43,11 @@ class Form(NamedTuple):
     repeats: int
 
     def place(self, output: int, offset: int) -> int:
-        """Which map of the input is blended into an output.
-
-        Args:
-            output (int): The frame of the group.
-            offset (int): Where the blended frame is, counted from it.
-
-        Returns:
-            int: The map, counted from the group's first one.
-        """
+        """Which map is ``offset`` frames from an output of its group."""
         return (output + offset) // self.repeats
 
     def span(self, offsets: Sequence[int]) -> Tuple[int, int]:
-        """The first and the last map that a group of outputs needs.
-
-        Args:
-            offsets (Sequence[int]): Where the blended frames are.
-
-        Returns:
-            tuple[int]: Both, counted from the group's first map.
-        """
+        """The first and the last map that a group of outputs needs."""
         return (self.place(0, min(offsets)),
                 self.place(self.num_outputs - 1, max(offsets)))
 
@@ -73,18 +60,11 @@ SPLIT = Form(num_phases=2, num_outputs=2, repeats=1)
 PAIRS = Form(num_phases=1, num_outputs=2, repeats=2)
 
 
-def make_taps(offsets: Sequence[int], form: Form) -> Tuple[Tap, ...]:
-    """The terms of frames that are blended with their neighbours.
+def make_terms(offsets: Sequence[int], form: Form) -> Tuple[Term, ...]:
+    """The terms of frames that are blended with those at some offsets.
 
-    Weights that meet the same map are added up in one term.
-
-    Args:
-        offsets (Sequence[int]): Where the blended frames are, counted from
-            the current one; one for each row of the weights.
-        form (Form): The form of the frames.
-
-    Returns:
-        tuple[Tap]: The terms.
+    There is an offset for each row of the weights. Rows that meet the same
+    map are added up in one term.
     """
     rows = {}
     for output in range(form.num_outputs):
@@ -92,22 +72,12 @@ def make_taps(offsets: Sequence[int], form: Form) -> Tuple[Tap, ...]:
             shift, phase = divmod(form.place(output, offset), form.num_phases)
             rows.setdefault((output, phase, shift), []).append(row)
     return tuple(
-        Tap(output, phase, shift, tuple(own))
+        Term(output, phase, shift, tuple(own))
         for (output, phase, shift), own in rows.items())
 
 
-def every(x: Tensor, first: int, step: int, count: int) -> Tensor:
-    """Every so many maps of ``(.., maps, C, H, W)``.
-
-    Args:
-        x (Tensor): The maps.
-        first (int): The first that is taken.
-        step (int): From one to the next.
-        count (int): How many are taken.
-
-    Returns:
-        Tensor: The maps that are taken, ``(.., count, C, H, W)``.
-    """
+def strided(x: Tensor, first: int, step: int, count: int) -> Tensor:
+    """``count`` maps of ``(.., maps, C, H, W)``: first, first + step, .."""
     last = first + step * (count - 1)
     return x[..., first:last + 1:step, :, :, :]
 
@@ -116,14 +86,7 @@ def _groups(num_groups: int, shift: int,
             part: slice) -> Tuple[slice, slice]:
     """Outputs of a part that a shift reaches, and the groups they read.
 
-    Args:
-        num_groups (int): Groups of a clip.
-        shift (int): From which group a term comes, counted from the output's.
-        part (slice): Groups of outputs.
-
-    Returns:
-        tuple[slice]: The outputs, counted from the start of the part, and the
-        groups.
+    The outputs are counted from the start of the part.
     """
     start = max(part.start, -shift)
     stop = max(start, min(part.stop, num_groups - shift))
@@ -142,39 +105,39 @@ def _cache_sized_parts(x: Tensor) -> Iterator[Tuple[slice, slice]]:
                    slice(start, min(start + step, num_groups)))
 
 
-def _by_output(taps: Tuple[Tap, ...]) -> List[List[Tap]]:
+def _by_output(terms: Tuple[Term, ...]) -> List[List[Term]]:
     """The terms of each output."""
-    num_outputs = 1 + max(tap.output for tap in taps)
-    return [[tap for tap in taps if tap.output == output]
+    num_outputs = 1 + max(term.output for term in terms)
+    return [[term for term in terms if term.output == output]
             for output in range(num_outputs)]
 
 
-def _factor(weight: Tensor, tap: Tap, dtype: torch.dtype) -> Tensor:
+def _factor(weight: Tensor, term: Term, dtype: torch.dtype) -> Tensor:
     """What a term is multiplied with, ``(C, 1, 1)``."""
-    factor = weight[tap.rows[0]]
-    for row in tap.rows[1:]:
+    factor = weight[term.rows[0]]
+    for row in term.rows[1:]:
         factor = factor + weight[row]
     return factor.to(dtype)[:, None, None]
 
 
-def _blend(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...]) -> List[Tensor]:
+def _blend(x: Tensor, weight: Tensor, terms: Tuple[Term, ...]) -> List[Tensor]:
     """Weighted sums of frames and ReLU, each term in place in one pass."""
     everything = slice(0, x.size(1))
     outputs = []
-    for own in _by_output(taps):
+    for own in _by_output(terms):
         # A term of the group itself reaches every frame of the output.
-        first = next(tap for tap in own if tap.shift == 0)
+        first = next(term for term in own if term.shift == 0)
         y = x[:, :, first.phase] * _factor(weight, first, x.dtype)
-        for tap in own:
-            if tap is not first:
-                to, source = _groups(x.size(1), tap.shift, everything)
-                y[:, to].addcmul_(x[:, source, tap.phase],
-                                  _factor(weight, tap, x.dtype))
+        for term in own:
+            if term is not first:
+                to, source = _groups(x.size(1), term.shift, everything)
+                y[:, to].addcmul_(x[:, source, term.phase],
+                                  _factor(weight, term, x.dtype))
         outputs.append(y.relu_())
     return outputs
 
 
-def _blend_backward(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
+def _blend_backward(x: Tensor, weight: Tensor, terms: Tuple[Term, ...],
                     outputs: List[Tensor],
                     grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
     """The gradients of :func:`_blend`, part by part within the cache."""
@@ -186,16 +149,16 @@ def _blend_backward(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
                                               y[clips, groups], 0)
             for grad, y in zip(grads, outputs)
         ]
-        for tap in taps:
-            to, source = _groups(x.size(1), tap.shift, groups)
-            grad = masked[tap.output][:, to]
-            frames = x[clips, source, tap.phase]
-            grad_x[clips, source, tap.phase].addcmul_(
-                grad, _factor(weight, tap, x.dtype))
+        for term in terms:
+            to, source = _groups(x.size(1), term.shift, groups)
+            grad = masked[term.output][:, to]
+            frames = x[clips, source, term.phase]
+            grad_x[clips, source, term.phase].addcmul_(
+                grad, _factor(weight, term, x.dtype))
             # Half precision is too coarse for so long a sum.
             grad_factor = (grad * frames).sum((0, 1, 3, 4),
                                               dtype=weight.dtype)
-            for row in tap.rows:
+            for row in term.rows:
                 grad_weight[row] = grad_weight[row] + grad_factor
     return grad_x, torch.stack(grad_weight)
 
@@ -223,11 +186,11 @@ class _BlendFrames(Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor,
-                taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
+                terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
         ctx.kernels = _kernels_for(x)
         blend = ctx.kernels.blend if ctx.kernels else _blend
-        outputs = blend(x, weight, taps)
-        ctx.taps = taps
+        outputs = blend(x, weight, terms)
+        ctx.terms = terms
         ctx.save_for_backward(x, weight, *outputs)
         return tuple(outputs)
 
@@ -239,10 +202,10 @@ class _BlendFrames(Function):
             backward = ctx.kernels.blend_backward
         else:
             backward = _blend_backward
-        return *backward(x, weight, ctx.taps, outputs, grads), None
+        return *backward(x, weight, ctx.terms, outputs, grads), None
 
 
-def blend_padded(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
+def blend_padded(x: Tensor, weight: Tensor, terms: Tuple[Term, ...],
                  first: int, num_phases: int,
                  num_groups: int) -> Tuple[Tensor, ...]:
     """Blended frames, where the neighbours of the outermost ones are given.
@@ -250,7 +213,7 @@ def blend_padded(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
     Args:
         x (Tensor): Maps, ``(.., maps, C, H, W)``.
         weight (Tensor): Weights per row and channel, ``(rows, C)``.
-        taps (tuple[Tap]): The terms.
+        terms (tuple[Term]): The terms.
         first (int): The first map that an output needs, counted from the
             first map of the first group.
         num_phases (int): Maps per group.
@@ -260,46 +223,48 @@ def blend_padded(x: Tensor, weight: Tensor, taps: Tuple[Tap, ...],
         tuple[Tensor]: The outputs, each of shape ``(.., K, C, H, W)``.
     """
     outputs = []
-    for own in _by_output(taps):
-        terms = [(every(x, tap.shift * num_phases + tap.phase - first,
-                        num_phases, num_groups),
-                  _factor(weight, tap, x.dtype)) for tap in own]
+    for own in _by_output(terms):
+        weighted = [
+            (strided(x, term.shift * num_phases + term.phase - first,
+                     num_phases, num_groups), _factor(weight, term, x.dtype))
+            for term in own
+        ]
         if is_compiling() or torch.is_grad_enabled():
-            y = sum(frames * factor for frames, factor in terms)
+            y = sum(frames * factor for frames, factor in weighted)
         else:
-            y = terms[0][0] * terms[0][1]
-            for frames, factor in terms[1:]:
+            y = weighted[0][0] * weighted[0][1]
+            for frames, factor in weighted[1:]:
                 y.addcmul_(frames, factor)
         outputs.append(y.relu())
     return tuple(outputs)
 
 
 def _blend_in_a_graph(x: Tensor, weight: Tensor,
-                      taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
+                      terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
     """The same out of place: exported, sums into slices become scatters."""
     num_groups, num_phases = x.shape[1:3]
-    shifts = [tap.shift for tap in taps]
+    shifts = [term.shift for term in terms]
     before, after = -min(shifts), max(shifts)
     # [N, before + K + after, P, C, H, W]
     padded = F.pad(x, (0, 0) * 4 + (before, after))
     return blend_padded(
-        padded.flatten(1, 2), weight, taps, -before * num_phases, num_phases,
+        padded.flatten(1, 2), weight, terms, -before * num_phases, num_phases,
         num_groups)
 
 
 def blend_frames(x: Tensor, weight: Tensor,
-                 taps: Tuple[Tap, ...]) -> Tuple[Tensor, ...]:
+                 terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
     """Weighted sums of the frames of each clip, channel by channel, and ReLU.
 
     Args:
         x (Tensor): Clips of groups of frames, ``(N, K, P, C, H, W)``.
         weight (Tensor): Weights per row and channel, ``(rows, C)``.
-        taps (tuple[Tap]): The terms. Groups outside the clip count as zero.
+        terms (tuple[Term]): The terms. Groups outside the clip count as zero.
 
     Returns:
         tuple[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
     """
     # Compilers fuse these operations with what stands before and behind.
     if is_compiling():
-        return _blend_in_a_graph(x, weight, taps)
-    return _BlendFrames.apply(x, weight, taps)
+        return _blend_in_a_graph(x, weight, terms)
+    return _BlendFrames.apply(x, weight, terms)

@@ -52,7 +52,7 @@ def _factors(weight, channel, num_channels, ROWS: tl.constexpr,
 @triton.jit
 def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
              stride_pixel, stride_channel, K: tl.constexpr, P: tl.constexpr,
-             ROWS: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+             ROWS: tl.constexpr, TERMS: tl.constexpr, OUTPUTS: tl.constexpr,
              PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr):
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
                                    stride_channel, PIXELS, CHANNELS)
@@ -62,16 +62,16 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
     for k in range(K):
         for output in tl.static_range(OUTPUTS):
             total = tl.zeros((PIXELS, CHANNELS), SUM)
-            # A tap is (output, phase, shift, row).
-            for i in tl.static_range(len(TAPS) // 4):
-                if TAPS[4 * i] == output:
-                    group = k + TAPS[4 * i + 2]
-                    source = (first + group) * P + TAPS[4 * i + 1]
+            # A term is (output, phase, shift, row).
+            for i in tl.static_range(len(TERMS) // 4):
+                if TERMS[4 * i] == output:
+                    group = k + TERMS[4 * i + 2]
+                    source = (first + group) * P + TERMS[4 * i + 1]
                     value = tl.load(
                         x + source * map_size + place,
                         mask=exists & (group >= 0) & (group < K),
                         other=0)
-                    total += factors[TAPS[4 * i + 3]] * value.to(SUM)
+                    total += factors[TERMS[4 * i + 3]] * value.to(SUM)
             y = y0 if output == 0 else y1
             # What is not a number stays so.
             shown = tl.where(total <= 0, 0, total)
@@ -95,7 +95,7 @@ def _passed(y0, y1, grad0, grad1, output: tl.constexpr, group, first,
 def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
               num_pixels, num_channels, stride_pixel, stride_channel,
               K: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
-              TAPS: tl.constexpr, OUTPUTS: tl.constexpr, FIRST: tl.constexpr,
+              TERMS: tl.constexpr, OUTPUTS: tl.constexpr, FIRST: tl.constexpr,
               LAST: tl.constexpr, PIXELS: tl.constexpr,
               CHANNELS: tl.constexpr, SUM: tl.constexpr):
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
@@ -124,12 +124,12 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
             source = ((first + k) * P + phase) * map_size + place
             value = tl.load(x + source, mask=exists, other=0).to(SUM)
             total = tl.zeros((PIXELS, CHANNELS), SUM)
-            for i in tl.static_range(len(TAPS) // 4):
-                if TAPS[4 * i + 1] == phase:
-                    passed = window[(LAST - TAPS[4 * i + 2]) * OUTPUTS +
-                                    TAPS[4 * i]]
-                    total += factors[TAPS[4 * i + 3]] * passed
-                    sums = _add_to(sums, TAPS[4 * i + 3], passed * value)
+            for i in tl.static_range(len(TERMS) // 4):
+                if TERMS[4 * i + 1] == phase:
+                    passed = window[(LAST - TERMS[4 * i + 2]) * OUTPUTS +
+                                    TERMS[4 * i]]
+                    total += factors[TERMS[4 * i + 3]] * passed
+                    sums = _add_to(sums, TERMS[4 * i + 3], passed * value)
             tl.store(grad_x + source, total, mask=exists)
     part = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
     grad_weight += part.to(tl.int64) * ROWS * num_channels
@@ -170,7 +170,7 @@ class _Launch(NamedTuple):
 
 @functools.lru_cache(maxsize=None)
 def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
-          num_rows: int, taps: Tuple) -> _Launch:
+          num_rows: int, terms: Tuple) -> _Launch:
     num_clips, num_groups, num_phases, channels, height, width = shape
     pixels = height * width
     if layout == torch.channels_last:
@@ -190,9 +190,10 @@ def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
             K=num_groups,
             P=num_phases,
             ROWS=num_rows,
-            OUTPUTS=1 + max(tap.output for tap in taps),
-            TAPS=tuple(number for tap in taps for row in tap.rows
-                       for number in (tap.output, tap.phase, tap.shift, row)),
+            OUTPUTS=1 + max(term.output for term in terms),
+            TERMS=tuple(number for term in terms for row in term.rows
+                       for number in (term.output, term.phase, term.shift,
+                                      row)),
             SUM=tl.float64 if dtype == torch.float64 else tl.float32))
 
 
@@ -208,19 +209,10 @@ def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     return maps.reshape(-1, *maps.shape[-3:]).contiguous(memory_format=layout)
 
 
-def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
-    """Weighted sums of the frames of each clip, and ReLU.
-
-    Args:
-        x (Tensor): Clips of groups of frames, ``(N, K, P, C, H, W)``.
-        weight (Tensor): Weights per row and channel, ``(rows, C)``.
-        taps (tuple[Tap]): The terms.
-
-    Returns:
-        list[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
-    """
+def blend(x: Tensor, weight: Tensor, terms: Tuple) -> List[Tensor]:
+    """See :func:`.frame_blending.blend_frames`."""
     layout = _layout(x)
-    plan = _plan(x.shape, layout, x.dtype, len(weight), taps)
+    plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
     num_clips, num_groups = x.shape[:2]
     outputs = [
         torch.empty((num_clips * num_groups, *x.shape[3:]),
@@ -242,23 +234,12 @@ def blend(x: Tensor, weight: Tensor, taps: Tuple) -> List[Tensor]:
     return [y.unflatten(0, (num_clips, num_groups)) for y in outputs]
 
 
-def blend_backward(x: Tensor, weight: Tensor, taps: Tuple,
+def blend_backward(x: Tensor, weight: Tensor, terms: Tuple,
                    outputs: Sequence[Tensor],
                    grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-    """The gradients of :func:`blend`.
-
-    Args:
-        x (Tensor): Its input.
-        weight (Tensor): Its weights.
-        taps (tuple[Tap]): Its terms.
-        outputs (Sequence[Tensor]): What it returned.
-        grads (Sequence[Tensor]): The gradients of what it returned.
-
-    Returns:
-        tuple[Tensor]: The gradients of the input and of the weights.
-    """
+    """The gradients of the input and of the weights of :func:`blend`."""
     layout = _layout(x)
-    plan = _plan(x.shape, layout, x.dtype, len(weight), taps)
+    plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
     frames = _lay_out(x, layout)
     grad_x = torch.empty_like(frames, memory_format=layout)
     # A sum per program and no atomics: the same bits in every run.
@@ -272,7 +253,7 @@ def blend_backward(x: Tensor, weight: Tensor, taps: Tuple,
             _backward[plan.grid](
                 frames, weight.contiguous(), ys[0], ys[-1], grads[0],
                 grads[-1], grad_x, sums, *plan.sizes,
-                FIRST=min(tap.shift for tap in taps),
-                LAST=max(tap.shift for tap in taps),
+                FIRST=min(term.shift for term in terms),
+                LAST=max(term.shift for term in terms),
                 num_warps=BACKWARD_WARPS, **plan.constants)
     return grad_x.unflatten(0, x.shape[:3]), sums.sum(0)

@@ -7,15 +7,17 @@ whose neighbours have all arrived, and keeps the last maps for the next step::
                       0 1 | 2 3          kept:     2 3
 """
 import math
+from dataclasses import dataclass, field
 from typing import Dict, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .frame_blending import EACH, Form, every
+from .frame_blending import EACH, Form, strided
 from .temporal_module import TemporalModule
 
 
+@dataclass
 class StreamStep:
     """One step of some streams through a network, group by group of frames.
 
@@ -34,33 +36,19 @@ class StreamStep:
         within (bool): Whether all frames of the step that any module sees are
             known to lie within their streams. Defaults to False.
     """
+    maps: Dict[str, Tensor]
+    first: Tensor
+    num_frames: Tensor
+    group: int
+    within: bool = False
+    # Groups by which the maps at this place of the network are late.
+    delay: int = field(default=0, init=False)
 
-    def __init__(self,
-                 maps: Dict[str, Tensor],
-                 first: Tensor,
-                 num_frames: Tensor,
-                 group: int,
-                 within: bool = False) -> None:
-        self.maps = maps
-        self.first = first
-        self.num_frames = num_frames
-        self.group = group
-        self.within = within
-        # Groups by which the maps at this place of the network are late.
-        self.delay = 0
-
-    def without_strangers(self, x: Tensor, per_group: int,
-                          lead: int) -> Tensor:
+    def mask_outside(self, x: Tensor, per_group: int, lead: int) -> Tensor:
         """Put zeros in the place of maps before the start or after the end.
 
-        Args:
-            x (Tensor): Maps of the step, ``(streams * maps, C, H, W)``.
-            per_group (int): Maps per group.
-            lead (int): By how many maps the step starts before its first
-                group.
-
-        Returns:
-            Tensor: The maps.
+        The maps ``(streams * maps, C, H, W)`` start ``lead`` of them before
+        the first group.
         """
         if self.within:
             return x
@@ -74,16 +62,11 @@ class StreamStep:
         inside = (number >= 0) & ~ended
         return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
 
-    def apart(self, x: Tensor) -> Tensor:
-        """The maps of each stream.
+    def per_stream(self, x: Tensor) -> Tensor:
+        """The maps of each stream, ``(streams, maps, C, H, W)``.
 
-        Args:
-            x (Tensor): Stream after stream, ``(streams * maps, C, H, W)``.
-
-        Returns:
-            Tensor: The same as ``(streams, maps, C, H, W)``, or as it is if
-            there is one stream, as run-times want it that know no more than
-            four dimensions.
+        Those of a single stream stay as they are: some run-times know no more
+        than four dimensions.
         """
         num_streams = self.first.size(0)
         return x if num_streams == 1 else x.unflatten(0, (num_streams, -1))
@@ -112,7 +95,7 @@ class StreamingModule(TemporalModule):
         """See :meth:`TemporalModule.with_input`."""
         maps, num_groups = self._extend(x, EACH)
         first, _ = EACH.span(self.module.offsets())
-        current = every(maps, -first, 1, num_groups)
+        current = strided(maps, -first, 1, num_groups)
         y, = self.module.blend_padded(maps, EACH, num_groups)
         return _in_a_row(current), _in_a_row(y)
 
@@ -128,13 +111,13 @@ class StreamingModule(TemporalModule):
         num_groups = x.size(0) // (num_streams * per_group)
         first, last = form.span(self.module.offsets())
         delay = math.ceil((last - per_group + 1) / per_group)
-        x = step.without_strangers(x, per_group, self.lead)
+        x = step.mask_outside(x, per_group, self.lead)
         num_kept = per_group * delay - self.lead - first
         kept = step.maps.get(self.name)
         if kept is None:
             kept = x.new_zeros(num_streams * num_kept, *x.shape[1:])
-        maps = torch.cat((step.apart(kept), step.apart(x)), -4)
-        kept = _in_a_row(every(maps, maps.size(-4) - num_kept, 1, num_kept))
+        maps = torch.cat((step.per_stream(kept), step.per_stream(x)), -4)
+        kept = _in_a_row(strided(maps, maps.size(-4) - num_kept, 1, num_kept))
         # Or else it would hold all maps of a large step.
         step.maps[self.name] = kept.clone() if num_groups > 1 else kept
         step.delay += delay
@@ -148,11 +131,7 @@ def _in_a_row(maps: Tensor) -> Tensor:
 def stream_through(network: nn.Module) -> Dict[str, StreamingModule]:
     """Let the temporal modules of a network see a stream.
 
-    Args:
-        network (nn.Module): A network, which is changed.
-
-    Returns:
-        dict: The modules by name.
+    The network is changed; its modules are returned by name.
     """
     modules = {}
     for name, module in list(network.named_modules()):

@@ -3,7 +3,7 @@ from typing import Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from .frame_blending import Form, blend_frames, blend_padded, make_taps
+from .frame_blending import Form, blend_frames, blend_padded, make_terms
 from .temporal_module import TemporalModule
 
 
@@ -67,11 +67,7 @@ class TemporalAggregation(TemporalModule):
         return torch.stack([layer.weight.flatten() for layer in layers])
 
     def offsets(self) -> Sequence[int]:
-        """Where the blended frames are, counted from the current one.
-
-        Returns:
-            Sequence[int]: One number for each row of :attr:`weight`.
-        """
+        """Where the blended frames are, one for each row of the weights."""
         before = self.blend_frames // 2
         if self.causal:
             before = self.blend_frames - 1
@@ -81,11 +77,11 @@ class TemporalAggregation(TemporalModule):
                      num_groups: int) -> Tuple[Tensor, ...]:
         """See :meth:`TemporalModule.blend_padded`."""
         first, _ = form.span(self.offsets())
-        return blend_padded(x, self.weight, make_taps(self.offsets(), form),
+        return blend_padded(x, self.weight, make_terms(self.offsets(), form),
                             first, form.num_phases, num_groups)
 
     def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
         outputs = blend_frames(
             self._clips(x, form), self.weight,
-            make_taps(self.offsets(), form))
+            make_terms(self.offsets(), form))
         return tuple(y.flatten(0, 1) for y in outputs)

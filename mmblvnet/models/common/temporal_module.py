@@ -36,15 +36,7 @@ class TemporalModule(BaseModule):
         return y
 
     def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Run on the frames of each clip and tell even from odd ones.
-
-        Args:
-            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
-
-        Returns:
-            tuple[Tensor]: The even frames (0, 2, ..) and the odd frames (1,
-            3, ..), each of shape ``(N * T / 2, C, H, W)``.
-        """
+        """The same, with even (0, 2, ..) and odd (1, 3, ..) frames apart."""
         return self._run(x, SPLIT)
 
     def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
@@ -58,28 +50,17 @@ class TemporalModule(BaseModule):
             x (Tensor): One map per pair, of shape ``(N * T / 2, C, H, W)``.
 
         Returns:
-            tuple[Tensor]: The even frames (0, 2, ..) and the odd frames (1,
-            3, ..), each of the shape of ``x``.
+            tuple[Tensor]: The even and the odd frames, each of the shape of
+            ``x``.
         """
         return self._run(x, PAIRS)
 
     def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Run on the frames of each clip, for blocks with a shortcut.
-
-        Args:
-            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
-
-        Returns:
-            tuple[Tensor]: The frames as they came and as they leave.
-        """
+        """The frames as they came and as they leave, for a shortcut."""
         return x, self(x)
 
     def offsets(self) -> Sequence[int]:
-        """Where the frames that meet are, counted from the current one.
-
-        Returns:
-            Sequence[int]: One number for each of them.
-        """
+        """Where the frames that meet are, counted from the current one."""
         raise NotImplementedError
 
     def blend_padded(self, x: Tensor, form: Form,

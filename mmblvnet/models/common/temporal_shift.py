@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .frame_blending import Form, every
+from .frame_blending import Form, strided
 from .temporal_module import TemporalModule
 
 
@@ -32,11 +32,7 @@ class TemporalShift(TemporalModule):
         self.causal = causal
 
     def offsets(self) -> Sequence[int]:
-        """Where an eighth of the channels, another and the rest come from.
-
-        Returns:
-            Sequence[int]: One number for each part.
-        """
+        """Where an eighth of the channels, another and the rest come from."""
         return (-1, 0) if self.causal else (1, -1, 0)
 
     def blend_padded(self, x: Tensor, form: Form,
@@ -49,8 +45,8 @@ class TemporalShift(TemporalModule):
         parts = x.split([*sizes, channels - sum(sizes)], -3)
         return tuple(
             torch.cat([
-                every(part, form.place(output, offset) - first,
-                      form.num_phases, num_groups)
+                strided(part, form.place(output, offset) - first,
+                        form.num_phases, num_groups)
                 for part, offset in zip(parts, offsets)
             ], -3) for output in range(form.num_outputs))
 

@@ -17,21 +17,17 @@ def test_scores_are_the_published_ones():
 def test_several_stages_come_as_a_tuple():
     backbone = MODELS.build(
         dict(type='BLResNet', depth=50, out_indices=(0, 1, 2, 3))).eval()
-    maps = backbone(torch.randn(1, 3, 64, 64))
+    with torch.no_grad():
+        maps = backbone(torch.randn(1, 3, 64, 64))
     assert isinstance(maps, tuple)
     assert [tuple(m.shape) for m in maps] == [(1, 256, 8, 8), (1, 512, 4, 4),
                                               (1, 1024, 4, 4), (1, 2048, 2, 2)]
 
 
-@pytest.mark.parametrize('argument, value', [
-    ('depth', 34),
-    ('alpha', 3),
-    ('beta', 0),
-    ('in_channels', 0),
-    ('out_indices', (4, )),
-    ('frozen_stages', 5),
-])
-def test_an_argument_out_of_range_is_named(argument, value):
-    with pytest.raises(ValueError) as error:
-        BLResNet(**{'depth': 50, argument: value})
-    assert f'{argument} = {value}' in str(error.value)
+def test_an_argument_out_of_range_is_named():
+    for argument, value in (('depth', 34), ('alpha', 3), ('beta', 0),
+                            ('in_channels', 0), ('out_indices', (4, )),
+                            ('frozen_stages', 5)):
+        with pytest.raises(ValueError) as error:
+            BLResNet(**{'depth': 50, argument: value})
+        assert f'{argument} = {value}' in str(error.value)

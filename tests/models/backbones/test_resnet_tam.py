@@ -18,14 +18,13 @@ def test_scores_are_the_published_ones():
         scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize('depth, channels', [(18, 512), (34, 512), (50, 2048)])
 @torch.no_grad()
-def test_clips_do_not_see_each_other(depth, channels):
-    backbone = randomize(ResNetTAM(depth, num_segments=4))
+def test_clips_do_not_see_each_other():
+    backbone = randomize(ResNetTAM(18, num_segments=4))
     backbone.eval()
     clips = torch.randn(2, 4, 3, 32, 32)
     together = backbone(clips.flatten(0, 1)).unflatten(0, (2, -1))
-    assert together.shape == (2, 4, channels, 1, 1)
+    assert together.shape == (2, 4, 512, 1, 1)
     alone = torch.stack([backbone(clip) for clip in clips])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
@@ -70,38 +69,29 @@ def as_file(weights, form):
     return dict(meta=dict(), state_dict=weights)
 
 
-@pytest.mark.parametrize('form, argument', [
-    ('torchvision', 'pretrained'),
-    ('torchvision', 'init_cfg'),
-    ('backbone', 'pretrained'),
-    ('backbone', 'init_cfg'),
-    ('recognizer', 'init_cfg'),
+@pytest.mark.parametrize('form, argument, depth', [
+    ('torchvision', 'pretrained', 50),
+    ('torchvision', 'init_cfg', 18),
+    ('backbone', 'pretrained', 18),
+    ('recognizer', 'init_cfg', 18),
 ])
 def test_weights_of_a_plain_resnet_leave_the_tams_to_the_papers_start(
-        tmp_path, form, argument):
-    weights = randomize(ResNet(50)).state_dict()
-    file = str(tmp_path / 'resnet50.pth')
+        tmp_path, form, argument, depth):
+    weights = randomize(ResNet(depth)).state_dict()
+    file = str(tmp_path / 'resnet.pth')
     config = dict(type='Pretrained', checkpoint=file)
     if form == 'recognizer':
         config['prefix'] = 'backbone.'
     given = file if argument == 'pretrained' else config
-    state = initialized(file, as_file(weights, form), **{argument: given})
+    state = initialized(
+        file, as_file(weights, form), depth, **{argument: given})
     for name, value in weights.items():
         if 'num_batches_tracked' not in name:
             assert torch.equal(state[name], value), name
     rest = state.keys() - weights.keys()
     assert rest and all('.tam.' in name for name in rest)
-    std = state['layer4.2.tam.prev.weight'].std().item()
-    assert std == pytest.approx((2 / 2048)**.5, rel=.05)
-
-
-def test_weights_of_basic_blocks_load_too(tmp_path):
-    weights = ResNet(18).state_dict()
-    file = tmp_path / 'resnet18.pth'
-    state = initialized(
-        file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
-    assert torch.equal(state['layer4.0.downsample.conv.weight'],
-                       weights['layer4.0.downsample.conv.weight'])
+    weight = state['layer4.1.tam.prev.weight']
+    assert weight.std().item() == pytest.approx((2 / len(weight))**.5, rel=.1)
 
 
 def test_the_tams_of_a_resnet_tam_load_too(tmp_path):
@@ -115,24 +105,13 @@ def test_the_tams_of_a_resnet_tam_load_too(tmp_path):
         assert torch.equal(state[name], value), name
 
 
-@pytest.mark.parametrize('form', ['torchvision', 'backbone'])
-def test_a_weight_that_is_not_loaded_is_an_error(tmp_path, form):
+def test_a_weight_that_is_not_loaded_is_an_error(tmp_path):
     weights = ResNet(18).state_dict()
     del weights['layer3.1.conv2.conv.weight']
-    weights['layer1.0.conv1.conv.weight'] = torch.zeros(64, 32, 3, 3)
     file = tmp_path / 'resnet18.pth'
-    with pytest.raises(RuntimeError) as error:
-        initialized(file, as_file(weights, form), 18, pretrained=str(file))
-    message = str(error.value)
-    assert 'not in the file: layer3.1.conv2.conv.weight' in message
-    assert re.search(r'64, 32, 3, 3.*layer1.0.conv1.conv.weight', message)
-
-
-def test_a_recognizer_without_its_prefix_is_an_error(tmp_path):
-    file = tmp_path / 'tsn.pth'
-    weights = as_file(ResNet(18).state_dict(), 'recognizer')
-    with pytest.raises(RuntimeError, match="prefix='backbone.'"):
-        initialized(file, weights, 18, pretrained=str(file))
+    with pytest.raises(RuntimeError, match='layer3.1.conv2.conv.weight'):
+        initialized(
+            file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
 
 
 def test_frozen_tams_that_nothing_fills_are_an_error(tmp_path):
@@ -148,14 +127,8 @@ def test_missing_weights_are_explained(tmp_path):
         backbone.init_weights()
 
 
-@pytest.mark.parametrize('argument, value', [('depth', 20),
-                                             ('num_segments', 0),
-                                             ('blend_frames', 0)])
-def test_an_argument_out_of_range_is_named(argument, value):
-    with pytest.raises(ValueError, match=f'{argument} = {value}'):
-        ResNetTAM(**{'depth': 50, argument: value})
-
-
-def test_frames_that_are_no_whole_clips_are_refused():
-    with pytest.raises(ValueError, match='10 frames.*num_segments = 8'):
-        ResNetTAM(18)(torch.randn(10, 3, 32, 32))
+def test_an_argument_out_of_range_is_named():
+    for argument, value in (('depth', 20), ('num_segments', 0),
+                            ('blend_frames', 0)):
+        with pytest.raises(ValueError, match=f'{argument} = {value}'):
+            ResNetTAM(**{'depth': 50, argument: value})

@@ -1,12 +1,12 @@
 """Temporal modules that see no later frames."""
 import pytest
 import torch
+from blending import FORMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmaction.registry import MODELS
 from mmblvnet.models.common import TemporalAggregation, TemporalShift
-
-FORMS = ['forward', 'forward_split', 'forward_pairs']
+from networks import ThinBLVNet
 
 
 def outputs(module, form, x):
@@ -16,7 +16,7 @@ def outputs(module, form, x):
 
 @given(r=st.integers(1, 7), pairs=st.integers(1, 5),
        form=st.sampled_from(FORMS))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_causal_tam_is_a_longer_one_without_later_weights(r, pairs, form):
     num_frames = 2 * pairs
     causal = TemporalAggregation(3, num_frames, r, causal=True)
@@ -46,8 +46,8 @@ def test_a_causal_shift_takes_an_eighth_from_the_previous_frame():
 
 
 @pytest.mark.parametrize('config', [
-    dict(type='BLVNet', depth=50, num_segments=8, frame_output='pair'),
-    dict(type='BLVNet', depth=50, num_segments=8, frame_output='pair',
+    dict(type=ThinBLVNet, depth=50, num_segments=8, frame_output='pair'),
+    dict(type=ThinBLVNet, depth=50, num_segments=8, frame_output='pair',
          temporal_module='TSM'),
     dict(type='ResNetTAM', depth=18, num_segments=8),
 ], ids=str)

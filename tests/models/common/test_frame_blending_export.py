@@ -2,30 +2,30 @@
 import importlib
 import sys
 from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 import torch
+from blending import FORMS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common import temporal_aggregation
 from mmblvnet.models.common.frame_blending import (EACH, _blend_in_a_graph,
-                                                   blend_frames, make_taps)
+                                                   blend_frames, make_terms)
 
 
-@pytest.mark.parametrize('form', ['forward', 'forward_split', 'forward_pairs'])
-@pytest.mark.parametrize('r', [1, 2, 3, 5, 7])
-def test_it_gives_the_same_frames(monkeypatch, form, r):
-    module = TemporalAggregation(8, 4, r)
-    x = torch.randn(3 * 4, 8, 5, 5)
+@given(r=st.integers(1, 7), pairs=st.integers(1, 3),
+       form=st.sampled_from(FORMS))
+@settings(deadline=None, max_examples=30)
+def test_it_gives_the_same_frames(r, pairs, form):
+    module = TemporalAggregation(8, 2 * pairs, r)
+    x = torch.randn(3 * 2 * pairs, 8, 5, 5)
     expected = getattr(module, form)(x)
-    calls = []
-
-    def in_a_graph(*args):
-        calls.append(args)
-        return _blend_in_a_graph(*args)
-
-    monkeypatch.setattr(temporal_aggregation, 'blend_frames', in_a_graph)
-    torch.testing.assert_close(getattr(module, form)(x), expected)
-    assert len(calls) == 1
+    with patch.object(temporal_aggregation, 'blend_frames',
+                      side_effect=_blend_in_a_graph) as in_a_graph:
+        torch.testing.assert_close(getattr(module, form)(x), expected)
+    in_a_graph.assert_called_once()
 
 
 def test_export_takes_it():
@@ -41,7 +41,7 @@ def test_eager_code_does_not(monkeypatch):
     monkeypatch.setattr(
         'mmblvnet.models.common.frame_blending._blend_in_a_graph', None)
     blend_frames(torch.randn(1, 4, 1, 8, 5, 5), torch.randn(1, 8),
-                 make_taps([0], EACH))
+                 make_terms([0], EACH))
 
 
 def test_a_triton_that_is_too_old_is_left_alone(monkeypatch):

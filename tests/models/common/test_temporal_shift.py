@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmblvnet.models.common import TemporalShift
-from oracle.literal import LiteralShift
+from reference import ReferenceShift
 
 
 @given(num_frames=st.integers(1, 8), channels=st.integers(1, 20))
@@ -10,7 +10,7 @@ from oracle.literal import LiteralShift
 def test_frames_shift_as_written_in_the_paper(num_frames, channels):
     x = torch.randn(2 * num_frames, channels, 3, 2)
     torch.testing.assert_close(
-        TemporalShift(num_frames)(x), LiteralShift(num_frames)(x))
+        TemporalShift(num_frames)(x), ReferenceShift(num_frames)(x))
 
 
 @given(pairs=st.integers(1, 5), channels=st.integers(1, 20))

@@ -1,4 +1,4 @@
-"""The networks written down literally, as the judge of the fast ones.
+"""The reference implementation that the networks are tested against.
 
 Every operation of the published code is there: separate depthwise
 convolutions, padding, stacking, both copies of every fused map, frames picked
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 BLOCKS = {50: (3, 4, 6, 3), 101: (4, 8, 18, 3), 152: (5, 12, 30, 3)}
 
 
-class LiteralTAM(nn.Module):
+class ReferenceTAM(nn.Module):
 
     def __init__(self, channels: int, num_frames: int, r: int = 3) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class LiteralTAM(nn.Module):
         return y.reshape((-1, ) + y.shape[2:])
 
 
-class LiteralShift(nn.Module):
+class ReferenceShift(nn.Module):
 
     def __init__(self, num_frames: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class LiteralShift(nn.Module):
         return y.view_as(x)
 
 
-class LiteralBottleneck(nn.Module):
+class ReferenceBottleneck(nn.Module):
 
     def __init__(self, in_channels, out_channels, stride=1, last_relu=True,
                  temporal=None):
@@ -92,33 +92,33 @@ class LiteralBottleneck(nn.Module):
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         if self.downsample is not None:
-            after_tam = isinstance(self.tam, LiteralTAM)
+            after_tam = isinstance(self.tam, ReferenceTAM)
             shortcut = self.downsample(x if after_tam else shortcut)
         out = out + shortcut
         return F.relu(out) if self.last_relu else out
 
 
-class LiteralStage(nn.Module):
+class ReferenceStage(nn.Module):
 
     def __init__(self, in_channels, out_channels, n, stride, alpha, beta,
                  temporal, video):
         super().__init__()
-        big = [LiteralBottleneck(in_channels, out_channels, 2)]
+        big = [ReferenceBottleneck(in_channels, out_channels, 2)]
         for i in range(1, n - 1):
             big.append(
-                LiteralBottleneck(
+                ReferenceBottleneck(
                     out_channels, out_channels, last_relu=i < n - 2))
         self.big = nn.Sequential(*big)
         thin = out_channels // alpha
-        little = [LiteralBottleneck(in_channels, thin)]
+        little = [ReferenceBottleneck(in_channels, thin)]
         for _ in range(1, max(1, n // beta - 1)):
-            little.append(LiteralBottleneck(thin, thin))
+            little.append(ReferenceBottleneck(thin, thin))
         self.little = nn.Sequential(*little)
         self.little_e = nn.Sequential(
             nn.Conv2d(thin, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels))
         self.fusion = nn.Sequential(
-            LiteralBottleneck(out_channels, out_channels, stride))
+            ReferenceBottleneck(out_channels, out_channels, stride))
         self.tam = temporal
         self.video = video
 
@@ -138,7 +138,7 @@ class LiteralStage(nn.Module):
         return self.fusion(F.relu(big + little))
 
 
-class LiteralNetwork(nn.Module):
+class ReferenceNetwork(nn.Module):
     """bLResNet, bLVNet, bLVNet-TAM and bLVNet-TSM with their classifier.
 
     Args:
@@ -150,18 +150,20 @@ class LiteralNetwork(nn.Module):
         alpha (int): Thinness of the Little branch.
         beta (int): Shallowness of the Little branch.
         in_channels (int): Channels of the input.
+        channels (tuple): Channels of the stages.
     """
 
     def __init__(self, depth, num_frames, num_classes, temporal='TAM', r=3,
-                 alpha=2, beta=4, in_channels=3):
+                 alpha=2, beta=4, in_channels=3,
+                 channels=(256, 512, 1024, 2048)):
         super().__init__()
         self.num_frames = num_frames
         self.video = num_frames > 1
 
         def make_temporal(channels, frames):
             if temporal == 'TAM':
-                return LiteralTAM(channels, frames, r)
-            return LiteralShift(frames) if temporal == 'TSM' else None
+                return ReferenceTAM(channels, frames, r)
+            return ReferenceShift(frames) if temporal == 'TSM' else None
 
         self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -178,20 +180,21 @@ class LiteralNetwork(nn.Module):
         self.bn_bl_init = nn.BatchNorm2d(64)
         self.tam = make_temporal(64, num_frames)
         n = BLOCKS[depth]
-        self.layer1, self.layer2, self.layer3 = (LiteralStage(
-            in_channels, out_channels, n[i], stride, alpha, beta,
-            make_temporal(in_channels, num_frames), self.video)
-            for i, (in_channels, out_channels, stride) in enumerate(
-                [(64, 256, 2), (256, 512, 2), (512, 1024, 1)]))
+        inputs, strides = (64, *channels), (2, 2, 1)
+        self.layer1, self.layer2, self.layer3 = (ReferenceStage(
+            inputs[i], channels[i], n[i], strides[i], alpha, beta,
+            make_temporal(inputs[i], num_frames), self.video)
+            for i in range(3))
+        inputs = (channels[2], *[channels[3]] * (n[3] - 1))
         self.layer4 = nn.Sequential(*[
-            LiteralBottleneck(
-                2048 if i else 1024,
-                2048,
+            ReferenceBottleneck(
+                inputs[i],
+                channels[3],
                 1 if i else 2,
-                temporal=make_temporal(2048 if i else 1024, num_frames // 2))
+                temporal=make_temporal(inputs[i], num_frames // 2))
             for i in range(n[3])
         ])
-        self.fc = nn.Linear(2048, num_classes)
+        self.fc = nn.Linear(channels[3], num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Maps of layer4 for frames ``(N * T, C, H, W)``."""
