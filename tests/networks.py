@@ -1,8 +1,23 @@
 """Small things that several tests of the models need."""
 import torch
 from mmaction.registry import MODELS
+from mmblvnet.models import BLVNet
 from oracle.literal import LiteralNetwork
 from torch import nn
+
+
+@MODELS.register_module()
+class SmallBLVNet(BLVNet):
+    """BLVNet with all its parts, few channels and few blocks.
+
+    Its maps have ``SMALL_CHANNELS`` channels.
+    """
+    arch_settings = {50: (1, 2, 2, 3)}
+    stem_channels = 16
+    stage_channels = (16, 32, 64, 128)
+
+
+SMALL_CHANNELS = SmallBLVNet.stage_channels[-1]
 
 
 def randomize(module: nn.Module) -> nn.Module:

@@ -68,27 +68,6 @@ def explain(model: nn.Module, video: str, layer: str,
         FileNotFoundError: If the video is missing.
         ValueError: If the video or the layer is not fit for it.
     """
-    _check_layer(model, layer)
-    prepared = prepare_video(model, video, split)
-    gradcam = FrameGradCAM(model, layer, colormap=COLORMAP)
-    head = model.cls_head
-    # It changes the head.
-    with patch.object(head, 'average_clips', head.average_clips):
-        try:
-            pictures, scores = gradcam(pseudo_collate([prepared.data]))
-        except AttributeError as error:
-            raise ValueError(
-                f'the layer {layer} has no single map that Grad-CAM could '
-                'take: name a stage or a block, such as backbone/layer4'
-            ) from error
-        probabilities = as_probabilities(scores[0].detach(), head)
-    # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
-    frames = (pictures.flatten(0, 1) * 255).round().byte().numpy()
-    return prepared.clips(frames), probabilities
-
-
-def _check_layer(model: nn.Module, layer: str) -> None:
-    """Refuse a layer that the model does not have, and name those it has."""
     module, place = model, 'the model'
     for name in layer.split('/'):
         if name not in module._modules:
@@ -96,3 +75,21 @@ def _check_layer(model: nn.Module, layer: str) -> None:
                 f'{layer} is no layer of the model: {place} has '
                 f'{", ".join(module._modules) or "no layers"}')
         module, place = module._modules[name], name
+    data, clips = prepare_video(model, video, split)
+    gradcam = FrameGradCAM(model, layer, colormap=COLORMAP)
+    head = model.cls_head
+    # It changes the head.
+    with patch.object(head, 'average_clips', head.average_clips):
+        try:
+            pictures, scores = gradcam(pseudo_collate([data]))
+        except AttributeError as error:
+            raise ValueError(
+                f'the layer {layer} has no single map that Grad-CAM could '
+                'take: name a stage or a block, such as backbone/layer4'
+            ) from error
+        probabilities = as_probabilities(scores[0].detach(), head)
+    # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
+    frames = (pictures.flatten(0, 1) * 255).round().byte()
+    frames = frames.unflatten(0, (len(clips), -1)).numpy()
+    return [clip._replace(frames=of_clip)
+            for clip, of_clip in zip(clips, frames)], probabilities
