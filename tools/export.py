@@ -118,37 +118,29 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', metavar='CONFIG')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT')
-    parser.add_argument('out', metavar='OUT', type=Path)
-    parser.add_argument(
-        '--format', choices=SUFFIXES, default='onnx',
+    add = parser.add_argument
+    add('config', metavar='CONFIG')
+    add('checkpoint', metavar='CHECKPOINT')
+    add('out', metavar='OUT', type=Path)
+    add('--format', choices=SUFFIXES, default='onnx',
         help='openvino: an .xml file and a .bin file beside it; torch: a '
         'program of torch.export; aotinductor: the same compiled to machine '
         'code, for this kind of machine')
-    parser.add_argument(
-        '--precision', choices=PRECISIONS, default='float32',
+    add('--precision', choices=PRECISIONS, default='float32',
         help='of an OpenVINO file, faster in bfloat16 where the CPU has it '
         '(AVX-512 BF16 or AMX)')
-    parser.add_argument(
-        '--with-preprocessing', action='store_true',
+    add('--with-preprocessing', action='store_true',
         help='take frames from 0 to 255 and normalise them in the file')
-    parser.add_argument(
-        '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+    add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
         help='of the frames, those of validation by default')
-    parser.add_argument(
-        '--label-map', help='a file with the name of a class per line')
-    parser.add_argument(
-        '--streaming', action='store_true',
+    add('--label-map', help='a file with the name of a class per line')
+    add('--streaming', action='store_true',
         help='one step of a stream, with its state as inputs and outputs')
-    int8 = parser.add_argument_group('quantisation')
-    int8.add_argument(
-        '--int8', action='store_true', help='compute in 8-bit integers')
-    int8.add_argument(
-        '--calibration-clips', type=int, default=64, metavar='N',
+    add = parser.add_argument_group('quantisation').add_argument
+    add('--int8', action='store_true', help='compute in 8-bit integers')
+    add('--calibration-clips', type=int, default=64, metavar='N',
         help='training videos that show how large the maps are')
-    int8.add_argument(
-        '--calibration-list',
+    add('--calibration-list',
         help="an annotation file in the place of the training set's")
     args = parser.parse_args()
     suffix = SUFFIXES[args.format][0]

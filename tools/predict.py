@@ -105,13 +105,16 @@ def show(results: Dict[str, Result]) -> None:
 
 def write_json(results: Dict[str, Result], file: str) -> None:
     """Write the predictions of each video, and what went wrong."""
-    content = [
-        dict(video=video, error=reason(result)) if isinstance(
-            result, Exception) else dict(
-                video=video, predictions=[p._asdict() for p in result])
-        for video, result in results.items()
-    ]
+    content = []
+    for video, result in results.items():
+        of_video = dict(error=reason(result)) if isinstance(
+            result, Exception) else predictions_of(result)
+        content.append(dict(video=video, **of_video))
     Path(file).write_text(json.dumps(content, indent=1) + '\n', 'utf-8')
+
+
+def predictions_of(result: List[Prediction]) -> dict:
+    return dict(predictions=[p._asdict() for p in result])
 
 
 def reason(error: Exception) -> str:
@@ -209,9 +212,9 @@ def write_parts(moments: Iterable[Moment], names: Sequence[str],
                     row += [name, f'{probability:.4f}']
                 csv.writer(table).writerow(row)
             if lines:
-                content = {name: round(time, 3)
+                rounded = {name: round(time, 3)
                            for name, time in times.items()}
-                content['predictions'] = [p._asdict() for p in best]
+                content = dict(rounded, **predictions_of(best))
                 lines.write(json.dumps(content) + '\n')
             yield moment, best
 
@@ -235,53 +238,42 @@ def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'videos', nargs='+', metavar='VIDEO',
+    add = parser.add_argument
+    add('videos', nargs='+', metavar='VIDEO',
         help='files or folders; with --window or --stream one file, the '
         'number of a camera, an URL such as rtsp://.., or - for standard '
         'input')
-    parser.add_argument('config', metavar='CONFIG')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT')
-    parser.add_argument(
-        '--label-map', help='a file with the name of a class per line')
-    parser.add_argument('--topk', type=int, default=5)
-    parser.add_argument(
-        '--precision', choices=['float32', 'bfloat16'], default='float32',
+    add('config', metavar='CONFIG')
+    add('checkpoint', metavar='CHECKPOINT')
+    add('--label-map', help='a file with the name of a class per line')
+    add('--topk', type=int, default=5)
+    add('--precision', choices=['float32', 'bfloat16'], default='float32',
         help='bfloat16: faster where the processor has it (AVX-512 BF16, '
         'AMX, or a GPU)')
-    parser.add_argument(
-        '--compile', action='store_true',
+    add('--compile', action='store_true',
         help='compile the network first, for many videos or a long one')
-    parser.add_argument(
-        '--video-out',
+    add('--video-out',
         help='a folder for the videos with predictions in them; with --stream '
         'an MP4 file for the sampled frames')
-    files = parser.add_argument_group('of files and folders')
-    files.add_argument('--json', help='a file for the predictions')
-    parts = parser.add_argument_group('of a long or live video')
-    parts.add_argument(
-        '--window', type=positive,
+    add = parser.add_argument_group('of files and folders').add_argument
+    add('--json', help='a file for the predictions')
+    add = parser.add_argument_group('of a long or live video').add_argument
+    add('--window', type=positive,
         help='length in seconds of the parts that are classified')
-    parts.add_argument(
-        '--stride', type=positive,
+    add('--stride', type=positive,
         help='seconds from a part to the next, half a window by default')
-    parts.add_argument(
-        '--stream', action='store_true',
+    add('--stream', action='store_true',
         help='classify every moment, each frame computed once')
-    parts.add_argument(
-        '--sample-fps', type=positive,
+    add('--sample-fps', type=positive,
         help='with --stream: how many frames per second the network sees, as '
         'in its training clips; 8 by default')
-    parts.add_argument(
-        '--reopen', type=positive, metavar='SECONDS',
+    add('--reopen', type=positive, metavar='SECONDS',
         help='with --stream: the source is live; when it breaks off, open it '
         'again so often')
-    parts.add_argument('--csv', help='a file for the classes of each part')
-    parts.add_argument(
-        '--json-lines', help='the same, a JSON object per line')
-    parts.add_argument('--picture', help='a file for the timeline, as .png')
-    parts.add_argument(
-        '--fps', type=positive,
+    add('--csv', help='a file for the classes of each part')
+    add('--json-lines', help='the same, a JSON object per line')
+    add('--picture', help='a file for the timeline, as .png')
+    add('--fps', type=positive,
         help='frames per second of a file that does not say them')
     args = parser.parse_args()
     check_options(parser, args)

@@ -20,14 +20,9 @@ from mmblvnet.models.heads.probabilities import (as_probabilities,
 
 
 class Prediction(NamedTuple):
-    """A class and how probable it is.
-
-    Args:
-        label (int): The number of the class.
-        name (str): Its name, or its number where no names are known.
-        probability (float): From 0 to 1.
-    """
+    """A class and how probable it is, from 0 to 1."""
     label: int
+    # Its number where no names are known.
     name: str
     probability: float
 

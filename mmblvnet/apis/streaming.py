@@ -56,7 +56,7 @@ class StreamingRecognizer:
     needs a few maps of those before it and nothing of a window. The scores
     are those of the same network over one clip of all frames of the stream.
     For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees each frame
-    by itself.
+    by itself. Of several streams each has a name, that of one alone is 0.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
@@ -120,7 +120,7 @@ class StreamingRecognizer:
             frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures of 8
                 bits as the pipeline gives them, or what the model's
                 ``data_preprocessor`` makes of these.
-            stream (Hashable): Which stream. Defaults to 0.
+            stream (Hashable): The stream's name. Defaults to 0.
 
         Returns:
             list[StreamPrediction]: One for each pair that they finish.
@@ -156,9 +156,6 @@ class StreamingRecognizer:
 
         A last frame without a partner makes no pair.
 
-        Args:
-            stream (Hashable): Which stream. Defaults to 0.
-
         Returns:
             list[StreamPrediction]: The predictions that were still waiting
             for later frames.
@@ -181,9 +178,6 @@ class StreamingRecognizer:
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
         """What is kept of a stream, to go on with it later or elsewhere.
 
-        Args:
-            stream (Hashable): Which stream. Defaults to 0.
-
         Returns:
             dict[str, Tensor]: Tensors alone.
 
@@ -205,10 +199,7 @@ class StreamingRecognizer:
                         stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
-        Args:
-            state (dict[str, Tensor]): The tensors.
-            stream (Hashable): Which stream takes them; what it had is lost.
-                Defaults to 0.
+        What the stream of that name had before is lost.
 
         Raises:
             ValueError: If they are none of this model's streams.

@@ -15,15 +15,6 @@ def videos_in(folder: Path) -> List[Path]:
     """All videos in a folder and in the folders in it, in order.
 
     Links to folders are followed; what is hidden is left out.
-
-    Args:
-        folder (Path): The folder.
-
-    Returns:
-        list[Path]: The files.
-
-    Raises:
-        OSError: If a folder cannot be read.
     """
     found = []
     for path in sorted(folder.iterdir()):

@@ -1,4 +1,13 @@
-"""Writing and running files of ONNX, OpenVINO and ``torch.export``."""
+"""Writing and running files of ONNX, OpenVINO and ``torch.export``.
+
+The exporters take
+
+- module (nn.Module): A network in test mode, from tensors to tensors.
+- example (Tensor): Its input.
+- free (dict): The dimensions of the input that may differ, by their index.
+- path (str or Path): The file, whose suffix is that of the format.
+- about (dict, optional): Texts by name for the file's metadata.
+"""
 import contextlib
 import inspect
 import io
@@ -25,12 +34,7 @@ METADATA = 'metadata.json'
 
 
 class Exported(NamedTuple):
-    """An exported file, ready to run.
-
-    Args:
-        run (Callable): From frames to scores, as the exported module.
-        about (dict): Its metadata.
-    """
+    """An exported file: what runs it, from frames to scores, and metadata."""
     run: Callable[[Tensor], Tensor]
     about: Dict[str, str]
 
@@ -65,20 +69,7 @@ def export_onnx(module: nn.Module,
                 about: Optional[Dict[str, str]] = None,
                 input_names: Sequence[str] = ('frames', ),
                 output_names: Sequence[str] = ('scores', )) -> None:
-    """Write a network as an ONNX file.
-
-    Args:
-        module (nn.Module): A network in test mode, from tensors to tensors.
-        example (Tensor or tuple[Tensor]): Its input or inputs.
-        free (dict): The dimensions of a single input that may differ.
-        path (str or Path): The file.
-        about (dict, optional): Texts by name for the file's metadata.
-            Defaults to None.
-        input_names (Sequence[str]): The names of the inputs. Defaults to
-            ``('frames', )``.
-        output_names (Sequence[str]): The names of the outputs. Defaults to
-            ``('scores', )``.
-    """
+    """Write a network, which may have several inputs, as an ONNX file."""
     examples = (example, ) if isinstance(example, Tensor) else example
     names = {dim: DIMENSIONS[dim] for dim in free}
     # The exporter prints what it is doing, whatever it is told.
@@ -138,15 +129,12 @@ def export_openvino(onnx_file: Union[str, Path],
 
     Args:
         onnx_file (str or Path): The ONNX file.
-        path (str or Path): The file, which ends in ``.xml``. The weights go
-            into the ``.bin`` file beside it.
-        precision (str): ``'float32'`` or ``'bfloat16'``, which is computed in
-            where the file says no other. It goes into the metadata, as
-            OpenVINO's hint: left to itself, OpenVINO takes bfloat16 wherever
-            the processor has it. Defaults to ``'float32'``.
-
-    Raises:
-        ImportError: If OpenVINO is not installed.
+        path (str or Path): The ``.xml`` file. The weights go into the
+            ``.bin`` file beside it.
+        precision (str): ``'float32'`` or ``'bfloat16'``, for what the file
+            gives no other precision. It goes into the metadata, as OpenVINO's
+            hint: left to itself, OpenVINO takes bfloat16 wherever the
+            processor has it. Defaults to ``'float32'``.
     """
     openvino = import_openvino()
     model = openvino.Core().read_model(onnx_file)
@@ -179,15 +167,7 @@ def export_torch(module: nn.Module,
                  compiled: bool = False) -> None:
     """Write a network as a PyTorch program, which needs no sources to run.
 
-    Args:
-        module (nn.Module): A network in test mode, from a tensor to a tensor.
-        example (Tensor): Its input.
-        free (dict): The dimensions of the input that may differ.
-        path (str or Path): The file, which ends in ``.pt2``.
-        about (dict, optional): Texts by name for the file's metadata.
-            Defaults to None.
-        compiled (bool): Whether to compile it to machine code with
-            AOTInductor, which takes a C++ compiler. Defaults to False.
+    Or compile it to machine code with AOTInductor, by a C++ compiler.
     """
     about = about or {}
     with torch.no_grad():

@@ -59,16 +59,9 @@ def example_frames(shape: Sequence[int], num_videos: int,
                    num_views: int) -> Tensor:
     """Frames of random patches, as the pipeline gives them.
 
-    In fine noise a network sees the same in every frame.
-
-    Args:
-        shape (Sequence[int]): The shape of a view, ``(T, C, H, W)``.
-        num_videos (int): Videos.
-        num_views (int): Views of each.
-
-    Returns:
-        Tensor: ``(num_videos, num_views * T, C, H, W)``, in whole numbers
-        from 0 to 255.
+    In fine noise a network sees the same in every frame. From the shape of a
+    view, ``(T, C, H, W)``, it makes ``(num_videos, num_views * T, C, H, W)``,
+    whole numbers from 0 to 255.
     """
     num_frames, channels, height, width = shape
     patches = torch.randint(

@@ -56,10 +56,7 @@ def quantize(path: Union[str, Path], quantized: Union[str, Path],
              clips: List[Tensor]) -> None:
     """Write an ONNX file anew so that it computes in 8-bit integers.
 
-    Args:
-        path (str or Path): An ONNX file.
-        quantized (str or Path): The file to write.
-        clips (list[Tensor]): Inputs that show how large its maps are.
+    The clips are inputs that show how large its maps are.
     """
     from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                           QuantType, quantize_static)

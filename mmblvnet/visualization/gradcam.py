@@ -52,21 +52,20 @@ def explain(model: nn.Module, video: str, layer: str,
     """Lay MMAction2's Grad-CAM of the most probable class over a video.
 
     Args:
-        model (nn.Module): A recognizer with its config as ``cfg``. The hooks
+        model (nn.Module): A recognizer of :func:`load_recognizer`. The hooks
             of Grad-CAM stay on it.
         video (str): A video file.
         layer (str): The layer whose maps are used, named as for MMAction2's
             ``vis_cam``: ``'backbone/layer4'``.
-        split (str): Whose pipeline prepares the video: ``'val'`` or
-            ``'test'``.
+        split (str): Whose pipeline prepares the video, as for
+            :func:`prepare_video`, whose errors it has, too.
 
     Returns:
         tuple: The clips with the maps on their frames, and the probabilities
         of the classes, ``(num_classes, )``.
 
     Raises:
-        FileNotFoundError: If the video is missing.
-        ValueError: If the video or the layer is not fit for it.
+        ValueError: If the model has no such layer, or that has no map.
     """
     module, place = model, 'the model'
     for name in layer.split('/'):

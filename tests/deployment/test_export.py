@@ -48,7 +48,7 @@ def test_an_onnx_file_agrees(family, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('average_clips, compiled', [
-    ('prob', False), ('score', False), (None, False), ('prob', True)])
+    (None, False), ('score', True)])
 def test_a_torch_program_averages_as_the_config_says(average_clips, compiled,
                                                      tmp_path):
     model = build(average_clips=average_clips)

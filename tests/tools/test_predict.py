@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from conftest import NAMES
 from documents import block_commands
 from mmaction.models import BaseRecognizer
 from mmaction.registry import DATASETS
@@ -34,6 +33,11 @@ def decided(places, tmp_path_factory):
     return file
 
 
+@pytest.fixture
+def names(places):
+    return places['NAMES'].read_text().splitlines()
+
+
 def test_the_documented_commands_run(run, tmp_path):
     for command in block_commands(ROOT / 'docs' / 'predict.md'):
         # The videos are shorter than 2 seconds.
@@ -43,17 +47,16 @@ def test_the_documented_commands_run(run, tmp_path):
         'out.json', 'annotated', 'out.csv', 'out.png'}
 
 
-@pytest.mark.parametrize('label_map, names', [
-    ('--label-map NAMES', NAMES), ('', '01234567')])
 def test_the_best_classes_come_first_with_bars_of_their_probabilities(
-        run, decided, label_map, names):
-    status, printed = run(f'{COMMAND} --topk 3 {label_map}',
-                          CHECKPOINT=decided)
-    assert status is None
+        run, decided, names):
     probabilities = (torch.arange(8.) / 4).softmax(0).tolist()
-    assert [line.split() for line in printed.out.splitlines()[-3:]] == [
-        [f'{p:.3f}', '#' * round(30 * p), name]
-        for p, name in zip(probabilities[:-4:-1], names[:-4:-1])]
+    for option, shown in (('--label-map NAMES', names), ('', '01234567')):
+        status, printed = run(f'{COMMAND} --topk 3 {option}',
+                              CHECKPOINT=decided)
+        assert status is None
+        assert [line.split() for line in printed.out.splitlines()[-3:]] == [
+            [f'{p:.3f}', '#' * round(30 * p), name]
+            for p, name in zip(probabilities[:-4:-1], shown[:-4:-1])]
 
 
 def test_what_does_not_fit_is_named(run, places, tmp_path):
@@ -113,6 +116,18 @@ def test_raw_scores_are_shown_as_probabilities(run, places, tmp_path):
     assert of_configs[1] == pytest.approx(of_configs[0], abs=0.01)
 
 
+def test_classes_that_each_have_a_yes_or_no_have_sigmoids(
+        run, places, decided, tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{places['CONFIG']}'\nmodel = dict(cls_head="
+                      "dict(loss_cls=dict(type='BCELossWithLogits')))\n")
+    run(f'{COMMAND} --topk 8 --json out.json', CONFIG=config,
+        CHECKPOINT=decided)
+    result, = json.loads(Path('out.json').read_text())
+    assert [p['probability'] for p in result['predictions']] == pytest.approx(
+        (torch.arange(8.) / 4).sigmoid().flip(0).tolist(), abs=1e-4)
+
+
 def test_a_video_is_never_written_over(run, places, tmp_path):
     video = tmp_path / 'a.mp4'
     shutil.copy(places['VIDEO'], video)
@@ -121,7 +136,7 @@ def test_a_video_is_never_written_over(run, places, tmp_path):
     assert video.read_bytes() == places['VIDEO'].read_bytes()
 
 
-def test_a_long_video_gives_a_table_and_a_picture(run, decided):
+def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
     # Of 20 frames at 25 per second.
     status, printed = run(
         f'{COMMAND} --window 0.4 --stride 0.2 --csv out.csv --picture out.png '
@@ -131,8 +146,8 @@ def test_a_long_video_gives_a_table_and_a_picture(run, decided):
         rows = list(csv.DictReader(file))
     assert [row['start'] for row in rows] == ['0.000', '0.200', '0.400']
     assert [row['end'] for row in rows] == ['0.400', '0.600', '0.800']
-    assert [row['class_2'] for row in rows] == [NAMES[6]] * 3
-    assert printed.out.count(NAMES[7]) == 3
+    assert [row['class_2'] for row in rows] == [names[6]] * 3
+    assert printed.out.count(names[7]) == 3
     assert cv2.imread('out.png') is not None
 
 
@@ -177,10 +192,9 @@ def test_the_frames_are_those_of_a_test(run, places, monkeypatch):
     pytest.param('--precision bfloat16', 0.02, id='bfloat16'),
     pytest.param('--compile', 1e-4, id='compile', marks=pytest.mark.slow),
 ])
-@pytest.mark.parametrize('mode', ['', '--window 0.4', '--stream'])
-def test_faster_predictions_are_those_of_float32(run, option, bound, mode):
+def test_faster_predictions_are_those_of_float32(run, option, bound):
 
-    def predict(option):
+    def predict(mode, option=''):
         file = '--json-lines' if mode else '--json'
         run(f'{COMMAND} --topk 8 {mode} {file} out.json {option}')
         text = Path('out.json').read_text()
@@ -189,28 +203,29 @@ def test_faster_predictions_are_those_of_float32(run, option, bound, mode):
         return [{p['name']: p['probability'] for p in result['predictions']}
                 for result in results]
 
-    plain, fast = predict(''), predict(option)
-    assert len(plain) == len(fast) > 0
-    # Or the option would do nothing.
-    assert fast != plain
-    for expected, given in zip(plain, fast):
-        assert given == pytest.approx(expected, abs=bound)
+    for mode in ('', '--window 0.4', '--stream'):
+        plain, fast = predict(mode), predict(mode, option)
+        assert len(plain) == len(fast) > 0
+        # Or the option would do nothing.
+        assert fast != plain
+        for expected, given in zip(plain, fast):
+            assert given == pytest.approx(expected, abs=bound)
 
 
-@pytest.mark.parametrize('options, message', [
-    ('--window 100', 'ended before the first window'),
-    ('--csv out.csv', '--csv does nothing with files and folders'),
-    ('--window 1 --json out.json', '--json does nothing with --window'),
-    ('--stream --stride 1', '--stride does nothing with --stream'),
-    ('--stream --window 2', 'exclude each other'),
-    ('--window 0', '0 is not greater than 0'),
-    ('--topk 0', '--topk 0 is less than 1'),
-    ('--compile', 'install g++'),
-])
-def test_what_makes_no_sense_is_refused(run, monkeypatch, options, message):
+def test_what_makes_no_sense_is_refused(run, monkeypatch):
     monkeypatch.setenv('CXX', 'absent')
-    status, printed = run(f'{COMMAND} {options}')
-    assert message in (printed.err if status == 2 else status)
+    for options, message in {
+        '--window 100': 'ended before the first window',
+        '--csv out.csv': '--csv does nothing with files and folders',
+        '--window 1 --json out.json': '--json does nothing with --window',
+        '--stream --stride 1': '--stride does nothing with --stream',
+        '--stream --window 2': 'exclude each other',
+        '--window 0': '0 is not greater than 0',
+        '--topk 0': '--topk 0 is less than 1',
+        '--compile': 'install g++',
+    }.items():
+        status, printed = run(f'{COMMAND} {options}')
+        assert message in (printed.err if status == 2 else status)
 
 
 PEAK = """

@@ -124,7 +124,7 @@ def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
             time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert server.num_requests >= 3
     ends = [moment['end'] for moment in read_lines(lines)]
     assert ends == sorted(ends)

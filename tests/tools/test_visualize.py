@@ -13,7 +13,7 @@ import torch
 from documents import block_commands
 from mim_commands import MOVIEPY
 from mmengine.fileio import dump, load
-from paths import FLAGSHIP, ROOT
+from paths import MOTION, ROOT
 
 DOCUMENTED = block_commands(ROOT / 'docs' / 'visualization.md')
 OWN = [c for c in DOCUMENTED if 'tools/visualize.py' in c]
@@ -79,14 +79,15 @@ def test_all_documented_commands_run_one_after_the_other(
         assert np.load(tmp_path / 'gradcam.gif').shape == (48, 64, 64, 3)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ('weights nowhere.py CHECKPOINT', 'nowhere.py does not exist'),
-    ('frames CONFIG nowhere.mp4', 'nowhere.mp4 does not exist'),
-    ('frames CONFIG VIDEO --draws 0', '0 is less than 1'),
-    ('curves nowhere', 'nowhere has no'),
-    (f'weights {FLAGSHIP} CHECKPOINT', 'does not belong to the model'),
-    ('gradcam CONFIG CHECKPOINT VIDEO --label-map CONFIG', 'names .* classes'),
-])
-def test_what_is_wrong_is_said_in_a_line(run, arguments, message):
-    status, printed = run(f'python tools/visualize.py {arguments} --out o.png')
-    assert re.search(message, printed.err if status == 2 else status)
+def test_what_is_wrong_is_said_in_a_line(run):
+    for arguments, message in {
+        'weights nowhere.py CHECKPOINT': 'nowhere.py does not exist',
+        'frames CONFIG nowhere.mp4': 'nowhere.mp4 does not exist',
+        'frames CONFIG VIDEO --draws 0': '0 is less than 1',
+        'curves nowhere': 'nowhere has no',
+        f'weights {MOTION} CHECKPOINT': 'does not belong to the model',
+        'gradcam CONFIG CHECKPOINT VIDEO --label-map CONFIG': 'names .* class',
+    }.items():
+        status, printed = run(
+            f'python tools/visualize.py {arguments} --out o.png')
+        assert re.search(message, printed.err if status == 2 else status)
