@@ -21,6 +21,20 @@ class ThinBLVNet(Thin, BLVNet):
     """A thin video network."""
 
 
+@MODELS.register_module(force=True)
+class SmallBLVNet(BLVNet):
+    """BLVNet with all its parts, few channels and few blocks.
+
+    Its maps have ``SMALL_CHANNELS`` channels.
+    """
+    arch_settings = {50: (1, 2, 2, 3)}
+    stem_channels = 16
+    stage_channels = (16, 32, 64, 128)
+
+
+SMALL_CHANNELS = SmallBLVNet.stage_channels[-1]
+
+
 def randomize(module: nn.Module) -> nn.Module:
     """Give every weight and statistic a value that matters."""
     with torch.no_grad():

@@ -30,8 +30,8 @@ from tiny_videos import write_video
 # Documents whose commands have tests of their own.
 ELSEWHERE = {
     'deployment.md': 'tests/tools/test_deployment_docs.py',
-    'predict.md': 'tests/tools/test_predict_docs.py',
-    'streaming.md': 'tests/tools/test_predict_docs.py',
+    'predict.md': 'tests/tools/test_predict.py',
+    'streaming.md': 'tests/tools/test_predict_stream.py',
     'visualization.md': 'tests/tools/test_visualize.py',
 }
 HERE = [d for d in DOCUMENTS if d.name not in ELSEWHERE]

@@ -7,10 +7,10 @@ import torch
 from make_motion_dataset import make_dataset
 from mim_commands import data_options, mim, train
 from mmaction.apis import inference_recognizer, init_recognizer
+from mmblvnet.apis import classify_video, load_recognizer
 from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.fileio import load
 from paths import CONFIGS, FLAGSHIP, MOTION
-from predict import predict
 
 WITH_DECORD = str(CONFIGS / 'blvnet_tam_r50_4x2_motion-decord.py')
 
@@ -70,10 +70,8 @@ def test_what_a_test_changes_is_in_its_config_for_every_tool(
     video, config = str(data / 'videos' / listed), tmp_path / Path(MOTION).name
     by_mmaction = inference_recognizer(
         init_recognizer(config, str(weights), 'cpu'), video)
-    by_label = predict(video, str(config), str(weights), topk=8)
-    of_label = {int(name): probability for name, probability in by_label}
-    for scores in (by_mmaction.pred_score,
-                   torch.tensor([of_label[label] for label in range(8)])):
+    ours = classify_video(load_recognizer(config, weights, 'cpu'), video)
+    for scores in (by_mmaction.pred_score, ours):
         torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 

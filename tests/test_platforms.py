@@ -29,7 +29,6 @@ builtins.open = without_system_files(open)
 import mmblvnet
 from mmblvnet.apis import classify_video, find_videos, load_recognizer
 from mmengine.config import Config, DictAction
-from mmengine.dataset import Compose
 from mmengine.runner import Runner
 
 config, folder, *options = sys.argv[1:]
@@ -44,7 +43,7 @@ runner.train()
 runner.test()
 model = load_recognizer(config, folder + '/epoch_1.pth')
 video, *_ = find_videos([folder])
-print(classify_video(model, video, Compose(model.cfg.test_pipeline)).shape)
+print(classify_video(model, video).shape)
 """
 
 

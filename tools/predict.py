@@ -6,26 +6,25 @@ Examples:
     python tools/predict.py rtsp://.. CONFIG CHECKPOINT --stream
 """
 import argparse
-import contextlib
 import csv
 import json
 import os
 import shutil
 import sys
+from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
-from typing import (IO, Dict, Iterator, List, Optional, Sequence, Tuple,
-                    Union)
+from typing import (ContextManager, Dict, Iterable, Iterator, List, Optional,
+                    Sequence, TextIO, Tuple, Union)
 
 import numpy as np
-from mmengine.dataset import Compose
 from mmengine.utils import track_iter_progress
 from torch import nn
 
 from mmblvnet.apis import (Moment, Prediction, StreamClassifier,
-                           WindowClassifier, accelerate, classify_stream,
-                           classify_video, classify_windows, find_videos,
-                           keep_open, load_recognizer, open_source,
-                           read_class_names, top_predictions)
+                           WindowClassifier, accelerate, classify_video,
+                           find_videos, keep_open, load_recognizer,
+                           open_source, read_class_names, top_predictions)
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.datasets.pipelines import video_pipeline_of
 from mmblvnet.visualization import (AnnotatedVideo, Timeline, annotate_video,
@@ -33,6 +32,8 @@ from mmblvnet.visualization import (AnnotatedVideo, Timeline, annotate_video,
 from mmblvnet.visualization.timeline import clock
 
 BAR_LENGTH = 30
+# Of a part, in seconds.
+TIMES = ('start', 'end', 'delay')
 # What the options are for.
 USEFUL_WITH = dict(
     json=['files and folders'],
@@ -47,84 +48,39 @@ USEFUL_WITH = dict(
 Result = Union[List[Prediction], Exception]
 
 
-def predict(video: str,
-            config: str,
-            checkpoint: str,
-            label_map: Optional[str] = None,
-            topk: int = 5) -> List[Tuple[str, float]]:
-    """The most probable classes of a video.
-
-    Args:
-        video (str): A video file.
-        config (str): The model's config.
-        checkpoint (str): The model's checkpoint.
-        label_map (str, optional): A file with the name of a class per line.
-            Defaults to None, which gives the classes' numbers.
-        topk (int): How many classes. Defaults to 5.
-
-    Returns:
-        list[tuple]: Names and probabilities, the highest first.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint or the label map does not fit the model.
-    """
-    videos = find_videos([video])
-    model = load_recognizer(config, checkpoint)
-    names = read_class_names(label_map, model.cls_head.num_classes)
-    pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
-    probabilities = classify_video(model, videos[0], pipeline)
-    return [(name, probability) for _, name, probability in top_predictions(
-        probabilities, names, topk)]
-
-
-def predict_all(model, videos: Sequence[str], names: Sequence[str], topk: int,
-                video_out: Optional[str]) -> Dict[str, Result]:
-    """Predict videos one by one, going on after those that fail.
-
-    Args:
-        model (nn.Module): A recognizer with its config as ``cfg``.
-        videos (Sequence[str]): Video files.
-        names (Sequence[str]): The names of the classes.
-        topk (int): How many classes.
-        video_out (str, optional): A folder for annotated videos.
-
-    Returns:
-        dict: The predictions, or what went wrong, for each video.
-    """
-    pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
-    root = os.path.commonpath(
-        [Path(video).absolute().parent for video in videos])
-    results = {}
-    if len(videos) > 1:
-        videos = track_iter_progress(videos, file=sys.stderr)
-    for video in videos:
+def predict_files(model: nn.Module, names: Sequence[str],
+                  args: Namespace) -> Optional[str]:
+    """Predict files and folders, and tell which of them failed."""
+    videos = args.videos
+    # Or else it would be refused for each video.
+    video_pipeline_of(model.cfg, 'test')
+    accelerate(model.backbone, args.precision, args.compile)
+    root = os.path.commonpath([Path(v).absolute().parent for v in videos])
+    results: Dict[str, Result] = {}
+    progress = videos if len(videos) == 1 else (
+        track_iter_progress(videos, file=sys.stderr))
+    for video in progress:
         try:
             results[video] = top_predictions(
-                classify_video(model, video, pipeline), names, topk)
-            if video_out:
-                out = annotated_file(video_out, video, root)
+                classify_video(model, video), names, args.topk)
+            if args.video_out:
+                out = annotated_file(args.video_out, video, root)
                 annotate_video(video, out, results[video])
         except (BrokenVideoError, ValueError) as error:
             results[video] = error
-    return results
+    show(results)
+    if args.json:
+        write_json(results, args.json)
+    broken = [f'{video}: {reason(result)}' for video, result in
+              results.items() if isinstance(result, Exception)]
+    if not broken:
+        return None
+    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be '
+                      'predicted:', *broken])
 
 
 def annotated_file(folder: str, video: str, root: str) -> Path:
-    """Where a video with its predictions goes.
-
-    Args:
-        folder (str): The folder of all such videos.
-        video (str): The video.
-        root (str): The folder that the videos have in common, below which
-            they keep their folders.
-
-    Returns:
-        Path: The file, whose folder is there.
-
-    Raises:
-        ValueError: If it is the video itself.
-    """
+    """Where a video with its predictions goes, below root's counterpart."""
     out = Path(folder, os.path.relpath(video, root))
     if out.suffix != '.mp4':
         out = out.with_name(f'{out.name}.mp4')
@@ -135,7 +91,7 @@ def annotated_file(folder: str, video: str, root: str) -> Path:
     return out
 
 
-def show_predictions(results: Dict[str, Result]) -> None:
+def show(results: Dict[str, Result]) -> None:
     """Print the predictions of each video with a bar for each."""
     for video, predictions in results.items():
         if isinstance(predictions, Exception):
@@ -151,12 +107,14 @@ def write_json(results: Dict[str, Result], file: str) -> None:
     """Write the predictions of each video, and what went wrong."""
     content = []
     for video, result in results.items():
-        if isinstance(result, Exception):
-            content.append(dict(video=video, error=reason(result)))
-        else:
-            content.append(
-                dict(video=video, predictions=[p._asdict() for p in result]))
+        of_video = dict(error=reason(result)) if isinstance(
+            result, Exception) else predictions_of(result)
+        content.append(dict(video=video, **of_video))
     Path(file).write_text(json.dumps(content, indent=1) + '\n', 'utf-8')
+
+
+def predictions_of(result: List[Prediction]) -> dict:
+    return dict(predictions=[p._asdict() for p in result])
 
 
 def reason(error: Exception) -> str:
@@ -167,47 +125,54 @@ def reason(error: Exception) -> str:
     return f'{type(error).__name__}: {lines[-1]}'
 
 
-def predict_files(args: argparse.Namespace) -> Optional[str]:
-    """Predict files and folders.
-
-    Returns:
-        str, optional: Which of them failed, None if none did.
-    """
-    videos = find_videos(args.videos)
-    model, names = load(args)
-    accelerate(model.backbone, args.precision, args.compile)
-    results = predict_all(model, videos, names, args.topk, args.video_out)
-    show_predictions(results)
-    if args.json:
-        write_json(results, args.json)
-    broken = [f'{video}: {reason(result)}' for video, result in
-              results.items() if isinstance(result, Exception)]
-    if broken:
-        return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not '
-                          'be predicted:', *broken])
-    return None
-
-
-def load(args: argparse.Namespace) -> tuple:
-    """The model and the names of its classes."""
-    model = load_recognizer(args.config, args.checkpoint)
-    return model, read_class_names(args.label_map, model.cls_head.num_classes)
+def predict_parts(model: nn.Module, names: Sequence[str],
+                  args: Namespace) -> Optional[str]:
+    """Predict part after part of a file or a stream, and tell what failed."""
+    watcher = Watcher(args, names)
+    if args.stream:
+        classifier = StreamClassifier(model, 1 / args.sample_fps, watcher)
+        backbone = classifier.recognizer.model.backbone
+    else:
+        classifier = WindowClassifier(model, args.window,
+                                      args.stride or args.window / 2)
+        backbone = model.backbone
+    accelerate(backbone, args.precision, args.compile)
+    source = args.videos[0]
+    frames = open_source(source, args.fps) if args.reopen is None else (
+        keep_open(source, args.reopen))
+    moments, period = classifier.classify(frames), classifier.period
+    timeline, problem = Timeline(), None
+    try:
+        for moment, best in write_parts(moments, names, args):
+            delay = f'  {moment.delay:+.1f} s' if args.stream else ''
+            print(f'{clock(moment.start)} - {clock(moment.end)}'
+                  f'{best[0].probability:8.3f}  {best[0].name}{delay}',
+                  flush=True)
+            middle, half = (moment.start + moment.end) / 2, period / 2
+            timeline.add(middle - half, middle + half, moment.probabilities)
+    except KeyboardInterrupt:
+        # How one stops watching a stream.
+        pass
+    except EOFError as error:
+        # Told after what could be seen has been drawn.
+        problem = str(error)
+    watcher.close()
+    if not timeline.columns:
+        part = (f'window of {args.window} s'
+                if args.window else 'pair of frames')
+        return problem or f'{source} ended before the first {part} did'
+    if args.picture:
+        draw_timeline(timeline, names, args.picture)
+    return problem
 
 
 class Watcher:
-    """Shows what a live consumer sees, and counts what it misses.
+    """Draws what is known when a frame comes, and counts those missed."""
 
-    Args:
-        args (Namespace): The options of the command.
-        names (Sequence[str]): The names of the classes.
-    """
-
-    def __init__(self, args: argparse.Namespace,
-                 names: Sequence[str]) -> None:
+    def __init__(self, args: Namespace, names: Sequence[str]) -> None:
         self.names, self.topk = names, args.topk
-        self.out = None
-        if args.video_out:
-            self.out = AnnotatedVideo(args.video_out, args.sample_fps)
+        self.out = AnnotatedVideo(args.video_out, args.sample_fps) if (
+            args.video_out) else None
         self.shown: List[Prediction] = []
         self.num_missed = 0
 
@@ -228,111 +193,37 @@ class Watcher:
                   'there was no time: lower --sample-fps', file=sys.stderr)
 
 
-def windows_of(args: argparse.Namespace,
-               model: nn.Module) -> Tuple[Iterator[Moment], float]:
-    """The windows of a video, and the seconds from one to the next."""
-    accelerate(model.backbone, args.precision, args.compile)
-    classifier = WindowClassifier(model)
-    interval = args.window / classifier.num_frames
-    step = max(1, round((args.stride or args.window / 2) / interval))
-    frames = open_source(args.videos[0], args.fps)
-    return classify_windows(frames, classifier, args.window,
-                            step), step * interval
-
-
-def stream_of(args: argparse.Namespace, model: nn.Module,
-              watcher: Watcher) -> Tuple[Iterator[Moment], float]:
-    """The moments of a stream, and the seconds from one to the next."""
-    classifier = StreamClassifier(model)
-    accelerate(classifier.recognizer.model.backbone, args.precision,
-               args.compile)
-    source = args.videos[0]
-    frames = open_source(source, args.fps) if args.reopen is None else (
-        keep_open(source, args.reopen))
-    interval = 1 / args.sample_fps
-    return classify_stream(frames, classifier, interval,
-                           watcher), classifier.recognizer.group * interval
-
-
-def predict_parts(args: argparse.Namespace) -> Optional[str]:
-    """Predict part after part of a file or a stream.
-
-    Returns:
-        str, optional: What went wrong, None if nothing did.
-    """
-    model, names = load(args)
-    watcher = Watcher(args, names)
-    moments, step = (stream_of(args, model, watcher) if args.stream else
-                     windows_of(args, model))
-    timeline, problem = Timeline(), None
-    try:
-        for moment in write_table(moments, args, names):
-            best, = top_predictions(moment.probabilities, names, 1)
-            delay = f'  {moment.delay:+.1f} s' if args.stream else ''
-            print(f'{clock(moment.start)} - {clock(moment.end)}'
-                  f'{best.probability:8.3f}  {best.name}{delay}', flush=True)
-            middle = (moment.start + moment.end) / 2
-            timeline.add(middle - step / 2, middle + step / 2,
-                         moment.probabilities)
-    except KeyboardInterrupt:
-        # How one stops watching a stream.
-        pass
-    except EOFError as error:
-        # Told after what could be seen has been drawn.
-        problem = str(error)
-    watcher.close()
-    if not timeline.columns:
-        part = (f'window of {args.window} s'
-                if args.window else 'pair of frames')
-        return problem or f'{args.videos[0]} ended before the first {part} did'
-    if args.picture:
-        draw_timeline(timeline, names, args.picture)
-    return problem
-
-
-def write_table(moments: Iterator[Moment], args: argparse.Namespace,
-                names: Sequence[str]) -> Iterator[Moment]:
-    """Write each part's classes as it passes, so that others can follow.
-
-    Args:
-        moments (Iterator[Moment]): The parts.
-        args (Namespace): The options of the command.
-        names (Sequence[str]): The names of the classes.
-
-    Yields:
-        Moment: The same parts.
-    """
-    with contextlib.ExitStack() as files:
-
-        def open_file(path: Optional[str]) -> Optional[IO]:
-            return path and files.enter_context(
-                open(path, 'w', newline='', encoding='utf-8'))
-
-        table, lines = open_file(args.csv), open_file(args.json_lines)
-        writer = table and csv.writer(table)
-        if writer:
+def write_parts(moments: Iterable[Moment], names: Sequence[str],
+                args: Namespace) -> Iterator[Tuple[Moment, List[Prediction]]]:
+    """Write each part's best classes as it passes, so others can follow."""
+    with output(args.csv) as table, output(args.json_lines) as lines:
+        if table:
             count = range(1, min(args.topk, len(names)) + 1)
-            writer.writerow(['start', 'end', 'delay'] + [
+            csv.writer(table).writerow([*TIMES] + [
                 f'{column}_{i}' for i in count
                 for column in ('class', 'probability')
             ])
         for moment in moments:
             best = top_predictions(moment.probabilities, names, args.topk)
-            times = dict(start=round(moment.start, 3),
-                         end=round(moment.end, 3),
-                         delay=round(moment.delay, 3))
-            if writer:
+            times = {name: getattr(moment, name) for name in TIMES}
+            if table:
                 row = [f'{time:.3f}' for time in times.values()]
                 for _, name, probability in best:
                     row += [name, f'{probability:.4f}']
-                writer.writerow(row)
-                table.flush()
+                csv.writer(table).writerow(row)
             if lines:
-                content = dict(times,
-                               predictions=[p._asdict() for p in best])
+                rounded = {name: round(time, 3)
+                           for name, time in times.items()}
+                content = dict(rounded, **predictions_of(best))
                 lines.write(json.dumps(content) + '\n')
-                lines.flush()
-            yield moment
+            yield moment, best
+
+
+def output(path: Optional[str]) -> ContextManager[Optional[TextIO]]:
+    """A file that is written line by line, if there is to be one."""
+    if path is None:
+        return nullcontext()
+    return open(path, 'w', 1, encoding='utf-8', newline='')
 
 
 def positive(text: str) -> float:
@@ -343,57 +234,46 @@ def positive(text: str) -> float:
     return number
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'videos', nargs='+', metavar='VIDEO',
+    add = parser.add_argument
+    add('videos', nargs='+', metavar='VIDEO',
         help='files or folders; with --window or --stream one file, the '
         'number of a camera, an URL such as rtsp://.., or - for standard '
         'input')
-    parser.add_argument('config', metavar='CONFIG')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT')
-    parser.add_argument(
-        '--label-map', help='a file with the name of a class per line')
-    parser.add_argument('--topk', type=int, default=5)
-    parser.add_argument(
-        '--precision', choices=['float32', 'bfloat16'], default='float32',
+    add('config', metavar='CONFIG')
+    add('checkpoint', metavar='CHECKPOINT')
+    add('--label-map', help='a file with the name of a class per line')
+    add('--topk', type=int, default=5)
+    add('--precision', choices=['float32', 'bfloat16'], default='float32',
         help='bfloat16: faster where the processor has it (AVX-512 BF16, '
         'AMX, or a GPU)')
-    parser.add_argument(
-        '--compile', action='store_true',
+    add('--compile', action='store_true',
         help='compile the network first, for many videos or a long one')
-    parser.add_argument(
-        '--video-out',
+    add('--video-out',
         help='a folder for the videos with predictions in them; with --stream '
         'an MP4 file for the sampled frames')
-    files = parser.add_argument_group('of files and folders')
-    files.add_argument('--json', help='a file for the predictions')
-    parts = parser.add_argument_group('of a long or live video')
-    parts.add_argument(
-        '--window', type=positive,
+    add = parser.add_argument_group('of files and folders').add_argument
+    add('--json', help='a file for the predictions')
+    add = parser.add_argument_group('of a long or live video').add_argument
+    add('--window', type=positive,
         help='length in seconds of the parts that are classified')
-    parts.add_argument(
-        '--stride', type=positive,
+    add('--stride', type=positive,
         help='seconds from a part to the next, half a window by default')
-    parts.add_argument(
-        '--stream', action='store_true',
+    add('--stream', action='store_true',
         help='classify every moment, each frame computed once')
-    parts.add_argument(
-        '--sample-fps', type=positive,
+    add('--sample-fps', type=positive,
         help='with --stream: how many frames per second the network sees, as '
         'in its training clips; 8 by default')
-    parts.add_argument(
-        '--reopen', type=positive, metavar='SECONDS',
+    add('--reopen', type=positive, metavar='SECONDS',
         help='with --stream: the source is live; when it breaks off, open it '
         'again so often')
-    parts.add_argument('--csv', help='a file for the classes of each part')
-    parts.add_argument(
-        '--json-lines', help='the same, a JSON object per line')
-    parts.add_argument('--picture', help='a file for the timeline, as .png')
-    parts.add_argument(
-        '--fps', type=positive,
+    add('--csv', help='a file for the classes of each part')
+    add('--json-lines', help='the same, a JSON object per line')
+    add('--picture', help='a file for the timeline, as .png')
+    add('--fps', type=positive,
         help='frames per second of a file that does not say them')
     args = parser.parse_args()
     check_options(parser, args)
@@ -401,8 +281,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def check_options(parser: argparse.ArgumentParser,
-                  args: argparse.Namespace) -> None:
+def check_options(parser: argparse.ArgumentParser, args: Namespace) -> None:
     """Refuse options that would do nothing."""
     if args.compile and not shutil.which(os.environ.get('CXX', 'g++')):
         parser.error('--compile needs a C++ compiler: install g++, or name '
@@ -414,19 +293,23 @@ def check_options(parser: argparse.ArgumentParser,
     mode = 'files and folders'
     if args.window or args.stream:
         mode = '--stream' if args.stream else '--window'
+        if len(args.videos) > 1:
+            parser.error(f'{mode} takes one video')
     for name, modes in USEFUL_WITH.items():
         if mode not in modes and getattr(args, name) is not None:
             parser.error(f'--{name.replace("_", "-")} does nothing with '
                          f'{mode}')
-    if mode.startswith('--') and len(args.videos) > 1:
-        parser.error(f'{mode} takes one video')
 
 
 def main() -> None:
     args = parse_args()
+    predict = predict_parts
     try:
-        parts = args.window or args.stream
-        sys.exit(predict_parts(args) if parts else predict_files(args))
+        if not (args.window or args.stream):
+            predict, args.videos = predict_files, find_videos(args.videos)
+        model = load_recognizer(args.config, args.checkpoint)
+        names = read_class_names(args.label_map, model.cls_head.num_classes)
+        sys.exit(predict(model, names, args))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 

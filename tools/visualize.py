@@ -21,7 +21,7 @@ from mmblvnet.apis import (load_recognizer, read_class_names,
                            top_predictions)
 from mmblvnet.visualization import (draw_clips, draw_curves,
                                     draw_temporal_weights, explain,
-                                    has_branches, read_curves, sample_clips,
+                                    has_branches, prepare_video, read_curves,
                                     temporal_weights)
 
 
@@ -36,14 +36,11 @@ def show_frames(args: argparse.Namespace) -> None:
     model = load_recognizer(args.config, None, 'cpu')
     np.random.seed(args.seed)
     random = args.split == 'train'
-    clips = sample_clips(model, args.video, args.split,
-                         args.draws if random else 1)
-    draw_clips(
-        clips,
-        args.out,
-        label='draw' if random else 'view',
-        paired=has_branches(model),
-        title=f'{clips[0].total_frames} frames')
+    clips = []
+    for _ in range(args.draws if random else 1):
+        clips += prepare_video(model, args.video, args.split)[1]
+    draw_clips(clips, args.out, 'draw' if random else 'view',
+               has_branches(model), f'{clips[0].total_frames} frames')
 
 
 def show_gradcam(args: argparse.Namespace) -> None:
@@ -52,12 +49,8 @@ def show_gradcam(args: argparse.Namespace) -> None:
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     clips, probabilities = explain(model, args.video, args.layer, args.split)
     best, = top_predictions(probabilities, names, 1)
-    draw_clips(
-        clips,
-        args.out,
-        label='view',
-        paired=has_branches(model),
-        title=f'{args.layer}: {best.probability:.0%} {best.name}')
+    draw_clips(clips, args.out, 'view', has_branches(model),
+               f'{args.layer}: {best.probability:.0%} {best.name}')
 
 
 def show_curves(args: argparse.Namespace) -> None:

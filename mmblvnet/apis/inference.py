@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmblvnet.checkpoints.safe_loading import load_safely
 from mmblvnet.checkpoints.validation import mismatches, report, weights_in
-from mmblvnet.datasets.pipelines import update_pipelines
+from mmblvnet.datasets.pipelines import update_pipelines, video_pipeline_of
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models import BLResNet
 from mmblvnet.models.common.folding import fold_norms
@@ -20,14 +20,9 @@ from mmblvnet.models.heads.probabilities import (as_probabilities,
 
 
 class Prediction(NamedTuple):
-    """A class and how probable it is.
-
-    Args:
-        label (int): The number of the class.
-        name (str): Its name, or its number where no names are known.
-        probability (float): From 0 to 1.
-    """
+    """A class and how probable it is, from 0 to 1."""
     label: int
+    # Its number where no names are known.
     name: str
     probability: float
 
@@ -39,7 +34,8 @@ def load_recognizer(config: Union[str, Path],
 
     MMAction2's ``init_recognizer`` loads what fits and leaves the rest at
     random. Its ``inference_recognizer`` reads ``cfg.test_pipeline``, which is
-    made that of the test data here.
+    made that of the test data here. The head averages what it was trained
+    for.
 
     Args:
         config (str or Path): The model's config.
@@ -66,6 +62,7 @@ def load_recognizer(config: Union[str, Path],
     if cfg.model.backbone.get('weights'):
         cfg.model.backbone.weights = None
     model = init_recognizer(cfg, device=device)
+    average_as_trained(model.cls_head)
     if checkpoint is None:
         return model
     try:
@@ -164,43 +161,38 @@ def read_class_names(label_map: Optional[Union[str, Path]],
     return names
 
 
-def classify_video(model: nn.Module, video: str,
-                   test_pipeline: Compose) -> Tensor:
+def classify_video(model: nn.Module, video: str) -> Tensor:
     """The classes of a video through MMAction2's inference API.
 
     Args:
-        model (nn.Module): A recognizer.
+        model (nn.Module): A recognizer of :func:`load_recognizer`.
         video (str): A video file.
-        test_pipeline (Compose): The pipeline of
-            :func:`~mmblvnet.datasets.pipelines.pipeline_of` for ``'test'``.
 
     Returns:
         Tensor: Probabilities, ``(num_classes, )``.
 
     Raises:
         BrokenVideoError: If the video cannot be read.
+        ValueError: If the config's data are no video files.
     """
+    test_pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
 
     def read(results: dict) -> dict:
         return read_video(test_pipeline, results, video,
                           'Repair it, or leave it out')
 
-    average_as_trained(model.cls_head)
     result = inference_recognizer(model, video, read)
     return as_probabilities(result.pred_score, model.cls_head)
 
 
 def top_predictions(probabilities: Tensor, names: Sequence[str],
                     topk: int) -> List[Prediction]:
-    """The most probable classes.
+    """The most probable classes, the highest first.
 
     Args:
         probabilities (Tensor): Of each class, ``(num_classes, )``.
         names (Sequence[str]): The names of the classes.
         topk (int): How many.
-
-    Returns:
-        list[Prediction]: The highest first.
     """
     best = probabilities.topk(min(topk, len(probabilities)))
     return [

@@ -1,18 +1,19 @@
 """The classes of every moment of a live video, each frame computed once."""
 import copy
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence
 
 import torch
+from mmaction.models import Recognizer2D, TSMHead, TSNHead
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
-from mmblvnet.models import BLResNet, BLVNet, ResNetTAM
+from mmblvnet.datasets.pipelines import frames_per_view
+from mmblvnet.models import BLResNet, BLVNet, ResNetTAM, TAMNeck
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.frame_blending import SPLIT
 from mmblvnet.models.common.streaming import StreamStep, stream_through
-
-from .streamable import check_streamable, clip_length
 
 # Frames of a stream that has not ended; 32 bits hold twice as many.
 ENDLESS = 2**29
@@ -33,31 +34,18 @@ class StreamPrediction(NamedTuple):
     average: Tensor
 
 
+@dataclass
 class _Stream:
-    """What is known of a stream.
-
-    Args:
-        waiting (Tensor): Frames for the next step, ``(n, C, H, W)``.
-        num_pairs (int): Pairs that an average is of.
-    """
-
-    def __init__(self, waiting: Tensor, num_pairs: int) -> None:
-        self.waiting = waiting
-        self.num_pairs = num_pairs
-        self.num_frames = 0
-        self.num_steps = 0
-        self.ended = False
-        self.maps: Dict[str, Tensor] = {}
-        self.recent: List[Tensor] = []
-
-    def add(self, frames: Tensor) -> None:
-        if len(self.waiting):
-            frames = torch.cat((self.waiting, frames))
-        self.waiting = frames
-
-    def predict(self, pair: int, scores: Tensor) -> StreamPrediction:
-        self.recent = [*self.recent, scores][-self.num_pairs:]
-        return StreamPrediction(pair, scores, torch.stack(self.recent).mean(0))
+    """What is kept of a stream."""
+    # The frames for the next step, (n, C, H, W).
+    waiting: Tensor
+    num_frames: int = 0
+    num_steps: int = 0
+    ended: bool = False
+    # Of each temporal module.
+    maps: Dict[str, Tensor] = field(default_factory=dict)
+    # The scores that the next average is of.
+    recent: List[Tensor] = field(default_factory=list)
 
 
 class StreamingRecognizer:
@@ -67,7 +55,7 @@ class StreamingRecognizer:
     needs a few maps of those before it and nothing of a window. The scores
     are those of the same network over one clip of all frames of the stream.
     For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees each frame
-    by itself.
+    by itself. Of several streams each has a name, that of one alone is 0.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
@@ -80,6 +68,7 @@ class StreamingRecognizer:
         model (nn.Module): The copy of it that sees the stream.
         group (int): Frames of a pair: 2, or 1 without pairs.
         delay (int): How many pairs later than its frames a pair is finished.
+        streams (dict): The streams that were begun and not closed, by name.
 
     Raises:
         ValueError: If the model cannot run frame by frame.
@@ -88,12 +77,16 @@ class StreamingRecognizer:
     def __init__(self,
                  model: nn.Module,
                  num_pairs: Optional[int] = None) -> None:
-        check_streamable(model)
+        _check_streamable(model)
         shared = {id(p): p for p in model.parameters()}
         self.model = copy.deepcopy(model, shared).eval()
         backbone, head = self.model.backbone, self.model.cls_head
-        self.num_pairs = num_pairs or clip_length(self.model)
         self.group = 2 if isinstance(backbone, BLVNet) else 1
+        self.num_pairs = num_pairs or (
+            (frames_per_view(model) or 0) // self.group)
+        if not self.num_pairs:
+            raise ValueError('the model does not say how many frames a clip '
+                             'has: give num_pairs')
         if isinstance(backbone, (BLResNet, ResNetTAM)):
             fold_norms(backbone)
         if isinstance(backbone, BLVNet):
@@ -110,7 +103,7 @@ class StreamingRecognizer:
             # So that no frame of a pair waits for the other without need.
             _, last = SPLIT.span(first.module.offsets())
             self._lead = first.lead = (last - 1) % 2
-        self._streams: Dict[Hashable, _Stream] = {}
+        self.streams: Dict[Hashable, _Stream] = {}
 
     @property
     def lookahead(self) -> int:
@@ -126,7 +119,7 @@ class StreamingRecognizer:
             frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures of 8
                 bits as the pipeline gives them, or what the model's
                 ``data_preprocessor`` makes of these.
-            stream (Hashable): Which stream. Defaults to 0.
+            stream (Hashable): The stream's name. Defaults to 0.
 
         Returns:
             list[StreamPrediction]: One for each pair that they finish.
@@ -141,35 +134,26 @@ class StreamingRecognizer:
     ) -> Dict[Hashable, List[StreamPrediction]]:
         """Go on with several streams, which run as one batch.
 
-        Args:
-            frames (dict): The next frames of each stream, as for
-                :meth:`push`.
-
-        Returns:
-            dict: The predictions of each stream.
-
-        Raises:
-            ValueError: If these are no such frames.
+        It takes the next frames of each stream and gives its predictions, as
+        :meth:`push` does.
         """
         prepared = {
             name: self._prepare(name, new)
             for name, new in frames.items()
         }
         for name, new in prepared.items():
-            if name not in self._streams:
+            if name not in self.streams:
                 blank = new.new_zeros(self._lead, *new.shape[1:])
-                self._streams[name] = _Stream(blank, self.num_pairs)
-            self._streams[name].add(new)
-            self._streams[name].num_frames += len(new)
+                self.streams[name] = _Stream(blank)
+            stream = self.streams[name]
+            stream.waiting = torch.cat((stream.waiting, new))
+            stream.num_frames += len(new)
         return self._run(list(frames))
 
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
         """End a stream and forget it.
 
         A last frame without a partner makes no pair.
-
-        Args:
-            stream (Hashable): Which stream. Defaults to 0.
 
         Returns:
             list[StreamPrediction]: The predictions that were still waiting
@@ -180,22 +164,18 @@ class StreamingRecognizer:
         """
         ending = self._stream(stream)
         ending.ended = True
-        num_groups = ending.num_frames // self.group
-        missing = (num_groups + self.delay - ending.num_steps) * self.group
-        if num_groups:
-            ending.add(
-                ending.waiting.new_zeros(
-                    max(0, missing - len(ending.waiting)),
-                    *ending.waiting.shape[1:]))
+        num_steps = ending.num_frames // self.group + self.delay
+        missing = (num_steps - ending.num_steps) * self.group - len(
+            ending.waiting)
+        zeros = ending.waiting.new_zeros(
+            max(0, missing), *ending.waiting.shape[1:])
+        ending.waiting = torch.cat((ending.waiting, zeros))
         predictions = self._run([stream])[stream]
-        del self._streams[stream]
+        del self.streams[stream]
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
         """What is kept of a stream, to go on with it later or elsewhere.
-
-        Args:
-            stream (Hashable): Which stream. Defaults to 0.
 
         Returns:
             dict[str, Tensor]: Tensors alone.
@@ -218,36 +198,31 @@ class StreamingRecognizer:
                         stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
-        Args:
-            state (dict[str, Tensor]): The tensors.
-            stream (Hashable): Which stream takes them; what it had is lost.
-                Defaults to 0.
+        What the stream of that name had before is lost.
 
         Raises:
             ValueError: If they are none of this model's streams.
         """
-        maps = {
-            name.removeprefix('maps.'): value
-            for name, value in state.items() if name.startswith('maps.')
-        }
-        rest = {'waiting', 'recent', 'counts'}
-        if set(state) - {f'maps.{name}' for name in maps} != rest or (
-                maps and set(maps) != set(self.modules)):
+        maps = {f'maps.{name}': name for name in self.modules}
+        always = {'waiting', 'recent', 'counts'}
+        # Before its first step a stream has no maps.
+        if set(state) not in (always, always.union(maps)):
             raise ValueError(
                 'this is not the state of a stream of this model: it has '
                 f'{sorted(state)}, but the temporal modules are '
                 f'{sorted(self.modules)}')
         device = next(self.model.parameters()).device
-        loaded = _Stream(state['waiting'].to(device), self.num_pairs)
-        loaded.num_frames, loaded.num_steps = state['counts'].tolist()
-        loaded.maps = {name: value.to(device) for name, value in maps.items()}
-        loaded.recent = list(state['recent'].to(device))
-        self._streams[stream] = loaded
+        state = {name: value.to(device) for name, value in state.items()}
+        num_frames, num_steps = state['counts'].tolist()
+        self.streams[stream] = _Stream(
+            state['waiting'], num_frames, num_steps,
+            maps={maps[key]: state[key] for key in maps if key in state},
+            recent=list(state['recent']))
 
     def _stream(self, name: Hashable) -> _Stream:
-        if name not in self._streams:
+        if name not in self.streams:
             raise KeyError(f'there is no stream {name!r}; push begins one')
-        return self._streams[name]
+        return self.streams[name]
 
     def _prepare(self, name: Hashable, frames: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
@@ -259,7 +234,7 @@ class StreamingRecognizer:
             frames = self.model.data_preprocessor(
                 dict(inputs=[frames],
                      data_samples=[ActionDataSample()]))['inputs'][0]
-        known = self._streams.get(name)
+        known = self.streams.get(name)
         if known and known.waiting.shape[1:] != frames.shape[1:]:
             raise ValueError(
                 f'the frames of the stream {name!r} were '
@@ -276,16 +251,15 @@ class StreamingRecognizer:
         while True:
             batches = defaultdict(list)
             for name in names:
-                stream = self._streams[name]
+                stream = self.streams[name]
                 if len(stream.waiting) >= self.group:
                     shape = stream.waiting.shape[1:]
                     batches[bool(stream.num_steps), shape].append(name)
             if not batches:
                 return predictions
             for batch in batches.values():
-                streams = [self._streams[name] for name in batch]
-                results = self._run_batch(streams)
-                for name, new in zip(batch, results):
+                streams = [self.streams[name] for name in batch]
+                for name, new in zip(batch, self._run_batch(streams)):
                     predictions[name] += new
 
     def _run_batch(
@@ -293,15 +267,12 @@ class StreamingRecognizer:
             streams: Sequence[_Stream]) -> List[List[StreamPrediction]]:
         num_groups = min(len(s.waiting) for s in streams) // self.group
         num_frames = num_groups * self.group
-        frames = _joined([s.waiting[:num_frames] for s in streams])
-        step = self._step(streams, frames.device, {
-            name: _joined([s.maps[name] for s in streams])
-            for name in streams[0].maps
-        })
-        scores = self.scores_of(frames, step).unflatten(
-            0, (len(streams), num_groups))
+        step = self._step(streams)
+        scores = self.scores_of(
+            _joined([s.waiting[:num_frames] for s in streams]), step)
         results = []
-        for i, (stream, of_stream) in enumerate(zip(streams, scores)):
+        for i, (stream, new) in enumerate(
+                zip(streams, scores.chunk(len(streams)))):
             stream.waiting = stream.waiting[num_frames:]
             stream.maps = {
                 name: maps.chunk(len(streams))[i]
@@ -310,42 +281,40 @@ class StreamingRecognizer:
             first = stream.num_steps - self.delay
             stream.num_steps += num_groups
             results.append([
-                stream.predict(pair, of_pair)
-                for pair, of_pair in enumerate(of_stream, first) if pair >= 0
+                self._predict(stream, pair, of_pair)
+                for pair, of_pair in enumerate(new, first) if pair >= 0
             ])
         return results
 
-    def _step(self, streams: Sequence[_Stream], device: torch.device,
-              maps: Dict[str, Tensor]) -> StreamStep:
+    def _step(self, streams: Sequence[_Stream]) -> StreamStep:
+        device = streams[0].waiting.device
         first = [s.num_steps for s in streams]
+        num_frames = [s.num_frames if s.ended else ENDLESS for s in streams]
         return StreamStep(
-            maps,
+            {name: _joined([s.maps[name] for s in streams])
+             for name in streams[0].maps},
             first=torch.tensor(first, device=device),
-            num_frames=torch.tensor(
-                [s.num_frames if s.ended else ENDLESS for s in streams],
-                device=device),
+            num_frames=torch.tensor(num_frames, device=device),
             group=self.group,
             within=min(first) > self.delay and not any(
                 s.ended for s in streams))
 
+    def _predict(self, stream: _Stream, pair: int,
+                 scores: Tensor) -> StreamPrediction:
+        stream.recent = [*stream.recent, scores][-self.num_pairs:]
+        return StreamPrediction(pair, scores,
+                                torch.stack(stream.recent).mean(0))
+
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
-        """Run a step.
+        """Run a step, which is changed.
 
-        Args:
-            frames (Tensor): The new frames, stream after stream, ``(streams *
-                groups * frames per group, C, H, W)``.
-            step (StreamStep): The step, which is changed.
-
-        Returns:
-            Tensor: The scores of the groups that are finished, ``(streams *
-            groups, num_classes)``.
+        It takes the new frames, stream after stream, ``(streams * groups *
+        frames per group, C, H, W)``, and gives the scores of the groups that
+        are finished, ``(streams * groups, num_classes)``.
         """
         for module in self.modules.values():
             module.step = step
-        feats, _ = self.model.extract_feat(
-            frames[None], stage='backbone', test_mode=True)
-        if not isinstance(feats, Tensor):
-            feats = feats[-1]
+        feats = _backbone_maps(self.model, frames)
         if self.model.with_neck:
             feats = self._run_neck(feats)
         return self.model.cls_head(feats, num_segs=1)
@@ -372,3 +341,51 @@ class StreamingRecognizer:
 def _joined(maps: Sequence[Tensor]) -> Tensor:
     """The maps of streams, stream after stream."""
     return maps[0] if len(maps) == 1 else torch.cat(list(maps))
+
+
+def _backbone_maps(model: nn.Module, frames: Tensor) -> Tensor:
+    """The last maps of the backbone, of frames ``(n, C, H, W)``."""
+    feats, _ = model.extract_feat(
+        frames[None], stage='backbone', test_mode=True)
+    return feats if isinstance(feats, Tensor) else feats[-1]
+
+
+def _check_streamable(model: nn.Module) -> None:
+    """Refuse a model that cannot run frame by frame."""
+    backbone, head = model.backbone, model.cls_head
+    if 'forward' in vars(backbone):
+        raise ValueError('the backbone was accelerated before; accelerate '
+                         'that of the model in the StreamingRecognizer '
+                         'instead')
+    if not isinstance(model, Recognizer2D):
+        raise ValueError(f'{type(model).__name__} sees clips, not frames: '
+                         'only a Recognizer2D can run along a stream')
+    if type(head).forward not in (TSMHead.forward, TSNHead.forward) or (
+            getattr(head, 'temporal_pool', False)):
+        raise ValueError(f'{type(head).__name__} does not average the scores '
+                         'of frames: TSMHead without temporal_pool and '
+                         'TSNHead do')
+    if model.with_neck and not isinstance(model.neck, TAMNeck):
+        raise ValueError(f'{type(model.neck).__name__} cannot run along a '
+                         'stream; TAMNeck can')
+    if not isinstance(backbone, (BLVNet, ResNetTAM)) and (
+            not _sees_frames_apart(model)):
+        raise ValueError(
+            f'{type(backbone).__name__} does not see each frame by itself, '
+            'and cannot run along a stream; BLVNet and ResNetTAM can')
+
+
+@torch.no_grad()
+def _sees_frames_apart(model: nn.Module) -> bool:
+    """Whether the backbone's map of a frame does not depend on another."""
+    frames = next(model.parameters()).new_empty(2, 3, 64, 64).normal_()
+    training = model.training
+    model.eval()
+    try:
+        together, alone = (
+            _backbone_maps(model, frames[:count])[:1] for count in (2, 1))
+        return torch.allclose(together, alone, atol=1e-3, rtol=1e-3)
+    except (RuntimeError, ValueError):
+        return False
+    finally:
+        model.train(training)

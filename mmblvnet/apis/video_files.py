@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Iterable, List, Union
+from typing import Iterable, List
 
 VIDEO_SUFFIXES = ('.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov',
                   '.mp4', '.mpeg', '.mpg', '.mts', '.ogg', '.ogv', '.ts',
@@ -7,33 +7,17 @@ VIDEO_SUFFIXES = ('.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov',
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file or folder is none of the user's.
-
-    Args:
-        path (Path): The file or folder.
-
-    Returns:
-        bool: True for ``._clip.mp4``, ``.ipynb_checkpoints`` and the like.
-    """
+    """Whether a file is none of the user's: ``._clip.mp4`` and the like."""
     return path.name.startswith('.')
 
 
-def videos_in(folder: Union[str, Path]) -> List[Path]:
+def videos_in(folder: Path) -> List[Path]:
     """All videos in a folder and in the folders in it, in order.
 
     Links to folders are followed; what is hidden is left out.
-
-    Args:
-        folder (str or Path): The folder.
-
-    Returns:
-        list[Path]: The files.
-
-    Raises:
-        OSError: If a folder cannot be read.
     """
     found = []
-    for path in sorted(Path(folder).iterdir()):
+    for path in sorted(folder.iterdir()):
         if is_hidden(path):
             continue
         if path.is_dir():
@@ -50,8 +34,8 @@ def find_videos(paths: Iterable[str]) -> List[str]:
     """The video files that paths stand for.
 
     Args:
-        paths (Iterable[str]): Video files, and folders, which stand for
-            :func:`videos_in` them.
+        paths (Iterable[str]): Video files, and folders, which stand for the
+            videos in them and below.
 
     Returns:
         list[str]: The files, those of a folder in the order of their names.

@@ -1,16 +1,6 @@
-"""What happens when in a long or live video.
-
-Windows lie on one grid of moments, so that they share frames::
-
-    moments    0 1 2 3 4 5 6 7 8 9 ..
-    window 0   x x x x
-    window 1       x x x x
-    window 2           x x x x
-
-A stream goes on from moment to moment, each computed once.
-"""
+"""What happens when in a long or live video."""
 from collections import deque
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Deque, Iterable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -19,8 +9,7 @@ from torch import Tensor, nn
 
 from mmblvnet.datasets.pipelines import example_of
 from mmblvnet.models.heads.probabilities import (activate, activation_of,
-                                          as_probabilities,
-                                          average_as_trained)
+                                                 as_probabilities)
 
 from .streaming import StreamingRecognizer
 from .video_source import Frame
@@ -30,30 +19,28 @@ TOLERANCE = 1e-6
 
 
 class Moment(NamedTuple):
-    """What happens in a part of a video.
-
-    Args:
-        start (float): Where the part starts, in seconds.
-        end (float): Where it ends, in seconds.
-        probabilities (Tensor): Of each class, ``(num_classes, )``.
-        delay (float): Seconds from its end until this was known. Defaults to
-            0.
-    """
+    """What happens in a part of a video; all times are in seconds."""
     start: float
     end: float
+    # Of each class, (num_classes, ).
     probabilities: Tensor
+    # From its end until this was known.
     delay: float = 0.
 
 
-class FramePreparation:
-    """What validation does after the decoder, for one frame at a time.
+class PartClassifier:
+    """Samples a video at regular intervals and prepares each frame once.
+
+    The transforms after the decoder in the config's validation prepare them.
 
     Args:
-        model (nn.Module): A ``Recognizer2D`` with its config as ``cfg``.
+        model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
 
     Raises:
         ValueError: If the model does not take single RGB frames.
     """
+    # Seconds from a frame that is sampled to the next.
+    interval: float
 
     def __init__(self, model: nn.Module) -> None:
         example = example_of(model, 'val')
@@ -62,114 +49,191 @@ class FramePreparation:
                 'Parts of a video are made of single RGB frames: the val '
                 f'pipeline of {model.cfg.filename} gives '
                 f'{tuple(example.inputs.shape)}, not (frames, 3, H, W)')
+        self.model = model
         self.num_frames = example.num_frames
-        self.transforms = example.prepare
+        self._transforms = example.prepare
 
-    def __call__(self, picture: np.ndarray) -> Tensor:
-        """Prepare a frame.
-
-        Args:
-            picture (np.ndarray): A frame, ``(H, W, 3)`` in RGB.
-
-        Returns:
-            Tensor: It in each of the pipeline's crops, ``(crops, C, H, W)``.
-        """
+    def prepare(self, picture: np.ndarray) -> Tensor:
+        """All crops, ``(crops, C, H, W)``, of a picture, ``(H, W, 3)``."""
         size = picture.shape[:2]
-        return self.transforms(
+        return self._transforms(
             dict(imgs=[picture], img_shape=size, original_shape=size,
                  clip_len=1, num_clips=1, modality='RGB', label=-1))['inputs']
 
+    def sample(self, frames: Iterable[Frame]) -> Iterator[Tuple[int, Frame]]:
+        """What there is to see in the middle of each interval of a video.
 
-class WindowClassifier:
-    """A recognizer of windows, whose frames are prepared once.
+        Those are the frames that ``BigLittleSampleFrames`` takes in a test,
+        each with how many intervals one after the other show it.
+        """
+        number = 0
+        for frame in frames:
+            first = number
+            while (number + 0.5) * self.interval < frame.until - TOLERANCE:
+                number += 1
+            if number > first:
+                yield number - first, frame
+
+
+class WindowClassifier(PartClassifier):
+    """Classifies window after window of a video.
+
+    Windows share their frames::
+
+        frames     0 1 2 3 4 5 6 7 8 9 ..
+        window 0   x x x x
+        window 1       x x x x
+        window 2           x x x x
+
+    A window has as many as the model relates to each other, or, where it
+    takes any number, as validation samples.
 
     Args:
-        model (nn.Module): A ``Recognizer2D`` with its config as ``cfg``. The
-            transforms after the decoder in the config's validation prepare
-            the frames. A window has as many as the model relates to each
-            other, or, where it takes any number, as validation samples.
+        model (nn.Module): As for :class:`PartClassifier`.
+        length (float): Seconds of a window.
+        stride (float): Seconds from a window to the next, which are rounded
+            to whole frames.
 
-    Raises:
-        ValueError: If the model does not take single RGB frames.
+    Attributes:
+        period (float): Seconds from a window to the next.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.prepare = FramePreparation(model)
-        average_as_trained(model.cls_head)
-        self.num_frames = self.prepare.num_frames
-        self.model = model
+    def __init__(self, model: nn.Module, length: float,
+                 stride: float) -> None:
+        super().__init__(model)
+        self.length = length
+        self.interval = length / self.num_frames
+        self.step = max(1, round(stride / self.interval))
+        self.period = self.step * self.interval
 
-    @torch.no_grad()
-    def classify(self, window: Iterable[Tensor]) -> Tensor:
-        """The classes of a window.
+    def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
+        """The classes of each window.
+
+        Holds the frames of one window at a time. Of windows that end with the
+        same frame (in a live stream those that there was no time for) only
+        the last is classified.
 
         Args:
-            window (Iterable[Tensor]): Its prepared frames.
+            frames (Iterable[Frame]): The frames of :func:`open_source`.
 
-        Returns:
-            Tensor: Probabilities, ``(num_classes, )``.
+        Yields:
+            Moment: Each window, as soon as its last frame is there.
         """
+        window: Deque[Tensor] = deque(maxlen=self.num_frames)
+        number = 0
+        for count, frame in self.sample(frames):
+            # Those between windows that leave gaps are not needed.
+            needed = [n for n in range(number, number + count)
+                      if n % self.step < self.num_frames]
+            number += count
+            if not needed:
+                continue
+            prepared = self.prepare(frame.read())
+            ended = None
+            for n in needed:
+                window.append(prepared)
+                first = n + 1 - self.num_frames
+                if first >= 0 and first % self.step == 0:
+                    ended = first * self.interval, tuple(window)
+            if ended:
+                start, shown = ended
+                yield Moment(start, start + self.length,
+                             self.probabilities(shown))
+
+    @torch.no_grad()
+    def probabilities(self, window: Tuple[Tensor, ...]) -> Tensor:
+        """Those of the classes, ``(num_classes, )``, of prepared frames."""
         # [crops * T, C, H, W]
-        frames = torch.stack(tuple(window), 1).flatten(0, 1)
+        frames = torch.stack(window, 1).flatten(0, 1)
         sample, = self.model.test_step(
             dict(inputs=[frames], data_samples=[ActionDataSample()]))
         return as_probabilities(sample.pred_score, self.model.cls_head).cpu()
 
 
-class StreamClassifier:
-    """A recognizer of a stream, with the times of its frames.
+class StreamClassifier(PartClassifier):
+    """Classifies moment after moment of a video, each frame computed once.
 
     Args:
-        model (nn.Module): A ``Recognizer2D`` with its config as ``cfg``. The
-            transforms after the decoder in the config's validation prepare
-            the frames.
+        model (nn.Module): As for :class:`PartClassifier`.
+        interval (float): Seconds from a frame that the network sees to the
+            next.
+        watch (Callable): Gets each picture that is taken, what it finishes,
+            how many sampled frames it stands for, and how many of these were
+            missed. Defaults to nothing.
+
+    Attributes:
+        recognizer (StreamingRecognizer): Through which the frames go.
+        period (float): Seconds from a moment to the next.
 
     Raises:
-        ValueError: If the model does not take single RGB frames, or cannot
-            run along a stream.
+        ValueError: Also if the model cannot run along a stream.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.prepare = FramePreparation(model)
+    def __init__(
+        self,
+        model: nn.Module,
+        interval: float,
+        watch: Callable[[np.ndarray, List[Moment], int, int], None] = (
+            lambda *_: None)
+    ) -> None:
+        super().__init__(model)
         self.recognizer = StreamingRecognizer(model)
-        self.activation = activation_of(model.cls_head)
-        self._waiting = deque()
-        self._num_crops = 0
+        self.interval = interval
+        self.period = self.recognizer.group * interval
+        self.watch = watch
+        self._activation = activation_of(model.cls_head)
+        self._times: Deque[float] = deque()
+
+    def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
+        """The classes of each moment.
+
+        Moments of a live stream that there was no time for are left out.
+
+        Args:
+            frames (Iterable[Frame]): The frames of :func:`open_source`.
+
+        Yields:
+            Moment: Each moment, as soon as the frames that it needs are
+            there.
+
+        Raises:
+            EOFError: Where the video breaks off, after the moments before.
+        """
+        number, now, end = 0, 0., None
+        try:
+            for count, frame in self.sample(frames):
+                if frame.restarted:
+                    yield from self.close(now)
+                picture, now = frame.read(), frame.until
+                missed = count - 1 if frame.num_dropped else 0
+                # What was missed, or while the source was away, shows
+                # something else, which nobody knows.
+                moments = []
+                for i in range(1 if missed or frame.restarted else count):
+                    time = min((number + i + 0.5) * self.interval, now)
+                    moments += self.push(picture, time, now)
+                number += count
+                self.watch(picture, moments, count, missed)
+                yield from moments
+        except EOFError as error:
+            end = error
+        yield from self.close(now)
+        if end is not None:
+            raise end
 
     def push(self, picture: np.ndarray, time: float,
              now: float) -> List[Moment]:
-        """Go on with a frame.
-
-        Args:
-            picture (np.ndarray): The frame, ``(H, W, 3)`` in RGB.
-            time (float): When it is, in seconds.
-            now (float): When it is there, in seconds.
-
-        Returns:
-            list[Moment]: The moments that it finishes.
-        """
-        crops = self.prepare(picture)
-        self._num_crops = len(crops)
-        self._waiting.append(time)
+        """What a picture of some time finishes, which is there now."""
+        self._times.append(time)
         predictions = self.recognizer.push_many(
-            {i: crop[None] for i, crop in enumerate(crops)})
+            {i: crop[None] for i, crop in enumerate(self.prepare(picture))})
         return self._moments(predictions.values(), now)
 
     def close(self, now: float) -> List[Moment]:
-        """End the stream, so that the next frame begins another.
-
-        Args:
-            now (float): When it ends, in seconds.
-
-        Returns:
-            list[Moment]: The moments that were waiting for later frames.
-        """
-        predictions = [
-            self.recognizer.close(crop) for crop in range(self._num_crops)
-        ]
-        moments = self._moments(predictions, now)
-        self._waiting.clear()
-        self._num_crops = 0
+        """What waited for later frames; the next picture begins a stream."""
+        streams = list(self.recognizer.streams)
+        moments = self._moments(map(self.recognizer.close, streams), now)
+        self._times.clear()
         return moments
 
     def _moments(self, predictions: Iterable[list],
@@ -177,122 +241,11 @@ class StreamClassifier:
         moments = []
         for of_crops in zip(*predictions):
             times = [
-                self._waiting.popleft() for _ in range(self.recognizer.group)
+                self._times.popleft() for _ in range(self.recognizer.group)
             ]
-            probabilities = torch.stack([
-                activate(p.average, self.activation)
-                for p in of_crops
-            ]).mean(0).cpu()
+            averages = torch.stack([p.average for p in of_crops])
+            probabilities = activate(averages, self._activation).mean(0)
             moments.append(
-                Moment(times[0], times[-1], probabilities, now - times[-1]))
+                Moment(times[0], times[-1], probabilities.cpu(),
+                       now - times[-1]))
         return moments
-
-
-def sample_moments(frames: Iterable[Frame],
-                   interval: float) -> Iterator[Tuple[int, Frame]]:
-    """What there is to see in the middle of each interval of a video.
-
-    Those are the frames that :class:`BigLittleSampleFrames` takes in a test.
-
-    Args:
-        frames (Iterable[Frame]): The video.
-        interval (float): Length of an interval in seconds.
-
-    Yields:
-        tuple: How many moments one after the other show a frame, and it.
-    """
-    moment = 0
-    for frame in frames:
-        first = moment
-        while (moment + 0.5) * interval < frame.until - TOLERANCE:
-            moment += 1
-        if moment > first:
-            yield moment - first, frame
-
-
-def classify_windows(frames: Iterable[Frame], classifier: WindowClassifier,
-                     length: float, step: int) -> Iterator[Moment]:
-    """The classes of window after window of a video.
-
-    Holds the frames of one window at a time. Of windows that end with the
-    same frame (in a live stream those that there was no time for) only the
-    last is classified.
-
-    Args:
-        frames (Iterable[Frame]): The video.
-        classifier (WindowClassifier): Classifies the windows.
-        length (float): Length of a window in seconds.
-        step (int): From a window to the next, in frames of a window.
-
-    Yields:
-        Moment: Each window, as soon as its last frame is there.
-    """
-    num_frames = classifier.num_frames
-    interval = length / num_frames
-    window = deque(maxlen=num_frames)
-    moment = 0
-    for count, frame in sample_moments(frames, interval):
-        moments = range(moment, moment + count)
-        moment += count
-        # Those between windows that leave gaps are not needed.
-        needed = [m for m in moments if m % step < num_frames]
-        if not needed:
-            continue
-        prepared = classifier.prepare(frame.read())
-        starts = [m + 1 - num_frames for m in needed]
-        starts = [s for s in starts if s >= 0 and s % step == 0]
-        for m in needed:
-            window.append(prepared)
-            if starts and m + 1 - num_frames == starts[-1]:
-                yield Moment(starts[-1] * interval,
-                             starts[-1] * interval + length,
-                             classifier.classify(window))
-
-
-def classify_stream(
-    frames: Iterable[Frame],
-    classifier: StreamClassifier,
-    interval: float,
-    watch: Callable[[np.ndarray, List[Moment], int, int], None] = (
-        lambda *_: None)
-) -> Iterator[Moment]:
-    """The classes of moment after moment of a video.
-
-    Moments of a live stream that there was no time for are left out.
-
-    Args:
-        frames (Iterable[Frame]): The video.
-        classifier (StreamClassifier): Classifies it.
-        interval (float): From one frame that is taken to the next, in
-            seconds.
-        watch (Callable): Gets each picture that is taken, what it finishes,
-            how many frames of the stream it stands for, and how many of these
-            were missed. Defaults to nothing.
-
-    Yields:
-        Moment: Each moment, as soon as the frames that it needs are there.
-
-    Raises:
-        EOFError: Where the video breaks off, after the moments before.
-    """
-    number, now, end = 0, 0., None
-    try:
-        for count, frame in sample_moments(frames, interval):
-            if frame.restarted:
-                yield from classifier.close(now)
-            picture, now = frame.read(), frame.until
-            missed = count - 1 if frame.num_dropped else 0
-            # What was missed, or while the source was away, shows something
-            # else, which nobody knows.
-            moments = []
-            for i in range(1 if missed or frame.restarted else count):
-                time = min((number + i + 0.5) * interval, now)
-                moments += classifier.push(picture, time, now)
-            number += count
-            watch(picture, moments, count, missed)
-            yield from moments
-    except EOFError as error:
-        end = error
-    yield from classifier.close(now)
-    if end is not None:
-        raise end

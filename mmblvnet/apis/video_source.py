@@ -1,10 +1,11 @@
 """Frames of files and streams, one at a time."""
 import contextlib
+import queue
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional
 
 import av
 import numpy as np
@@ -17,33 +18,19 @@ LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
 
 
 class Frame(NamedTuple):
-    """A frame that was decoded.
-
-    Args:
-        until (float): The frame is what there is to see from where the frame
-            before it ends until this time, in seconds from the start.
-        read (Callable): Gives the picture, ``(H, W, 3)`` in RGB. Only for as
-            long as no later frame has been asked for.
-        num_dropped (int): Frames of a live stream before it that there was no
-            time for. Defaults to 0.
-        restarted (bool): Whether the source broke off before it and was
-            opened again. Defaults to False.
-    """
+    """A frame that was decoded."""
+    # It is what there is to see until this time, in seconds from the start.
     until: float
+    # Gives the picture, (H, W, 3) in RGB, until a later frame is asked for.
     read: Callable[[], np.ndarray]
+    # Frames of a live stream before it that there was no time for.
     num_dropped: int = 0
+    # Whether the source broke off before it and was opened again.
     restarted: bool = False
 
 
 def is_live(source: str) -> bool:
-    """Whether a source goes on whether it is read or not.
-
-    Args:
-        source (str): A file, an URL, the number of a camera, or ``'-'``.
-
-    Returns:
-        bool: True for cameras and for streams such as RTSP.
-    """
+    """Whether a source goes on whether it is read or not: cameras, RTSP .."""
     scheme, colon, _ = source.partition('://')
     return source.isdigit() or bool(colon) and scheme.lower() in LIVE_SCHEMES
 
@@ -72,11 +59,13 @@ def open_source(source: str,
             rate.
         EOFError: Where a file breaks off.
     """
-    if is_live(source) if live is None else live:
-        return live_frames(_pictures(*_open_stream(source)), source)
+    live = is_live(source) if live is None else live
     try:
-        if _is_stream(source):
-            container, stream = _open_stream(source)
+        if live or _is_stream(source):
+            container = _open_container(source)
+            stream = video_stream(container)
+            if live:
+                return live_frames(_pictures(container, stream), source)
             own_fps = float(stream.average_rate or 0)
             frames, picture = container.decode(stream), PictureMaker()
         else:
@@ -85,7 +74,7 @@ def open_source(source: str,
             frames = reader.frames()
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source} does not exist') from error
-    except UnreadableVideoError as error:
+    except (av.FFmpegError, ValueError) as error:
         raise ValueError(
             f'{source} cannot be opened as a video: {error}') from error
     fps = fps or own_fps
@@ -93,12 +82,10 @@ def open_source(source: str,
     if not 0 < fps < 1000:
         raise ValueError(f'{source} does not say how many frames it has per '
                          'second: give --fps')
-    return file_frames(frames, picture, fps, source)
+    return _file_frames(frames, picture, fps, source)
 
 
-def keep_open(source: str,
-              wait: float,
-              clock: Callable[[], float] = time.monotonic) -> Iterator[Frame]:
+def keep_open(source: str, wait: float) -> Iterator[Frame]:
     """The frames of a live stream that is opened again whenever it ends.
 
     The times go on by the clock.
@@ -106,7 +93,6 @@ def keep_open(source: str,
     Args:
         source (str): As for :func:`open_source`.
         wait (float): Seconds between two attempts.
-        clock (Callable): Gives the time in seconds.
 
     Yields:
         Frame: The frames, without end.
@@ -114,10 +100,10 @@ def keep_open(source: str,
     Raises:
         ValueError: If it cannot be opened the first time.
     """
-    start, restarted = clock(), False
+    start, restarted = time.monotonic(), False
     frames = open_source(source, live=True)
     while True:
-        opened = clock() - start
+        opened = time.monotonic() - start
         try:
             for frame in frames:
                 yield frame._replace(
@@ -128,7 +114,7 @@ def keep_open(source: str,
         frames = None
         while frames is None:
             time.sleep(wait)
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 frames = open_source(source, live=True)
         restarted = True
 
@@ -138,20 +124,11 @@ def _is_stream(source: str) -> bool:
         Path(source).exists() and not Path(source).is_file())
 
 
-def _open_stream(
-        source: str) -> Tuple[av.container.InputContainer, av.VideoStream]:
-    name, driver = source, None
-    if source == '-':
-        name = 'pipe:0'
-    elif source.isdigit():
+def _open_container(source: str) -> av.container.InputContainer:
+    if source.isdigit():
         # PyAV's wheels know the cameras of Linux.
-        name, driver = f'/dev/video{source}', 'v4l2'
-    try:
-        container = av.open(name, format=driver)
-        return container, video_stream(container)
-    except (av.FFmpegError, ValueError) as error:
-        raise ValueError(
-            f'{source} cannot be opened as a video: {error}') from error
+        return av.open(f'/dev/video{source}', format='v4l2')
+    return av.open('pipe:0' if source == '-' else source)
 
 
 def _pictures(container: av.container.InputContainer,
@@ -166,24 +143,12 @@ def _pictures(container: av.container.InputContainer,
         yield from map(picture, frames)
 
 
-def file_frames(frames: Iterator[av.VideoFrame],
-                picture: Callable[[av.VideoFrame], np.ndarray], fps: float,
-                source: str) -> Iterator[Frame]:
+def _file_frames(frames: Iterator[av.VideoFrame],
+                 picture: Callable[[av.VideoFrame], np.ndarray], fps: float,
+                 source: str) -> Iterator[Frame]:
     """The frames of a file, timed by their number.
 
     Pictures that are not asked for are decoded, but not converted to RGB.
-
-    Args:
-        frames (Iterator[av.VideoFrame]): Its frames.
-        picture (Callable): Converts a frame.
-        fps (float): Frames per second.
-        source (str): The file, for the message.
-
-    Yields:
-        Frame: Each frame.
-
-    Raises:
-        EOFError: Where the file breaks off.
     """
     try:
         for number, frame in enumerate(frames, 1):
@@ -193,69 +158,42 @@ def file_frames(frames: Iterator[av.VideoFrame],
 
 
 def live_frames(pictures: Iterator[np.ndarray],
-                source: str = 'the stream',
-                clock: Callable[[], float] = time.monotonic
-                ) -> Iterator[Frame]:
+                source: str = 'the stream') -> Iterator[Frame]:
     """The frames of a live stream, timed by their arrival.
 
     Frames that arrive while the caller is busy are dropped but for the last
     one, so that neither delay nor memory grow.
-
-    Args:
-        pictures (Iterator[np.ndarray]): Waits for the next picture.
-        source (str): The stream, for the message.
-        clock (Callable): Gives the time in seconds.
-
-    Yields:
-        Frame: The newest frame, until the stream ends.
-
-    Raises:
-        EOFError: Where the stream breaks off with an error.
     """
-    latest = _Latest()
-    reader = threading.Thread(
-        target=_keep_reading, args=(pictures, latest, clock), daemon=True)
-    start = clock()
-    reader.start()
+    latest: queue.Queue = queue.Queue(maxsize=1)
+    threading.Thread(
+        target=_keep_reading, args=(pictures, latest), daemon=True).start()
+    start, taken = time.monotonic(), 0
     while True:
-        item, num_dropped = latest.take()
-        if item is None:
+        number, arrival, picture = latest.get()
+        if isinstance(picture, Exception):
+            raise EOFError(f'{source}: {picture}') from picture
+        if picture is None:
             return
-        if isinstance(item, Exception):
-            raise EOFError(f'{source}: {item}') from item
-        arrival, picture = item
-        yield Frame(arrival - start, lambda: picture, num_dropped)
+        yield Frame(arrival - start, lambda: picture, number - taken - 1)
+        taken = number
 
 
-def _keep_reading(pictures: Iterator[np.ndarray], latest: '_Latest',
-                  clock: Callable[[], float]) -> None:
-    end = None
+def _keep_reading(pictures: Iterator[np.ndarray],
+                  latest: queue.Queue) -> None:
+    """Keep the newest picture, with its number from 1, and then the end."""
+
+    def put(picture: object) -> None:
+        nonlocal number
+        number += 1
+        with contextlib.suppress(queue.Empty):
+            latest.get_nowait()
+        latest.put((number, time.monotonic(), picture))
+
+    number, end = 0, None
     try:
         for picture in pictures:
-            latest.put((clock(), picture))
+            put(picture)
     except av.FFmpegError as error:
         end = error
     finally:
-        latest.put(end)
-
-
-class _Latest:
-    """Room for one item, where a new one takes the place of the old one."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._items = []
-        self._num_dropped = 0
-
-    def put(self, item: Any) -> None:
-        with self._changed:
-            self._num_dropped += len(self._items)
-            self._items = [item]
-            self._changed.notify()
-
-    def take(self) -> Tuple[Any, int]:
-        """The item, and how many others it has taken the place of."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items)
-            dropped, self._num_dropped = self._num_dropped, 0
-            return self._items.pop(), dropped
+        put(end)

@@ -1,19 +1,21 @@
 import copy
+from typing import Dict, List, Sequence, Tuple
 
 import torch
 from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from torch import Tensor, nn
 
+from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.heads.probabilities import average_as_trained
+from mmblvnet.models.common.streaming import StreamStep
+from mmblvnet.models.heads.probabilities import activation_of
+
+from .frames import example_frames, free_dimensions
 
 
-class ExportableRecognizer(nn.Module):
-    """A recognizer in test mode, from tensor to tensor.
-
-    A copy with the batch norms of the backbone folded into its convolutions.
-    The head averages what it was trained for, in the model as well.
+class Exportable(nn.Module):
+    """A module that may normalise its frames itself.
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
@@ -29,7 +31,57 @@ class ExportableRecognizer(nn.Module):
                  model: nn.Module,
                  with_preprocessing: bool = False) -> None:
         super().__init__()
-        average_as_trained(model.cls_head)
+        preprocessor = model.data_preprocessor
+        if with_preprocessing and (
+                type(preprocessor) is not ActionDataPreprocessor):
+            raise ValueError(
+                f'{type(preprocessor).__name__} cannot go into the file, only '
+                'ActionDataPreprocessor can: leave out --with-preprocessing')
+        self.with_preprocessing = with_preprocessing
+
+    def prepare(self, frames: Tensor) -> Tensor:
+        """Normalise frames, ``(.., C, H, W)``, where that is included."""
+        if not self.with_preprocessing:
+            return frames
+        preprocessor = self.model.data_preprocessor
+        frames = frames.to(torch.float32)
+        if preprocessor.to_rgb:
+            frames = frames.flip(-3)
+        if preprocessor._enable_normalize:
+            frames = (frames - preprocessor.mean) / preprocessor.std
+        return frames
+
+    def describe(self, shape: Sequence[int]) -> Dict[str, str]:
+        """The file's metadata, of views of a shape, ``(T, C, H, W)``."""
+        _, channels, height, width = shape
+        preprocessor = self.model.data_preprocessor
+        order = 'RGB' if channels == 3 else 'x and y of the flow in turn'
+        about = dict(
+            channels='BGR' if preprocessor.to_rgb else order,
+            height=str(height),
+            width=str(width),
+            activation=activation_of(self.model.cls_head),
+            preprocessing='included'
+            if self.with_preprocessing else 'normalise first')
+        if not self.with_preprocessing:
+            for name in ('mean', 'std'):
+                value = getattr(preprocessor, name, None)
+                if value is not None:
+                    about[name] = str(value.flatten().tolist())
+        return about
+
+
+class ExportableRecognizer(Exportable):
+    """A recognizer in test mode, from tensor to tensor.
+
+    A copy with the batch norms of the backbone folded into its convolutions.
+    For its arguments and errors see :class:`Exportable`.
+    """
+
+    def __init__(self,
+                 model: nn.Module,
+                 with_preprocessing: bool = False) -> None:
+        super().__init__(model, with_preprocessing)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         self.model.backbone = fold_norms(self.model.backbone)
         # Which only a bounded number of views needs.
@@ -37,9 +89,6 @@ class ExportableRecognizer(nn.Module):
             self.model.test_cfg or {}, max_testing_views=False)
         if isinstance(self.model.cls_head, TPNHead):
             self._keep_classifier(self.model.cls_head)
-        self.with_preprocessing = with_preprocessing
-        if with_preprocessing:
-            check_preprocessor(model.data_preprocessor)
 
     @torch.no_grad()
     def _keep_classifier(self, head: TPNHead) -> None:
@@ -53,53 +102,102 @@ class ExportableRecognizer(nn.Module):
         head._init_new_cls = init_new_cls
 
     def forward(self, x: Tensor) -> Tensor:
-        """The scores of videos.
+        """The scores of videos, ``(N, views * T, C, H, W)``.
 
-        Args:
-            x (Tensor): Frames, ``(N, views * T, C, H, W)``.
-
-        Returns:
-            Tensor: What the head averages over the views, ``(N,
-            num_classes)``, or, where it averages nothing, the scores of each
-            view, ``(N, views, num_classes)``.
+        They are what the head averages over the views, ``(N, num_classes)``,
+        or, where it averages nothing, those of each view, ``(N, views,
+        num_classes)``.
         """
-        if self.with_preprocessing:
-            x = normalise(self.model.data_preprocessor, x)
+        x = self.prepare(x)
         head = self.model.cls_head
         feats, kwargs = self.model.extract_feat(x, test_mode=True)
         scores = head(feats, **kwargs)
         # Unlike size(), len() would fix the number in the file.
         return head.average_clip(scores, scores.size(0) // x.size(0))
 
+    def describe(self, shape: Sequence[int]) -> Dict[str, str]:
+        average_clips = self.model.cls_head.average_clips
+        return dict(
+            super().describe(shape),
+            layout='NTCHW',
+            frames_per_view=str(shape[0]),
+            views='any' if 1 in free_dimensions(self.model) else '1',
+            output='probabilities' if average_clips == 'prob' else 'scores')
 
-def check_preprocessor(preprocessor: nn.Module) -> None:
-    """Refuse a ``data_preprocessor`` that :func:`normalise` does not know.
 
-    Args:
-        preprocessor (nn.Module): The ``data_preprocessor``.
+class ExportableStream(Exportable):
+    """A step of a stream, whose state goes in and comes out.
+
+    It takes a pair of frames (or one frame) at a time. For its arguments and
+    errors see :class:`Exportable`.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: Also if the model cannot run along a stream.
     """
-    if type(preprocessor) is not ActionDataPreprocessor:
-        raise ValueError(
-            f'{type(preprocessor).__name__} cannot go into the file, only '
-            'ActionDataPreprocessor can: leave out --with-preprocessing')
 
+    def __init__(self,
+                 model: nn.Module,
+                 with_preprocessing: bool = False) -> None:
+        super().__init__(model, with_preprocessing)
+        self.recognizer = StreamingRecognizer(model.cpu())
+        # A module of this one, so that it is exported.
+        self.model = self.recognizer.model.requires_grad_(False)
+        for module in self.recognizer.modules.values():
+            # Whole pairs come.
+            module.lead = 0
 
-def normalise(preprocessor: nn.Module, x: Tensor) -> Tensor:
-    """Normalise frames as the ``data_preprocessor`` does.
+    def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor,
+                *states: Tensor) -> Tuple[Tensor, ...]:
+        """Run a step.
 
-    Args:
-        preprocessor (nn.Module): The ``data_preprocessor``.
-        x (Tensor): Frames, ``(.., C, H, W)``.
+        Args:
+            frames (Tensor): The frames of the pair, ``(2, C, H, W)``, or a
+                frame, ``(1, C, H, W)``.
+            pair (Tensor): Its number from 0, ``(1, )``, int64.
+            num_frames (Tensor): Frames of the stream, ``(1, )``, int64, or
+                2^29 while it has not ended.
+            states (Tensor): What the modules keep, at most four dimensions.
 
-    Returns:
-        Tensor: The same in float32.
-    """
-    x = x.to(torch.float32)
-    if preprocessor.to_rgb:
-        x = x.flip(-3)
-    if preprocessor._enable_normalize:
-        x = (x - preprocessor.mean) / preprocessor.std
-    return x
+        Returns:
+            tuple[Tensor]: The scores of an earlier pair, ``(1,
+            num_classes)``, and the states for the next step.
+        """
+        names = list(self.recognizer.modules)
+        step = StreamStep(
+            dict(zip(names, states)), pair, num_frames, self.recognizer.group)
+        scores = self.recognizer.scores_of(self.prepare(frames), step)
+        return (scores, *(step.maps[name] for name in names))
+
+    @torch.no_grad()
+    def examples(self, shape: Sequence[int]) -> Tuple[Tensor, ...]:
+        """Inputs of the first step, from the shape of a frame.
+
+        They are random frames, the numbers, and empty states.
+        """
+        frames = example_frames((self.recognizer.group, *shape), 1, 1)[0]
+        if not self.with_preprocessing:
+            frames = frames.float()
+        pair = torch.zeros(1, dtype=torch.long)
+        _, *states = self(frames, pair, pair + ENDLESS)
+        return (frames, pair, pair + ENDLESS, *map(torch.zeros_like, states))
+
+    @property
+    def input_names(self) -> List[str]:
+        states = [f'state.{name}' for name in self.recognizer.modules]
+        return ['frames', 'pair', 'num_frames', *states]
+
+    @property
+    def output_names(self) -> List[str]:
+        states = [f'next.state.{name}' for name in self.recognizer.modules]
+        return ['scores', *states]
+
+    def describe(self, shape: Sequence[int]) -> Dict[str, str]:
+        return dict(
+            super().describe(shape),
+            streaming='one step',
+            layout='NCHW',
+            frames_per_step=str(self.recognizer.group),
+            # The scores of step n are those of pair n - delay.
+            delay=str(self.recognizer.delay),
+            average_over=str(self.recognizer.num_pairs),
+            output='scores')

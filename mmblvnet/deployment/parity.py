@@ -1,9 +1,14 @@
-from typing import Callable, Sequence
+"""Whether exported files have the scores of the model."""
+from pathlib import Path
+from typing import Callable, Sequence, Union
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
+
+from mmblvnet.apis import StreamingRecognizer
 
 from .frames import example_frames, free_dimensions
 
@@ -12,14 +17,7 @@ BFLOAT16_TOLERANCE = 0.05
 
 
 def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
-    """The scores of videos by MMAction2's own way through a test.
-
-    Args:
-        model (nn.Module): A recognizer.
-        frames (Tensor): Videos as the pipeline gives them.
-
-    Returns:
-        Tensor: The scores of each video.
+    """The scores of videos, as the pipeline gives them, in MMAction2's test.
     """
     samples = [ActionDataSample() for _ in frames]
     with torch.no_grad():
@@ -28,30 +26,14 @@ def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
     return torch.stack([sample.pred_score for sample in samples]).cpu()
 
 
-def normalised(preprocessor: nn.Module, frames: Tensor) -> Tensor:
-    """Videos as they leave the ``data_preprocessor``.
-
-    Args:
-        preprocessor (nn.Module): The ``data_preprocessor`` of a recognizer.
-        frames (Tensor): Videos as the pipeline gives them.
-
-    Returns:
-        Tensor: The same, normalised.
-    """
+def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
+    """Videos, as the pipeline gives them, behind the ``data_preprocessor``."""
     data = dict(inputs=list(frames), data_samples=[])
     return preprocessor(data)['inputs'].cpu()
 
 
 def check_repeatable(model: nn.Module, frames: Tensor) -> None:
-    """Refuse a model that draws at random in a test, as ``TRNHead`` does.
-
-    Args:
-        model (nn.Module): A recognizer.
-        frames (Tensor): Videos as the pipeline gives them.
-
-    Raises:
-        ValueError: If its scores are others each time.
-    """
+    """Refuse a model that draws at random in a test, as ``TRNHead`` does."""
     # Raw scores differ where a softmax may hide it.
     with patch.object(model.cls_head, 'average_clips', None):
         first, second = (reference_scores(model, frames) for _ in range(2))
@@ -62,10 +44,10 @@ def check_repeatable(model: nn.Module, frames: Tensor) -> None:
 
 
 def check_parity(run: Callable[[Tensor], Tensor],
-                    model: nn.Module,
-                    shape: Sequence[int],
-                    with_preprocessing: bool,
-                    tolerance: float = TOLERANCE) -> float:
+                 model: nn.Module,
+                 shape: Sequence[int],
+                 with_preprocessing: bool,
+                 tolerance: float = TOLERANCE) -> float:
     """Compare an exported file with the model that it was made of.
 
     One, two and three videos go through both, the two with two views each
@@ -74,7 +56,7 @@ def check_parity(run: Callable[[Tensor], Tensor],
     Args:
         run (Callable): Runs the file, from frames to scores.
         model (nn.Module): The recognizer.
-        shape (Sequence[int]): The shape of a video with one view.
+        shape (Sequence[int]): The shape of a view, ``(T, C, H, W)``.
         with_preprocessing (bool): Whether the file normalises the frames.
         tolerance (float): How far scores may be apart, absolutely and
             relatively. Defaults to 1e-4.
@@ -83,22 +65,64 @@ def check_parity(run: Callable[[Tensor], Tensor],
         float: The largest difference of two scores.
 
     Raises:
-        ValueError: If one is greater.
+        ValueError: If it is larger.
     """
     model = model.eval()
-    worst = 0.
     several = 2 if 1 in free_dimensions(model) else 1
+    differences = []
     for num_videos, num_views in ((1, 1), (2, several), (3, 1)):
         frames = example_frames(shape, num_videos, num_views)
         expected = reference_scores(model, frames)
-        given = frames if with_preprocessing else normalised(
-            model.data_preprocessor, frames)
-        scores = run(given)
-        difference = (scores - expected).abs().max().item()
-        worst = max(worst, difference)
-        if not torch.allclose(
-                scores, expected, atol=tolerance, rtol=tolerance):
-            raise ValueError(
-                f'The exported file does not agree with the model: scores of '
-                f'{num_videos} videos differ by {difference:.2g}')
-    return worst
+        if not with_preprocessing:
+            frames = preprocessed(model.data_preprocessor, frames)
+        differences.append(_difference(run(frames), expected, tolerance))
+    return max(differences)
+
+
+def check_stream_parity(path: Union[str, Path],
+                        model: nn.Module,
+                        shape: Sequence[int],
+                        with_preprocessing: bool,
+                        num_frames: int = 48) -> float:
+    """Compare an exported step of a stream with the model, over a video.
+
+    As :func:`check_parity`, but for the ONNX file of an
+    :class:`ExportableStream`, the shape of a frame, ``(C, H, W)``, and the
+    even number of frames of the video.
+    """
+    from onnxruntime import InferenceSession
+    recognizer = StreamingRecognizer(model)
+    group, delay = recognizer.group, recognizer.delay
+    frames = example_frames((1, *shape), num_frames, 1)
+    predictions = recognizer.push(frames.flatten(0, 1)) + recognizer.close()
+    if not with_preprocessing:
+        frames = preprocessed(model.data_preprocessor, frames)
+    frames = frames.flatten(0, 1).numpy()
+    session = InferenceSession(path, providers=['CPUExecutionProvider'])
+    states = {
+        i.name: np.zeros(i.shape, np.float32)
+        for i in session.get_inputs() if i.name.startswith('state.')
+    }
+    scores = []
+    for pair in range(num_frames // group + delay):
+        # What follows the end does not matter.
+        start = min(pair * group, num_frames - group)
+        of_pair, *new = session.run(None, dict(
+            states,
+            frames=frames[start:start + group],
+            pair=np.array([pair]),
+            num_frames=np.array([num_frames])))
+        scores.append(torch.from_numpy(of_pair[0]))
+        states = dict(zip(states, new))
+    return _difference(
+        torch.stack(scores[delay:]),
+        torch.stack([p.scores for p in predictions]), TOLERANCE)
+
+
+def _difference(scores: Tensor, expected: Tensor, tolerance: float) -> float:
+    """The largest difference, or a ValueError if it is too large."""
+    difference = (scores - expected).abs().max().item()
+    if not torch.allclose(scores, expected, atol=tolerance, rtol=tolerance):
+        raise ValueError('The exported file does not agree with the model: '
+                         f'scores differ by {difference:.2g}')
+    return difference

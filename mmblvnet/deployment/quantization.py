@@ -1,13 +1,14 @@
 """INT8 by onnxruntime's static quantisation."""
 import copy
-from typing import Iterable, Iterator, List, Optional
+from pathlib import Path
+from typing import List, Optional, Union
 
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmblvnet.datasets.pipelines import datasets_in, pipeline_of
 
-from .parity import normalised
+from .parity import preprocessed
 
 # The additions and products of the temporal modules lose more than they win.
 # OpenVINO 2026.4 gets a classifier of integers wrong for all videos of a batch
@@ -44,40 +45,34 @@ def calibration_clips(model: nn.Module, number: int,
         raise ValueError(
             f'{ann_file or "The training set"} has {len(dataset)} videos, but '
             f'--calibration-clips asks for {number}')
-    clips = []
-    for i in range(number):
-        frames = dataset[i * len(dataset) // number]['inputs'][None]
-        clips.append(frames if with_preprocessing else normalised(
-            model.data_preprocessor, frames))
-    return clips
+    clips = [dataset[i * len(dataset) // number]['inputs'][None]
+             for i in range(number)]
+    if with_preprocessing:
+        return clips
+    return [preprocessed(model.data_preprocessor, clip) for clip in clips]
 
 
-class _Reader:
-    """What onnxruntime asks for the next clip."""
-
-    def __init__(self, clips: Iterable[Tensor]) -> None:
-        self.clips: Iterator[Tensor] = iter(clips)
-
-    def get_next(self) -> Optional[dict]:
-        clip = next(self.clips, None)
-        return None if clip is None else dict(frames=clip.numpy())
-
-
-def quantize(path: str, quantized: str, clips: List[Tensor]) -> None:
+def quantize(path: Union[str, Path], quantized: Union[str, Path],
+             clips: List[Tensor]) -> None:
     """Write an ONNX file anew so that it computes in 8-bit integers.
 
-    Args:
-        path (str): An ONNX file.
-        quantized (str): The file to write.
-        clips (list[Tensor]): Inputs that show how large its maps are.
+    The clips are inputs that show how large its maps are.
     """
     from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                           QuantType, quantize_static)
-    CalibrationDataReader.register(_Reader)
+
+    class Reader(CalibrationDataReader):
+
+        def __init__(self) -> None:
+            self.inputs = iter(dict(frames=clip.numpy()) for clip in clips)
+
+        def get_next(self) -> Optional[dict]:
+            return next(self.inputs, None)
+
     quantize_static(
         path,
         quantized,
-        _Reader(clips),
+        Reader(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,

@@ -1,13 +1,13 @@
 from .annotation import AnnotatedVideo, annotate_video, draw_predictions
 from .curves import draw_curves, read_curves
 from .gradcam import explain
-from .sampled_frames import draw_clips, has_branches, sample_clips
+from .sampled_frames import draw_clips, has_branches, prepare_video
 from .temporal_weights import draw_temporal_weights, temporal_weights
 from .timeline import Timeline, draw_timeline
 
 __all__ = [
     'AnnotatedVideo', 'Timeline', 'annotate_video', 'draw_clips',
     'draw_curves', 'draw_predictions', 'draw_temporal_weights',
-    'draw_timeline', 'explain', 'has_branches', 'read_curves', 'sample_clips',
+    'draw_timeline', 'explain', 'has_branches', 'prepare_video', 'read_curves',
     'temporal_weights'
 ]

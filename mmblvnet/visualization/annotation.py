@@ -21,15 +21,7 @@ SHORT_SIDE = 240
 
 def draw_predictions(picture: np.ndarray,
                      predictions: Sequence[Prediction]) -> np.ndarray:
-    """Write predictions with a bar for each into the corner of a frame.
-
-    Args:
-        picture (np.ndarray): The frame, ``(H, W, 3)`` in RGB.
-        predictions (Sequence[Prediction]): What to write.
-
-    Returns:
-        np.ndarray: The new frame.
-    """
+    """A copy of a frame, ``(H, W, 3)`` in RGB, with predictions as bars."""
     picture = picture.copy()
     height, width = picture.shape[:2]
     row = max(12, height // 18)
@@ -64,16 +56,9 @@ class AnnotatedVideo:
 
     def write(self, picture: np.ndarray,
               predictions: Sequence[Prediction]) -> None:
-        """Add a frame.
-
-        Args:
-            picture (np.ndarray): The frame, ``(H, W, 3)`` in RGB.
-            predictions (Sequence[Prediction]): What to write into it.
-
-        Raises:
-            ValueError: If the file cannot be written.
+        """Add a frame, or raise a ValueError if the file cannot be written.
         """
-        picture = _enlarge(picture)
+        picture = draw_predictions(_enlarge(picture), predictions)
         if self._writer is None:
             height, width = picture.shape[:2]
             self._writer = cv2.VideoWriter(
@@ -81,23 +66,16 @@ class AnnotatedVideo:
                 (width, height))
             if not self._writer.isOpened():
                 raise ValueError(f'{self.out} cannot be written')
-        picture = draw_predictions(picture, predictions)
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Complete the file."""
         if self._writer is not None:
             self._writer.release()
 
 
 def annotate_video(video: str, out: Union[str, Path],
                    predictions: Sequence[Prediction]) -> None:
-    """Write a video again with predictions in it, frame after frame.
-
-    Args:
-        video (str): A video file.
-        out (str or Path): The MP4 file to write.
-        predictions (Sequence[Prediction]): What to write into it.
+    """Write a video file again as MP4, with predictions in every frame.
 
     Raises:
         ValueError: If the file cannot be read or the new one not written.

@@ -10,18 +10,11 @@ from typing import List, NamedTuple, Sequence, Tuple, Union
 
 from matplotlib.figure import Figure
 
-Points = List[Tuple[int, float]]
-
 
 class Curves(NamedTuple):
-    """What happened in a training run.
-
-    Args:
-        loss (list[tuple]): Iterations and the loss in training.
-        metric (list[tuple]): Iterations and the metric in validation.
-    """
-    loss: Points
-    metric: Points
+    """The loss in training and the metric in validation, by iteration."""
+    loss: List[Tuple[int, float]]
+    metric: List[Tuple[int, float]]
 
 
 def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
@@ -69,14 +62,7 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
 
 def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str,
                 out: Union[str, Path]) -> None:
-    """Draw the loss and the metric of training runs.
-
-    Args:
-        runs (Sequence[Curves]): The runs.
-        names (Sequence[str]): Their names.
-        metric (str): The name of the metric.
-        out (str or Path): The picture, in a format that its suffix tells.
-    """
+    """Draw the loss and the metric of training runs."""
     figure = Figure(figsize=(10, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2)
     for run, name in zip(runs, names):

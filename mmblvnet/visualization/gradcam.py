@@ -52,43 +52,21 @@ def explain(model: nn.Module, video: str, layer: str,
     """Lay MMAction2's Grad-CAM of the most probable class over a video.
 
     Args:
-        model (nn.Module): A recognizer with its config as ``cfg``. The hooks
+        model (nn.Module): A recognizer of :func:`load_recognizer`. The hooks
             of Grad-CAM stay on it.
         video (str): A video file.
         layer (str): The layer whose maps are used, named as for MMAction2's
             ``vis_cam``: ``'backbone/layer4'``.
-        split (str): Whose pipeline prepares the video: ``'val'`` or
-            ``'test'``.
+        split (str): Whose pipeline prepares the video, as for
+            :func:`prepare_video`, whose errors it has, too.
 
     Returns:
         tuple: The clips with the maps on their frames, and the probabilities
         of the classes, ``(num_classes, )``.
 
     Raises:
-        FileNotFoundError: If the video is missing.
-        ValueError: If the video or the layer is not fit for it.
+        ValueError: If the model has no such layer, or that has no map.
     """
-    _check_layer(model, layer)
-    prepared = prepare_video(model, video, split)
-    gradcam = FrameGradCAM(model, layer, colormap=COLORMAP)
-    head = model.cls_head
-    # It changes the head.
-    with patch.object(head, 'average_clips', head.average_clips):
-        try:
-            pictures, scores = gradcam(pseudo_collate([prepared.data]))
-        except AttributeError as error:
-            raise ValueError(
-                f'the layer {layer} has no single map that Grad-CAM could '
-                'take: name a stage or a block, such as backbone/layer4'
-            ) from error
-        probabilities = as_probabilities(scores[0].detach(), head)
-    # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
-    frames = (pictures.flatten(0, 1) * 255).round().byte().numpy()
-    return prepared.clips(frames), probabilities
-
-
-def _check_layer(model: nn.Module, layer: str) -> None:
-    """Refuse a layer that the model does not have, and name those it has."""
     module, place = model, 'the model'
     for name in layer.split('/'):
         if name not in module._modules:
@@ -96,3 +74,21 @@ def _check_layer(model: nn.Module, layer: str) -> None:
                 f'{layer} is no layer of the model: {place} has '
                 f'{", ".join(module._modules) or "no layers"}')
         module, place = module._modules[name], name
+    data, clips = prepare_video(model, video, split)
+    gradcam = FrameGradCAM(model, layer, colormap=COLORMAP)
+    head = model.cls_head
+    # It changes the head.
+    with patch.object(head, 'average_clips', head.average_clips):
+        try:
+            pictures, scores = gradcam(pseudo_collate([data]))
+        except AttributeError as error:
+            raise ValueError(
+                f'the layer {layer} has no single map that Grad-CAM could '
+                'take: name a stage or a block, such as backbone/layer4'
+            ) from error
+        probabilities = as_probabilities(scores[0].detach(), head)
+    # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
+    frames = (pictures.flatten(0, 1) * 255).round().byte()
+    frames = frames.unflatten(0, (len(clips), -1)).numpy()
+    return [clip._replace(frames=of_clip)
+            for clip, of_clip in zip(clips, frames)], probabilities

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from mmaction.registry import TRANSFORMS
-from torch import Tensor, nn
+from torch import nn
 
 from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
 from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
@@ -29,56 +29,17 @@ THUMBNAIL, BAR = 128, 34
 
 
 class Clip(NamedTuple):
-    """What the network gets of a clip, in its order.
-
-    Args:
-        numbers (np.ndarray): Which frames of the video, ``(T, )``.
-        frames (np.ndarray): What is left of them, ``(T, H, W, 3)`` in RGB.
-        total_frames (int): Frames of the video.
-    """
+    """What the network gets of a clip, or of a view, in its order."""
+    # Which frames of the video, (T, ).
     numbers: np.ndarray
+    # What is left of them, (T, H, W, 3) in RGB.
     frames: np.ndarray
+    # Of the video.
     total_frames: int
 
 
-class PreparedVideo(NamedTuple):
-    """What a pipeline makes of a video.
-
-    Args:
-        data (dict): The network's ``inputs``, with their ``data_samples``.
-        numbers (np.ndarray): Which frames of the video, in the order of the
-            network, ``(V * T, )``.
-        clip_len (int): Frames per clip, ``T``.
-        total_frames (int): Frames of the video.
-    """
-    data: dict
-    numbers: np.ndarray
-    clip_len: int
-    total_frames: int
-
-    @property
-    def frames(self) -> np.ndarray:
-        """np.ndarray: The network's input, ``(V * T, H, W, 3)``."""
-        images = _images(self.data['inputs'])
-        return images.permute(0, 2, 3, 1).byte().numpy()
-
-    def clips(self, frames: np.ndarray) -> List[Clip]:
-        """Tell clips apart.
-
-        Args:
-            frames (np.ndarray): Pictures of all frames, ``(V * T, H, W, 3)``.
-
-        Returns:
-            list[Clip]: The clips, or views, in the order of the network.
-        """
-        return [
-            Clip(self.numbers[i:i + self.clip_len],
-                 frames[i:i + self.clip_len], self.total_frames)
-            for i in range(0, len(frames), self.clip_len)
-        ]
-
-
-def prepare_video(model: nn.Module, video: str, split: str) -> PreparedVideo:
+def prepare_video(model: nn.Module, video: str,
+                  split: str) -> Tuple[dict, List[Clip]]:
     """Send a video through a pipeline of a recognizer's config.
 
     Args:
@@ -87,7 +48,8 @@ def prepare_video(model: nn.Module, video: str, split: str) -> PreparedVideo:
         split (str): Whose pipeline: ``'train'``, ``'val'`` or ``'test'``.
 
     Returns:
-        PreparedVideo: What comes out.
+        tuple: The network's ``inputs`` with their ``data_samples``, and the
+        clips in them, in the order of the network.
 
     Raises:
         FileNotFoundError: If the video is missing.
@@ -97,81 +59,38 @@ def prepare_video(model: nn.Module, video: str, split: str) -> PreparedVideo:
     if not Path(video).is_file():
         raise FileNotFoundError(f'{video} does not exist')
     where = f'the {split} pipeline of {model.cfg.filename}'
-    data, sampled = _run(video_pipeline_of(model.cfg, split), video, where)
-    inputs = data['inputs']
-    images = _images(inputs)
-    clip_len = inputs.size(2) if inputs.dim() == 5 else (
-        frames_per_view(model) or len(sampled['frame_inds']))
+    data = dict(filename=str(video), label=0, start_index=0, modality='RGB')
+    for step in video_pipeline_of(model.cfg, split):
+        # The last step keeps the network's input alone.
+        sampled = data
+        try:
+            data = read_video(
+                TRANSFORMS.build(step), dict(data), video,
+                f'So it does not pass through {where}')
+        except BrokenVideoError as error:
+            raise ValueError(str(error)) from error
+    images = data['inputs']
+    clip_len = frames_per_view(model) or len(sampled['frame_inds'])
+    if images.dim() == 5:
+        # [V, C, T, H, W] -> [V * T, C, H, W]
+        clip_len = images.size(2)
+        images = images.transpose(1, 2).flatten(0, 1)
     if images.size(1) != 3 or len(images) % clip_len:
         raise ValueError(
             f'{where} makes {len(images)} images of {images.size(1)} '
             f'channels, which are no clips of {clip_len} RGB frames')
     # The crops follow one another, each with all frames.
     numbers = np.resize(sampled['frame_inds'], len(images))
-    return PreparedVideo(data, numbers, clip_len, sampled['total_frames'])
-
-
-def _run(pipeline: Sequence[dict], video: str,
-         where: str) -> Tuple[dict, dict]:
-    """What a pipeline makes of a video, and what it sampled on the way."""
-    results = dict(filename=str(video), label=0, start_index=0, modality='RGB')
-    sampled = {}
-    for transform in map(TRANSFORMS.build, pipeline):
-        try:
-            results = read_video(transform, results, video,
-                                 f'So it does not pass through {where}')
-        except BrokenVideoError as error:
-            raise ValueError(str(error)) from error
-        # The last step keeps the network's input alone.
-        sampled.update({
-            key: results[key]
-            for key in ('frame_inds', 'total_frames') if key in results
-        })
-    return results, sampled
-
-
-def _images(inputs: Tensor) -> Tensor:
-    """The images of all clips, ``(V * T, C, H, W)``."""
-    if inputs.dim() == 4:
-        return inputs
-    # [V, C, T, H, W]
-    return inputs.transpose(1, 2).flatten(0, 1)
-
-
-def sample_clips(model: nn.Module, video: str, split: str,
-                 draws: int = 1) -> List[Clip]:
-    """The clips that a network gets of a video.
-
-    Args:
-        model (nn.Module): A recognizer with its config as ``cfg``.
-        video (str): A video file.
-        split (str): Whose pipeline: ``'train'``, ``'val'`` or ``'test'``.
-        draws (int): How often the video is prepared. Defaults to 1.
-
-    Returns:
-        list[Clip]: The clips, or views, in the order of the network.
-
-    Raises:
-        FileNotFoundError: If the video is missing.
-        ValueError: If it cannot be read, or the config's frames are not those
-            of a video.
-    """
-    clips = []
-    for _ in range(draws):
-        prepared = prepare_video(model, video, split)
-        clips += prepared.clips(prepared.frames)
-    return clips
+    return data, [
+        Clip(of_clip, clip.permute(0, 2, 3, 1).byte().numpy(),
+             sampled['total_frames'])
+        for of_clip, clip in zip(
+            numbers.reshape(-1, clip_len), images.split(clip_len))
+    ]
 
 
 def has_branches(model: nn.Module) -> bool:
-    """Whether a network sends even and odd frames to different branches.
-
-    Args:
-        model (nn.Module): A recognizer.
-
-    Returns:
-        bool: Whether its backbone is ``BLVNet``.
-    """
+    """Whether a recognizer sends even and odd frames to different branches."""
     return isinstance(model.backbone, BLVNet)
 
 
@@ -195,23 +114,22 @@ def draw_clips(clips: Sequence[Clip],
     names = [f'{label} {i + 1}' for i in range(len(shown))]
     colors = (LITTLE, BIG) if paired else (PLAIN, PLAIN)
     strips = [_strip(clip.frames, colors) for clip in shown]
-    strip_width = WIDTH - LEFT - GAP
+    width = WIDTH - LEFT - GAP
     heights = [0.3 + 0.2 * len(shown)] + [
-        strip_width * len(strip) / strip.shape[1] for strip in strips
+        width * len(strip) / strip.shape[1] for strip in strips
     ]
-    height = TOP + sum(heights) + GAP * len(shown) + BELOW_AXIS + GAP
+    gaps = [BELOW_AXIS] + [GAP] * len(strips)
+    height = TOP + sum(heights) + sum(gaps) + GAP
     figure = Figure(figsize=(WIDTH, height))
-    bottom = height - TOP
-    for i, row in enumerate(heights):
-        bottom -= row
-        axes = figure.add_axes((LEFT / WIDTH, bottom / height,
-                                strip_width / WIDTH, row / height))
-        if i == 0:
-            _draw_times(axes, shown, names, colors)
-            bottom -= BELOW_AXIS
-        else:
-            _draw_strip(axes, names[i - 1], shown[i - 1], strips[i - 1])
-            bottom -= GAP
+    axes, bottom = [], height - TOP
+    for row, gap in zip(heights, gaps):
+        axes.append(figure.add_axes((
+            LEFT / WIDTH, (bottom - row) / height, width / WIDTH,
+            row / height)))
+        bottom -= row + gap
+    _draw_times(axes[0], shown, names, colors)
+    for place, name, clip, strip in zip(axes[1:], names, shown, strips):
+        _draw_strip(place, name, clip, strip)
     if len(clips) > len(shown):
         title += f' (the first {len(shown)} of {len(clips)} {label}s)'
     figure.text(LEFT / WIDTH, 1 - GAP / height, title, va='top')

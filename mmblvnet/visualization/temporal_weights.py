@@ -1,6 +1,6 @@
 """Where in time the temporal modules of a network look."""
 from pathlib import Path
-from typing import Iterable, List, NamedTuple, Sequence, Union
+from typing import Dict, Iterable, List, NamedTuple, Sequence, Union
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
@@ -15,25 +15,21 @@ PAST = LinearSegmentedColormap.from_list('past', ['#a8c8e4', '#1f5f9c'])
 PRESENT = '#c9c9c9'
 FUTURE = LinearSegmentedColormap.from_list('future', ['#f6c38f', '#c8590b'])
 SIGNS = {'average': '#8fb996', 'difference': '#8c6bb1', 'silent': '#4a4a4a'}
-# In inches.
-WIDTH, ROW, TAP, TITLE, LEGEND, MARGIN = 10, 0.4, 0.13, 0.3, 0.6, 0.1
-LEFT, GAP = 1.6, 0.05
+# In inches: the height of a module, that of each of its offsets at least,
+# and that of the legends.
+ROW, OFFSET, LEGEND = 0.4, 0.13, 0.6
+TITLES = ('where each channel looks', 'mean over the channels',
+          'channels by their signs')
 
 
 class TemporalWeights(NamedTuple):
-    """The weights of a Temporal Aggregation Module.
-
-    Args:
-        name (str): The module's name in the network.
-        offsets (Sequence[int]): Where the blended frames are, counted from
-            the current one.
-        weight (Tensor): A weight per blended frame and channel, ``(r, C)``.
-        num_frames (int): Frames per clip in this place. ``BLVNet`` has one
-            per pair in layer4.
-    """
+    """The weights of a Temporal Aggregation Module."""
     name: str
+    # Where the blended frames are, counted from the current one.
     offsets: Sequence[int]
+    # A weight per blended frame and channel, (r, C).
     weight: Tensor
+    # Per clip in this place; BLVNet has one per pair in layer4.
     num_frames: int
 
     @property
@@ -51,7 +47,7 @@ class TemporalWeights(NamedTuple):
         return self.shares.abs().mean(1)
 
     @property
-    def signs(self) -> dict:
+    def signs(self) -> Dict[str, float]:
         """dict: The share of channels that average, subtract, or do neither.
 
         ``average`` has no negative weight, ``difference`` both signs and
@@ -59,18 +55,17 @@ class TemporalWeights(NamedTuple):
         """
         silent = (self.weight <= 0).all(0)
         average = (self.weight >= 0).all(0) & ~silent
-        return dict(
-            average=average.float().mean().item(),
-            difference=(~average & ~silent).float().mean().item(),
-            silent=silent.float().mean().item())
+        kinds = dict(
+            average=average, difference=~average & ~silent, silent=silent)
+        return {kind: is_it.float().mean().item()
+                for kind, is_it in kinds.items()}
 
     def in_order(self) -> Tensor:
-        """The shares of the channels, those alike side by side.
+        """The shares of the channels, those alike side by side, ``(r, C)``.
 
-        Returns:
-            Tensor: ``(r, C)``; first the channels whose largest weight is
-            that of the earliest frame, last those with the latest, and
-            within those from the most positive to the most negative.
+        First come the channels whose largest weight is that of the earliest
+        frame, last those with the latest, and within those from the most
+        positive to the most negative.
         """
         largest = self.weight.abs().argmax(0)
         value = self.shares.gather(0, largest[None])[0]
@@ -79,13 +74,7 @@ class TemporalWeights(NamedTuple):
 
 
 def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
-    """The weights of all Temporal Aggregation Modules of a network.
-
-    Args:
-        model (nn.Module): A network.
-
-    Returns:
-        list[TemporalWeights]: In the order in which they are used.
+    """The weights of all Temporal Aggregation Modules, in their order.
 
     Raises:
         ValueError: If there are none.
@@ -113,35 +102,19 @@ def _place(name: str) -> str:
 
 def draw_temporal_weights(layers: Sequence[TemporalWeights],
                           out: Union[str, Path]) -> None:
-    """Draw temporal weights, a row for each module.
-
-    Args:
-        layers (Sequence[TemporalWeights]): The weights.
-        out (str or Path): The picture, in a format that its suffix tells.
-    """
-    heights = [max(ROW, TAP * len(layer.offsets)) for layer in layers]
-    height = TITLE + sum(heights) + LEGEND + MARGIN
-    figure = Figure(figsize=(WIDTH, height))
+    """Draw temporal weights, a row for each module."""
+    heights = [max(ROW, OFFSET * len(layer.offsets)) for layer in layers]
+    heights.append(LEGEND)
+    figure = Figure(figsize=(10, sum(heights) + ROW), layout='constrained')
     rows = figure.subplots(
-        len(layers) + 1,
-        3,
-        squeeze=False,
-        width_ratios=(5, 2, 2),
-        height_ratios=[*heights, LEGEND],
-        gridspec_kw=dict(
-            left=LEFT / WIDTH, right=1 - MARGIN / WIDTH,
-            top=1 - TITLE / height, bottom=MARGIN / height, wspace=0.05,
-            hspace=GAP * len(layers) / sum(heights)))
+        len(heights), 3, width_ratios=(5, 2, 2), height_ratios=heights)
     for (channels, shares, signs), layer in zip(rows, layers):
         image = _draw_channels(channels, layer)
         _draw_bar(shares, layer.mean_shares.tolist(),
                   [offset_color(o, layer.offsets) for o in layer.offsets])
         _draw_bar(signs, layer.signs.values(), SIGNS.values())
-    titles = ('where each channel looks', 'mean over the channels',
-              'channels by their signs')
-    for axes, title in zip(rows[0], titles):
+    for axes, title in zip(rows[0], TITLES):
         axes.set_title(title, fontsize=10)
-
     for axes in rows[-1]:
         axes.set_axis_off()
     bar = figure.colorbar(
@@ -157,20 +130,12 @@ def draw_temporal_weights(layers: Sequence[TemporalWeights],
 
 
 def offset_color(offset: int, offsets: Sequence[int]) -> Union[str, tuple]:
-    """The colour of a frame: blue before the current one, orange after it.
-
-    Args:
-        offset (int): Which frame, counted from the current one.
-        offsets (Sequence[int]): All of them.
-
-    Returns:
-        str or tuple: The colour, the darker the farther.
+    """Blue before the current frame, orange after it, the darker the farther.
     """
     if offset == 0:
         return PRESENT
-    farthest = max(map(abs, offsets))
     color_map = PAST if offset < 0 else FUTURE
-    return color_map(abs(offset) / farthest)
+    return color_map(abs(offset) / max(map(abs, offsets)))
 
 
 def _signed(offset: int) -> str:
@@ -206,7 +171,6 @@ def _draw_bar(axes: Axes, lengths: Iterable[float],
 
 def _add_legend(axes: Axes, labels: Iterable[str],
                 colors: Iterable) -> None:
-    handles = [Patch(color=color) for color in colors]
-    axes.legend(handles, labels, loc='upper center', fontsize=8,
-                bbox_to_anchor=(0.5, 1), ncols=4, handlelength=0.8,
+    axes.legend([Patch(color=color) for color in colors], labels,
+                loc='upper center', fontsize=8, ncols=4, handlelength=0.8,
                 handletextpad=0.4, columnspacing=0.6, frameon=False)

@@ -12,22 +12,15 @@ MAX_NAME = 48
 
 
 class Column(NamedTuple):
-    """Windows that share a column of the picture.
-
-    Args:
-        start (float): Where the first of them starts to count, in seconds.
-        end (float): Where the last of them stops to count, in seconds.
-        total (Tensor): The sum of their probabilities, ``(num_classes, )``.
-        count (int): How many they are.
-    """
+    """Windows that share a column, with the sum of their probabilities."""
     start: float
     end: float
     total: Tensor
-    count: int  # type: ignore[assignment]
+    num_windows: int
 
     def join(self, later: 'Column') -> 'Column':
         return Column(self.start, later.end, self.total + later.total,
-                      self.count + later.count)
+                      self.num_windows + later.num_windows)
 
 
 class Timeline:
@@ -37,8 +30,7 @@ class Timeline:
     twice as many windows from then on.
 
     Args:
-        max_columns (int): Most columns of the picture, even.
-            Defaults to 1024.
+        max_columns (int): Most columns, even. Defaults to 1024.
     """
 
     def __init__(self, max_columns: int = 1024) -> None:
@@ -47,40 +39,26 @@ class Timeline:
         self._per_column = 1
 
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
-        """Add the windows' classes in their order.
-
-        Args:
-            start (float): Where the window starts to count, in seconds.
-            end (float): Where it stops, in seconds.
-            probabilities (Tensor): Of the classes, ``(num_classes, )``.
+        """Add the next window: the seconds that it counts for, and classes.
         """
-        column = Column(start, end, probabilities, 1)
-        if self.columns and self.columns[-1].count < self._per_column:
-            self.columns[-1] = self.columns[-1].join(column)
-            return
-        if len(self.columns) == self.max_columns:
-            self.columns = [
-                self.columns[i].join(self.columns[i + 1])
-                for i in range(0, self.max_columns, 2)
-            ]
+        columns = self.columns
+        columns.append(Column(start, end, probabilities, 1))
+        if len(columns) > 1 and columns[-2].num_windows < self._per_column:
+            columns[-2:] = [columns[-2].join(columns[-1])]
+        if len(columns) > self.max_columns:
             self._per_column *= 2
-        self.columns.append(column)
+            pairs = zip(columns[:-1:2], columns[1:-1:2])
+            columns[:-1] = [one.join(other) for one, other in pairs]
 
     @property
     def probabilities(self) -> Tensor:
         """Tensor: The means of the columns, ``(columns, num_classes)``."""
-        return torch.stack([c.total / c.count for c in self.columns])
+        return torch.stack([c.total / c.num_windows for c in self.columns])
 
 
 def draw_timeline(timeline: Timeline, names: Sequence[str],
                   out: Union[str, Path]) -> None:
-    """Draw the most probable classes over time, a row for each.
-
-    Args:
-        timeline (Timeline): The probabilities.
-        names (Sequence[str]): The names of the classes.
-        out (str or Path): The picture, in a format that its suffix tells.
-    """
+    """Draw the most probable classes over time, a row for each."""
     probabilities = timeline.probabilities
     best = probabilities.amax(0).topk(min(MAX_ROWS, len(names))).indices
     # In the order in which they happen.
@@ -109,14 +87,7 @@ def _shortened(name: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A time as people read it.
-
-    Args:
-        seconds (float): The time in seconds.
-
-    Returns:
-        str: Such as ``1:02:03.5``.
-    """
+    """A time as people read it, such as ``1:02:03.5``."""
     tenths = round(seconds * 10)
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

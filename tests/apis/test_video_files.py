@@ -25,24 +25,32 @@ def test_links_between_two_folders_end(tmp_path):
     assert len(find_videos([str(tmp_path / 'a')])) == 2
 
 
-@pytest.mark.parametrize('content', [
-    'walk\nmy run\n', '\ufeffwalk\nmy run', 'walk\r\nmy run\r\n\r\n',
-    'walk \nmy run\n \n'])
-def test_a_label_map_of_any_editor_is_read(tmp_path, content):
-    file = tmp_path / 'map.txt'
-    file.write_bytes(content.encode())
-    assert read_class_names(file, 2) == ['walk', 'my run']
+def test_what_is_no_video_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='has no videos; they end in'):
+        find_videos([str(tmp_path)])
+    with pytest.raises(FileNotFoundError, match='absent.mp4 does not exist'):
+        find_videos([str(tmp_path / 'absent.mp4')])
 
 
-@pytest.mark.parametrize('content, message', [
-    (b'a\nb\nc\n', 'map.txt names 3 classes.* has 2'),
-    (b'a\n\nc', 'names 3 classes'),
-    (b'\na', "line 1: '' is no name"),
-    (b'a\na\n', "line 2: 'a' is no name, or also that of a class before"),
-    (b'caf\xe9\nb\n', 'map.txt is no text in UTF-8.*iconv'),
-])
-def test_a_label_map_that_does_not_fit_says_why(tmp_path, content, message):
+def test_a_label_map_of_any_editor_is_read(tmp_path):
     file = tmp_path / 'map.txt'
-    file.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
+    for content in ('walk\nmy run\n', '\ufeffwalk\nmy run',
+                    'walk\r\nmy run\r\n\r\n', 'walk \nmy run\n \n'):
+        file.write_bytes(content.encode())
+        assert read_class_names(file, 2) == ['walk', 'my run']
+    assert read_class_names(None, 2) == ['0', '1']
+
+
+def test_a_label_map_that_does_not_fit_says_why(tmp_path):
+    file = tmp_path / 'map.txt'
+    with pytest.raises(FileNotFoundError, match='map.txt does not exist'):
         read_class_names(file, 2)
+    for content, message in [
+        (b'a\n\nc', 'map.txt names 3 classes.* has 2'),
+        (b'\na', "line 1: '' is no name"),
+        (b'a\na\n', "line 2: 'a' is no name, or also that of a class before"),
+        (b'caf\xe9\nb\n', 'map.txt is no text in UTF-8.*iconv'),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_class_names(file, 2)

@@ -2,39 +2,45 @@
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.deployment import example_frames, reference_scores
-from mmblvnet.deployment.parity import normalised
-from networks import recognizer
+from mmblvnet.deployment.parity import preprocessed
+from networks import SMALL_CHANNELS, recognizer
 
 NUM_FRAMES = 4
 SIZE = 64
 
 PAIRS = dict(
-    type='BLVNet', depth=50, num_segments=NUM_FRAMES, frame_output='pair')
+    type='SmallBLVNet',
+    depth=50,
+    num_segments=NUM_FRAMES,
+    frame_output='pair')
 TSM_OF_PAIRS = dict(
-    type='TSMHead', in_channels=2048, num_segments=NUM_FRAMES // 2)
-TSM = dict(TSM_OF_PAIRS, num_segments=NUM_FRAMES)
-TSN = dict(type='TSNHead', in_channels=2048)
-NECK = dict(type='TAMNeck', in_channels=2048, num_segments=NUM_FRAMES)
-RESNET = dict(type='ResNet', depth=50, norm_eval=False)
+    type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES // 2)
+TSN = dict(type='TSNHead', in_channels=SMALL_CHANNELS)
+NECK = dict(
+    type='TAMNeck', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES)
+RESNET_HEAD = dict(type='TSMHead', in_channels=512, num_segments=NUM_FRAMES)
 
 FAMILIES = {
-    'bLVNet-TAM, r = 1': (dict(PAIRS, blend_frames=1), TSM_OF_PAIRS, None),
-    'bLVNet-TAM, r = 3': (PAIRS, TSM_OF_PAIRS, None),
-    'bLVNet-TAM, r = 5': (dict(PAIRS, blend_frames=5), TSM_OF_PAIRS, None),
-    'bLVNet-TAM, repeat': (dict(PAIRS, frame_output='repeat'), TSN, None),
-    'bLVNet-TAM, flow': (dict(PAIRS, in_channels=10), TSM_OF_PAIRS, None),
+    'bLVNet-TAM': (PAIRS, TSM_OF_PAIRS, None),
+    'bLVNet-TAM, r = 1, repeat':
+    (dict(PAIRS, blend_frames=1, frame_output='repeat'), TSN, None),
+    'bLVNet-TAM, r = 5, flow':
+    (dict(PAIRS, blend_frames=5, in_channels=10), TSM_OF_PAIRS, None),
     'bLVNet-TSM': (dict(PAIRS, temporal_module='TSM'), TSM_OF_PAIRS, None),
     'bLVNet': (dict(PAIRS, temporal_module=None), TSM_OF_PAIRS, None),
-    'TSN-bLResNet': (dict(type='BLResNet', depth=50), TSM, None),
-    'ResNetTAM':
-    (dict(type='ResNetTAM', depth=50, num_segments=NUM_FRAMES), TSM, None),
+    'TSN-bLResNet': (dict(type='BLResNet', depth=50),
+                     dict(RESNET_HEAD, in_channels=2048), None),
+    'ResNetTAM': (dict(type='ResNetTAM', depth=18, num_segments=NUM_FRAMES),
+                  RESNET_HEAD, None),
     'BLVNet-TAMNeck': (dict(PAIRS, frame_output='repeat'), TSN, NECK),
-    'ResNet-TAMNeck': (RESNET, TSN, NECK),
-    'ResNet-TAMNeck, frames kept': (RESNET, TSM, dict(NECK, keep_frames=True)),
+    'ResNet-TAMNeck': (dict(type='ResNet', depth=18, norm_eval=False),
+                       RESNET_HEAD,
+                       dict(NECK, in_channels=512, keep_frames=True)),
 }
 
 
-def build(family: str, average_clips: str = 'prob') -> torch.nn.Module:
+def build(family: str = 'bLVNet-TAM',
+          average_clips: str = 'prob') -> torch.nn.Module:
     """A recognizer whose weights and normalisation all matter."""
     backbone, head, neck = FAMILIES[family]
     model = recognizer(backbone, head, neck)
@@ -57,7 +63,7 @@ def settle(model: torch.nn.Module) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.
     frames = example_frames(frames_of(model), 4, 1)
-    inputs = normalised(model.data_preprocessor, frames)
+    inputs = preprocessed(model.data_preprocessor, frames)
     with torch.no_grad():
         model.train().extract_feat(inputs, stage='backbone')
 
@@ -73,8 +79,6 @@ def spread(model: torch.nn.Module) -> None:
         classifier.bias.sub_(scores.mean(0)).mul_(factor)
 
 
-def frames_of(model: torch.nn.Module, size: int = SIZE) -> tuple:
-    """The shape of a video with one view."""
-    channels = len(model.data_preprocessor.mean)
-    return NUM_FRAMES, channels, size, size
-
+def frames_of(model: torch.nn.Module) -> tuple:
+    """The shape of a view."""
+    return NUM_FRAMES, len(model.data_preprocessor.mean), SIZE, SIZE

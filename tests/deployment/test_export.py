@@ -47,23 +47,11 @@ def test_an_onnx_file_agrees(family, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('average_clips', ['score', None])
-def test_scores_are_averaged_as_the_config_says(average_clips, tmp_path):
-    model = build('bLVNet-TAM, r = 3', average_clips)
-    agrees(export(model, tmp_path / 'model.onnx'), model)
-
-
-@pytest.mark.slow
-def test_a_file_without_preprocessing_takes_normalised_frames(tmp_path):
-    model = build('bLVNet-TAM, r = 3')
-    exported = export(model, tmp_path / 'model.onnx', with_preprocessing=False)
-    agrees(exported, model, with_preprocessing=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('compiled', [False, True])
-def test_a_torch_program_agrees(compiled, tmp_path):
-    model = build('bLVNet-TAM, r = 3')
+@pytest.mark.parametrize('average_clips, compiled', [
+    (None, False), ('score', True)])
+def test_a_torch_program_averages_as_the_config_says(average_clips, compiled,
+                                                     tmp_path):
+    model = build(average_clips=average_clips)
     about = dict(layout='NTCHW')
     exported = export(model, tmp_path / 'model.pt2', export_torch,
                       about=about, compiled=compiled)
@@ -72,23 +60,29 @@ def test_a_torch_program_agrees(compiled, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('precision, tolerance', [
-    ('float32', TOLERANCE),
-    ('bfloat16', BFLOAT16_TOLERANCE),
-])
-def test_an_openvino_file_agrees(precision, tolerance, tmp_path):
-    model = build('bLVNet-TAM, r = 3')
+def test_a_file_without_preprocessing_takes_normalised_frames(tmp_path):
+    model = build()
+    exported = export(model, tmp_path / 'model.onnx', with_preprocessing=False)
+    agrees(exported, model, with_preprocessing=False)
+
+
+@pytest.mark.slow
+def test_openvino_files_agree(tmp_path):
+    model = build()
     export(model, tmp_path / 'model.onnx')
-    export_openvino(tmp_path / 'model.onnx', tmp_path / 'model.xml', precision)
+    files = dict(float32=TOLERANCE, bfloat16=BFLOAT16_TOLERANCE)
+    for precision in files:
+        export_openvino(tmp_path / 'model.onnx', tmp_path / f'{precision}.xml',
+                        precision)
     (tmp_path / 'model.onnx').unlink()
-    check_parity(
-        load_exported(tmp_path / 'model.xml').run, model, frames_of(model),
-        True, tolerance)
+    for precision, tolerance in files.items():
+        run = load_exported(tmp_path / f'{precision}.xml').run
+        check_parity(run, model, frames_of(model), True, tolerance)
 
 
 @pytest.mark.slow
 def test_an_openvino_file_of_integers_takes_several_videos(tmp_path):
-    model = build('bLVNet-TAM, r = 3')
+    model = build()
     export(model, tmp_path / 'model.onnx')
     videos = example_frames(frames_of(model), 3, 1).split(1)
     quantize(tmp_path / 'model.onnx', tmp_path / 'int8.onnx', videos)
@@ -115,14 +109,12 @@ def doubling(tmp_path):
     return tmp_path / 'doubling.onnx'
 
 
-@pytest.mark.parametrize('precision, hint', [('float32', 'f32'),
-                                             ('bfloat16', 'bf16')])
-def test_an_openvino_file_keeps_the_metadata_and_tells_its_precision(
-        doubling, precision, hint):
-    export_openvino(doubling, doubling.with_suffix('.xml'), precision)
-    run, about = load_exported(doubling.with_suffix('.xml'))
-    assert run(torch.ones(2, 3)).tolist() == [[2.] * 3] * 2
-    assert about == dict(class_names='["a", "\u00e4"]', precision=hint)
+def test_an_openvino_file_keeps_the_metadata_and_tells_its_precision(doubling):
+    for precision, hint in dict(float32='f32', bfloat16='bf16').items():
+        export_openvino(doubling, doubling.with_suffix('.xml'), precision)
+        run, about = load_exported(doubling.with_suffix('.xml'))
+        assert run(torch.ones(2, 3)).tolist() == [[2.] * 3] * 2
+        assert about == dict(class_names='["a", "\u00e4"]', precision=hint)
 
 
 def test_where_openvino_is_missing_the_remedy_is_named(
@@ -133,7 +125,7 @@ def test_where_openvino_is_missing_the_remedy_is_named(
 
 
 def test_a_file_that_does_not_agree_is_refused():
-    model = build('bLVNet-TAM, r = 3')
+    model = build()
 
     def run(frames):
         return reference_scores(model, frames) + 1e-3
@@ -142,22 +134,32 @@ def test_a_file_that_does_not_agree_is_refused():
         check_parity(run, model, frames_of(model), True)
 
 
-@pytest.mark.parametrize('name', ['model.onnx', 'model.xml', 'model.pt2'])
-def test_a_missing_file_is_named(name, tmp_path):
-    with pytest.raises(FileNotFoundError, match=name):
-        load_exported(tmp_path / name)
-
-
-def test_another_kind_of_file_is_refused(tmp_path):
+def test_a_file_that_cannot_be_run_is_named(tmp_path):
+    for name in ('model.onnx', 'model.xml', 'model.pt2'):
+        with pytest.raises(FileNotFoundError, match=name):
+            load_exported(tmp_path / name)
     (tmp_path / 'model.bin').touch()
     with pytest.raises(ValueError, match='.onnx, .xml, .pt2'):
         load_exported(tmp_path / 'model.bin')
 
 
 def test_what_is_exported_is_what_a_test_computes():
-    model = build('bLVNet-TAM, flow')
+    model = build('bLVNet-TAM, r = 5, flow')
     frames = example_frames(frames_of(model), 2, 2)
-    with torch.no_grad():
-        scores = ExportableRecognizer(model, with_preprocessing=True)(frames)
-    torch.testing.assert_close(
-        scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
+    for average_clips in ('prob', 'score', None):
+        model.cls_head.average_clips = average_clips
+        module = ExportableRecognizer(model, with_preprocessing=True)
+        with torch.no_grad():
+            scores = module(frames)
+        torch.testing.assert_close(
+            scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
+
+
+def test_the_mean_is_told_where_the_file_does_not_subtract_it():
+    for included in (True, False):
+        module = ExportableRecognizer(build(), included)
+        about = module.describe((4, 3, 64, 64))
+        assert about['output'] == 'probabilities'
+        assert about['activation'] == 'softmax'
+        assert about['frames_per_view'] == '4'
+        assert ('mean' in about) is not included

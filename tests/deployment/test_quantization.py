@@ -20,12 +20,10 @@ def model(tmp_path):
     return SimpleNamespace(cfg=cfg)
 
 
-@pytest.mark.parametrize('wrapped', [False, True])
-def test_training_videos_are_prepared_as_in_validation(model, wrapped):
+def test_training_videos_are_prepared_as_in_validation(model):
     loader = model.cfg.train_dataloader
-    if wrapped:
-        loader.dataset = dict(
-            type='RepeatDataset', times=2, dataset=loader.dataset)
+    loader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=loader.dataset)
     clips = calibration_clips(model, 3, None, with_preprocessing=True)
     assert [clip.shape for clip in clips] == [(1, 8, 3, 64, 64)] * 3
     # 20 frames, in the middle of eighths.

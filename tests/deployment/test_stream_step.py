@@ -5,26 +5,26 @@ import numpy as np
 import pytest
 import torch
 from documents import code_blocks
-from mmblvnet.deployment import (ExportableStream, check_stream, export_onnx,
-                                 export_openvino)
-from networks import recognizer
+from mmblvnet.deployment import (ExportableStream, check_stream_parity,
+                                 export_onnx, export_openvino)
+from networks import SMALL_CHANNELS, recognizer
 from onnxruntime import InferenceSession
 from packaging.version import Version
 from paths import ROOT
 
 SHAPE = (3, 32, 32)
+PAIRS = dict(type='SmallBLVNet', depth=50, num_segments=4)
 FAMILIES = {
-    'tam': dict(type='BLVNet', depth=50, num_segments=4),
-    'causal': dict(type='BLVNet', depth=50, num_segments=4, causal=True),
-    'tsm': dict(
-        type='BLVNet', depth=50, num_segments=4, temporal_module='TSM'),
+    'tam': PAIRS,
+    'causal': dict(PAIRS, causal=True),
+    'tsm': dict(PAIRS, temporal_module='TSM'),
     'resnet': dict(type='ResNetTAM', depth=18, num_segments=4),
 }
 
 
 def make_model(family):
     torch.manual_seed(0)
-    channels = 512 if family == 'resnet' else 2048
+    channels = 512 if family == 'resnet' else SMALL_CHANNELS
     head = dict(type='TSMHead', in_channels=channels, num_segments=4)
     model = recognizer(FAMILIES[family], head).eval()
     # Scores of about 1, as trained ones.
@@ -35,8 +35,9 @@ def make_model(family):
 def export(family, path, with_preprocessing=True):
     model = make_model(family)
     step = ExportableStream(model, with_preprocessing)
-    export_onnx(step, step.examples(SHAPE), {}, path, step.describe(SHAPE),
-                step.input_names, step.output_names)
+    export_onnx(step, step.examples(SHAPE), {}, path,
+                step.describe((2, *SHAPE)), step.input_names,
+                step.output_names)
     return model
 
 
@@ -48,13 +49,13 @@ def tam(tmp_path_factory):
 
 def test_a_step_agrees_with_the_model_over_a_video(tam):
     model, path = tam
-    assert check_stream(path, model, SHAPE, True) < 1e-4
+    assert check_stream_parity(path, model, SHAPE, True) < 1e-4
 
 
 def test_a_step_that_does_not_agree_is_refused(tam):
     _, path = tam
     with pytest.raises(ValueError, match='does not agree'):
-        check_stream(path, make_model('causal'), SHAPE, True)
+        check_stream_parity(path, make_model('causal'), SHAPE, True)
 
 
 def test_states_have_at_most_four_dimensions(tam):
@@ -68,11 +69,11 @@ def test_states_have_at_most_four_dimensions(tam):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', set(FAMILIES) - {'tam'})
 def test_every_family_agrees(family, tmp_path):
     path = tmp_path / 'stream.onnx'
     model = export(family, path, with_preprocessing=False)
-    assert check_stream(path, model, SHAPE, False) < 1e-4
+    assert check_stream_parity(path, model, SHAPE, False) < 1e-4
 
 
 @pytest.mark.skipif(

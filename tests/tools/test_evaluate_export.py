@@ -4,10 +4,8 @@ import pytest
 import torch
 from evaluate_export import report, scores_of_files
 from mmaction.evaluation import mean_average_precision
-from mmblvnet.deployment.loading import Exported
+from mmblvnet.deployment.formats import Exported
 from mmengine.config import Config
-from paths import MOTION
-from tiny_videos import write_video
 
 
 def cells(table):
@@ -37,22 +35,11 @@ def test_videos_of_a_label_each_have_accuracies():
 
 
 @pytest.fixture
-def config(tmp_path):
-    """A config of two tiny videos with two clips and three crops of each."""
-    for name in 'ab':
-        write_video(tmp_path / f'{name}.webm')
-    (tmp_path / 'list.txt').write_text('a.webm 0\nb.webm 1\n')
-    cfg = Config.fromfile(MOTION)
-    cfg.test_dataloader.update(num_workers=0)
-    cfg.test_dataloader.dataset.update(
-        ann_file=str(tmp_path / 'list.txt'),
-        data_prefix=dict(video=str(tmp_path)))
-    return cfg
+def evaluate(places, monkeypatch):
+    """What a file sees that takes so many views, and what is made of it.
 
-
-@pytest.fixture
-def evaluated(config, monkeypatch):
-    """What a file sees that takes so many views, and what is made of it."""
+    The config has two videos with two clips and three crops of each.
+    """
 
     def evaluate(size, views):
         seen = []
@@ -66,21 +53,22 @@ def evaluated(config, monkeypatch):
             frames_per_view='8', preprocessing='included')
         monkeypatch.setattr(evaluate_export, 'load_exported',
                             lambda _: Exported(run, about))
-        return seen, *scores_of_files(config, ['file'])
+        cfg = Config.fromfile(places['CONFIG'])
+        return seen, *scores_of_files(cfg, ['file'])
 
     return evaluate
 
 
-@pytest.mark.parametrize('views, shape', [
-    ('any', (2, 6 * 8, 3, 64, 64)), ('1', (2 * 6, 8, 3, 64, 64))])
-def test_all_views_of_a_video_are_averaged(evaluated, views, shape):
-    seen, scores, labels = evaluated(64, views)
-    assert seen == [shape]
-    assert scores['file'].equal(torch.arange(8.).repeat(2, 1))
-    assert [label.tolist() for label in labels] == [[0], [1]]
+def test_all_views_of_a_video_are_averaged(evaluate):
+    for views, shape in {'any': (2, 6 * 8, 3, 64, 64),
+                         '1': (2 * 6, 8, 3, 64, 64)}.items():
+        seen, scores, labels = evaluate(64, views)
+        assert seen == [shape]
+        assert scores['file'].equal(torch.arange(8.).repeat(2, 1))
+        assert [label.tolist() for label in labels] == [[0], [7]]
 
 
-def test_frames_of_another_size_are_refused(evaluated):
+def test_frames_of_another_size_are_refused(evaluate):
     with pytest.raises(ValueError, match='takes frames of .96, 96., but the '
                        'test gives .64, 64.'):
-        evaluated(96, 'any')
+        evaluate(96, 'any')

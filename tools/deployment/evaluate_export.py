@@ -15,11 +15,11 @@ from mmaction.evaluation import mean_average_precision, top_k_accuracy
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.utils import ProgressBar
+from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 from mmblvnet.deployment import load_exported
-from mmblvnet.deployment.parity import normalised
+from mmblvnet.deployment.parity import preprocessed
 
 
 def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
@@ -37,12 +37,11 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
     loader = Runner.build_dataloader(cfg.test_dataloader)
     scores: Dict[str, List[Tensor]] = {file: [] for file in files}
     labels = []
-    progress = ProgressBar(len(loader), file=sys.stderr)
-    for data in loader:
+    for data in track_iter_progress((loader, len(loader)), file=sys.stderr):
+        # [N, views * T, C, H, W]
         frames = torch.stack(data['inputs'])
         labels += [sample.gt_label.numpy() for sample in data['data_samples']]
         for file, (run, about) in exported.items():
-            # [N, views * T, C, H, W]
             size = (int(about['height']), int(about['width']))
             if frames.shape[-2:] != size:
                 raise ValueError(
@@ -53,11 +52,10 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
                 taken = frames.reshape(-1, int(about['frames_per_view']),
                                        *frames.shape[2:])
             if about['preprocessing'] != 'included':
-                taken = normalised(preprocessor, taken)
+                taken = preprocessed(preprocessor, taken)
             of_views = run(taken)
             scores[file].append(
                 of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
-        progress.update()
     return {file: torch.cat(of) for file, of in scores.items()}, labels
 
 

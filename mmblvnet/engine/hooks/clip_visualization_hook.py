@@ -1,10 +1,7 @@
 import os.path as osp
-from typing import Sequence
 
 from mmaction.engine.hooks import VisualizationHook
 from mmaction.registry import HOOKS
-from mmaction.structures import ActionDataSample
-from mmengine.runner import Runner
 from mmengine.structures import LabelData
 from torch import Tensor
 
@@ -26,14 +23,11 @@ class ClipVisualizationHook(VisualizationHook):
         self.draw_args['show_frames'] = self.draw_args.pop('show')
         self._count = 0
 
-    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+    def _before_epoch(self, runner, mode: str = 'train') -> None:
         self._count = 0
 
-    def _draw_samples(self,
-                      batch_idx: int,
-                      data_batch: dict,
-                      data_samples: Sequence[ActionDataSample],
-                      step: int = 0) -> None:
+    def _draw_samples(self, batch_idx: int, data_batch: dict,
+                      data_samples: list, step: int = 0) -> None:
         if not self.enable:
             return
         for video, data_sample in zip(data_batch['inputs'], data_samples):

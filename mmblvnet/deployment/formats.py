@@ -1,0 +1,203 @@
+"""Writing and running files of ONNX, OpenVINO and ``torch.export``.
+
+The exporters take
+
+- module (nn.Module): A network in test mode, from tensors to tensors.
+- example (Tensor): Its input.
+- free (dict): The dimensions of the input that may differ, by their index.
+- path (str or Path): The file, whose suffix is that of the format.
+- about (dict, optional): Texts by name for the file's metadata.
+"""
+import contextlib
+import inspect
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+OPSET = 18
+# Of ONNX files: the names of the dimensions that may be free.
+DIMENSIONS = ('batch', 'frames')
+# Where OpenVINO keeps the metadata of an ONNX file.
+FRAMEWORK = 'framework'
+# What OpenVINO calls them.
+PRECISIONS = dict(float32='f32', bfloat16='bf16')
+# Of programs of torch.export.
+METADATA = 'metadata.json'
+
+
+class Exported(NamedTuple):
+    """An exported file: what runs it, from frames to scores, and metadata."""
+    run: Callable[[Tensor], Tensor]
+    about: Dict[str, str]
+
+
+def load_exported(path: Union[str, Path]) -> Exported:
+    """Load a file that ``tools/export.py`` wrote.
+
+    Args:
+        path (str or Path): An ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2``
+            file.
+
+    Returns:
+        Exported: What runs it, and its metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If OpenVINO is needed and not installed.
+        ValueError: If its name ends in something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist')
+    if path.suffix not in LOADERS:
+        raise ValueError(f'{path} ends in none of {", ".join(LOADERS)}')
+    return LOADERS[path.suffix](path)
+
+
+def export_onnx(module: nn.Module,
+                example: Union[Tensor, Tuple[Tensor, ...]],
+                free: Dict[int, torch.export.Dim],
+                path: Union[str, Path],
+                about: Optional[Dict[str, str]] = None,
+                input_names: Sequence[str] = ('frames', ),
+                output_names: Sequence[str] = ('scores', )) -> None:
+    """Write a network, which may have several inputs, as an ONNX file."""
+    examples = (example, ) if isinstance(example, Tensor) else example
+    names = {dim: DIMENSIONS[dim] for dim in free}
+    # The exporter prints what it is doing, whatever it is told.
+    with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        exported = torch.export.export(
+            module,
+            examples,
+            dynamic_shapes=(free, ) if free else None,
+            strict=False)
+        program = torch.onnx.export(
+            exported, (),
+            dynamo=True,
+            dynamic_shapes=(names, ) if free else None,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            opset_version=OPSET,
+            verbose=False)
+    for value in [*program.model.graph, *program.model.graph.inputs]:
+        # Where each operator stands in the sources, on this machine.
+        value.metadata_props.clear()
+    for node in program.model.graph:
+        for attribute in node.attributes.values():
+            # PyTorch 2.6 writes these, which protobuf 7 refuses.
+            if isinstance(attribute.value, bool):
+                attribute.value = int(attribute.value)
+    program.model.metadata_props.update(about or {})
+    program.save(os.fspath(path))
+
+
+def _load_onnx(path: Path) -> Exported:
+    from onnxruntime import InferenceSession, SessionOptions
+    options = SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = InferenceSession(path, options, ['CPUExecutionProvider'])
+
+    def run(frames: Tensor) -> Tensor:
+        scores, = session.run(None, {'frames': np.ascontiguousarray(frames)})
+        return torch.from_numpy(scores)
+
+    return Exported(run, session.get_modelmeta().custom_metadata_map)
+
+
+def import_openvino() -> ModuleType:
+    """OpenVINO, or an ImportError that says how to get it."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError("OpenVINO is not installed: pip install "
+                          "-e '.[deployment]'") from error
+    return openvino
+
+
+def export_openvino(onnx_file: Union[str, Path],
+                    path: Union[str, Path],
+                    precision: str = 'float32') -> None:
+    """Write an ONNX file as an OpenVINO one, with the same metadata.
+
+    Args:
+        onnx_file (str or Path): The ONNX file.
+        path (str or Path): The ``.xml`` file. The weights go into the
+            ``.bin`` file beside it.
+        precision (str): ``'float32'`` or ``'bfloat16'``, for what the file
+            gives no other precision. It goes into the metadata, as OpenVINO's
+            hint: left to itself, OpenVINO takes bfloat16 wherever the
+            processor has it. Defaults to ``'float32'``.
+    """
+    openvino = import_openvino()
+    model = openvino.Core().read_model(onnx_file)
+    model.set_rt_info(PRECISIONS[precision], [FRAMEWORK, 'precision'])
+    # It writes weights of 16 bits otherwise.
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _load_openvino(path: Path) -> Exported:
+    core = import_openvino().Core()
+    model = core.read_model(path)
+    metadata = model.get_rt_info(FRAMEWORK).astype(dict)
+    about = {name: value.astype(str) for name, value in metadata.items()}
+    network = core.compile_model(
+        model, 'CPU',
+        dict(INFERENCE_PRECISION_HINT=about['precision'],
+             INFERENCE_NUM_THREADS=torch.get_num_threads()))
+
+    def run(frames: Tensor) -> Tensor:
+        return torch.from_numpy(network(np.ascontiguousarray(frames))[0])
+
+    return Exported(run, about)
+
+
+def export_torch(module: nn.Module,
+                 example: Tensor,
+                 free: Dict[int, torch.export.Dim],
+                 path: Union[str, Path],
+                 about: Optional[Dict[str, str]] = None,
+                 compiled: bool = False) -> None:
+    """Write a network as a PyTorch program, which needs no sources to run.
+
+    Or compile it to machine code with AOTInductor, by a C++ compiler.
+    """
+    about = about or {}
+    with torch.no_grad():
+        program = torch.export.export(
+            module, (example, ), dynamic_shapes=(free, ), strict=False)
+        if not compiled:
+            torch.export.save(
+                program, path, extra_files={METADATA: json.dumps(about)})
+            return
+        torch._inductor.aoti_compile_and_package(
+            program,
+            package_path=os.fspath(path),
+            inductor_configs={'aot_inductor.metadata': about})
+
+
+def _load_torch(path: Path) -> Exported:
+    with zipfile.ZipFile(path) as archive:
+        compiled = any(name.endswith('.so') for name in archive.namelist())
+    if compiled:
+        package = torch._inductor.aoti_load_package(str(path))
+        return Exported(package, package.get_metadata())
+    extra_files = {METADATA: ''}
+    program = torch.export.load(path, extra_files=extra_files)
+    # PyTorch guards against a single video, whose strides mean nothing; the
+    # operators take it all the same. 2.6 has neither guards nor the option.
+    takes = inspect.signature(program.module).parameters
+    module = program.module(
+        **(dict(check_guards=False) if 'check_guards' in takes else {}))
+    return Exported(torch.no_grad()(module),
+                    json.loads(extra_files[METADATA]))
+
+
+LOADERS = {'.onnx': _load_onnx, '.xml': _load_openvino, '.pt2': _load_torch}
