@@ -193,6 +193,12 @@ FIELDS = (3, '<', None, ('a', ), {'a': (Call(np.dtype, 'f8'), 0)}, -1, -1, 0)
 ARRAY = np.ndarray(0).__reduce__()[0], np.ndarray, (0, ), b'b'
 SCALAR = np.float64(0).__reduce__()[0]
 STORAGE = torch.zeros(1).storage()
+
+
+def array_of(numbers):
+    return Call(*ARRAY, state=(1, (1, ), numbers, False, b'12345678'))
+
+
 HOSTILE = dict(
     calls=dict(
         shell=Call(os.system, 'echo executed'),
@@ -208,8 +214,6 @@ HOSTILE = dict(
     types=dict(
         objects=Call(np.dtype, 'O'),
         record=Call(np.dtype, 'f8,O'),
-        flags=Call(np.dtype, 'f8', False, True, state=(*NUMBERS[:-1], 63)),
-        fields=Call(np.dtype, 'f8', False, True, state=FIELDS),
         metadata=Call(np.dtype, 'M8', state=(4, *NUMBERS[1:], {})),
         size=Call(np.dtype, 'f8', state=(3, '<', None, None, None, 9, -1, 0)),
         function=torch._utils._rebuild_tensor,
@@ -220,6 +224,10 @@ HOSTILE = dict(
             *ARRAY, state=(1, (99, ), np.dtype('f8'), False, b'few')),
         of_another_type=Call(
             *ARRAY, state=(1, (1, ), 'f8', False, b'12345678')),
+        of_numbers_with_flags=array_of(
+            Call(np.dtype, 'f8', False, True, state=(*NUMBERS[:-1], 63))),
+        of_numbers_with_fields=array_of(
+            Call(np.dtype, 'f8', False, True, state=FIELDS)),
         on_a_buffer=Call(np.ndarray, (1, ), 'f8', b'12345678'),
         scalar_of_an_object=Call(SCALAR, np.dtype('O'), b'12345678'),
         scalar_that_is_short=Call(SCALAR, np.dtype('f8'), b'few')),
