@@ -30,7 +30,8 @@ def resnet_weights(content: dict) -> StateDict:
         batches; empty if it is another network.
     """
     weights = weights_in(content)
-    start = 'backbone.' * any(k.startswith('backbone.') for k in weights)
+    has_head = any(name.startswith('backbone.') for name in weights)
+    start = 'backbone.' if has_head else ''
     weights = {
         RESNET.published_name(name): value
         for name, value in weights.items() if name.startswith(start)
