@@ -50,29 +50,25 @@ def test_drn_says_what_is_missing():
         DRN()
 
 
-@pytest.mark.parametrize('order', [
-    'class DRN: pass\nMODELS.register_module()(DRN)\nimport mmblvnet',
-    'import mmblvnet\nclass DRN: pass\nMODELS.register_module()(DRN)',
-], ids=['before', 'after'])
-def test_a_drn_of_the_users_is_the_one_in_the_registry(order):
-    run(f'from mmaction.registry import MODELS\n{order}\n'
+def test_a_drn_of_the_users_is_the_one_in_the_registry():
+    run('from mmaction.registry import MODELS\n'
+        'class DRN: pass\nMODELS.register_module()(DRN)\nimport mmblvnet\n'
         'import mmaction.models\nassert MODELS.get("DRN") is DRN')
 
 
-@pytest.mark.parametrize('source, with_multimodal', [
-    ('from .pytorch_utils import apply_chunking_to_forward', True),
-    ('from .pytorch_utils import Conv1D', False),
-])
 def test_multimodal_models_need_a_transformers_that_fits(
-        source, with_multimodal, tmp_path, monkeypatch):
+        tmp_path, monkeypatch):
     package = tmp_path / 'transformers'
     package.mkdir()
     (package / '__init__.py').write_text('')
-    (package / 'modeling_utils.py').write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(compat_mmaction.dependency, 'WITH_MULTIMODAL', True)
-    compat_mmaction.leave_out_multimodal_models()
-    assert compat_mmaction.dependency.WITH_MULTIMODAL == with_multimodal
+    for name, with_multimodal in [('apply_chunking_to_forward', True),
+                                  ('Conv1D', False)]:
+        (package / 'modeling_utils.py').write_text(
+            f'from .pytorch_utils import {name}')
+        compat_mmaction.leave_out_multimodal_models()
+        assert compat_mmaction.dependency.WITH_MULTIMODAL == with_multimodal
 
 
 def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
@@ -117,18 +113,6 @@ OWNERS = [Recognizer2D, dist_utils, compat_mmengine.Runner,
           compat_mmengine.mmengine_checkpoint]
 
 
-def test_no_sources_of_the_hosts_are_needed():
-    """As where they are installed as byte code alone."""
-    run('import inspect\n'
-        'found = inspect.findsource\n'
-        'def findsource(x):\n'
-        '    if (getattr(x, "__module__", None) or "").startswith("mm"):\n'
-        '        raise OSError("could not get source code")\n'
-        '    return found(x)\n'
-        'inspect.findsource = findsource\n'
-        'import mmblvnet')
-
-
 def test_nccl_without_cuda_is_explained(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(RuntimeError, match='env_cfg.dist_cfg.backend=gloo'):
@@ -164,19 +148,22 @@ def test_fully_convolutional_testing_still_works():
     assert kwargs['fcn_test']
 
 
-def test_mmaction_models_import_first_or_last():
-    run('import mmaction.registry, mmblvnet, mmaction.models\n'
-        'assert "BLVNet" in mmaction.registry.MODELS.module_dict')
-
-
 HOSTS = ('import mmcv, mmengine.runner, mmaction.registry, mmaction.engine\n'
          'import mmaction.datasets, mmaction.evaluation, mmaction.utils\n')
 
 
-def test_importing_loads_no_compiler_and_changes_no_environment():
-    new = run(HOSTS + 'import os, sys\n'
+def test_importing_loads_no_compiler_and_needs_no_sources_of_the_hosts():
+    """Nor does it change the environment."""
+    new = run(HOSTS + 'import inspect, os, sys\n'
+              'found = inspect.findsource\n'
+              'def findsource(x):\n'
+              '    if str(getattr(x, "__module__", "")).startswith("mm"):\n'
+              '        raise OSError("could not get source code")\n'
+              '    return found(x)\n'
+              'inspect.findsource = findsource\n'
               'modules, environment = set(sys.modules), dict(os.environ)\n'
-              'import mmblvnet\n'
+              'import mmblvnet, mmaction.models\n'
+              'assert "BLVNet" in mmaction.registry.MODELS.module_dict\n'
               'assert os.environ == environment\n'
               'print(*(set(sys.modules) - modules))').split()
     heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'decord', 'onnx')
@@ -197,14 +184,21 @@ def test_a_confusion_matrix_leaves_unlabelled_samples_out():
     assert matrix.tolist() == [[1, 0], [1, 0]]
 
 
-@pytest.mark.parametrize('loop', [dict(by_epoch=True), None])
-def test_a_config_that_stops_early_builds_no_training_in_a_test(loop):
-    hook = HOOKS.build(dict(type='EarlyStoppingHook', monitor='acc/top1'))
-    hook.before_run(SimpleNamespace(_train_loop=loop))
+def test_default_hooks_of_any_name_can_be_left_out():
+    runner = MagicMock()
+    compat_mmengine.Runner.register_default_hooks(
+        runner, dict(learning_rate=None, timer=None, sync_buffers='hook'))
+    *hooks, last = [call.args[0] for call in
+                    runner.register_hook.call_args_list]
+    assert last == 'hook' and len(hooks) == 5
+    assert dict(type='IterTimerHook') not in hooks
 
 
-def test_stopping_early_still_looks_at_a_loop():
+def test_a_config_that_stops_early_builds_no_training_in_a_test():
     hook = HOOKS.build(dict(type='EarlyStoppingHook', monitor='acc/top1'))
+    for loop in (dict(by_epoch=True), None):
+        hook.before_run(SimpleNamespace(_train_loop=loop))
+    # In training it still looks at the loop.
     hook.before_run(MagicMock())
     with pytest.raises(AssertionError, match='stop_training'):
         hook.before_run(SimpleNamespace(_train_loop='', train_loop=''))

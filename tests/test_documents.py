@@ -22,7 +22,7 @@ from golden import DATA
 from make_motion_dataset import make_dataset
 from mmaction import __file__ as mmaction_file
 from mmaction.models.backbones import ResNet
-from mmblvnet.conversion.published_keys import RESNET
+from mmblvnet.conversion.key_formats import RESNET
 from mmengine.fileio import dump
 from paths import CONFIGS, ROOT
 from tiny_videos import write_video

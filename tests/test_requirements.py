@@ -63,63 +63,41 @@ def check(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize('name', FITTING)
-def test_a_missing_package_is_one_sentence_with_the_remedy(
-        import_plugin, name):
-    process = import_plugin(**{name: None})
+def test_a_missing_package_is_one_sentence_with_the_remedy(import_plugin):
+    process = import_plugin(mmcv=None)
     assert process.returncode == 1
     sentence = process.stderr.splitlines()[-1]
     assert sentence == (
-        f'ImportError: mmblvnet needs {name}, which cannot be imported '
-        f'(No module named {name!r}); run: {COMMANDS[name]}')
+        'ImportError: mmblvnet needs mmcv, which cannot be imported '
+        f"(No module named 'mmcv'); run: {COMMANDS['mmcv']}")
 
 
 @pytest.mark.parametrize('name, version', [
     ('mmengine', '0.10.6'),
     ('mmengine', '1.0.0'),
-    ('mmcv', '1.7.2'),
-    ('mmcv', '2.2.0'),
+    ('mmcv', '2.0.0rc4'),
+    ('mmcv', '2.2.0+cu121'),
     ('mmaction', '0.24.1'),
     ('mmaction', '1.3.0'),
 ])
-def test_a_package_of_another_version_is_one_sentence_with_the_remedy(
-        import_plugin, name, version):
-    process = import_plugin(**{name: version})
-    assert process.returncode == 1
-    sentence = process.stderr.splitlines()[-1]
-    assert re.fullmatch(
-        rf'ImportError: mmblvnet needs {name} >= [\d.]+ and < [\d.]+, but '
-        rf'{re.escape(version)} is installed; run: '
-        rf'{re.escape(COMMANDS[name])}', sentence)
-
-
-@pytest.mark.parametrize('name, version', [
-    ('mmengine', '0.10.7'),
-    ('mmengine', '0.11.0'),
-    ('mmcv', '2.0.0'),
-    ('mmcv', '2.0.1'),
-    ('mmcv', '2.1.0+cu121'),
-    ('mmaction', '1.2.0'),
-    ('mmaction', '1.2.1'),
-])
-def test_a_package_that_fits_is_accepted(check, name, version):
-    check(**{name: version})
-
-
-@pytest.mark.parametrize('name, version', [
-    ('mmengine', '0.9.1'),
-    ('mmcv', '2.0.0rc4'),
-    ('mmcv', '2.2.0+cu121'),
-    ('mmaction', '1.1.0'),
-])
-def test_the_edges_of_the_versions_are_exact(check, name, version):
-    with pytest.raises(ImportError, match=re.escape(version)):
+def test_a_package_of_another_version_is_named_with_the_remedy(
+        check, name, version):
+    with pytest.raises(ImportError) as caught:
         check(**{name: version})
+    assert re.fullmatch(
+        rf'mmblvnet needs {name} >= [\d.]+ and < [\d.]+, but '
+        rf'{re.escape(version)} is installed; run: '
+        rf'{re.escape(COMMANDS[name])}', str(caught.value))
 
 
-@pytest.mark.parametrize('name', FITTING)
+def test_packages_that_fit_are_accepted(check):
+    check()
+    check(mmengine='0.11.0', mmcv='2.0.0', mmaction='1.2.1')
+    check(mmcv='2.1.0+cu121')
+
+
 def test_what_uninstalling_left_of_a_package_counts_as_missing(
-        check, monkeypatch, name):
+        check, monkeypatch):
     """A folder without __init__.py imports, but is nothing.
 
     It is left of mmcv where mmcv-lite was installed over it and removed.
@@ -127,42 +105,22 @@ def test_what_uninstalling_left_of_a_package_counts_as_missing(
     monkeypatch.setattr(
         'mmblvnet.requirements.import_module',
         lambda module: ModuleType(module)
-        if module == name else sys.modules[module])
-    with pytest.raises(ImportError, match=f'mmblvnet needs {name}') as caught:
+        if module == 'mmcv' else sys.modules[module])
+    with pytest.raises(ImportError, match='mmblvnet needs mmcv') as caught:
         check()
-    assert COMMANDS[name] in str(caught.value)
+    assert COMMANDS['mmcv'] in str(caught.value)
 
 
-def test_only_the_package_at_fault_is_named(import_plugin):
-    sentence = import_plugin(mmcv='1.7.2').stderr.splitlines()[-1]
-    assert 'needs mmengine' not in sentence
-    assert 'needs mmaction' not in sentence
-
-
-def test_importing_the_plugin_registers_its_modules(tmp_path):
-    code = """
-import mmblvnet
-from mmaction.registry import MODELS, TRANSFORMS
-for name in ('BLResNet', 'BLVNet', 'TAMNeck'):
-    print(MODELS.get(name).__name__)
-for name in ('BigLittleSampleFrames', 'BigLittleDenseSampleFrames'):
-    print(TRANSFORMS.get(name).__name__)
-"""
-    process = run_python(code, tmp_path)
-    assert process.stdout.split() == [
-        'BLResNet', 'BLVNet', 'TAMNeck', 'BigLittleSampleFrames',
-        'BigLittleDenseSampleFrames'
-    ], process.stderr
-
-
-def test_torchvision_is_not_needed(tmp_path):
+def test_the_plugin_builds_its_models_without_torchvision(tmp_path):
     code = (
         'import sys\n'
         'sys.modules["torchvision"] = None\n'
         'import mmblvnet, torch\n'
-        'from mmaction.registry import MODELS\n'
+        'from mmaction.registry import MODELS, TRANSFORMS\n'
         'from mmengine.config import Config\n'
         'from mmengine.registry import init_default_scope\n'
+        'assert MODELS.get("TAMNeck") and MODELS.get("BLResNet")\n'
+        'assert TRANSFORMS.get("BigLittleDenseSampleFrames")\n'
         'init_default_scope("mmaction")\n'
         'with torch.device("meta"):\n'
         f'    MODELS.build(Config.fromfile("{FLAGSHIP}").model)')

@@ -1,21 +1,21 @@
 """Turn a published checkpoint into one for this package, or back.
 
-The layout is told by the keys. An ImageNet bLResNet becomes a backbone file
-for ``init_cfg=dict(type='Pretrained', checkpoint=...)``; a bLVNet-TAM and a
-TAM-ResNet become the checkpoint of a recognizer for ``mim test`` and
+The key format is told by the keys. An ImageNet bLResNet becomes a backbone
+file for ``init_cfg=dict(type='Pretrained', checkpoint=...)``; a bLVNet-TAM and
+a TAM-ResNet become the checkpoint of a recognizer for ``mim test`` and
 ``load_from``. A plain ResNet of torchvision, timm, MMPretrain or MMAction2
 becomes a backbone file as well, a start for a bLResNet: what came from where
 is printed.
 """
 import argparse
-import os
+import io
 import sys
-import tempfile
 from pathlib import Path
 from typing import Callable, Optional, Tuple
 
 import mmblvnet
 import torch
+from mmblvnet.checkpoints.atomic_file import atomic_file
 from mmblvnet.checkpoints.safe_loading import load_safely
 from mmblvnet.conversion.published import convert_published, to_published
 from mmblvnet.conversion.warm_start import resnet_weights, warm_start
@@ -50,22 +50,23 @@ def convert(source: Path,
             weights, found = convert_published(content, flow_channels)
         if isinstance(content.get('arch'), str):
             found['arch'] = content['arch']
+        # A backbone has no classifier; MMEngine reads the state dict alone.
+        classifier = {
+            name.removeprefix(CLASSIFIER): weights.pop(name)
+            for name in [*weights] if name.startswith(CLASSIFIER)
+        }
         meta = dict(
             mmblvnet_version=mmblvnet.__version__, converted_from=found)
-        # A backbone has no classifier; MMEngine reads the state dict alone.
-        converted = dict(meta=meta, state_dict={}, classifier={})
-        for name, value in weights.items():
-            part = 'state_dict'
-            if name.startswith(CLASSIFIER):
-                part, name = 'classifier', name.removeprefix(CLASSIFIER)
-            converted[part][name] = value
-        return {k: v for k, v in converted.items() if v}, found
+        converted = dict(meta=meta, state_dict=weights)
+        if classifier:
+            converted['classifier'] = classifier
+        return converted, found
 
     return rewrite(source, destination, change)
 
 
 def publish(source: Path, destination: Path) -> dict:
-    """Convert a file of this package back into the published layout.
+    """Convert a file of this package back into the published key format.
 
     Args:
         source (Path): A converted file, or a checkpoint of training.
@@ -81,35 +82,21 @@ def publish(source: Path, destination: Path) -> dict:
 
     def change(content: dict) -> Tuple[dict, dict]:
         weights = content.get('state_dict', content)
-        classifier, layout = content.get('classifier'), content
+        classifier, found = content.get('classifier'), content
         if isinstance(weights, dict) and isinstance(classifier, dict):
             weights = dict(weights)
             for name, value in classifier.items():
                 weights[f'{CLASSIFIER}{name}'] = value
-        for key in ('meta', 'converted_from', 'layout'):
-            layout = layout.get(key) if isinstance(layout, dict) else None
-        return to_published(weights, layout)
+        for key in ('meta', 'converted_from', 'key_format'):
+            found = found.get(key) if isinstance(found, dict) else None
+        return to_published(weights, found)
 
     return rewrite(source, destination, change)
 
 
 def rewrite(source: Path, destination: Path,
             change: Callable[[dict], Tuple[dict, dict]]) -> dict:
-    """Write what a file holds in another form.
-
-    Args:
-        source (Path): The file.
-        destination (Path): The file to write, as a whole or not at all.
-        change (Callable): Turns the content into the new one and what was
-            found.
-
-    Returns:
-        dict: What was found.
-
-    Raises:
-        ValueError: If the content cannot be changed.
-        OSError: If there is no source, or the destination cannot be written.
-    """
+    """Write what a file holds in another form; return what was found."""
     if destination.exists() and destination.samefile(source):
         raise ValueError(f'{destination} is the source itself; give another '
                          'name for the converted file')
@@ -118,35 +105,12 @@ def rewrite(source: Path, destination: Path,
         content, found = change(content)
     except ValueError as error:
         raise ValueError(f'{source} cannot be converted: {error}') from error
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    save_whole(content, destination)
+    # PyTorch's writer would hide why a file cannot be written.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_file(destination, 'wb') as file:
+        file.write(buffer.getbuffer())
     return found
-
-
-def save_whole(content: dict, destination: Path) -> None:
-    """Write a checkpoint so that it never exists in part.
-
-    Args:
-        content (dict): What to write.
-        destination (Path): The file.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    handle, name = tempfile.mkstemp(
-        dir=destination.parent, prefix=f'.{destination.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
-        os.chmod(name, 0o644)
-        os.replace(name, destination)
-    except BaseException as error:
-        os.unlink(name)
-        # PyTorch's writer hides why the file could not be written.
-        if isinstance(error, RuntimeError):
-            raise OSError(f'{destination} cannot be written: '
-                          f'{error.__context__ or error}') from error
-        raise
 
 
 def parse_args() -> argparse.Namespace:
@@ -164,7 +128,7 @@ def parse_args() -> argparse.Namespace:
     ways.add_argument(
         '--to-published',
         action='store_true',
-        help='turn a file of this package back into the published layout')
+        help='turn a file of this package back into the published key format')
     return parser.parse_args()
 
 

@@ -37,7 +37,9 @@ def atomic_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
             with contextlib.suppress(OSError, AttributeError):
                 os.chown(unfinished, owner.st_uid, owner.st_gid)
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(unfinished)
+        if isinstance(error, OSError):
+            error.filename = path
         raise

@@ -1,3 +1,4 @@
+"""Backbones that start from the weights in a file."""
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple, Union
 
@@ -5,24 +6,26 @@ from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit, update_init_info
 from torch import nn
 
-from mmblvnet.checkpoints.imagenet_weights import how_to_get_imagenet_weights
-from mmblvnet.checkpoints.safe_loading import data_only, load_checkpoint
-from mmblvnet.checkpoints.validation import shortened
+from mmblvnet.checkpoints.safe_loading import load_checkpoint
+from mmblvnet.checkpoints.validation import mismatches, report, weights_in
 
 CLASSIFIERS = ('fc.', 'new_fc.', 'cls_head.', 'head.')
+FROM_SCRATCH = ('To train from scratch instead: --cfg-options '
+                'model.backbone.init_cfg=None')
+IMAGENET_WEIGHTS = """\
+1. Download ImageNet-bLResNet-{depth}-a2-b4.pth.tar from \
+https://ibm.box.com/v/blresnet-{depth}-a2-b4 with a browser.
+2. Convert it: python tools/convert_checkpoint.py \
+ImageNet-bLResNet-{depth}-a2-b4.pth.tar {destination}
+Without the page, a ResNet-{depth} of torchvision, timm or MMPretrain \
+converts into a start as well, and
+mim train mmpretrain configs/imagenet/blresnet{depth}_in1k.py
+trains on ImageNet."""
 
 
 def split_pretrained(
         init_cfg: Union[dict, List[dict]]) -> Tuple[List[dict], List[dict]]:
-    """Tell the weights to load from the other initializations.
-
-    Args:
-        init_cfg (dict or list[dict]): Initialization config.
-
-    Returns:
-        tuple[list[dict]]: The arguments of the ``Pretrained`` initializers,
-        and the configs of the others.
-    """
+    """The arguments of ``Pretrained`` initializers, and the other configs."""
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg
     pretrained, others = [], []
     for cfg in configs:
@@ -65,49 +68,48 @@ def load_pretrained(module: nn.Module,
         RuntimeError: If the file does not fit, with the list of what does
             not.
     """
-    remedy = remedy or how_to_get_imagenet_weights(module, checkpoint)
-    weights = _weights_of(
-        _read(module, checkpoint, map_location, remedy), prefix)
-    weights = {rename(name): value for name, value in weights.items()}
-    problems = _mismatches(module, weights, may_be_absent)
-    if problems:
-        raise RuntimeError(
-            f'The pretrained weights {checkpoint!r} do not fit '
-            f'{type(module).__name__} of depth {module.depth}. Training with '
-            'them would start from random weights in part. Give the file '
-            'that belongs to the model, convert a published one with '
-            'tools/convert_checkpoint.py, or name the wanted part of the file '
-            f"by prefix='backbone.'.\n{problems}")
-    module.load_state_dict(weights, strict=False)
-    print_log(
-        f'Loaded {len(weights)} weights of {type(module).__name__} from '
-        f'{checkpoint}',
-        logger='current')
-    if hasattr(module, '_params_init_info'):
-        update_init_info(module, f'Loaded from {checkpoint}')
-
-
-def _read(module: nn.Module, checkpoint: str, map_location: str,
-          remedy: str) -> dict:
-    """The state dict in a file."""
     name = type(module).__name__
+    remedy = remedy or _how_to_get_imagenet_weights(module, checkpoint)
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise FileNotFoundError(f'The pretrained weights {checkpoint!r} of '
                                 f'{name} do not exist.\n{remedy}')
     try:
-        content = load_checkpoint(checkpoint, map_location)
-        state_dict = data_only(content.get('state_dict', content))
+        weights = weights_in(load_checkpoint(checkpoint, map_location))
     except Exception as error:
         raise RuntimeError(
             f'The pretrained weights {checkpoint!r} of {name} are no '
             f'checkpoint ({type(error).__name__}: {error}). Was the download '
             f'complete?\n{remedy}') from error
-    return state_dict
+    weights = {
+        rename(key): value
+        for key, value in _part_of(weights, prefix).items()
+    }
+    problems = mismatches(module.state_dict(), weights)
+    frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
+    for key in [key for key in problems if key not in weights]:
+        if key in frozen and may_be_absent(key):
+            problems[key] += (f', and frozen by frozen_stages = '
+                              f'{module.frozen_stages}, so never trained')
+        elif may_be_absent(key):
+            del problems[key]
+    if problems:
+        raise RuntimeError(
+            f'The pretrained weights {checkpoint!r} do not fit {name} of '
+            f'depth {module.depth}. Training with them would start from '
+            'random weights in part. Give the file that belongs to the model, '
+            'convert a published one with tools/convert_checkpoint.py, or '
+            "name the wanted part of the file by prefix='backbone.'.\n"
+            + report(problems))
+    module.load_state_dict(weights, strict=False)
+    print_log(
+        f'Loaded {len(weights)} weights of {name} from {checkpoint}',
+        logger='current')
+    if hasattr(module, '_params_init_info'):
+        update_init_info(module, f'Loaded from {checkpoint}')
 
 
-def _weights_of(state_dict: dict, prefix: Optional[str]) -> dict:
+def _part_of(weights: dict, prefix: Optional[str]) -> dict:
     """The weights of the wanted part, without those of a classifier."""
-    weights = {k.removeprefix('module.'): v for k, v in state_dict.items()}
     # An image classifier of MMPretrain, of which there is one part to want.
     if prefix is None and any(name.startswith('head.') for name in weights):
         prefix = 'backbone'
@@ -121,31 +123,12 @@ def _weights_of(state_dict: dict, prefix: Optional[str]) -> dict:
             if not k.startswith(CLASSIFIERS)}
 
 
-def _mismatches(module: nn.Module, weights: dict,
-                may_be_absent: Callable[[str], bool]) -> str:
-    """Everything in which a file and a module differ, a line each."""
-    wanted = module.state_dict()
-    absent = [name for name in wanted if name not in weights]
-    lines = [f'not in the file: {name}' for name in absent
-             if not may_be_absent(name)]
-    frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
-    lines += [
-        f'not in the file, and frozen by frozen_stages = '
-        f'{module.frozen_stages}, so never trained: {name}'
-        for name in absent if may_be_absent(name) and name in frozen
-    ]
-    lines += [
-        f'not in the model: {name}' for name in weights if name not in wanted
-    ]
-    lines += [
-        f'of shape {tuple(weights[name].shape)} in the file, but '
-        f'{tuple(wanted[name].shape)} in the model: {name}'
-        for name in wanted
-        if name in weights and weights[name].shape != wanted[name].shape
-    ]
-    lines += [
-        f'not finite in the file: {name}' for name in wanted
-        if name in weights and weights[name].shape == wanted[name].shape
-        and not weights[name].isfinite().all()
-    ]
-    return shortened(lines)
+def _how_to_get_imagenet_weights(backbone: nn.Module,
+                                 destination: str) -> str:
+    """What to do about missing weights of a Big-Little network."""
+    depth, alpha, beta = backbone.depth, backbone.alpha, backbone.beta
+    if depth not in (50, 101) or (alpha, beta) != (2, 4):
+        return (f'No ImageNet weights were published for depth {depth}, '
+                f'alpha {alpha}, beta {beta}.\n{FROM_SCRATCH}')
+    steps = IMAGENET_WEIGHTS.format(depth=depth, destination=destination)
+    return f'{steps}\n{FROM_SCRATCH}'

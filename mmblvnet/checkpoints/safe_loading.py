@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections import Counter, OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, Any, Callable, Dict
+from typing import IO, Any, Callable
 from urllib.parse import urlparse
 
 import numpy as np
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from mmblvnet.checkpoints import unpickling
 
 TENSORS = (Tensor, nn.Parameter)
-VALUES = (str, bytes, bytearray, bool, int, float, complex, type(None),
-          torch.Size, torch.dtype, torch.device)
-
+DICTS = (dict, OrderedDict, Counter)
+DATA = (list, tuple, set, str, bytes, bytearray, bool, int, float, complex,
+        type(None), torch.Size, torch.dtype, torch.device, HistoryBuffer,
+        Namespace)
 # What interpreting a small file may take beyond a multiple of its size.
 HEADROOM = 256 * 2**20
 # The names of models in MMEngine's lists of URLs.
@@ -33,11 +34,6 @@ MODEL_ZOOS = {
     ('torchvision://', 'modelzoo://'): get_torchvision_models,
     ('open-mmlab://', 'openmmlab://'): get_external_models,
 }
-ADVICE = re.compile(
-    r'In PyTorch 2\.6, we changed.*?trusted source\.|'
-    r'Please file an issue.*?WeightsUnpickler error: |'
-    r'Please use `torch\.serialization.*|'
-    r'Check the documentation of torch\.load.*', re.DOTALL)
 REMEDY = ('Copy or download it again; if it is whole, ask whoever made it for '
           'its state dict alone.')
 
@@ -58,15 +54,18 @@ def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
         OSError: As :func:`load_safely`.
     """
     for prefixes, urls in MODEL_ZOOS.items():
-        model = name.removeprefix(prefixes[0]).removeprefix(prefixes[1])
-        if model != name:
-            name = urls().get(model, name)
+        if name.startswith(prefixes):
+            name = urls().get(name.partition('://')[2], name)
     if name.startswith(('http://', 'https://')):
         return load_safely(_download(name), map_location)
     if '://' not in name:
         return load_safely(Path(name).expanduser(), map_location)
-    return _checked(
-        name, lambda: CheckpointLoader.load_checkpoint(name, map_location))
+
+    def load(visit: Callable) -> Any:
+        content = CheckpointLoader.load_checkpoint(name, map_location)
+        return unpickling.walk(content, visit)
+
+    return _checked(name, load, math.inf)
 
 
 def _download(url: str) -> Path:
@@ -107,29 +106,21 @@ def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
                          'such as epoch_50.pth')
     limit = 4 * file.stat().st_size + HEADROOM
     with file.open('rb') as stream:
-        if _all_is_trusted():
+        trusted = os.getenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0')
+        if trusted.lower() in ('1', 'y', 'yes', 'true'):
             return torch.load(stream, map_location)
 
-        def load() -> Any:
+        def load(visit: Callable) -> Any:
             _check_archive(stream)
-            return unpickling.load(stream, map_location, limit)
+            return unpickling.load(stream, map_location, limit, visit)
 
         return _checked(str(file), load, limit)
 
 
-def _all_is_trusted() -> bool:
-    """Whether the user has PyTorch load whatever a file holds."""
-    value = os.getenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0')
-    return value.lower() in ('1', 'y', 'yes', 'true')
-
-
-def _checked(name: str,
-             load: Callable[[], Any],
-             limit: float = math.inf) -> dict:
-    """What a function loads, if it is plain data."""
+def _checked(name: str, load: Callable, limit: float) -> dict:
+    """What a function loads, if it is plain data of bounded size."""
     try:
-        content = load()
-        _check_data(content, limit)
+        content = load(_check_of_objects(limit))
     except Exception as error:
         raise ValueError(
             f'{name} is no checkpoint that can be loaded safely '
@@ -161,13 +152,15 @@ def _check_archive(stream: IO[bytes]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What PyTorch says, without its advice to load the file unsafely."""
-    text = ADVICE.sub('', str(error)).strip()
+    """What the unpickler says, without advice to load the file unsafely."""
+    if isinstance(error.__context__, UnpicklingError):
+        error = error.__context__
+    text = re.split('Please use|In PyTorch 2.6', str(error))[0]
     return ' '.join(text.split())[:999] or 'it ends too early'
 
 
-def _check_data(content: Any, limit: float) -> None:
-    """Refuse what is not plain data of bounded size.
+def _check_of_objects(limit: float) -> Callable[[Any], None]:
+    """What refuses an object that is no plain data of bounded size.
 
     PyTorch gives whoever wrote the file a say in the attributes of objects,
     which shadow the methods that later look at them, and in the indices of
@@ -176,29 +169,18 @@ def _check_data(content: Any, limit: float) -> None:
     declared = [entry[0] if isinstance(entry, tuple) else entry
                 for entry in torch.serialization.get_safe_globals()]
     num_bytes = 0
-    pending, seen = [content], set()
-    while pending:
-        item = pending.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
+
+    def check(item: Any) -> None:
+        nonlocal num_bytes
         kind = type(item)
-        if kind in (dict, OrderedDict, Counter):
-            attributes = getattr(item, '__dict__', {})
-            if set(attributes) - {'_metadata'}:
-                _refuse(f'gives a {kind.__name__} the methods '
-                        f'{[*attributes]}')
-            pending += dict.keys(item)
-            pending += dict.values(item)
-            pending += attributes.values()
-        elif kind in (list, tuple, set):
-            pending += item
-        elif kind in (HistoryBuffer, Namespace):
-            pending += vars(item).values()
+        if kind in DICTS:
+            attributes = set(getattr(item, '__dict__', ())) - {'_metadata'}
+            if attributes:
+                _refuse(f'gives a {kind.__name__} the methods {attributes}')
         elif kind in TENSORS:
             if vars(item) or item._backward_hooks or item.grad is not None:
                 _refuse('gives a tensor attributes or hooks')
-            if not _is_dense(item):
+            if not is_dense(item):
                 _refuse('holds a tensor that has not all the values that its '
                         'shape says')
             num_bytes += math.prod(item.shape) * item.itemsize
@@ -206,45 +188,18 @@ def _check_data(content: Any, limit: float) -> None:
                 raise MemoryError(
                     'it holds tensors that would take more than the '
                     f'{limit} bytes of memory that its size admits')
-        elif not (kind in VALUES or kind in declared
+        elif not (kind in DATA or kind in declared
                   or isinstance(item, (np.generic, np.ndarray))):
             _refuse(f'holds a {kind.__module__}.{kind.__qualname__}')
+
+    return check
 
 
 def _refuse(what: str) -> None:
     raise UnpicklingError(f'it {what}, which no checkpoint of MMEngine does')
 
 
-def _is_dense(value: Tensor) -> bool:
+def is_dense(value: Tensor) -> bool:
+    """Whether a tensor is one of plain numbers in memory."""
     return value.layout == torch.strided and not (
         value.is_meta or value.is_quantized or value.is_nested)
-
-
-def data_only(weights: dict) -> Dict[str, Tensor]:
-    """Refuse what only looks like weights.
-
-    Args:
-        weights (dict): A state dict from a file.
-
-    Returns:
-        dict: Its tensors, detached.
-
-    Raises:
-        ValueError: If it is no state dict, or has a tensor with fewer values
-            than its shape says.
-    """
-    if not isinstance(weights, dict) or not weights or not all(
-            isinstance(name, str) and type(value) in TENSORS
-            for name, value in weights.items()):
-        raise ValueError('it holds no state dict, neither by itself nor as '
-                         "'state_dict'")
-    # An attribute of a tensor could stand in for any of its methods.
-    weights = {name: Tensor.detach(value) for name, value in weights.items()}
-    for name, value in weights.items():
-        # Only then is the memory for work on it bounded by the file's size.
-        if not _is_dense(value) or (
-                math.prod(value.shape) * value.itemsize >
-                value.untyped_storage().nbytes()):
-            raise ValueError(f'{name!r:.99} has not all the values that its '
-                             'shape says')
-    return weights

@@ -7,7 +7,6 @@ import argparse
 import inspect
 import pickle
 import sys
-from functools import partial
 from importlib.util import find_spec, module_from_spec
 from pickle import UnpicklingError
 from types import FunctionType, ModuleType
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-LOGS = ('_log_history', '_count_history')
 STATISTICS = ('min', 'max', 'current', 'mean')
 # What an empty set takes, the largest object that one byte asks for.
 OBJECT = 224
@@ -37,17 +35,12 @@ REBUILDS = ('torch._utils._rebuild_device_tensor_from_cpu_tensor',
 
 def load(file: IO[bytes],
          map_location: Any = None,
-         limit: Optional[int] = None) -> Any:
+         limit: Optional[int] = None,
+         visit: Callable[[Any], None] = lambda item: None) -> Any:
     """Load what PyTorch admits, the user has declared or MMEngine writes.
 
-    Args:
-        file (IO): An open file.
-        map_location: As for ``torch.load``. Defaults to None.
-        limit (int, optional): The bytes that objects other than tensors may
-            take. Defaults to None, without a limit.
-
-    Returns:
-        Any: The content, of the types that were saved.
+    ``limit`` bounds the bytes that objects other than tensors may take, and
+    ``visit`` is called with every object.
 
     Raises:
         UnpicklingError: If it holds anything else.
@@ -63,7 +56,7 @@ def load(file: IO[bytes],
             raise
         file.seek(start)
         content = _load(file, map_location, {**known, **declared}, limit)
-    return _of_hosts_types(content, {})
+    return walk(content, visit)
 
 
 def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any],
@@ -86,12 +79,12 @@ def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any],
 
 def _bound_memory(unpickler: ModuleType, limit: int) -> None:
     """Let a copy of PyTorch's unpickler make no more objects than fit."""
-    spent = 0
+    left = limit
 
     def spend(num_bytes: int) -> None:
-        nonlocal spent
-        spent += num_bytes
-        if spent > limit:
+        nonlocal left
+        left -= num_bytes
+        if left < 0:
             raise MemoryError('it makes objects that would take more than the '
                               f'{limit} bytes of memory that its size admits')
 
@@ -105,20 +98,21 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
 
         return call
 
-    def read(file: IO[bytes], size: int) -> bytes:
-        data = file.read(size)
-        spend(OBJECT * (data in OPCODES))
-        return data
-
     class Unpickler(unpickler.Unpickler):  # type: ignore[name-defined]
 
         def __init__(self, file: IO[bytes], **kwargs) -> None:
             super().__init__(file, **kwargs)
-            self.read = partial(read, file)
+            self.read = lambda size: self._count(file.read(size))
 
-    allowed = dict(unpickler._get_allowed_globals())
-    for name in REBUILDS:
-        allowed.pop(name, None)
+        def _count(self, data: bytes) -> bytes:
+            spend(OBJECT * (data in OPCODES))
+            return data
+
+    allowed = {
+        name: value
+        for name, value in unpickler._get_allowed_globals().items()
+        if name not in REBUILDS
+    }
     # The types themselves are what BUILD compares with.
     for name in COPIES:
         allowed[None, name] = allowed[name]
@@ -139,8 +133,7 @@ class _Numbers:
     bytes, which then count as addresses.
     """
 
-    def __init__(self, code: str, align: bool = False,
-                 copy: bool = False) -> None:
+    def __init__(self, code: str, *_) -> None:
         self.value = np.dtype(code)
         if self.value.kind not in 'biuf':
             _refuse(f'has an array of the type {code!r}')
@@ -153,14 +146,13 @@ class _Numbers:
 
 
 class _Array(np.ndarray):
-    """In place of ``numpy.ndarray``: gives way to it after the load."""
+    """In place of ``numpy.ndarray``: gives way to one after the load."""
 
     def __new__(cls, *_) -> None:
         _refuse('makes an array other than from its values')
 
     def __setstate__(self, state: tuple) -> None:
-        version, shape, numbers, order, data = state
-        super().__setstate__((version, shape, _own(numbers), order, data))
+        super().__setstate__((*state[:2], _own(state[2]), *state[3:]))
 
 
 def _own(value: Any) -> Any:
@@ -172,10 +164,6 @@ def _own(value: Any) -> Any:
 
 # What rebuilds a scalar; NumPy 2 renamed its module.
 _scalar = np.float64(0).__reduce__()[0]
-
-
-def _empty_array(kind: type, *_) -> _Array:
-    return np.ndarray.__new__(_Array, 0)
 
 
 def _number(numbers: Any, data: bytes) -> np.generic:
@@ -197,19 +185,16 @@ class _History(HistoryBuffer):
         _refuse('makes a log other than from its values')
 
     def __setstate__(self, state: dict) -> None:
-        state = dict(state)
-        methods = dict(state.pop('statistics_methods', {}))
-        for name in LOGS:
-            state[name] = _own(state.get(name))
-        logs = [state[name] for name in LOGS]
-        if (any(method != getattr(HistoryBuffer, name) if (
-                name in STATISTICS) else (
-                    name not in HistoryBuffer._statistics_methods)
-                for name, method in methods.items())
-                or set(state) != {'max_length', *LOGS}
-                or type(state['max_length']) is not int
-                or not all(type(log) is np.ndarray and log.ndim == 1
-                           for log in logs) or len(logs[0]) != len(logs[1])):
+        state = {name: _own(value) for name, value in state.items()}
+        for name, method in state.pop('statistics_methods', {}).items():
+            if method != getattr(HistoryBuffer, name) if (
+                    name in STATISTICS) else (
+                        name not in HistoryBuffer._statistics_methods):
+                _refuse('changes the statistics of logs')
+        logs = state['_log_history'], state['_count_history']
+        if len(state) != 3 or type(state['max_length']) is not int or not all(
+                type(log) is np.ndarray and log.shape == logs[0].shape
+                and log.ndim == 1 for log in logs):
             _refuse('has a log that is none of MMEngine')
         self.__class__ = HistoryBuffer
         self.__dict__.update(state)
@@ -235,7 +220,8 @@ def _types_of_mmengine() -> Dict[str, Any]:
         'numpy.ndarray': _Array,
     }
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        types[f'{module}._reconstruct'] = _empty_array
+        types[f'{module}._reconstruct'] = (
+            lambda *_: np.ndarray.__new__(_Array, 0))
         types[f'{module}.scalar'] = _number
     for name, method in HistoryBuffer._statistics_methods.items():
         if name not in STATISTICS:
@@ -243,25 +229,35 @@ def _types_of_mmengine() -> Dict[str, Any]:
     return types
 
 
-def _of_hosts_types(item: Any, done: Dict[int, tuple]) -> Any:
-    """Replace what stands in for arrays, at any depth."""
+def walk(item: Any,
+         visit: Callable[[Any], None],
+         done: Optional[Dict[int, tuple]] = None) -> Any:
+    """Visit every object in what was loaded, with arrays in their places.
+
+    Returns what is in the place of the object; ``done`` holds, by number,
+    those that were visited and what is in their places.
+    """
+    done = {} if done is None else done
     if id(item) in done:
         return done[id(item)][1]
+    value = _own(item)
     # With the item, whose number would be another's if it were gone.
-    done[id(item)] = item, item
-    if isinstance(item, _Array):
-        done[id(item)] = item, _own(item)
-    elif isinstance(item, dict):
-        for key, value in dict.items(item):
-            dict.__setitem__(item, key, _of_hosts_types(value, done))
-    elif type(item) is list:
-        item[:] = [_of_hosts_types(value, done) for value in item]
-    elif isinstance(item, tuple):
-        values = [_of_hosts_types(value, done) for value in item]
-        if any(new is not old for new, old in zip(values, item)):
+    done[id(item)] = item, value
+    visit(value)
+    if type(item) is list:
+        item[:] = [walk(element, visit, done) for element in item]
+    elif isinstance(item, (tuple, set)):
+        elements = [walk(element, visit, done) for element in item]
+        if any(new is not old for new, old in zip(elements, item)):
             # A named one stays what it is.
-            done[id(item)] = item, tuple.__new__(type(item), values)
-    elif type(item) not in (torch.Tensor, HistoryBuffer) and not isinstance(
-            item, (str, bytes, int, float, type, np.generic)):
-        _of_hosts_types(getattr(item, '__dict__', None), done)
+            done[id(item)] = item, tuple.__new__(type(item), elements)
+    elif not isinstance(value, (torch.Tensor, str, type, np.ndarray)):
+        if isinstance(item, dict):
+            for key, element in list(dict.items(item)):
+                walk(key, visit, done)
+                dict.__setitem__(item, key, walk(element, visit, done))
+        # Those of an object, or what a file gives to an ordered dict.
+        attributes = getattr(item, '__dict__', None)
+        if attributes:
+            walk(attributes, visit, done)
     return done[id(item)][1]

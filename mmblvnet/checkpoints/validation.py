@@ -1,9 +1,10 @@
 """Whether a checkpoint belongs to a model."""
-from typing import Dict, List
+import math
+from typing import Dict
 
 from torch import Tensor
 
-from mmblvnet.checkpoints.safe_loading import data_only
+from mmblvnet.checkpoints.safe_loading import TENSORS, is_dense
 
 MAX_PROBLEMS = 20
 
@@ -16,25 +17,42 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
             has one as ``state_dict``.
 
     Returns:
-        dict: The state dict.
+        dict: The state dict, of detached tensors.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or a tensor has fewer values than its
+            shape says.
     """
-    weights = data_only(checkpoint.get('state_dict', checkpoint))
-    return {k.removeprefix('module.'): v for k, v in weights.items()}
+    weights = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(name, str) and type(value) in TENSORS
+            for name, value in weights.items()):
+        raise ValueError('it holds no state dict, neither by itself nor as '
+                         "'state_dict'")
+    # An attribute of a tensor could stand in for any of its methods.
+    weights = {name: Tensor.detach(value) for name, value in weights.items()}
+    for name, value in weights.items():
+        # Only then is the memory for work on it bounded by the file's size.
+        if not is_dense(value) or (
+                math.prod(value.shape) * value.itemsize >
+                value.untyped_storage().nbytes()):
+            raise ValueError(f'{name!r:.99} has not all the values that its '
+                             'shape says')
+    if all(name.startswith('module.') for name in weights):
+        weights = {k.removeprefix('module.'): v for k, v in weights.items()}
+    return weights
 
 
 def mismatches(wanted: Dict[str, Tensor],
                weights: Dict[str, Tensor]) -> Dict[str, str]:
-    """What keeps weights from being those of a model.
+    """What is wrong with each weight that is not that of a model.
 
     Args:
         wanted (dict): The model's state dict.
         weights (dict): The state dict in question.
 
     Returns:
-        dict: What is wrong with each weight that something is wrong with.
+        dict: What is wrong, by the names of the weights.
     """
     problems = {
         name: 'is missing' for name in wanted
@@ -47,33 +65,23 @@ def mismatches(wanted: Dict[str, Tensor],
         elif value.shape != wanted[name].shape:
             problems[name] = (f'is {tuple(value.shape)} instead of '
                               f'{tuple(wanted[name].shape)}')
+        elif _kind(value) != _kind(wanted[name]):
+            problems[name] = f'is of {value.dtype}, not {wanted[name].dtype}'
         elif not value.isfinite().all():
             problems[name] = 'has values that are not finite'
     return problems
 
 
+def _kind(value: Tensor) -> str:
+    """What a tensor is made of; PyTorch turns one size into another."""
+    if value.is_complex() or value.is_floating_point() and value.itemsize < 2:
+        return str(value.dtype)
+    return 'float' if value.is_floating_point() else 'int'
+
+
 def report(problems: Dict[str, str]) -> str:
-    """A line for each problem, of which a long list is shortened.
-
-    Args:
-        problems (dict): What is wrong with which weight.
-
-    Returns:
-        str: The lines.
-    """
-    lines = [f'{name} {problem}' for name, problem in problems.items()]
-    return shortened(lines)
-
-
-def shortened(lines: List[str]) -> str:
-    """Lines as a text, of which a long list is shortened.
-
-    Args:
-        lines (list[str]): The lines.
-
-    Returns:
-        str: The text.
-    """
+    """A line for each problem, of which a long list is shortened."""
+    lines = [f'{name:.99} {problem}' for name, problem in problems.items()]
     more = len(lines) - MAX_PROBLEMS
     if more > 0:
         lines = [*lines[:MAX_PROBLEMS], f'and {more} more']

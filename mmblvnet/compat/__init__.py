@@ -22,6 +22,7 @@ def apply() -> None:
     mmengine.mend_workers()
     mmengine.start_distributed_without_cuda()
     mmengine.wrap_cpu_models_for_distribution()
+    mmengine.leave_out_default_hooks()
     mmengine.stop_early_in_training_alone()
     # It imports MMAction2's data sets.
     from . import numpy2

@@ -99,30 +99,21 @@ def hand_on_maps_of_2d_backbones() -> None:
             maps = tuple(torch.cat(level) for level in zip(*maps))
         else:
             maps = (torch.cat(maps), ) if to_neck else torch.cat(maps)
-        return _continue_from(self, upstream, maps, inputs, stage,
-                              data_samples, test_mode)
 
+        def backbone(_: Tensor) -> Any:
+            return maps
 
-def _continue_from(recognizer: nn.Module, extract_feat: Callable, maps: Any,
-                   inputs: Tensor, stage: str, data_samples: Optional[list],
-                   test_mode: bool) -> tuple:
-    """Run ``extract_feat`` on from what the backbone has returned."""
-
-    def backbone(_: Tensor) -> Any:
-        return maps
-
-    backbone.num_segments = getattr(recognizer.backbone, 'num_segments', None)
-    test_cfg = dict(recognizer.test_cfg or {})
-    test_cfg.pop('max_testing_views', None)
-    stand_in = SimpleNamespace(
-        backbone=backbone,
-        backbone_from='mmaction2',
-        test_cfg=test_cfg,
-        with_neck=recognizer.with_neck,
-        neck=getattr(recognizer, 'neck', None),
-        with_cls_head=recognizer.with_cls_head,
-        cls_head=getattr(recognizer, 'cls_head', None))
-    return extract_feat(stand_in, inputs, stage, data_samples, test_mode)
+        backbone.num_segments = num_segments
+        rest = SimpleNamespace(
+            backbone=backbone,
+            backbone_from='mmaction2',
+            test_cfg={k: v for k, v in (self.test_cfg or {}).items()
+                      if k != 'max_testing_views'},
+            with_neck=self.with_neck,
+            neck=getattr(self, 'neck', None),
+            with_cls_head=self.with_cls_head,
+            cls_head=getattr(self, 'cls_head', None))
+        return upstream(rest, inputs, stage, data_samples, test_mode)
 
 
 def accept_bfloat16_scores() -> None:

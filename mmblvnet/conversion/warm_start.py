@@ -8,9 +8,9 @@ from mmengine.model import initialize
 from torch import nn
 
 from mmblvnet.checkpoints.pretrained import CLASSIFIERS
-from mmblvnet.conversion.published import (check_weights, for_flow,
-                                           published_weights)
-from mmblvnet.conversion.published_keys import RESNET, StateDict, read_resnet
+from mmblvnet.checkpoints.validation import weights_in
+from mmblvnet.conversion.key_formats import RESNET, StateDict, resnet_config
+from mmblvnet.conversion.published import check_weights, for_flow
 from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
 from mmblvnet.models.common import Bottleneck
@@ -29,14 +29,13 @@ def resnet_weights(content: dict) -> StateDict:
         dict: Its weights under torchvision's names, without the counts of
         batches; empty if it is another network.
     """
-    weights = published_weights(content)
-    if any(name.startswith('backbone.') for name in weights):
-        weights = {k: v for k, v in weights.items()
-                   if k.startswith('backbone.')}
+    weights = weights_in(content)
+    has_head = any(name.startswith('backbone.') for name in weights)
+    start = 'backbone.' if has_head else ''
     weights = {
         RESNET.published_name(name): value
-        for name, value in weights.items()
-        if not name.startswith(CLASSIFIERS)
+        for name, value in weights.items() if name.startswith(start)
+        and not name.startswith(CLASSIFIERS)
         and not name.endswith('.num_batches_tracked')
     }
     if 'layer1.0.conv1.weight' not in weights or any(
@@ -61,20 +60,19 @@ def warm_start(weights: StateDict,
 
     Returns:
         tuple: All weights of the bLResNet; and what was found: the name of
-        the ``layout``, the backbone's config and ``sources``, a line for each
-        part of the network.
+        the ``key_format``, the backbone's config and ``sources``, a line for
+        each part of the network.
 
     Raises:
         ValueError: If a weight is missing, left over, of another shape or not
             finite, or no bLResNet has this depth, with the reason.
     """
-    config = read_resnet(weights)
+    config = resnet_config(weights)
     with torch.device('meta'):
         plain = ResNet(**config)
     check_weights(weights, {
         RESNET.published_name(name): value
         for name, value in plain.state_dict().items()
-        if not name.endswith('.num_batches_tracked')
     }, RESNET)
     if flow_channels is not None:
         weights = dict(weights)
@@ -91,7 +89,7 @@ def warm_start(weights: StateDict,
         if not name.endswith('.num_batches_tracked'):
             sources[_part(name)] = _part(source) if taken else None
     return started, dict(
-        layout=RESNET.name, type='BLResNet', **config,
+        key_format=RESNET.name, type='BLResNet', **config,
         sources=_lines(sources, weights))
 
 

@@ -17,15 +17,7 @@ class LabelledAccMetric(AccMetric):
 
     def calculate(self, preds: List[np.ndarray],
                   labels: List[Union[int, np.ndarray]]) -> Dict:
-        """Compute the metrics.
-
-        Args:
-            preds (list[np.ndarray]): Scores, ``(num_classes, )`` each.
-            labels (list[int | np.ndarray]): A label, or the classes' 0 and 1.
-
-        Returns:
-            dict: The metrics by their names.
-        """
+        """The metrics of scores ``(num_classes, )`` and labels, by name."""
         results = super().calculate(preds, labels)
         labelled = [i for i, label in enumerate(labels) if np.min(label) >= 0]
         if 'mean1' in results and 0 < len(labelled) < len(labels):

@@ -3,18 +3,39 @@ import functools
 import json
 
 import golden
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmblvnet.conversion.key_formats import KeyFormat
 from mmblvnet.conversion.published import convert_published, to_published
 
-LAYOUTS = json.loads((golden.DATA / 'checkpoints.json').read_text())
+KEY_FORMATS = {
+    name: weights for name, weights in json.loads(
+        (golden.DATA / 'checkpoints.json').read_text()).items()
+    if '101' not in name
+}
+BUILD = KeyFormat.weights_of
+
+
+@functools.lru_cache(maxsize=64)
+def weights_of(key_format, config):
+    return BUILD(key_format, dict(config))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def networks_are_built_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeyFormat, 'weights_of', lambda self, config: weights_of(
+            self, tuple(config.items())))
+        yield
 
 
 @functools.lru_cache(maxsize=None)
-def published(layout):
-    """Weights of a layout that take no memory."""
-    weights = {name: torch.zeros(shape) for name, shape in LAYOUTS[layout]}
+def published(key_format):
+    """Weights of a format that take no memory."""
+    weights = {name: torch.zeros(shape)
+               for name, shape in KEY_FORMATS[key_format]}
     return {
         name: value.long() if name.endswith('num_batches_tracked') else value
         for name, value in weights.items()
@@ -22,8 +43,8 @@ def published(layout):
 
 
 @functools.lru_cache(maxsize=None)
-def ours(layout):
-    return convert_published(published(layout))[0]
+def ours(key_format):
+    return convert_published(published(key_format))[0]
 
 
 PARTS = ('module', 'baseline_model', 'backbone', 'cls_head', 'classifier',
@@ -36,14 +57,22 @@ NAMES = st.one_of(
 TENSORS = st.builds(
     torch.zeros,
     st.lists(st.integers(0, 3), max_size=4),
-    dtype=st.sampled_from([torch.float32, torch.int64, torch.complex64]))
-VALUES = st.one_of(TENSORS, st.none(), st.integers(), st.just(dict()))
+    dtype=st.sampled_from([
+        torch.float32, torch.int64, torch.complex64, torch.bool,
+        torch.float8_e4m3fn
+    ]))
+VALUES = st.one_of(
+    TENSORS, st.none(), st.integers(), st.just(dict()),
+    # More values than the memory holds, or none.
+    st.just(torch.zeros(1, 1, 1, 1).expand(64, 2**40, 7, 7)),
+    st.just(torch.zeros(2, 2).to_sparse()),
+    st.just(torch.full((64, 3, 7, 7), torch.nan)))
 
 
 @st.composite
 def mutated(draw, weights):
-    """A layout of which some weights are lost, renamed, added or replaced."""
-    weights = dict(weights(draw(st.sampled_from(list(LAYOUTS)))))
+    """A format of which some weights are lost, renamed, added or replaced."""
+    weights = dict(weights(draw(st.sampled_from(list(KEY_FORMATS)))))
     names = st.sampled_from(list(weights))
     for name in draw(st.lists(names, max_size=3)):
         value = weights.pop(name, None)
@@ -66,21 +95,89 @@ def succeeds_or_is_refused(function, content):
 ANYTHING = st.dictionaries(st.one_of(NAMES, st.integers()), VALUES)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=20)
 @given(mutated(published), st.booleans())
 def test_any_published_keys_are_converted_or_refused(weights, wrapped):
     content = dict(state_dict=weights) if wrapped else weights
     succeeds_or_is_refused(convert_published, content)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=20)
 @given(mutated(ours))
 def test_any_of_our_keys_are_published_or_refused(weights):
     succeeds_or_is_refused(to_published, weights)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(ANYTHING)
 def test_anything_is_refused(content):
     succeeds_or_is_refused(convert_published, content)
     succeeds_or_is_refused(to_published, content)
+
+
+VIDEO = 'st2stv2-bLVNet-TAM-50-a2-b4-f8x2'
+TAM_RESNET = 'SSV2-TAM-ResNet-50 (action-recognition-pytorch)'
+IMAGENET = 'ImageNet-bLResNet-50-a2-b4'
+
+
+def without(name):
+    return lambda weights: {
+        k: v for k, v in weights.items() if name not in k}
+
+
+def having(**values):
+    return lambda weights: dict(
+        weights, **{k.replace('__', '.'): v for k, v in values.items()})
+
+
+def deeper(weights):
+    return {
+        **weights, **{
+            name.replace('big.4', 'big.5'): value
+            for name, value in weights.items()
+            if name.startswith('layer3.big.4')
+        }
+    }
+
+
+B = 'baseline_model__'
+WRONG = [
+    (VIDEO, without('layer2.big.1.conv2.weight'),
+     'layer2.big.1.conv2.weight is missing'),
+    (VIDEO, without('new_fc.bias'), 'new_fc.bias is missing'),
+    (VIDEO, having(**{f'{B}layer5__weight': torch.zeros(1)}),
+     'layer5.weight is left over'),
+    (VIDEO, having(**{f'{B}bl_init__weight': torch.zeros(64, 32, 1, 1)}),
+     r'bl_init.weight is \(64, 32, 1, 1\) instead of \(64, 64, 1, 1\)'),
+    (VIDEO, having(**{f'{B}bn1__weight': torch.ones(64).long()}),
+     'bn1.weight is of torch.int64, not torch.float32'),
+    (VIDEO, having(**{f'{B}bn1__weight': torch.ones(64) / 0}),
+     'bn1.weight has values that are not finite'),
+    (VIDEO, having(**{f'{B}conv1__weight':
+                      torch.zeros(1, 1, 1, 1).expand(64, 2**40, 7, 7)}),
+     'has not all the values'),
+    (VIDEO, having(module__new_fc__bias=torch.zeros(174)),
+     'module.new_fc.bias is left over'),
+    (TAM_RESNET, without('layer1.0.tam.'),
+     'nearest known key format is TAM-ResNet .*tam is mis'),
+    (IMAGENET, deeper, 'ImageNet bLResNet, but its layer3 has 6 big'),
+    (TAM_RESNET, lambda weights: convert_published(weights)[0],
+     'known key formats are ImageNet bLResNet, bLVNet-TAM'),
+    (VIDEO, lambda weights: dict(epoch=3), 'holds no state dict'),
+]
+
+
+def test_what_does_not_fit_is_named():
+    for key_format, change, message in WRONG:
+        with pytest.raises(ValueError, match=message):
+            convert_published(change(published(key_format)))
+
+
+def test_flow_is_made_of_rgb_alone():
+    weights = published(VIDEO)
+    with pytest.raises(ValueError, match='0 channels of flow'):
+        convert_published(weights, 0)
+    name = 'baseline_model.conv1.weight'
+    weights = dict(weights, **{name: weights[name].repeat(1, 2, 1, 1)})
+    with pytest.raises(ValueError, match='takes 6 channels instead of the 3'):
+        convert_published(weights, 10)

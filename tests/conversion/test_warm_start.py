@@ -3,25 +3,22 @@ import pytest
 import torch
 from convert_checkpoint import convert
 from mmaction.models.backbones import ResNet
-from mmblvnet.conversion.published_keys import RESNET
+from mmblvnet.conversion.key_formats import RESNET
+from mmblvnet.conversion.warm_start import resnet_weights, warm_start
 from mmblvnet.models import BLResNet
 from torch import nn
 
 
-def torchvision_weights(depth=50, **config):
+def torchvision_weights(depth=50):
     """Weights of a ResNet with a classifier, all of them different."""
-    network = ResNet(depth, **config)
+    torch.manual_seed(0)
     weights = {
         RESNET.published_name(name): torch.rand_like(value) + 0.1
         if value.is_floating_point() else value
-        for name, value in network.state_dict().items()
+        for name, value in ResNet(depth).state_dict().items()
     }
     return {**weights, 'fc.weight': torch.zeros(1000, 2048),
             'fc.bias': torch.zeros(1000)}
-
-
-def of_torchvision(weights):
-    return weights
 
 
 def without_classifier_and_counts(weights):
@@ -43,25 +40,31 @@ def of_mmaction2(weights):
     return dict(state_dict={**state, 'cls_head.fc_cls.weight': torch.ones(1)})
 
 
-def converted(content, folder, **options):
+@pytest.fixture(scope='module')
+def weights():
+    return torchvision_weights()
+
+
+def started(content, **options):
+    return warm_start(resnet_weights(content), **options)
+
+
+@pytest.fixture(scope='module')
+def start(weights, tmp_path_factory):
     """The weights and what was found, after the loader took the file."""
-    source, file = folder / 'resnet.pth', folder / 'start.pth'
-    torch.save(content, source)
-    found = convert(source, file, **options)
+    folder = tmp_path_factory.mktemp('resnet')
+    torch.save(weights, folder / 'resnet.pth')
+    found = convert(folder / 'resnet.pth', folder / 'start.pth')
     backbone = BLResNet(
         found['depth'],
-        in_channels=found['in_channels'],
-        init_cfg=dict(type='Pretrained', checkpoint=str(file)))
+        init_cfg=dict(
+            type='Pretrained', checkpoint=str(folder / 'start.pth')))
     backbone.init_weights()
     return backbone.state_dict(), found
 
 
-@pytest.mark.parametrize('layout', [
-    of_torchvision, without_classifier_and_counts, of_mmpretrain, of_mmaction2
-])
-def test_the_blocks_that_fit_take_those_of_the_resnet(layout, tmp_path):
-    weights = torchvision_weights()
-    state, found = converted(layout(weights), tmp_path)
+def test_the_blocks_that_fit_take_those_of_the_resnet(weights, start):
+    state, found = start
     expected = {
         'conv1.weight': 'conv1.weight',
         'bn1.running_var': 'bn1.running_var',
@@ -76,19 +79,23 @@ def test_the_blocks_that_fit_take_those_of_the_resnet(layout, tmp_path):
         assert torch.equal(state[ours], weights[theirs]), ours
     assert 'layer1.fusion.0 from layer1.2' in found['sources']
     assert found['sources'][-1] == 'not used of the ResNet: its classifier'
-
-
-def test_every_weight_of_a_resnet_50_has_its_place(tmp_path):
-    weights = torchvision_weights()
-    state, _ = converted(weights, tmp_path)
+    # Nor is any other left out.
     sums = {round(value.double().sum().item(), 3) for value in state.values()}
     for name, value in without_classifier_and_counts(weights).items():
         assert round(value.double().sum().item(), 3) in sums, name
 
 
-def test_thin_blocks_take_the_first_channels_at_the_same_scale(tmp_path):
-    weights = torchvision_weights()
-    state, found = converted(weights, tmp_path)
+@pytest.mark.parametrize('form', [
+    without_classifier_and_counts, of_mmpretrain, of_mmaction2])
+def test_every_library_gives_the_same_start(weights, start, form):
+    state, _ = started(form(weights))
+    assert all(torch.equal(value, start[0][name])
+               for name, value in state.items())
+
+
+def test_thin_blocks_take_the_first_channels_at_the_same_scale(
+        weights, start):
+    state, found = start
     assert torch.equal(state['layer2.little.0.conv1.weight'],
                        weights['layer2.0.conv1.weight'][:64])
     assert torch.equal(state['layer2.little.0.conv2.weight'],
@@ -99,9 +106,9 @@ def test_thin_blocks_take_the_first_channels_at_the_same_scale(tmp_path):
             in found['sources'])
 
 
-def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut(tmp_path):
+def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut():
     weights = torchvision_weights(101)
-    state, found = converted(weights, tmp_path)
+    state, found = started(weights)
     assert torch.equal(state['layer2.big.2.bn3.weight'],
                        weights['layer2.2.bn3.weight'])
     assert (state['layer2.big.3.bn3.weight'] == 0).all()
@@ -114,58 +121,38 @@ def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut(tmp_path):
         'layer3.21, its classifier')
 
 
-def test_what_a_resnet_does_not_have_changes_nothing_at_first(tmp_path):
-    state, _ = converted(torchvision_weights(), tmp_path)
+def test_what_a_resnet_does_not_have_changes_nothing_at_first(start):
     network, x = BLResNet(50).eval(), torch.rand(2, 64, 16, 16)
-    network.load_state_dict(state)
+    network.load_state_dict(start[0])
     with torch.no_grad():
         torch.testing.assert_close(
             network._merge_branches(x), x[..., ::2, ::2], atol=1e-4, rtol=1e-4)
-        stage = network.layer2
-        x = torch.rand(2, 256, 8, 8)
-        little, big = stage.run_branches(x)
+        little, big = network.layer2.run_branches(torch.rand(2, 256, 8, 8))
         assert (little == 0).all() and (big != 0).any()
 
 
-def test_a_start_for_flow_takes_the_mean_over_rgb(tmp_path):
-    weights = torchvision_weights()
-    state, _ = converted(weights, tmp_path, flow_channels=10)
+def test_a_start_for_flow_takes_the_mean_over_rgb(weights):
+    state, found = started(weights, flow_channels=10)
+    assert found['in_channels'] == 10
     torch.testing.assert_close(state['conv1.weight'][:, 7],
                                weights['conv1.weight'].mean(1))
 
 
-def wider(weights):
-    weights['layer1.0.conv2.weight'] = torch.ones(128, 128, 3, 3)
-
-
-def deep_stem(weights):
-    weights['conv1.0.weight'] = weights.pop('conv1.weight')
-
-
-def squeezing(weights):
-    weights['layer1.0.se.fc1.weight'] = torch.ones(1)
-
-
-def diverged(weights):
-    weights['layer4.0.bn3.bias'].fill_(float('nan'))
-
-
-@pytest.mark.parametrize('change, message', [
-    (wider, r'layer1.0.conv2.weight is \(128, 128, 3, 3\) of float instead'),
-    (deep_stem, 'conv1.weight is missing'),
-    (squeezing, "'layer1.0.se.fc1.weight' is left over"),
-    (diverged, 'layer4.0.bn3.bias has values that are not finite'),
-])
-def test_another_kind_of_resnet_is_refused(change, message, tmp_path):
-    weights = torchvision_weights()
-    change(weights)
-    with pytest.raises(ValueError, match=message):
-        converted(weights, tmp_path)
-
-
-def test_a_depth_without_a_big_little_network_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r'depth = 18 of BLResNet is not one'):
-        converted(torchvision_weights(18), tmp_path)
+def test_another_kind_of_resnet_is_refused(weights):
+    without_stem = {k: v for k, v in weights.items() if k != 'conv1.weight'}
+    for changed, message in [
+        (weights | {'layer1.0.conv2.weight': torch.ones(128, 128, 3, 3)},
+         r'layer1.0.conv2.weight is \(128, 128, 3, 3\) instead of'),
+        (without_stem | {'conv1.0.weight': torch.ones(1)},
+         'conv1.weight is missing'),
+        (weights | {'layer1.0.se.fc1.weight': torch.ones(1)},
+         'layer1.0.se.fc1.weight is left over'),
+        (weights | {'layer4.0.bn3.bias': torch.full((2048, ), torch.nan)},
+         'layer4.0.bn3.bias has values that are not finite'),
+        (torchvision_weights(18), 'depth = 18 of BLResNet is not one'),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            started(changed)
 
 
 def test_norms_in_training_do_not_look_at_the_statistics_they_start_with():

@@ -150,35 +150,21 @@ class Seeds(Hook):
             file.write(json.dumps(seeds) + '\n')
 
 
-def train_one_epoch_more(folder, **options):
-    """Train for an epoch less, and resume for the rest."""
+def test_without_a_seed_resumed_training_takes_another_order(tmp_path):
+    file = tmp_path / 'seeds.jsonl'
 
     def run(epochs):
         np.random.seed()  # unlike a copy, a new process has a state of its own
-        train(folder, resume=True, epochs=epochs, **options)
+        train(tmp_path, resume=True, epochs=epochs, seed=None,
+              hooks=[Seeds(file)])
 
     for epochs in (EPOCHS - 1, EPOCHS):
-        process = in_a_process(folder, run, epochs)
-        assert exit_status(process) == 0, (folder / 'output.txt').read_text()
-
-
-def test_without_a_seed_resumed_training_takes_another_order(tmp_path):
-    file = tmp_path / 'seeds.jsonl'
-    train_one_epoch_more(tmp_path, seed=None, hooks=[Seeds(file)])
+        process = in_a_process(tmp_path, run, epochs)
+        assert exit_status(process) == 0, (
+            tmp_path / 'output.txt').read_text()
     (seed, order), (resumed_seed, resumed_order) = [
         json.loads(line) for line in file.read_text().splitlines()]
     assert seed == order == resumed_seed != resumed_order
-
-
-def test_resumed_for_more_epochs_the_schedule_keeps_its_end(
-        tmp_path, uninterrupted):
-    train_one_epoch_more(tmp_path)
-    kept, wanted = schedule(tmp_path), schedule(uninterrupted)
-    assert list(kept) == list(wanted)
-    end = (EPOCHS - 1) * STEPS_PER_EPOCH
-    for step in kept:
-        # The milestone there is not met any more.
-        assert (kept[step] == wanted[step]) == (step < end)
 
 
 @pytest.mark.slow

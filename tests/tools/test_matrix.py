@@ -167,20 +167,16 @@ def scores_by_mmaction(case: Case, folder: Path) -> torch.Tensor:
     return torch.stack([result['pred_score'] for result in results])
 
 
-def check_picture(file: Path) -> None:
-    assert cv2.imread(str(file)).std() > 5
-
-
-@pytest.mark.parametrize('name', EVERY)
-def test_predictions_are_the_scores_of_a_test(cases, name, tmp_path):
-    case, out = cases(name), tmp_path / 'out.json'
+def check_predictions(case: Case, name: str, folder: Path) -> None:
+    """They are the scores of a test."""
+    out = folder / 'out.json'
     with refused(dict.fromkeys(OF_FRAMES, 'opens no video file'), name):
         run('predict', case.video, case.config, case.checkpoint, '--topk',
             '1000', '--json', out)
     if name in OF_FRAMES:
         return
     prediction, = json.loads(out.read_text())
-    expected = scores_by_mmaction(case, tmp_path)[0]
+    expected = scores_by_mmaction(case, folder)[0]
     given = torch.zeros_like(expected)
     for item in prediction['predictions']:
         given[item['label']] = item['probability']
@@ -191,46 +187,53 @@ def test_predictions_are_the_scores_of_a_test(cases, name, tmp_path):
         torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize('name', EVERY)
-def test_windows_have_classes(cases, name, tmp_path):
-    case, out = cases(name), tmp_path / 'out.csv'
+def check_windows(case: Case, name: str, folder: Path) -> None:
     with refused({IN_3D: 'made of single RGB frames'}, name):
         run('predict', case.video, case.config, case.checkpoint, '--window',
-            '0.4', '--csv', out)
+            '0.4', '--csv', folder / 'out.csv')
     if name != IN_3D:
-        first, second, *_ = csv.DictReader(out.open())
+        first, second, *_ = csv.DictReader((folder / 'out.csv').open())
         assert float(first['start']) == 0 < float(second['start'])
 
 
-@pytest.mark.parametrize('name', EVERY)
-def test_the_frames_and_the_class_are_drawn(cases, name, tmp_path):
-    case, out = cases(name), tmp_path / 'out.png'
+def check_pictures(case: Case, name: str, folder: Path) -> None:
+    """Of the frames, the class and the temporal weights, if there are any."""
     layer = ['--layer', LAYERS[name]] if name in LAYERS else []
-    for command in (['frames', case.config, case.video, '--split', 'test'],
-                    ['gradcam', case.config, case.checkpoint, case.video,
-                     *layer]):
-        out.unlink(missing_ok=True)
-        with refused(dict.fromkeys(OF_FRAMES, 'opens no video file'), name):
+    of_frames = dict.fromkeys(OF_FRAMES, 'opens no video file')
+    without = dict.fromkeys(OWN + OTHERS, 'has no TemporalAggregation')
+    for refusals, command in [
+        (of_frames, ['frames', case.config, case.video, '--split', 'test']),
+        (of_frames, ['gradcam', case.config, case.checkpoint, case.video,
+                     *layer]),
+        (without, ['weights', case.config, case.checkpoint])
+    ]:
+        out = folder / f'{command[0]}.png'
+        with refused(refusals, name):
             run('visualize', *command, '--out', out)
-        if name not in OF_FRAMES:
-            check_picture(out)
+        if name not in refusals:
+            assert cv2.imread(str(out)).std() > 5
 
 
 @pytest.mark.parametrize('name', EVERY)
-def test_temporal_weights_are_drawn_where_there_are_any(cases, name,
-                                                        tmp_path):
-    case, out = cases(name), tmp_path / 'out.png'
-    with refused(dict.fromkeys(OWN + OTHERS, 'has no TemporalAggregation'),
-                 name):
-        run('visualize', 'weights', case.config, case.checkpoint, '--out', out)
-    if name not in OWN + OTHERS:
-        check_picture(out)
+def test_it_is_predicted_and_drawn(cases, name, tmp_path):
+    case = cases(name)
+    check_predictions(case, name, tmp_path)
+    check_windows(case, name, tmp_path)
+    check_pictures(case, name, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
-def test_an_exported_file_has_the_scores_of_a_test(cases, name, tmp_path):
+def test_it_is_measured_and_exported_with_the_scores_of_a_test(
+        cases, name, tmp_path):
     case, out = cases(name), tmp_path / 'model.pt2'
+    benchmark.main([
+        '--configs', case.config, '--size', '64', '--rounds', '1',
+        '--warm-up', '0', '--out', str(tmp_path)
+    ])
+    result, = json.loads((tmp_path / 'benchmark.json').read_text()).values()
+    assert result['inference'][0] > 0 and result['training'][0] > 0
+    assert result['macs'] > 1e6
     refusals = {
         IN_3D: 'Only a Recognizer2D can be exported',
         'TRNHead': 'TRNHead gives a video other scores each time'
@@ -243,18 +246,6 @@ def test_an_exported_file_has_the_scores_of_a_test(cases, name, tmp_path):
     run('deployment/evaluate_export', case.config, out)
     scores, _ = evaluate_export.scores_of_files(
         Config.fromfile(case.config), [str(out)])
-    expected = scores_by_mmaction(case, tmp_path)
     torch.testing.assert_close(
-        scores[str(out)], expected, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', NETWORKS)
-def test_speed_and_memory_are_measured(cases, name, tmp_path):
-    benchmark.main([
-        '--configs', cases(name).config, '--size', '64', '--rounds', '1',
-        '--warm-up', '0', '--out', str(tmp_path)
-    ])
-    result, = json.loads((tmp_path / 'benchmark.json').read_text()).values()
-    assert result['inference'][0] > 0 and result['training'][0] > 0
-    assert result['macs'] > 1e6
+        scores[str(out)], scores_by_mmaction(case, tmp_path), atol=1e-4,
+        rtol=1e-3)

@@ -57,17 +57,11 @@ def check_scores(files: Sequence[str]) -> int:
     return len(first[1])
 
 
-def main(arguments: Sequence[str] = None) -> None:
-    parser = argparse.ArgumentParser(
-        description='Check that dumped scores can be fused.')
-    parser.add_argument(
-        'files', nargs='+', help='files of mim test --dump')
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('files', nargs='+', help='files of mim test --dump')
     try:
-        count = check_scores(parser.parse_args(arguments).files)
+        count = check_scores(parser.parse_args().files)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f'{count} videos, with the same labels in the same order')
-
-
-if __name__ == '__main__':
-    main()

@@ -10,31 +10,9 @@ from typing import Dict
 from xml.etree import ElementTree
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Run the tests of MMAction2 or MMEngine twice, the second '
-        'time with mmblvnet imported before them, and print those that end '
-        'otherwise, in two pairs of runs.')
-    add = parser.add_argument
-    add('sources', nargs='+', type=Path, help='folders with a folder "tests"')
-    add('--parts', default='*', help='pattern of files and folders in it')
-    add('--timeout', type=float, default=1800, help='seconds for each part')
-    return parser.parse_args()
-
-
 def outcomes(source: Path, part: Path, plugins: list,
              timeout: float) -> Dict[str, str]:
-    """Run tests in a process of their own.
-
-    Args:
-        source (Path): The folder to be in.
-        part (Path): A file of tests, or a folder of such.
-        plugins (list): Modules that pytest imports before.
-        timeout (float): Seconds.
-
-    Returns:
-        Dict[str, str]: How each test has ended.
-    """
+    """How each test of a part ends, by its name, in a process of their own."""
     options = [f'-p{plugin}' for plugin in ['no:cacheprovider', *plugins]]
     options += ['--continue-on-collection-errors', part.absolute()]
     with tempfile.TemporaryDirectory() as folder:
@@ -58,8 +36,15 @@ def outcomes(source: Path, part: Path, plugins: list,
 
 
 def main() -> None:
-    """Run what the command line asks for."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(
+        description='Run the tests of MMAction2 or MMEngine twice, the second '
+        'time with mmblvnet imported before them, and print those that end '
+        'otherwise, in two pairs of runs.')
+    add = parser.add_argument
+    add('sources', nargs='+', type=Path, help='folders with a folder "tests"')
+    add('--parts', default='*', help='pattern of files and folders in it')
+    add('--timeout', type=float, default=1800, help='seconds for each part')
+    args = parser.parse_args()
     counts = collections.defaultdict(collections.Counter)
     differing = {}
     for source in args.sources:

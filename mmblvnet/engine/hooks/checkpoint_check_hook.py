@@ -9,23 +9,14 @@ from mmengine.runner import (BaseLoop, CheckpointLoader, Runner,
 from mmblvnet.checkpoints.safe_loading import load_checkpoint
 from mmblvnet.checkpoints.validation import mismatches, report, weights_in
 
+HEAD = 'cls_head.'
 SAFE = 'safe://'
 
 
 @CheckpointLoader.register_scheme(SAFE, force=True)
 def load_from_safe(filename: str, map_location: Any = None) -> dict:
-    """Load a checkpoint, and refuse what is more than data.
-
-    Args:
-        filename (str): What MMEngine's loader takes, behind ``safe://``.
-        map_location: As for ``torch.load``. Defaults to None.
-
-    Returns:
-        dict: Its content.
-    """
+    """Load what MMEngine's loader takes, without running code in it."""
     return load_checkpoint(filename.removeprefix(SAFE), map_location)
-
-HEAD = 'cls_head.'
 
 
 @HOOKS.register_module()
@@ -82,35 +73,25 @@ class CheckpointCheckHook(Hook):
             weights = {k: v for k, v in weights.items()
                        if not k.startswith(HEAD)}
         problems = mismatches(expected, weights)
-        if self._starts_training(runner):
+        if isinstance(runner._train_loop, BaseLoop) and not runner._resume:
             problems = {k: v for k, v in problems.items()
                         if not k.startswith(self.may_differ)}
         if problems:
             raise RuntimeError(
-                f'The checkpoint {file} does not belong to the '
-                f'model of the config, in {len(problems)} weights. Give the '
-                'one that does; to start training from another model on '
-                'purpose, name what may differ: '
-                'CheckpointCheckHook(may_differ=[..])\n'
+                f'The checkpoint {file} does not belong to the model of the '
+                f'config, in {len(problems)} weights. Give the one that does; '
+                'to start training from another model on purpose, name what '
+                'may differ: CheckpointCheckHook(may_differ=[..])\n'
                 + report(problems))
-        if runner._resume:
-            self._check_training_state(file, checkpoint)
-            # MMEngine would run it, for settings that only mmcv 1 had.
-            checkpoint['meta'].pop('config', None)
-
-    @staticmethod
-    def _check_training_state(file: str, checkpoint: dict) -> None:
-        meta = checkpoint.get('meta')
-        numbers = [meta.get(key) if isinstance(meta, dict) else None
-                   for key in ('epoch', 'iter')]
-        if not all(isinstance(number, int) for number in numbers) or (
-                not isinstance(checkpoint.get('message_hub'), dict)):
+        if not runner._resume:
+            return
+        meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
+        if not (isinstance(meta, dict) and isinstance(hub, dict)
+                and isinstance(meta.get('epoch'), int)
+                and isinstance(meta.get('iter'), int)):
             raise RuntimeError(
-                f'The checkpoint {file} holds no training that '
-                'could be resumed, only weights. To start from them, set '
-                'load_from to it and leave --resume out')
-
-    @staticmethod
-    def _starts_training(runner: Runner) -> bool:
-        return isinstance(runner._train_loop,
-                          BaseLoop) and not runner._resume
+                f'The checkpoint {file} holds no training that could be '
+                'resumed, only weights. To start from them, set load_from to '
+                'it and leave --resume out')
+        # MMEngine would run it, for settings that only mmcv 1 had.
+        meta.pop('config', None)

@@ -68,10 +68,9 @@ class LearningRateHook(Hook):
         Raises:
             ValueError: If its learning rate is another one by mistake.
         """
-        if self._num_schedules is None or not (self._wanted
-                                               and runner._resume):
-            return
-        if any(getattr(s, 'need_val_args', 0) for s in _schedules(runner)):
+        resumes = runner._resume and self._num_schedules is not None
+        if not (resumes and self._wanted) or any(
+                getattr(s, 'need_val_args', 0) for s in _schedules(runner)):
             return
         changes = list(dict.fromkeys(self._changes(runner)))
         if not changes:
@@ -83,13 +82,13 @@ class LearningRateHook(Hook):
                 f'{rates[0]}. Give the options that it was trained with as '
                 'well, like --auto-scale-lr; or, to go on with the new one, '
                 '--cfg-options default_hooks.learning_rate.new_lr=True')
-        before = runner.optim_wrapper.get_lr()['lr'][0]
+        get_lr = runner.optim_wrapper.get_lr
+        before = get_lr()['lr'][0]
         self._follow_config(runner)
         runner.logger.warning(
             'The config differs from the checkpoint, and decides: '
             f'{"; ".join(changes)}. The learning rate is '
-            f'{runner.optim_wrapper.get_lr()["lr"][0]:g} now; in the '
-            f'checkpoint it is {before:g}')
+            f'{get_lr()["lr"][0]:g} now; in the checkpoint it is {before:g}')
 
     def _changes(self, runner: Runner) -> Iterator[str]:
         schedules = _schedules(runner)
@@ -103,15 +102,15 @@ class LearningRateHook(Hook):
                     yield (f'{name}{key} is {new.get(key)}, not '
                            f'{old.get(key)}')
         if len(schedules) != self._num_schedules:
-            yield f'there are {len(schedules)} schedules, not ' \
-                  f'{self._num_schedules}'
-        # RuntimeInfoHook has not replaced the checkpoint's yet.
-        hub = runner.message_hub
-        old = hub.get_info('max_iters', 0) // hub.get_info('max_epochs', 1)
-        steps = len(runner.train_dataloader)
-        if isinstance(runner.train_loop,
-                      EpochBasedTrainLoop) and (old not in (0, steps)):
-            yield f'an epoch has {steps} iterations, not {old}'
+            yield (f'there are {len(schedules)} schedules, not '
+                   f'{self._num_schedules}')
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            # RuntimeInfoHook has not replaced the checkpoint's yet.
+            hub = runner.message_hub
+            old = hub.get_info('max_iters', 0) // hub.get_info('max_epochs', 1)
+            steps = len(runner.train_dataloader)
+            if old not in (0, steps):
+                yield f'an epoch has {steps} iterations, not {old}'
 
     def _follow_config(self, runner: Runner) -> None:
         """Go through the schedules up to where the training is."""
@@ -125,6 +124,8 @@ class LearningRateHook(Hook):
             group.update(new)
         for schedule, new in zip(schedules, self._wanted[len(groups):]):
             schedule.load_state_dict(new)
+        # MMEngine ends an iteration before the epoch that it is the last of.
+        schedules = sorted(schedules, key=lambda schedule: schedule.by_epoch)
         with warnings.catch_warnings():
             # The optimizer makes no steps meanwhile.
             warnings.simplefilter('ignore')
@@ -146,9 +147,7 @@ def _schedules(runner: Runner) -> list:
 
 def _state(runner: Runner) -> List[dict]:
     """The settings of each group of parameters, and of each schedule."""
-    groups = runner.optim_wrapper.param_groups
-    return [{
-        k: v
-        for k, v in group.items() if k != 'params'
-    } for group in groups
-            ] + [schedule.state_dict() for schedule in _schedules(runner)]
+    states = [dict(group) for group in runner.optim_wrapper.param_groups]
+    for state in states:
+        del state['params']
+    return states + [s.state_dict() for s in _schedules(runner)]

@@ -37,41 +37,6 @@ class CheckpointBackend(LocalBackend):
 register_backend(BACKEND, CheckpointBackend, force=True)
 
 
-class _RemovingLater:
-    """A backend that keeps in mind what is to be removed.
-
-    What is not in this folder, or has another name, is as if it were not
-    there.
-    """
-
-    def __init__(self, backend: LocalBackend, folder: str,
-                 start: str) -> None:
-        self.backend = backend
-        self.folder = folder
-        self.start = start
-        self.removals = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def _own(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        return name.startswith(self.start) and (
-            os.path.realpath(folder) == os.path.realpath(self.folder))
-
-    def isfile(self, path: str) -> bool:
-        return self._own(path) and self.backend.isfile(path)
-
-    def isdir(self, path: str) -> bool:
-        return self._own(path) and self.backend.isdir(path)
-
-    def remove(self, path: str) -> None:
-        self.removals.append((self.backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        self.removals.append((self.backend.rmtree, path))
-
-
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``, after which training can be resumed.
@@ -87,20 +52,28 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Find out where checkpoints are, and which are outdated."""
-        info = runner.message_hub.runtime_info
-        steps = info.get('keep_ckpt_ids', [])
+        steps = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
         if not isinstance(steps, list) or not all(
                 type(step) is int for step in steps):
             runner.message_hub.update_info('keep_ckpt_ids', [])
-        for name in [*info]:
-            if name.startswith('best_ckpt') and type(info[name]) is not str:
-                del info[name]
         if self.file_client_args is None and type(
                 get_file_backend(
                     self.out_dir or runner.work_dir,
                     backend_args=self.backend_args)) is LocalBackend:
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
+        if not self._is_own(getattr(self, 'best_ckpt_path', None)):
+            self.best_ckpt_path = None
+        paths = getattr(self, 'best_ckpt_path_dict', {})
+        for name in paths:
+            if not self._is_own(paths[name]):
+                paths[name] = None
+
+    def _is_own(self, path: Any) -> bool:
+        """Whether a file is one of the best checkpoints of this run."""
+        folder, name = os.path.split(path if type(path) is str else '')
+        return name.startswith('best_') and (
+            os.path.realpath(folder) == os.path.realpath(self.out_dir))
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Keep the best weights of a training, of which there may be none."""
@@ -115,21 +88,26 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, *args, **kwargs) -> None:
-        with self._removing_last(''), patch.object(
+        with self._removing_last(), patch.object(
                 checkpoint_hook, 'open', atomic_file, create=True):
             super()._save_checkpoint_with_step(*args, **kwargs)
 
     def _save_best_checkpoint(self, *args, **kwargs) -> None:
-        with self._removing_last('best_'):
+        with self._removing_last():
             super()._save_best_checkpoint(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _removing_last(self, start: str) -> Iterator[None]:
+    def _removing_last(self) -> Iterator[None]:
         """Remove what is outdated only when its successor is complete."""
-        # Saving the best one saves the last one again.
-        backend = getattr(self.file_backend, 'backend', self.file_backend)
-        later = _RemovingLater(backend, self.out_dir, start)
-        with patch.object(self, 'file_backend', later):
+        backend, outdated = self.file_backend, []
+        with patch.multiple(
+                backend,
+                create=True,
+                remove=outdated.append,
+                rmtree=outdated.append):
             yield
-        for remove, path in later.removals:
-            remove(path)
+        for path in outdated:
+            if backend.isdir(path):
+                backend.rmtree(path)
+            else:
+                backend.remove(path)

@@ -52,8 +52,8 @@ def train(tmp_path, value, first, number=10**6, scaled=False, **checkpoint):
     return model
 
 
-@pytest.mark.parametrize('value', [torch.nan, torch.inf])
-@pytest.mark.parametrize('first', [0, 19, 20])
+@pytest.mark.parametrize('value, first', [
+    (torch.nan, 0), (torch.inf, 19), (torch.nan, 20)])
 def test_a_loss_that_is_no_number_ends_training_soon(tmp_path, value, first):
     with pytest.raises(RuntimeError, match='not finite') as error:
         train(tmp_path, value, first, interval=1)

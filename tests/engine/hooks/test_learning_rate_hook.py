@@ -94,13 +94,11 @@ def train(folder,
     return diary.rates, runner
 
 
-@pytest.mark.parametrize('batch_size, accumulate, rate', [
-    (4, 4, .1),
-    (4, 1, .025),
-    (2, 2, .025),
-    (16, 2, .2),
+@pytest.mark.parametrize('batch_size, accumulate, rate, schedules', [
+    (4, 4, .1, ()),
+    (4, 1, .025, (WARMUP, COSINE)),
+    (16, 2, .2, (WARMUP, COSINE)),
 ])
-@pytest.mark.parametrize('schedules', [(), (WARMUP, COSINE)])
 def test_the_rate_is_scaled_by_the_videos_of_a_step(tmp_path, batch_size,
                                                     accumulate, rate,
                                                     schedules):
@@ -121,24 +119,28 @@ def log(folder) -> str:
     return max(folder.glob('*/*.log')).read_text()
 
 
+IN_EPOCHS, IN_ITERATIONS = (WARMUP, COSINE), (STEPS, ITERATIONS)
 CHANGES = {
-    'smaller batches': (dict(batch_size=2), 'has 16 iterations, not 8'),
-    'larger batches': (dict(batch_size=16), 'has 2 iterations, not 8'),
-    'more epochs': (dict(epochs=8), 'end is (8|64), not (5|40)'),
-    'fewer epochs': (dict(epochs=4), 'end is (4|32), not (5|40)'),
-    'rate': (dict(lr=.01, new_lr=True), 'lr is 0.01, not 0.1'),
-    'scaled': (dict(base=16, accumulate=2), 'lr is 0.05, not 0.1'),
-    'decay': (dict(decay=.01), 'weight_decay is 0.01, not 0'),
-    'schedule': (dict(schedules=(ITERATIONS, STEPS, WARMUP)),
+    'smaller batches': (dict(batch_size=2), IN_ITERATIONS,
+                        'has 16 iterations, not 8'),
+    'larger batches': (dict(batch_size=16), IN_EPOCHS,
+                       'has 2 iterations, not 8'),
+    'more epochs': (dict(epochs=8), IN_EPOCHS, 'end is (8|64), not (5|40)'),
+    'fewer epochs': (dict(epochs=4), IN_ITERATIONS,
+                     'end is (4|32), not (5|40)'),
+    'rate': (dict(lr=.01, new_lr=True), IN_EPOCHS, 'lr is 0.01, not 0.1'),
+    'scaled': (dict(base=16, accumulate=2), IN_ITERATIONS,
+               'lr is 0.05, not 0.1'),
+    'decay': (dict(decay=.01), IN_ITERATIONS,
+              'weight_decay is 0.01, not 0'),
+    'schedule': (dict(schedules=(ITERATIONS, STEPS, WARMUP)), IN_EPOCHS,
                  'there are 3 schedules, not 2'),
 }
 
 
-@pytest.mark.parametrize('schedules', [(WARMUP, COSINE), (ITERATIONS, STEPS)])
 @pytest.mark.parametrize('change', CHANGES)
-def test_the_config_decides_where_the_checkpoint_differs(
-        tmp_path, change, schedules):
-    options, message = CHANGES[change]
+def test_the_config_decides_where_the_checkpoint_differs(tmp_path, change):
+    options, schedules, message = CHANGES[change]
     options = dict(dict(schedules=schedules), **options)
     wanted, ends = train(tmp_path / 'b', **options)
     train(tmp_path / 'a', last=2, schedules=schedules)
@@ -160,17 +162,14 @@ def test_a_rate_without_a_schedule_can_be_changed(tmp_path):
     assert '; in the checkpoint it is 0.1\n' in log(tmp_path)
 
 
-@pytest.mark.parametrize('schedules', [(), (WARMUP, COSINE)])
-def test_a_forgotten_option_changes_no_rate(tmp_path, schedules):
-    train(tmp_path, last=2, base=16, schedules=schedules)
+def test_a_forgotten_option_changes_no_rate(tmp_path):
+    train(tmp_path, last=2, base=16)
     with pytest.raises(ValueError, match='lr is 0.1, not 0.025.*new_lr=True'):
-        train(tmp_path, resume=True, schedules=schedules)
+        train(tmp_path, resume=True)
 
 
 @pytest.mark.parametrize('options', [
-    dict(),
     dict(accumulate=4, base=16),
-    dict(schedules=(ITERATIONS, STEPS)),
     dict(schedules=(dict(type='ReduceOnPlateauLR', monitor='loss'), )),
 ])
 def test_an_unchanged_config_resumes_silently(tmp_path, options):

@@ -109,7 +109,7 @@ def test_a_weight_that_is_not_loaded_is_an_error(tmp_path):
     weights = ResNet(18).state_dict()
     del weights['layer3.1.conv2.conv.weight']
     file = tmp_path / 'resnet18.pth'
-    with pytest.raises(RuntimeError, match='layer3.1.conv2.conv.weight'):
+    with pytest.raises(RuntimeError, match='layer3.1.conv2.conv.weight is missing'):
         initialized(
             file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
 
@@ -117,7 +117,7 @@ def test_a_weight_that_is_not_loaded_is_an_error(tmp_path):
 def test_frozen_tams_that_nothing_fills_are_an_error(tmp_path):
     file = tmp_path / 'resnet18.pth'
     weights = as_file(ResNet(18).state_dict(), 'torchvision')
-    with pytest.raises(RuntimeError, match='never trained: layer1.0.tam'):
+    with pytest.raises(RuntimeError, match='layer1.0.tam.* never trained'):
         initialized(file, weights, 18, pretrained=str(file), frozen_stages=1)
 
 

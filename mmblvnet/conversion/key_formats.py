@@ -1,4 +1,4 @@
-"""The layouts of published checkpoints, and the networks they belong to."""
+"""How published checkpoints name their weights, and of which networks."""
 import functools
 import re
 from typing import Callable, Dict, Iterable, NamedTuple, Tuple
@@ -13,11 +13,11 @@ from mmblvnet.models import BLResNet
 StateDict = Dict[str, Tensor]
 
 
-class Layout(NamedTuple):
-    """How a kind of published file names its weights.
+class KeyFormat(NamedTuple):
+    """The keys of a kind of published file.
 
     Args:
-        name (str): What the layout is called.
+        name (str): What the format is called.
         network (str): Type of the backbone.
         read_config (Callable): Tells the config of the backbone from the
             backbone's weights under their published names.
@@ -42,14 +42,7 @@ class Layout(NamedTuple):
     wrapper: str = ''
 
     def published_name(self, name: str) -> str:
-        """The name in the file of a weight of this package.
-
-        Args:
-            name (str): The name in this package.
-
-        Returns:
-            str: The published name.
-        """
+        """The name in the file of a weight of this package."""
         backbone, classifier = self.ours
         if name.startswith(classifier):
             return self.classifier + name.removeprefix(classifier)
@@ -59,17 +52,10 @@ class Layout(NamedTuple):
         return self.backbone + name
 
     def config_of(self, weights: StateDict) -> dict:
-        """The network that published weights belong to.
-
-        Args:
-            weights (dict): Weights under their published names.
-
-        Returns:
-            dict: The config of the backbone, and ``num_classes``. The number
-            of frames cannot be told from weights.
+        """The backbone's config, and ``num_classes``, from published weights.
 
         Raises:
-            ValueError: If they belong to no network of this layout.
+            ValueError: If they belong to no network of this format.
         """
         backbone = {
             name.removeprefix(self.backbone): value
@@ -83,33 +69,23 @@ class Layout(NamedTuple):
             num_classes=_size(weights, f'{self.classifier}bias', 0))
 
     def weights_of(self, config: dict) -> StateDict:
-        """The weights that a network of this layout has.
-
-        Args:
-            config (dict): What :meth:`config_of` returns.
-
-        Returns:
-            dict: Tensors without values, by their names in this package.
+        """Tensors without values, by their names in this package.
 
         Raises:
-            ValueError: If there is no such network.
+            ValueError: If there is no network of this config.
         """
         config = dict(config)
         num_classes = config.pop('num_classes')
         with torch.device('meta'):
             backbone = MODELS.build(config)
-            parts = (backbone, nn.Linear(_out_channels(backbone), num_classes))
+            channels = (backbone.feat_dim if isinstance(backbone, ResNet) else
+                        backbone.stage_channels[-1])
+            parts = (backbone, nn.Linear(channels, num_classes))
         return {
             prefix + name: value
             for prefix, part in zip(self.ours, parts)
             for name, value in part.state_dict().items()
         }
-
-
-def _out_channels(backbone: nn.Module) -> int:
-    if isinstance(backbone, ResNet):
-        return backbone.feat_dim
-    return backbone.stage_channels[-1]
 
 
 def _size(weights: StateDict, name: str, dim: int) -> int:
@@ -137,21 +113,19 @@ def _blended(names: Iterable[str], tam: str) -> int:
 
 
 def _big_little_config(backbone: StateDict) -> dict:
-    depth = _big_little_depth(backbone)
-    return dict(
-        depth=depth,
-        alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
-        beta=_beta(backbone, depth),
-        in_channels=_size(backbone, 'conv1.weight', 1))
-
-
-def _big_little_depth(backbone: StateDict) -> int:
     blocks = 1 + _count(backbone, 'layer3.big.')
-    for depth, blocks_of_depth in BLResNet.arch_settings.items():
-        if blocks_of_depth[2] == blocks:
-            return depth
-    raise ValueError(f'its layer3 has {blocks - 1} big blocks, which no depth '
-                     f'among {tuple(BLResNet.arch_settings)} has')
+    depths = {
+        blocks_of_depth[2]: depth
+        for depth, blocks_of_depth in BLResNet.arch_settings.items()
+    }
+    if blocks not in depths:
+        raise ValueError(f'its layer3 has {blocks - 1} big blocks, which no '
+                         f'depth among {tuple(depths.values())} has')
+    return dict(
+        depth=depths[blocks],
+        alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
+        beta=_beta(backbone, depths[blocks]),
+        in_channels=_size(backbone, 'conv1.weight', 1))
 
 
 def _beta(backbone: StateDict, depth: int) -> int:
@@ -177,40 +151,27 @@ def _tam_resnet_config(backbone: StateDict) -> dict:
     blended = _blended(backbone, 'layer1.0.tam')
     if not blended:
         raise ValueError('layer1.0.tam is missing')
-    return dict(read_resnet(backbone), blend_frames=blended)
+    return dict(resnet_config(backbone), blend_frames=blended)
 
 
-def read_resnet(backbone: StateDict) -> dict:
-    """The config of a ResNet.
-
-    Args:
-        backbone (dict): Its weights under torchvision's names.
-
-    Returns:
-        dict: The config of the backbone.
+def resnet_config(backbone: StateDict) -> dict:
+    """The config of a ResNet from weights under torchvision's names.
 
     Raises:
         ValueError: If they belong to no ResNet.
     """
-    return dict(
-        depth=_resnet_depth(backbone),
-        in_channels=_size(backbone, 'conv1.weight', 1))
-
-
-def _resnet_depth(backbone: StateDict) -> int:
     convs = 3 if 'layer1.0.conv3.weight' in backbone else 2
     blocks = tuple(_count(backbone, f'layer{i}.') for i in (1, 2, 3, 4))
-    for depth, (_, blocks_of_depth) in ResNet.arch_settings.items():
-        # A network's depth counts its convolutions and the classifier.
-        if (blocks_of_depth == blocks
-                and convs * sum(blocks) + 2 == depth):
-            return depth
-    raise ValueError(f'its stages have {blocks} blocks of {convs} '
-                     'convolutions, which no depth among '
-                     f'{tuple(ResNet.arch_settings)} has')
+    # A network's depth counts its convolutions and the classifier.
+    depth = convs * sum(blocks) + 2
+    if ResNet.arch_settings.get(depth, (None, None))[1] != blocks:
+        raise ValueError(f'its stages have {blocks} blocks of {convs} '
+                         'convolutions, which no depth among '
+                         f'{tuple(ResNet.arch_settings)} has')
+    return dict(depth=depth, in_channels=_size(backbone, 'conv1.weight', 1))
 
 
-IMAGENET = Layout(
+IMAGENET = KeyFormat(
     'ImageNet bLResNet',
     'BLResNet',
     _big_little_config,
@@ -219,7 +180,7 @@ IMAGENET = Layout(
     ours=('', 'classifier.'),
     nested=True,
     wrapper='module.')
-VIDEO = Layout(
+VIDEO = KeyFormat(
     'bLVNet-TAM',
     'BLVNet',
     _video_config,
@@ -227,7 +188,7 @@ VIDEO = Layout(
     classifier='new_fc.')
 VIDEO_WITHOUT_DROPOUT = VIDEO._replace(
     name='bLVNet-TAM without dropout', classifier='baseline_model.fc.')
-TAM_RESNET = Layout(
+TAM_RESNET = KeyFormat(
     'TAM-ResNet of action-recognition-pytorch',
     'ResNetTAM',
     _tam_resnet_config,
@@ -245,41 +206,33 @@ TAM_RESNET = Layout(
 # A plain one, as torchvision and timm name its weights.
 RESNET = TAM_RESNET._replace(
     name='ResNet', network='ResNet', renamings=TAM_RESNET.renamings[2:])
-LAYOUTS = (IMAGENET, VIDEO, VIDEO_WITHOUT_DROPOUT, TAM_RESNET)
+KEY_FORMATS = (IMAGENET, VIDEO, VIDEO_WITHOUT_DROPOUT, TAM_RESNET)
 
 
 @functools.lru_cache(maxsize=None)
-def _typical_names(layout: Layout, published: bool) -> frozenset:
+def _typical_names(key_format: KeyFormat, published: bool) -> frozenset:
     """The names in a file of depth 50."""
-    names = layout.weights_of(
-        dict(type=layout.network, depth=50, num_classes=1))
+    names = key_format.weights_of(
+        dict(type=key_format.network, depth=50, num_classes=1))
     if published:
-        names = map(layout.published_name, names)
+        names = map(key_format.published_name, names)
     return frozenset(names)
 
 
-def nearest_layout(names: Iterable[str], published: bool) -> Layout:
-    """The layout that has most of some names.
-
-    Args:
-        names (Iterable[str]): Names of weights.
-        published (bool): Whether to compare them with the names in published
-            files or with those in this package.
-
-    Returns:
-        Layout: The layout.
+def nearest_key_format(names: Iterable[str], published: bool) -> KeyFormat:
+    """The format that has most of some names, published or of this package.
 
     Raises:
-        ValueError: If no layout has any of the names.
+        ValueError: If no format has any of the names.
     """
     names = set(names)
     shared = {
-        layout: len(names & _typical_names(layout, published))
-        for layout in LAYOUTS
+        key_format: len(names & _typical_names(key_format, published))
+        for key_format in KEY_FORMATS
     }
-    nearest = max(LAYOUTS, key=shared.get)
+    nearest = max(KEY_FORMATS, key=shared.get)
     if not shared[nearest]:
         raise ValueError(
-            'none of its weights has a name that is known; the known layouts '
-            f'are {", ".join(layout.name for layout in LAYOUTS)}')
+            'none of its weights has a name that is known; the known key '
+            f'formats are {", ".join(known.name for known in KEY_FORMATS)}')
     return nearest
