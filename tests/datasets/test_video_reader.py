@@ -191,6 +191,9 @@ def shown(content):
     def shown(name: str) -> list:
         if name not in frames:
             frames[name] = decode_in_order(content(name))
+            if name in KINDS:
+                numbers = [shown_number(frame) for frame in frames[name]]
+                assert numbers == list(range(NUM_FRAMES))
             if name == 'rotated_mp4':
                 frames[name] = [np.rot90(f, -1) for f in frames[name]]
         return frames[name]
