@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import os
 import sys
@@ -38,6 +39,14 @@ def pytest_addoption(parser):
         default='cuda',
         choices=['cuda', 'cpu'],
         help='the device that the tests for GPUs run on')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick_garbage_collection():
+    """Every data set collects garbage, in all that was ever imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -58,9 +58,6 @@ class _CheckedDataset:
 
         A line ends with its numbers; the path before them may have spaces.
 
-        Returns:
-            list[dict]: The samples.
-
         Raises:
             ValueError: If the file cannot be read, or a line is out of form,
                 or there is none.
@@ -131,14 +128,7 @@ class _CheckedDataset:
         return path if prefix is None else osp.join(prefix, path)
 
     def get_cat_ids(self, idx: int) -> Sequence[int]:
-        """The classes of a sample, for ``ClassBalancedDataset``.
-
-        Args:
-            idx (int): Its index.
-
-        Returns:
-            Sequence[int]: Its labels.
-        """
+        """The classes of a sample, for ``ClassBalancedDataset``."""
         label = self.get_data_info(idx)['label']
         if self.multi_class:
             return label.nonzero().flatten().tolist()
@@ -147,12 +137,8 @@ class _CheckedDataset:
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Load and augment a sample.
 
-        Args:
-            idx (int): Its index.
-
-        Returns:
-            dict, optional: The sample; None in training if its video cannot
-            be read, upon which MMEngine asks for another.
+        None stands for one whose video cannot be read in training, upon which
+        MMEngine asks for another.
 
         Raises:
             BrokenVideoError: If the video cannot be read in test, or too many
@@ -189,8 +175,8 @@ class _CheckedDataset:
                 f'{error}') from error
         if not self.test_mode:
             return None
-        num_videos = len(self)  # type: ignore[arg-type]
-        data = self.prepare_data((idx + 1) % num_videos)
+        data = self.prepare_data(
+            (idx + 1) % len(self))  # type: ignore[arg-type]
         data['data_samples'].set_gt_label(
             torch.zeros(self.num_classes) if self.multi_class else -1)
         return data

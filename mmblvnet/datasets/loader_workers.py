@@ -23,9 +23,6 @@ def start_worker(worker_id: int) -> None:
     is in each epoch unless workers persist. And where a batch cannot be
     handed on, as when shared memory is full, the worker ends, upon which the
     training does, instead of waiting for the batch forever.
-
-    Args:
-        worker_id (int): The number of the worker.
     """
     num_workers = get_worker_info().num_workers
     # A number that was drawn when the epoch began, plus the worker's.

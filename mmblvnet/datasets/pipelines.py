@@ -14,14 +14,7 @@ TOTAL_FRAMES = 1000
 
 
 def datasets_in(dataset: Optional[dict]) -> Iterator[dict]:
-    """The datasets in wrappers such as ``RepeatDataset``.
-
-    Args:
-        dataset (dict, optional): The config of a dataset or a wrapper.
-
-    Yields:
-        dict: The config of each dataset that reads videos itself.
-    """
+    """The configs of the datasets in wrappers such as ``RepeatDataset``."""
     if not isinstance(dataset, dict):
         return
     inner = dataset.get('datasets', dataset.get('dataset'))
@@ -73,16 +66,7 @@ def pipeline_of(cfg: Config, split: str) -> List[dict]:
 def video_pipeline_of(cfg: Config, split: str) -> List[dict]:
     """The pipeline of :func:`pipeline_of`, which has to open video files.
 
-    Args:
-        cfg (Config): A config.
-        split (str): ``'train'``, ``'val'`` or ``'test'``.
-
-    Returns:
-        list[dict]: The transforms.
-
-    Raises:
-        ValueError: If there is no such pipeline, or if it reads something
-            else, such as folders of frames.
+    A ValueError says that it reads something else, such as folders of frames.
     """
     pipeline = pipeline_of(cfg, split)
     names = _names(pipeline)
@@ -104,13 +88,8 @@ def _names(pipeline: List[dict]) -> List[str]:
 def update_pipelines(cfg: Config) -> bool:
     """Let ``test_pipeline`` and its like be those that a run uses.
 
-    MMAction2's ``inference_recognizer`` reads them.
-
-    Args:
-        cfg (Config): A config, which is changed.
-
-    Returns:
-        bool: Whether it was changed.
+    MMAction2's ``inference_recognizer`` reads them. Tells whether the config
+    was changed.
     """
     changed = False
     for split in SPLITS:
@@ -127,12 +106,8 @@ def update_pipelines(cfg: Config) -> bool:
 def frames_per_view(model: nn.Module) -> Optional[int]:
     """How many frames a 2D recognizer relates to each other.
 
-    Args:
-        model (nn.Module): A recognizer.
-
-    Returns:
-        int, optional: The ``num_segments`` of its backbone, or else of its
-        neck or head. None if it takes any number of frames, as TSN does.
+    That is ``num_segments`` of its backbone, or else of its neck or head, and
+    None if it takes any number of frames, as TSN does.
     """
     for name in ('backbone', 'neck', 'cls_head'):
         num_segments = getattr(

@@ -15,7 +15,6 @@ from av.video.reformatter import VideoReformatter
 
 from .containers import (AVI, MP4, TRANSPORT_STREAM, problem_with,
                          riff_is_whole)
-from .packets import is_shown, may_be_empty, recovers
 from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
                              reading)
 
@@ -25,6 +24,10 @@ MAX_KEPT = 2**27
 # Decoders allocate what headers say. No camera's pictures are larger than
 # this, four times 8K.
 MAX_PIXELS = 2**27
+# Of MPEG-4 and its kin. That nothing has changed, or that the frame stands in
+# the packet before, takes fewer bytes than any picture.
+MPEG4_KIN = ('mpeg4', 'msmpeg4v3', 'h263', 'h263p', 'flv')
+SMALLEST_PICTURE = 24
 # Containers that have the times of display of all frames.
 TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
 MATROSKA = 'matroska,webm'
@@ -129,30 +132,28 @@ class VideoReader:
 
     def _scan(self) -> None:
         """Learn from all packets what there is."""
-        codec, num_bytes = self._stream.codec_context, 0
+        codec, num_bytes = self._stream.codec_context.name, 0
         # Of each packet; of it, time and what else tells it from others.
         self._times, self._marks, self._is_shown = [], [], []
-        # Where decoding may start, and whether it may at the beginning.
-        self._starts, self._is_clean_start = [], False
+        # The key frames, where decoding may start.
+        self._starts: List[int] = []
         self._first_key, self._has_times = math.inf, True
         self._packets: Optional[List[av.Packet]] = []
         for number, packet in enumerate(self._read()):
             if packet.is_corrupt:
                 raise UnreadableVideoError(
                     f'bytes are missing or wrong before byte {packet.pos}')
-            data = memoryview(packet)
             self._times.append(packet.pts)
             self._marks.append((packet.pts, packet.dts, packet.size))
             self._is_shown.append(
-                not packet.is_discard and is_shown(codec.name, data))
-            self._has_times &= not may_be_empty(codec.name, packet.size)
+                not packet.is_discard and _is_shown(codec, memoryview(packet)))
+            if codec in MPEG4_KIN and packet.size < SMALLEST_PICTURE:
+                # Only decoding tells which frames there are.
+                self._has_times = False
             if packet.is_keyframe:
                 self._first_key = min(self._first_key, number)
-                clean = recovers(codec.name, data, codec.extradata)
-                if clean and packet.pts is not None:
+                if packet.pts is not None:
                     self._starts.append(number)
-                if number == 0:
-                    self._is_clean_start = clean is not False
             num_bytes += packet.size
             if num_bytes > MAX_KEPT:
                 self._packets = None
@@ -217,7 +218,7 @@ class VideoReader:
         for number in shown:
             # Videos may start between key frames.
             self._is_shown[number] = self._times[number] >= first.pts
-            if self._is_clean_start and (begin <= self._times[number] <
+            if self._first_key == 0 and (begin <= self._times[number] <
                                          first.pts):
                 raise UnreadableVideoError('its first frame cannot be decoded')
         self._order = [n for n in shown if self._is_shown[n]]
@@ -361,6 +362,20 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
                 raise UnreadableVideoError('there is no decoder for it')
             return stream
     raise UnreadableVideoError('it has no video track')
+
+
+def _is_shown(codec: str, data: memoryview) -> bool:
+    """Whether a packet shows a frame; some of VP8, VP9 only serve others."""
+    header = data[0]
+    if codec == 'vp8':
+        # show_frame (RFC 6386, section 9.1)
+        return bool(header & 0x10)
+    if codec == 'vp9' and data[-1] & 0xe0 != 0xc0:
+        # No superframe, which shows its last one. show_existing_frame and
+        # show_frame (VP9 Bitstream Specification, section 6.2), before which
+        # profile 3 has a bit more.
+        return bool((header if header & 0x30 == 0x30 else header >> 1) & 5)
+    return True
 
 
 class PictureMaker:

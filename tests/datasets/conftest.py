@@ -1,5 +1,3 @@
-import gc
-
 import pytest
 from tiny_videos import FOURCC, write_rawframes, write_video
 
@@ -14,11 +12,3 @@ def videos(tmp_path_factory) -> dict:
     }
     paths['rawframes'] = write_rawframes(folder / 'rawframes')
     return paths
-
-
-@pytest.fixture(scope='session', autouse=True)
-def quick_garbage_collection():
-    """Every data set collects garbage, in all that was ever imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()

@@ -20,7 +20,7 @@ def test_only_the_length_of_the_clips_changes():
     assert PIPELINE == before
 
 
-@pytest.mark.parametrize('pipeline', [PIPELINE[:1], PIPELINE * 2])
-def test_a_pipeline_without_a_single_sampler_is_refused(pipeline):
-    with pytest.raises(ValueError, match='ExactVideoInit'):
-        with_clip_len(pipeline, 32)
+def test_a_pipeline_without_a_single_sampler_is_refused():
+    for pipeline in (PIPELINE[:1], PIPELINE * 2):
+        with pytest.raises(ValueError, match='ExactVideoInit'):
+            with_clip_len(pipeline, 32)

@@ -1,3 +1,4 @@
+"""What loaders draw with a seed: the order, and for the samples."""
 import random
 
 import numpy as np
@@ -9,6 +10,9 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from paths import MOTION
 
+ALONE, MMENGINES = dict(num_workers=0), dict(num_workers=2)
+OURS = dict(num_workers=2, worker_init_fn=dict(type='start_worker'))
+
 
 class Draws:
     """Samples that are what an augmentation would draw for them."""
@@ -17,7 +21,8 @@ class Draws:
         return 6
 
     def __getitem__(self, index):
-        return np.random.random(), random.random(), torch.rand(()).item()
+        draw = np.random.random(), random.random(), torch.rand(()).item()
+        return index, draw
 
 
 class Unsendable:
@@ -34,43 +39,71 @@ class UnsendableSamples(Draws):
         return Unsendable()
 
 
-def loader(dataset, start_method=None, **settings):
+def build(dataset, start_method=None, **settings):
     loader = Runner.build_dataloader(
         dict(
             dataset=dataset,
             batch_size=1,
-            sampler=dict(type=DefaultSampler, shuffle=False),
+            sampler=dict(type=DefaultSampler, shuffle=True),
             collate_fn=dict(type=list),
-            worker_init_fn=dict(type='start_worker'),
             **settings),
         seed=0)
     loader.multiprocessing_context = start_method
     return loader
 
 
-def epochs(number, **settings):
+def epochs(settings, numbers, start_method=None):
+    """The order, and the draws, of epochs in a training that starts here."""
     torch.manual_seed(0)
-    batches = loader(Draws(), num_workers=2, **settings)
-    return [[draw for sample, in batches for draw in sample]
-            for _ in range(number)]
+    np.random.seed(0)
+    random.seed(0)
+    loader = build(Draws(), start_method, **settings)
+    for number in numbers:
+        loader.sampler.set_epoch(number)  # as MMEngine's hook does
+        order, draws = zip(*[sample for sample, in loader])
+        yield order, draws
+
+
+def test_the_order_is_that_of_the_epoch_with_and_without_workers():
+    expected = None
+    for settings in (ALONE, MMENGINES, OURS):
+        (first, _), (second, _) = epochs(settings, [0, 1])
+        (resumed, _), = epochs(settings, [1])
+        assert first != second == resumed
+        assert expected in (None, (first, second))
+        expected = first, second
 
 
 def test_each_epoch_and_each_worker_draws_anew_under_any_start_method():
-    first, second = epochs(2)
-    assert len(set(first + second)) == len(first + second)
-    assert epochs(2, start_method='spawn') == [first, second]
+    (_, first), (_, second) = epochs(OURS, [0, 1])
+    draws = sum(first + second, ())
+    assert len(set(draws)) == len(draws)
+    (_, spawned), = epochs(OURS, [0], 'spawn')
+    assert spawned == first
+    # Other than alone; MMEngine's own function starts with the same.
+    (_, alone), = epochs(ALONE, [0])
+    assert not set(alone) & set(first)
+    (_, first), (_, second) = epochs(MMENGINES, [0, 1])
+    assert first == second
+
+
+@pytest.mark.parametrize('settings', [ALONE, OURS], ids=['alone', 'workers'])
+def test_resumed_training_draws_what_the_first_epoch_drew(settings):
+    (_, first), (_, second) = epochs(settings, [0, 1])
+    (_, resumed), = epochs(settings, [1])
+    assert resumed == first != second
 
 
 def test_another_rank_draws_other_numbers(monkeypatch):
-    (here, ) = epochs(1)
+    (_, here), = epochs(OURS, [0])
     monkeypatch.setenv('RANK', '1')
-    (there, ) = epochs(1)
+    (_, there), = epochs(OURS, [0])
     assert not set(here) & set(there)
 
 
 def test_a_batch_that_cannot_be_handed_on_ends_the_loading(capfd):
     with pytest.raises(RuntimeError, match='exited unexpectedly'):
-        list(loader(UnsendableSamples(), num_workers=1))
+        list(build(UnsendableSamples(), **OURS))
     printed = capfd.readouterr().err
     assert '</torch_1>' in printed
     assert 'shared memory' in printed and '--shm-size' in printed

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import make_annotations
 import pytest
 from make_annotations import find_splits
 from mmblvnet.apis import read_class_names
@@ -37,19 +38,20 @@ def test_given_splits_are_kept(tmp_path):
         val=dict(a=['val/a/3.webm'], b=['val/b/deep/4.MP4']))
 
 
-@pytest.mark.parametrize('paths, message', [
-    (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
-    (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos'),
-    (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
-    (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
-    (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
-    (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'],
-     r"\['b', 'c'\] are only in one"),
-])
-def test_what_is_wrong_with_a_folder_is_named(tmp_path, paths, message):
-    make_videos(tmp_path, *paths)
-    with pytest.raises(ValueError, match=message):
-        find_splits(tmp_path, 0.2, 0)
+def test_what_is_wrong_with_a_folder_is_named(tmp_path):
+    for number, (paths, message) in enumerate([
+            ([], 'is no folder'),
+            (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
+            (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos'),
+            (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
+            (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
+            (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
+            (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4',
+              'val/c/2.mp4'], r"\['b', 'c'\] are only in one")]):
+        folder = tmp_path / str(number)
+        make_videos(folder, *paths)
+        with pytest.raises(ValueError, match=message):
+            find_splits(folder, 0.2, 0)
 
 
 NAMES = ['with space.mp4', '12:30:05.webm', '-dash.mp4', '50%d.mp4',
@@ -98,14 +100,12 @@ def test_one_class_may_be_written_in_two_ways(tmp_path):
     assert splits['val']['\u00e9'] == ['val/e\u0301/1.mp4']
 
 
-def test_the_command_says_what_it_wrote(tmp_path):
+def test_the_command_says_what_it_wrote(tmp_path, monkeypatch, capsys):
     make_videos(tmp_path, *many('a', 5), *many('b', 5))
-    command = [sys.executable, str(ROOT / 'tools/data/make_annotations.py')]
-    result = subprocess.run(
-        [*command, str(tmp_path)], capture_output=True, text=True)
-    assert '2 classes, 8 train videos and 2 val videos' in result.stdout
-    result = subprocess.run(
-        [*command, str(tmp_path / 'absent')], capture_output=True, text=True)
-    assert result.returncode == 1
-    assert 'absent is no folder' in result.stderr
-    assert 'Traceback' not in result.stderr
+    monkeypatch.setattr(sys, 'argv', ['', str(tmp_path)])
+    make_annotations.main()
+    assert ('2 classes, 8 train videos and 2 val videos'
+            in capsys.readouterr().out)
+    monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / 'absent')])
+    with pytest.raises(SystemExit, match='absent is no folder'):
+        make_annotations.main()

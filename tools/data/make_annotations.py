@@ -81,17 +81,8 @@ def find_splits(folder: Path, fraction: float,
                 seed: int) -> Dict[str, Videos]:
     """The videos of each class, by split.
 
-    Args:
-        folder (Path): The folder of the videos.
-        fraction (float): The part to draw for validation, if the folder does
-            not tell.
-        seed (int): The seed of the draw.
-
-    Returns:
-        dict[str, dict]: Paths by class, by split.
-
-    Raises:
-        ValueError: If the videos cannot be split, with the reason.
+    A fraction of them is drawn for validation if the folder does not tell. A
+    ValueError says why videos cannot be split.
     """
     if not folder.is_dir():
         raise ValueError(f'{folder} is no folder')

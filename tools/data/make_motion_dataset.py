@@ -21,9 +21,9 @@ the two orders of a pair have the same pairs of neighbouring frames: a model
 that adds up what it sees in those tells the pair but not its order, and
 answers at most every second question correctly.
 
-All else is random. The same seed gives the same scenes with and without
-`--textured`, so train and validate on different splits even then. `--hard`
-adds to textures and distractors a camera that sways, and doubles the length.
+All else is random. `--textured` adds a texture and distractors to the scenes
+that the same seed gives without it, so train and validate on different splits
+even then. `--hard` also adds a camera that sways, and doubles the length.
 
 Made are VP9 videos in WebM and the annotations of `VideoDataset`::
 
@@ -120,16 +120,9 @@ def _advance(rng, length):
 
 
 def make_path(rng, label, length, task='motion'):
-    """Draws the states that a scene runs through.
+    """Draws the states that a scene runs through, (length, 4) in [0, 1).
 
-    Args:
-        rng (numpy.random.Generator): Every label draws as much from it.
-        label (int): The class.
-        length (int): The number of frames.
-        task (str): A key of `TASKS`.
-
-    Returns:
-        numpy.ndarray: The states, of shape (length, 4), in [0, 1).
+    Every label draws as much from the generator.
     """
     coordinate, direction = MOTIONS[label]
     start = rng.random(4)
@@ -157,15 +150,7 @@ def _make_camera_path(rng, length):
 
 
 def make_object(rng, shape=None):
-    """Draws the looks of one object.
-
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-        shape (int, optional): An index into `SHAPES`. Random by default.
-
-    Returns:
-        list: (outline, colour) of the body and of its patch.
-    """
+    """Draws (outline, colour) of an object's body, and of its patch."""
     shape = rng.integers(len(SHAPES)) if shape is None else shape
     body = np.array(SHAPES[shape], float)
     body += rng.normal(0, 0.04, body.shape)
@@ -176,13 +161,7 @@ def make_object(rng, shape=None):
 
 
 def paint_object(canvas, parts, state):
-    """Paints an object at all its sizes, in place.
-
-    Args:
-        canvas (numpy.ndarray): A float32 RGB picture.
-        parts (list): What `make_object` returned.
-        state (numpy.ndarray): A point on the torus.
-    """
+    """Paints what `make_object` drew at all its sizes, in place."""
     growth = LARGEST_RADIUS / SMALLEST_RADIUS
     # From large to small, so that the small ones stay visible.
     for size in reversed(range(SIZES)):
@@ -275,19 +254,10 @@ def draw_frame_size(rng, short_side):
 
 def make_video(rng, label, textured=False, short_side=SHORT_SIDE,
                task='motion', hard=False):
-    """Draws a video.
+    """Draws the frames of a video, and how many it has per second.
 
-    Args:
-        rng (numpy.random.Generator): Equal ones give equal first frames.
-        label (int): The class, an index into `CLASSES`.
-        textured (bool): Whether to add a texture and distractors.
-        short_side (tuple): The least and the greatest short side in pixels.
-        task (str): A key of `TASKS`.
-        hard (bool): Whether to add a texture, distractors and a camera that
-            sways, and as many frames again.
-
-    Returns:
-        tuple: What `make_frames` returns, and the frames per second.
+    The arguments are those of the command line. Equal generators give equal
+    first frames, whatever the label.
     """
     length = int(rng.integers(*LENGTHS, endpoint=True)) * (2 if hard else 1)
     frame_rate = int(rng.choice(FRAME_RATES))
@@ -297,28 +267,21 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE,
 
 
 def make_frames(rng, path, size, textured=False, hard=False):
-    """Draws a scene that runs through given states.
-
-    Args:
-        rng (numpy.random.Generator): The source of randomness.
-        path (numpy.ndarray): The states, of shape (length, 4).
-        size (tuple): Height and width in pixels.
-        textured (bool): Whether to add a texture and distractors.
-        hard (bool): Whether to add these and a camera that sways.
+    """Draws a scene that runs through given states, (length, 4).
 
     Returns:
-        numpy.ndarray: A uint8 RGB array of shape (length, height, width, 3).
+        numpy.ndarray: A uint8 RGB array of shape (length, *size, 3).
     """
     # Half a period apart, one of the two objects is always within a central
     # square crop of a wide frame, and one is always clearly visible.
     other_path = (path + (0.5, 0.5, rng.random(), 0.5)) % 1
     objects = [make_object(rng) for _ in range(2)]
     background = make_plain_background(rng, *size)
-    textured = textured or hard
-    if textured:
+    distractors = []
+    if textured or hard:
         background += _make_texture(rng, *size)
-    distractors = [_make_distractor(rng)
-                   for _ in range(rng.integers(2, 6) if textured else 0)]
+        distractors = [_make_distractor(rng)
+                       for _ in range(rng.integers(2, 6))]
     noise = np.float32(rng.uniform(0, 0.6))
     camera = np.zeros((len(path), 2))
     if hard:
@@ -350,16 +313,7 @@ def _quiet_standard_error():
 
 
 def write_video(path, frames, frame_rate):
-    """Writes frames as VP9 into a WebM file.
-
-    Args:
-        path (pathlib.Path): The file.
-        frames (numpy.ndarray): uint8 RGB, (length, height, width, 3).
-        frame_rate (float): In frames per second.
-
-    Raises:
-        RuntimeError: If OpenCV cannot write VP9, or not to that file.
-    """
+    """Writes frames as VP9 into a WebM file; RuntimeError if it cannot be."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'VP90'),
                              frame_rate, frames.shape[2:0:-1])
     for frame in frames:
@@ -428,17 +382,9 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
                  short_side=SHORT_SIDE, task='motion', hard=False):
     """Makes the data set, or does nothing if it has been made already.
 
-    Args:
-        out (str | os.PathLike): The directory to make it in. What a run that
-            was cut short has left there is deleted.
-        train (int): The number of training videos, at least 8.
-        val (int): The number of validation videos, at least 8.
-        seed (int): What a video depends on, with its split and its number.
-        textured (bool): Whether to add textures and distractors.
-        short_side (tuple): The least and the greatest short side in pixels.
-        task (str): A key of `TASKS`.
-        hard (bool): Whether to add textures, distractors, cameras that sway,
-            and as many frames again.
+    The arguments are those of the command line. A video depends on the seed,
+    its split and its number alone. What a run that was cut short has left in
+    the directory is deleted.
 
     Returns:
         bool: Whether it had to be made.

@@ -11,6 +11,15 @@ from ..reading_errors import UnreadableVideoError
 
 # Frame indices are 32 bits, as in MMAction2, and may start at 1.
 MAX_FRAMES = 2**31 - 2
+# What each argument has to be.
+RULES = dict(
+    clip_len='a positive even number: each pair of frames shares the two '
+    'branches. Give the num_segments of BLVNet, e.g. 16 for "8x2"',
+    num_clips='at least 1: give the number of views',
+    frame_interval='at least 1: give the frames of the video from one frame '
+    'of a clip to the next',
+    num_consecutive_frames='at least 1: give 1, or 5 for stacks of 5 flow '
+    'images')
 
 
 def _check_whole(name: str, **numbers) -> None:
@@ -26,105 +35,8 @@ def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
     return list(np.repeat(distinct, counts // np.gcd.reduce(counts), axis=0))
 
 
-class _ClipSampling(BaseTransform):
-    """What the two samplers share: whole clips, one view after the other."""
-
-    def __init__(self,
-                 clip_len: int,
-                 num_clips: int = 1,
-                 test_mode: bool = False,
-                 num_consecutive_frames: int = 1,
-                 merge_equal_views: bool = False) -> None:
-        name = type(self).__name__
-        _check_whole(name, clip_len=clip_len, num_clips=num_clips,
-                     num_consecutive_frames=num_consecutive_frames)
-        if clip_len < 2 or clip_len % 2:
-            raise ValueError(
-                f'clip_len = {clip_len} of {name} is not a positive even '
-                'number: each pair of frames shares the two branches. Give '
-                'the num_segments of BLVNet, e.g. 16 for "8x2"')
-        if num_clips < 1:
-            raise ValueError(f'num_clips = {num_clips} of {name} is less than '
-                             '1: give the number of views')
-        if num_consecutive_frames < 1:
-            raise ValueError(
-                f'num_consecutive_frames = {num_consecutive_frames} of {name} '
-                'is less than 1: give 1, or 5 for stacks of 5 flow images')
-        self.clip_len = clip_len
-        self.num_clips = num_clips
-        self.test_mode = test_mode
-        self.num_consecutive_frames = num_consecutive_frames
-        self.merge_equal_views = merge_equal_views
-        self.frame_interval = 1
-
-    def transform(self, results: dict) -> dict:
-        """Choose the frames of the clips.
-
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict with ``frame_inds`` (the frames of one view
-            after the other, of shape ``(num_clips * clip_len, )``),
-            ``clip_len``, ``num_clips`` and ``frame_interval``. Consecutive
-            frames follow one another, and count as a clip of their own.
-            Merged views are left out.
-
-        Raises:
-            UnreadableVideoError: If the video has no frames, or no countable
-                number.
-        """
-        total_frames = results['total_frames']
-        video = results.get('filename', results.get('frame_dir'))
-        _check_whole(str(video), total_frames=total_frames)
-        if total_frames > MAX_FRAMES:
-            raise UnreadableVideoError(
-                f'{video} has {total_frames} frames by its annotation or '
-                'header, more than can be counted: correct it')
-        if total_frames < 1:
-            raise UnreadableVideoError(
-                f'{video} has {total_frames} frames, so that none can be '
-                'sampled: take it out of the annotation file, or repair it')
-        if total_frames == 1:
-            print_log(
-                f'{video} has 1 frame, of which all clips are made: no motion '
-                'can be seen in it. Take it out of the annotation file, '
-                'unless it is a picture on purpose',
-                logger='current',
-                level=logging.WARNING)
-        # Where a stack of consecutive frames can begin.
-        starts = max(1, total_frames - self.num_consecutive_frames + 1)
-        if self.test_mode:
-            clips = self._test_clips(starts)
-            if self.merge_equal_views:
-                clips = _merge_equal(clips)
-        else:
-            clips = [self._train_clip(starts) for _ in range(self.num_clips)]
-        # [num_clips * clip_len, num_consecutive_frames]
-        frame_inds = np.concatenate(clips)[:, None] + np.arange(
-            self.num_consecutive_frames)
-        frame_inds = np.minimum(frame_inds, total_frames - 1).reshape(-1)
-        frame_inds += results['start_index']
-        results['frame_inds'] = frame_inds.astype(np.int32)
-        results['clip_len'] = self.clip_len
-        results['num_clips'] = len(clips)
-        results['frame_interval'] = self.frame_interval
-        if self.num_consecutive_frames > 1:
-            # FormatShape makes the channels of one image of each such clip.
-            results['clip_len'] = self.num_consecutive_frames
-            results['num_clips'] = len(clips) * self.clip_len
-        return results
-
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(clip_len={self.clip_len}, '
-                f'frame_interval={self.frame_interval}, '
-                f'num_clips={self.num_clips}, test_mode={self.test_mode}, '
-                f'num_consecutive_frames={self.num_consecutive_frames}, '
-                f'merge_equal_views={self.merge_equal_views})')
-
-
 @TRANSFORMS.register_module()
-class BigLittleSampleFrames(_ClipSampling):
+class BigLittleSampleFrames(BaseTransform):
     """Spread the frames of each clip evenly over the whole video.
 
     As bLVNet-TAM samples Something-Something. In training one random offset
@@ -161,6 +73,90 @@ class BigLittleSampleFrames(_ClipSampling):
         ValueError: If an argument is out of its range.
     """
 
+    # Of the video, from one frame of a clip to the next.
+    frame_interval = 1
+
+    def __init__(self,
+                 clip_len: int,
+                 num_clips: int = 1,
+                 test_mode: bool = False,
+                 num_consecutive_frames: int = 1,
+                 merge_equal_views: bool = False) -> None:
+        self._check(
+            clip_len=clip_len,
+            num_clips=num_clips,
+            num_consecutive_frames=num_consecutive_frames)
+        self.clip_len = clip_len
+        self.num_clips = num_clips
+        self.test_mode = test_mode
+        self.num_consecutive_frames = num_consecutive_frames
+        self.merge_equal_views = merge_equal_views
+
+    def _check(self, **arguments) -> None:
+        name = type(self).__name__
+        _check_whole(name, **arguments)
+        for argument, number in arguments.items():
+            if number < 1 or argument == 'clip_len' and number % 2:
+                raise ValueError(f'{argument} = {number} of {name} is not '
+                                 f'{RULES[argument]}')
+
+    def transform(self, results: dict) -> dict:
+        """Choose the frames of the clips.
+
+        ``frame_inds``, ``(num_clips * clip_len, )``, holds the frames of one
+        view after the other, without merged ones. Consecutive frames follow
+        one another, and count as a clip of their own.
+
+        Raises:
+            UnreadableVideoError: If the video has no frames, or no countable
+                number.
+        """
+        total_frames = results['total_frames']
+        self._check_length(
+            results.get('filename', results.get('frame_dir')), total_frames)
+        # Where a stack of consecutive frames can begin.
+        starts = max(1, total_frames - self.num_consecutive_frames + 1)
+        if self.test_mode:
+            clips = self._test_clips(starts)
+            if self.merge_equal_views:
+                clips = _merge_equal(clips)
+        else:
+            clips = [self._train_clip(starts) for _ in range(self.num_clips)]
+        # [num_clips * clip_len, num_consecutive_frames]
+        frame_inds = np.concatenate(clips)[:, None] + np.arange(
+            self.num_consecutive_frames)
+        frame_inds = np.minimum(frame_inds, total_frames - 1).reshape(-1)
+        frame_inds += results['start_index']
+        results['frame_inds'] = frame_inds.astype(np.int32)
+        results['clip_len'] = self.clip_len
+        results['num_clips'] = len(clips)
+        results['frame_interval'] = self.frame_interval
+        if self.num_consecutive_frames > 1:
+            # FormatShape makes the channels of one image of each such clip.
+            results['clip_len'] = self.num_consecutive_frames
+            results['num_clips'] = len(clips) * self.clip_len
+        return results
+
+    @staticmethod
+    def _check_length(video: str, total_frames: int) -> None:
+        _check_whole(str(video), total_frames=total_frames)
+        if not 1 <= total_frames <= MAX_FRAMES:
+            raise UnreadableVideoError(
+                f'{video} has {total_frames} frames by its annotation or '
+                'header, of which none can be sampled: correct it, or take '
+                'the video out of the annotation file')
+        if total_frames == 1:
+            print_log(
+                f'{video} has 1 frame, of which all clips are made: no motion '
+                'can be seen in it. Take it out of the annotation file, '
+                'unless it is a picture on purpose',
+                logger='current',
+                level=logging.WARNING)
+
+    def __repr__(self) -> str:
+        arguments = ', '.join(f'{k}={v}' for k, v in vars(self).items())
+        return f'{type(self).__name__}({arguments})'
+
     def _train_clip(self, total_frames: int) -> np.ndarray:
         group = total_frames // self.clip_len
         if group == 0:
@@ -185,60 +181,28 @@ class BigLittleSampleFrames(_ClipSampling):
 
 
 @TRANSFORMS.register_module()
-class BigLittleDenseSampleFrames(_ClipSampling):
+class BigLittleDenseSampleFrames(BigLittleSampleFrames):
     """Take the frames of each clip at a fixed interval.
 
     As bLVNet-TAM samples Kinetics. In training a clip starts anywhere; in
     test the views start evenly spread. Where a clip is longer than the video
     it goes on at the video's start.
 
-    Required Keys:
-
-    - total_frames
-    - start_index
-
-    Added Keys:
-
-    - frame_inds
-    - clip_len
-    - num_clips
-    - frame_interval
-
     Args:
         clip_len (int): Frames per clip, ``T``, even.
         frame_interval (int): From one frame of a clip to the next, in frames
             of the video.
-        num_clips (int): Clips, or views, per video. Defaults to 1.
-        test_mode (bool): Whether to choose the frames for testing, without
-            chance. Defaults to False.
-        num_consecutive_frames (int): Frames from each position of a clip on,
-            which FormatShape stacks as channels: 5 for flow. Defaults to 1.
-        merge_equal_views (bool): In a test, whether views of the very same
-            frames, as short videos have, are taken as seldom as leaves their
-            mean the same: once, where each is repeated as often.
-            Videos of a batch may then have different numbers of views, which
-            TestViewsHook makes equal. Defaults to False.
+        num_clips, test_mode, num_consecutive_frames, merge_equal_views: As
+            for :class:`BigLittleSampleFrames`, which also names the keys.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self,
-                 clip_len: int,
-                 frame_interval: int,
-                 num_clips: int = 1,
-                 test_mode: bool = False,
-                 num_consecutive_frames: int = 1,
-                 merge_equal_views: bool = False) -> None:
-        super().__init__(clip_len, num_clips, test_mode,
-                         num_consecutive_frames, merge_equal_views)
-        _check_whole(
-            'BigLittleDenseSampleFrames', frame_interval=frame_interval)
-        if frame_interval < 1:
-            raise ValueError(
-                f'frame_interval = {frame_interval} of '
-                'BigLittleDenseSampleFrames is less than 1: give the frames '
-                'of the video from one frame of a clip to the next')
+    def __init__(self, clip_len: int, frame_interval: int, *args,
+                 **kwargs) -> None:
+        super().__init__(clip_len, *args, **kwargs)
+        self._check(frame_interval=frame_interval)
         self.frame_interval = frame_interval
 
     def _clip(self, start: int, total_frames: int) -> np.ndarray:

@@ -13,9 +13,13 @@ from torch import Tensor
 class DataCheckHook(Hook):
     """Checks labels before a run and reports broken videos during it.
 
-    The labels have to fit the head's number of classes. Videos that a
+    The labels have to fit the head's number of classes; -1 stands for none,
+    which is fine in validation and test. Videos that a
     :class:`CheckedVideoDataset` could not read are named once in the log, and
     each epoch, validation or test ends with their number.
+
+    Raises:
+        ValueError: If a label does not fit the head.
     """
 
     # Before RuntimeInfoHook hands the metrics on to the log.
@@ -27,47 +31,15 @@ class DataCheckHook(Hook):
         self._broken = defaultdict(dict)
 
     def before_train(self, runner: Runner) -> None:
-        """Check the labels that are trained and validated on.
-
-        Raises:
-            ValueError: If one does not fit the head.
-        """
-        self._check_labels(runner, runner.train_dataloader.dataset, lowest=0)
+        _check_labels(runner, runner.train_dataloader.dataset, lowest=0)
         if runner.val_loop is not None:
             self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Check the labels that are validated on; -1 stands for none."""
-        self._check_labels(runner, runner.val_dataloader.dataset, lowest=-1)
+        _check_labels(runner, runner.val_dataloader.dataset, lowest=-1)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the labels that are tested on; -1 stands for none."""
-        self._check_labels(runner, runner.test_dataloader.dataset, lowest=-1)
-
-    @staticmethod
-    def _check_labels(runner: Runner, dataset, lowest: int) -> None:
-        model = runner.model.module if is_model_wrapper(
-            runner.model) else runner.model
-        head = getattr(model, 'cls_head', None)
-        num_classes = getattr(head, 'num_classes', None)
-        # Only MMEngine's datasets tell a label without loading the sample.
-        if num_classes is None or not hasattr(dataset, 'get_data_info'):
-            return
-        for i in range(len(dataset)):
-            info = dataset.get_data_info(i)
-            label = info.get('label')
-            if isinstance(label, int) and not lowest <= label < num_classes:
-                problem = f'The label {label}'
-            elif isinstance(label, Tensor) and len(label) != num_classes:
-                problem = f'The label of num_classes = {len(label)} classes'
-            else:
-                continue
-            raise ValueError(
-                f'{problem} of {info.get("filename", info.get("frame_dir"))} '
-                f'does not fit {type(head).__name__} with num_classes = '
-                f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
-                'Correct the annotation file, the num_classes of the data '
-                'set, or model.cls_head.num_classes')
+        _check_labels(runner, runner.test_dataloader.dataset, lowest=-1)
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._broken[mode].clear()
@@ -101,7 +73,6 @@ class DataCheckHook(Hook):
         return len(everywhere)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Report how many videos were replaced in the epoch."""
         num_broken = self._count(runner, 'train')
         if num_broken:
             runner.logger.warning(
@@ -110,21 +81,41 @@ class DataCheckHook(Hook):
 
     def after_val_epoch(self,
                         runner: Runner,
-                        metrics: Optional[dict] = None) -> None:
-        """Report how many videos are missing from the validation."""
-        self._report_missing(runner, 'val', metrics)
-
-    def after_test_epoch(self,
-                         runner: Runner,
-                         metrics: Optional[dict] = None) -> None:
-        """Report how many videos are missing from the test."""
-        self._report_missing(runner, 'test', metrics)
-
-    def _report_missing(self, runner: Runner, mode: str,
-                        metrics: Optional[dict]) -> None:
+                        metrics: Optional[dict] = None,
+                        mode: str = 'val') -> None:
         num_broken = self._count(runner, mode)
         if num_broken:
             runner.logger.warning(
                 f'{num_broken} videos could not be read and count as wrong')
             if metrics is not None:
                 metrics['missing_videos'] = num_broken
+
+    def after_test_epoch(self,
+                         runner: Runner,
+                         metrics: Optional[dict] = None) -> None:
+        self.after_val_epoch(runner, metrics, 'test')
+
+
+def _check_labels(runner: Runner, dataset, lowest: int) -> None:
+    model = runner.model.module if is_model_wrapper(
+        runner.model) else runner.model
+    head = getattr(model, 'cls_head', None)
+    num_classes = getattr(head, 'num_classes', None)
+    # Only MMEngine's datasets tell a label without loading the sample.
+    if num_classes is None or not hasattr(dataset, 'get_data_info'):
+        return
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        label = info.get('label')
+        if isinstance(label, int) and not lowest <= label < num_classes:
+            problem = f'The label {label}'
+        elif isinstance(label, Tensor) and len(label) != num_classes:
+            problem = f'The label of num_classes = {len(label)} classes'
+        else:
+            continue
+        raise ValueError(
+            f'{problem} of {info.get("filename", info.get("frame_dir"))} '
+            f'does not fit {type(head).__name__} with num_classes = '
+            f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
+            'Correct the annotation file, the num_classes of the data '
+            'set, or model.cls_head.num_classes')

@@ -32,18 +32,16 @@ class TestViewsHook(Hook):
     __test__ = False
 
     def before_test(self, runner: Runner) -> None:
-        """Give ``FeatureHead``, which counts frames, a map for each."""
+        # FeatureHead counts frames, and so needs a map for each.
         model = _model(runner)
         if isinstance(_head(model), FeatureHead) and (
                 hasattr(model.backbone, 'frame_output')):
             model.backbone.frame_output = 'repeat'
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Let the head average what it was trained for."""
         average_as_trained(_head(_model(runner)))
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Forget what was counted."""
         self.before_val_epoch(runner)
         self._frames_of_videos = set()
 
@@ -51,10 +49,8 @@ class TestViewsHook(Hook):
                          runner: Runner,
                          batch_idx: int,
                          data_batch: dict = None) -> None:
-        """Repeat the views of videos that have fewer than others in a batch.
-
-        Samplers with ``merge_equal_views`` leave repeated views out.
-        """
+        # Videos have fewer views than others in a batch where samplers with
+        # merge_equal_views leave repeated ones out: repeat them.
         counts = [len(frames) for frames in data_batch['inputs']]
         if len(set(counts)) > 1:
             data_batch['inputs'] = [
@@ -67,11 +63,9 @@ class TestViewsHook(Hook):
                         batch_idx: int,
                         data_batch: dict = None,
                         outputs: Optional[Sequence] = None) -> None:
-        """Count the frames of the videos of a batch."""
         self._frames_of_videos.update(len(x) for x in data_batch['inputs'])
 
     def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
-        """Log the number of views."""
         model = _model(runner)
         num_frames = frames_per_view(model)
         head = _head(model)

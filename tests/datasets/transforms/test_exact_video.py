@@ -45,16 +45,13 @@ def test_frames_are_counted_from_the_start_index(video):
         read(str(video), [21], start_index=1)
 
 
-@pytest.mark.parametrize('wrap, io_backend', [
-    (str, 'disk'), (Path, 'local'), (Path.read_bytes, 'http')])
-def test_a_video_may_be_a_path_or_bytes(video, wrap, io_backend):
-    results = read(wrap(video), [7], io_backend=io_backend)
-    assert shown_numbers(results['imgs']) == [7]
-
-
-def test_a_video_may_be_on_a_server(video, server):
-    results = read(f'{server}/{video.name}', [7], io_backend='http')
-    assert shown_numbers(results['imgs']) == [7]
+def test_a_video_may_be_a_path_bytes_or_on_a_server(video, server):
+    for filename, io_backend in [
+            (str(video), 'disk'), (video, 'local'),
+            (video.read_bytes(), 'http'),
+            (f'{server}/{video.name}', 'http')]:
+        results = read(filename, [7], io_backend=io_backend)
+        assert shown_numbers(results['imgs']) == [7]
 
 
 def test_a_video_may_be_in_a_database(video, tmp_path):

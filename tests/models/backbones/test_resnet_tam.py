@@ -109,7 +109,8 @@ def test_a_weight_that_is_not_loaded_is_an_error(tmp_path):
     weights = ResNet(18).state_dict()
     del weights['layer3.1.conv2.conv.weight']
     file = tmp_path / 'resnet18.pth'
-    with pytest.raises(RuntimeError, match='layer3.1.conv2.conv.weight is missing'):
+    with pytest.raises(
+            RuntimeError, match='layer3.1.conv2.conv.weight is missing'):
         initialized(
             file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
 
