@@ -5,7 +5,7 @@ network and is the growth of the peak per clip, so that weights and libraries
 do not count. The classifier is left out of all of them.
 
 Examples:
-    python tools/benchmark.py --rows literal blvnet_tam tsn --rounds 5
+    python tools/benchmark.py --rows reference blvnet_tam tsn --rounds 5
     python tools/benchmark.py --rows blvnet_tam --configs CONFIG..
 """
 import argparse
@@ -26,30 +26,25 @@ from mmblvnet.apis import accelerate, load_recognizer
 from mmblvnet.datasets.pipelines import example_of
 from mmblvnet.deployment import export_onnx, export_openvino, load_exported
 from mmblvnet.deployment.quantization import quantize
-from mmblvnet.models import BLResNet
 from mmblvnet.models.common import TemporalAggregation
-from mmblvnet.models.common.folding import fold_norms
 
-# The reference implementation belongs to the tests.
+# The reference implementation is that of the tests.
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
 from benchmark_harness import (in_fresh_process, interleave,  # noqa: E402
-                               peak_memory, set_up, table, write)
+                               make_parser, peak_memory, set_up, spread, table,
+                               write)
 from reference import ReferenceNetwork  # noqa: E402
 
 MODES = ('inference', 'training')
 
 
-class Literal(nn.Module):
+def reference(num_frames: int) -> nn.Module:
     """The published operations one by one, without the classifier."""
-
-    def __init__(self, num_frames: int) -> None:
-        super().__init__()
-        self.network = ReferenceNetwork(50, num_frames, num_classes=1)
-        del self.network.fc
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network.features(x)
+    network = ReferenceNetwork(50, num_frames, num_classes=1)
+    del network.fc
+    network.forward = network.features
+    return network
 
 
 def blvnet(num_frames: int, **config) -> nn.Module:
@@ -82,68 +77,55 @@ class Features(nn.Module):
 
 
 class Row(NamedTuple):
-    """A network to measure.
-
-    Args:
-        name (str): Its name in the tables.
-        make (Callable): Makes the network for a number of frames per clip.
-        fold (bool): Whether it is tested with folded batch norms, as
-            FuseConvBNHook does.
-        num_frames (int, optional): Frames per clip if they are not those that
-            are asked for. Defaults to None.
-        channels (int): Channels of a frame. Defaults to 3.
-        runtime (str, optional): ``'onnx'`` or ``'openvino'``, for inference
-            with ONNX Runtime or OpenVINO on a CPU. Defaults to None, PyTorch.
-        precision (str, optional): ``'bfloat16'``, or ``'int8'`` in another
-            runtime, for inference. Defaults to None, float32.
-        compile (bool): Whether it is compiled with its weights as constants,
-            for inference.
-    """
+    """A network to measure."""
     name: str
+    # From the number of frames per clip.
     make: Callable[[int], nn.Module]
-    fold: bool = False
+    # If they are not those that are asked for.
     num_frames: Optional[int] = None
     channels: int = 3
+    # For inference: onnx or openvino instead of PyTorch; bfloat16, or int8 in
+    # another runtime; and compiled with the weights as constants.
     runtime: Optional[str] = None
-    precision: Optional[str] = None
+    precision: str = 'float32'
     compile: bool = False
 
     @property
     def modes(self) -> Sequence[str]:
-        """Sequence[str]: Which of ``MODES`` can be measured."""
-        special = self.runtime or self.precision or self.compile
+        """Which of ``MODES`` can be measured."""
+        special = (
+            self.runtime or self.compile or self.precision != 'float32')
         return MODES[:1] if special else MODES
 
 
-def variant(suffix: str, fold: bool = True, **options) -> Row:
-    return Row(f'bLVNet-TAM{suffix}', blvnet, fold, **options)
+def variant(suffix: str, **options) -> Row:
+    return Row(f'bLVNet-TAM, {suffix}', blvnet, **options)
+
+
+def tsm(num_frames: int) -> nn.Module:
+    return resnet('ResNetTSM', num_segments=num_frames)
 
 
 ROWS = {
-    'literal': Row('bLVNet-TAM, literal', Literal),
-    'blvnet_tam': variant(''),
+    'reference': Row('bLVNet-TAM, reference', reference),
+    'blvnet_tam': Row('bLVNet-TAM', blvnet),
     'blvnet_tam_cp':
-    Row('bLVNet-TAM, with_cp', partial(blvnet, with_cp=True), fold=True),
-    'blvnet_tam_bf16': variant(', bf16', fold=False, precision='bfloat16'),
-    'blvnet_tam_compile': variant(', compiled', fold=False, compile=True),
+    Row('bLVNet-TAM, with_cp', partial(blvnet, with_cp=True)),
+    'blvnet_tam_bf16': variant('bf16', precision='bfloat16'),
+    'blvnet_tam_compile': variant('compiled', compile=True),
     'blvnet_tam_compile_bf16':
-    variant(', compiled, bf16', fold=False, precision='bfloat16',
-            compile=True),
-    'blvnet_tam_onnx': variant(', ONNX Runtime', runtime='onnx'),
+    variant('compiled, bf16', precision='bfloat16', compile=True),
+    'blvnet_tam_onnx': variant('ONNX Runtime', runtime='onnx'),
     'blvnet_tam_int8':
-    variant(', ONNX Runtime, INT8', runtime='onnx', precision='int8'),
-    'blvnet_tam_openvino': variant(', OpenVINO', runtime='openvino'),
+    variant('ONNX Runtime, INT8', runtime='onnx', precision='int8'),
+    'blvnet_tam_openvino': variant('OpenVINO', runtime='openvino'),
     'blvnet_tam_openvino_bf16':
-    variant(', OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
+    variant('OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
     'blvnet_tam_openvino_int8':
-    variant(', OpenVINO, INT8 and bf16', runtime='openvino',
-            precision='int8'),
-    'blvnet': Row('bLVNet', partial(blvnet, temporal_module=None), fold=True),
+    variant('OpenVINO, INT8 and bf16', runtime='openvino', precision='int8'),
     'tsn': Row('TSN-R50', lambda t: resnet('ResNet')),
-    'tsm': Row('TSM-R50', lambda t: resnet('ResNetTSM', num_segments=t)),
-    'tsm_8':
-    Row('TSM-R50, 8 frames', lambda t: resnet('ResNetTSM', num_segments=t),
-        num_frames=8),
+    'tsm': Row('TSM-R50', tsm),
+    'tsm_8': Row('TSM-R50, 8 frames', tsm, num_frames=8),
     'tanet': Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
 }
 
@@ -157,7 +139,6 @@ def row_of(key: str) -> Row:
     return Row(
         Path(key).stem,
         lambda _: copy.deepcopy(network),
-        fold=isinstance(network.model.backbone, BLResNet),
         num_frames=network.num_frames,
         channels=network.channels)
 
@@ -178,18 +159,13 @@ def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
         if row.runtime == 'openvino':
             source, file = file, Path(folder, 'network.xml')
             export_openvino(
-                source, file, 'bfloat16' if row.precision else 'float32')
+                source, file,
+                'float32' if row.precision == 'float32' else 'bfloat16')
         return load_exported(file).run
 
 
 class Network:
-    """A row's network with a batch of clips to run it on.
-
-    Args:
-        key (str): The row.
-        args (Namespace): The options of the command.
-        batch_size (int): Clips per run.
-    """
+    """A row's network with a batch of clips to run it on."""
 
     def __init__(self, key: str, args: argparse.Namespace,
                  batch_size: int) -> None:
@@ -201,15 +177,16 @@ class Network:
         # MMAction2's backbones return nothing here.
         self.trained.train()
         self.tested.eval()
-        if row.fold:
-            self.tested = fold_norms(self.tested)
-        if not row.runtime and (row.precision or row.compile):
-            accelerate(self.tested, row.precision or 'float32', row.compile)
+        backbone = (self.tested.model.backbone
+                    if isinstance(self.tested, Features) else self.tested)
         self.clips = torch.randn(batch_size * self.num_frames, row.channels,
                                  args.size, args.size)
         if row.runtime:
+            accelerate(backbone)
             self.tested = in_runtime(
                 self.tested, self.clips, self.num_frames, row)
+        else:
+            accelerate(backbone, row.precision, row.compile)
 
     def inference(self) -> None:
         """Run a batch of clips in test mode."""
@@ -248,20 +225,6 @@ def memory_per_clip(key: str, mode: str, args: argparse.Namespace) -> float:
     return (peaks[1] - peaks[0]) / (many - few)
 
 
-def measure_memory(args: argparse.Namespace) -> Dict[str, dict]:
-    """MiB per clip by row and mode, each in a process of its own."""
-    return {
-        key: {mode: in_fresh_process(memory_per_clip, key, mode, args)
-              for mode in row_of(key).modes}
-        for key in args.rows
-    }
-
-
-def count_parameters(network: nn.Module) -> int:
-    """The number of parameters."""
-    return sum(p.numel() for p in network.parameters())
-
-
 def watch_tams(network: nn.Module, watch: Callable) -> None:
     """Let each TAM tell itself, what it is given and what it returns."""
 
@@ -297,7 +260,20 @@ def measure_size(key: str, args: argparse.Namespace) -> dict:
     network = row.make(num_frames)
     clip = torch.randn(num_frames, row.channels, args.size, args.size)
     return dict(
-        parameters=count_parameters(network), macs=count_macs(network, clip))
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=count_macs(network, clip))
+
+
+def measure(args: argparse.Namespace) -> Dict[str, dict]:
+    """All that is measured, by row; memory in a process of its own."""
+    return {
+        key: dict(
+            speeds,
+            memory={mode: in_fresh_process(memory_per_clip, key, mode, args)
+                    for mode in row_of(key).modes},
+            **measure_size(key, args))
+        for key, speeds in measure_speeds(args).items()
+    }
 
 
 def table_of(results: Dict[str, dict]) -> str:
@@ -307,17 +283,16 @@ def table_of(results: Dict[str, dict]) -> str:
                'GMACs']
     return table(columns, [[
         row_of(key).name,
-        *('{:.2f} ({:.2f} to {:.2f})'.format(*result[mode])
-          if mode in result else '-' for mode in MODES),
-        *(f'{result["memory"][mode]:.0f}'
-          if mode in result['memory'] else '-' for mode in MODES),
+        *(spread(result[mode]) if mode in result else '-' for mode in MODES),
+        *(f'{result["memory"][mode]:.0f}' if mode in result else '-'
+          for mode in MODES),
         f'{result["parameters"] / 1e6:.2f}',
         f'{result["macs"] / 1e9:.2f}',
     ] for key, result in results.items()])
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument(
         '--rows', nargs='+', choices=ROWS,
         help='all that can be trained by default')
@@ -327,9 +302,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser.add_argument('--frames', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--clips', type=int, default=1, help='per batch')
-    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--warm-up', type=int, default=2, help='rounds')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
     if not (args.rows or args.configs):
@@ -341,12 +314,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
 def main(argv: List[str]) -> None:
     args = parse_args(argv)
     set_up(args.threads)
-    speeds = measure_speeds(args)
-    memory = measure_memory(args)
-    results = {
-        key: dict(speeds[key], memory=memory[key], **measure_size(key, args))
-        for key in args.rows
-    }
+    results = measure(args)
     text = table_of(results)
     print(text)
     if args.out:

@@ -2,28 +2,30 @@
 
 Measures what matters most first and writes each result as soon as it is
 there; started again, it goes on where it stopped. Each network has frames and
-size of its own, and runs with as many clips at a time as fit, up to --clips.
+size of its own, and runs with as many clips at a time as fit, up to 32.
 
 Example:
     python tools/analysis/benchmark_gpu.py work_dirs/gpu.json --seconds 400
 """
 import argparse
 import json
+import math
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import _tools  # noqa: F401
 import benchmark
 import torch
 from benchmark_harness import set_up, table
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from mmblvnet.apis import accelerate
 from mmblvnet.models.common import TemporalAggregation
-from mmblvnet.models.common.folding import fold_norms
+
+CLIPS, ROUNDS = 32, 10
 
 
 class Published(NamedTuple):
@@ -41,6 +43,8 @@ class Published(NamedTuple):
 # weights, with the clips that those were tested on.
 PUBLISHED = {
     'blvnet_tam': Published('bLVNet-TAM-50 8x2', 71.0, '3 x 3', 59.1),
+    'blvnet_tam_cp': Published('the same, with_cp'),
+    'reference': Published('the published operations one by one'),
     'tsn': Published('TSN-R50, 16 frames', None, None, 36.91),
     'tsm_8': Published('TSM-R50, 8 frames', 73.18, '1 x 10', 62.72, 8),
     'tsm': Published('TSM-R50, 16 frames', 75.12, '1 x 10', 64.16),
@@ -52,25 +56,16 @@ PUBLISHED = {
 }
 
 
-def published_of(row: str) -> Published:
-    """What is published of a row; of the others there is the name alone."""
-    return PUBLISHED.get(row) or Published(benchmark.ROWS[row].name)
-
-
 class Job(NamedTuple):
-    """Something to measure.
-
-    Args:
-        row (str): A row of tools/benchmark.py or a network of torchvision.
-        mode (str): ``'training'`` or ``'inference'``.
-        precision (str): ``'bfloat16'`` (autocast) or ``'tf32'``.
-        clips (int): Clips at a time; 0 means those of the command.
-        how (str): ``'eager'``, ``'compile'`` or ``'graph'`` (a CUDA graph).
-    """
+    """Something to measure."""
+    # A row of tools/benchmark.py or a network of torchvision.
     row: str
     mode: str
+    # Or tf32.
     precision: str = 'bfloat16'
+    # At a time; 0 means ``CLIPS``.
     clips: int = 0
+    # Or compile, or graph (a CUDA graph).
     how: str = 'eager'
 
     @property
@@ -86,16 +81,14 @@ def _both(rows: List[str], precision: str = 'bfloat16') -> List[Job]:
 
 
 JOBS = [
-    *_both(['blvnet_tam', 'literal', 'tsn']),
+    *_both(['blvnet_tam', 'reference', 'tsn']),
     Job('blvnet_tam_cp', 'training'),
     *[Job('blvnet_tam', 'inference', clips=1, how=how)
       for how in ('eager', 'graph')],
     *_both(['tsm_8', 'r2plus1d_18', 'mvit_v2_s', 'tanet', 'swin3d_t', 'tsm']),
-    *_both(['blvnet_tam', 'literal', 'tsn'], 'tf32'),
+    *_both(['blvnet_tam', 'reference', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
     Job('blvnet_tam', 'training', how='compile'),
-    *[Job(row, 'inference', clips=1, how=how)
-      for row in ('tsn', 'literal') for how in ('eager', 'graph')],
     Job('s3d', 'training'),
     Job('blvnet_tam', 'inference', how='compile'),
 ]
@@ -104,22 +97,21 @@ JOBS = [
 def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     """A network without classifier and the shape of a clip.
 
-    For inference norms are folded where a test folds them. Frames come first
-    where a network takes clips one after the other.
+    Frames come first where a network takes clips one after the other.
     """
-    *_, num_frames, size = published_of(row)
-    if row not in benchmark.ROWS:
+    *_, num_frames, size = PUBLISHED[row]
+    if row in benchmark.ROWS:
+        network = benchmark.ROWS[row].make(num_frames)
+        shape = (num_frames, 3, size, size)
+    else:
         # torchvision is needed for its own networks alone.
         from torchvision.models import video
-        network = getattr(video, row)()
-        network.train(mode == 'training')
-        return network, (1, 3, num_frames, size, size)
-    network = benchmark.ROWS[row].make(num_frames)
+        network, shape = getattr(video, row)(), (1, 3, num_frames, size, size)
     # MMAction2's backbones return nothing here.
     network.train(mode == 'training')
-    if mode == 'inference' and benchmark.ROWS[row].fold:
-        network = fold_norms(network)
-    return network, (num_frames, 3, size, size)
+    if mode == 'inference':
+        accelerate(network)
+    return network, shape
 
 
 def make_run(job: Job, network: nn.Module,
@@ -128,8 +120,8 @@ def make_run(job: Job, network: nn.Module,
     called = torch.compile(network) if job.how == 'compile' else network
 
     def run() -> Tensor:
-        autocast = torch.autocast(clips.device.type, torch.bfloat16)
-        with autocast if job.precision == 'bfloat16' else nullcontext():
+        with torch.autocast(clips.device.type, torch.bfloat16,
+                            enabled=job.precision == 'bfloat16'):
             return called(clips)
 
     def train() -> None:
@@ -155,7 +147,8 @@ def in_a_graph(run: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def milliseconds(run: Callable[[], None], rounds: int) -> List[float]:
+def milliseconds(run: Callable[[], None],
+                 rounds: int = ROUNDS) -> List[float]:
     """How long each of several runs takes on the GPU."""
     for _ in range(3):
         run()
@@ -169,7 +162,7 @@ def milliseconds(run: Callable[[], None], rounds: int) -> List[float]:
     return [start.elapsed_time(end) for start, end in events]
 
 
-def measure(job: Job, clips: int, rounds: int) -> dict:
+def measure(job: Job, clips: int) -> dict:
     """Time and memory of a job; half as many clips where they do not fit."""
     network, shape = make_network(job.row, job.mode)
     network.cuda()
@@ -177,13 +170,13 @@ def measure(job: Job, clips: int, rounds: int) -> dict:
     batch = torch.randn(clips * shape[0], *shape[1:], device='cuda')
     torch.cuda.reset_peak_memory_stats()
     try:
-        times = milliseconds(make_run(job, network, batch), rounds)
+        times = milliseconds(make_run(job, network, batch))
     except torch.OutOfMemoryError:
         times = None
     if times is None:
         del network, batch
         torch.cuda.empty_cache()
-        return measure(job, clips // 2, rounds)
+        return measure(job, clips // 2)
     peak = torch.cuda.max_memory_allocated() - alone
     return dict(
         job._asdict(), clips=clips,
@@ -197,9 +190,9 @@ def measure_card() -> dict:
     """What the card can do at most, and which it is."""
     numbers = torch.empty(2**29, device='cuda').normal_()
     copied = torch.empty_like(numbers)
-    copy_ms = median(milliseconds(lambda: copied.copy_(numbers), 10))
+    copy_ms = median(milliseconds(lambda: copied.copy_(numbers)))
     matrix = torch.randn(8192, 8192, device='cuda', dtype=torch.bfloat16)
-    product_ms = median(milliseconds(lambda: matrix @ matrix, 10))
+    product_ms = median(milliseconds(lambda: matrix @ matrix))
     return dict(
         card=torch.cuda.get_device_name(),
         torch=torch.__version__,
@@ -239,8 +232,7 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
     return results
 
 
-def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
-                until: float) -> None:
+def measure_all(file: Path, jobs: List[Job], until: float) -> None:
     """Measure what the file does not have yet, and write after each.
 
     Nothing more is started after ``until``, of ``time.monotonic``.
@@ -259,25 +251,11 @@ def measure_all(file: Path, jobs: List[Job], clips: int, rounds: int,
         if job.key in results or time.monotonic() > until:
             continue
         try:
-            write(job.key, measure(job, job.clips or clips, rounds))
+            write(job.key, measure(job, job.clips or CLIPS))
         # The others are still worth their time.
         except Exception as error:
             write(job.key, dict(job._asdict(), error=f'{error!r}'[:500]))
         torch.cuda.empty_cache()
-
-
-class _ConvolutionElements(TorchDispatchMode):
-    """Counts what convolutions read and write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.number = 0
-
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        out = operator(*args, **(kwargs or {}))
-        if operator == torch.ops.aten.convolution.default:
-            self.number += args[0].numel() + out.numel()
-        return out
 
 
 def count(row: str) -> Dict[str, int]:
@@ -287,16 +265,22 @@ def count(row: str) -> Dict[str, int]:
     are folded and ReLUs fused.
     """
     network, shape = make_network(row, 'inference')
-    network.to('meta')
-    blended = []
+    network, clip = network.to('meta'), torch.empty(shape, device='meta')
+    parameters = sum(p.numel() for p in network.parameters())
+    macs, blended = benchmark.count_macs(network, clip), []
     benchmark.watch_tams(network, lambda _, maps, outs: blended.extend(
         m.numel() for m in (*maps, *outs)))
-    with _ConvolutionElements() as counted:
-        macs = benchmark.count_macs(network, torch.empty(shape, device='meta'))
-    return dict(
-        parameters=benchmark.count_parameters(network),
-        macs=macs,
-        elements=counted.number + sum(blended))
+
+    def moved(maps: Sequence[int], *_, out_shape: Sequence[int], **__) -> int:
+        return math.prod(maps) + math.prod(out_shape)
+
+    convolution = torch.ops.aten.convolution
+    with FlopCounterMode(display=False, custom_mapping={convolution: moved}
+                         ) as counter, torch.no_grad():
+        network(clip)
+    elements = counter.get_flop_counts()['Global'][convolution]
+    return dict(parameters=parameters, macs=macs,
+                elements=elements + sum(blended))
 
 
 def table_of(results: Dict[str, dict]) -> str:
@@ -314,7 +298,7 @@ def table_of(results: Dict[str, dict]) -> str:
             for mode in ('inference', 'training')]
         if not any('clips_per_s' in result for result in own):
             continue
-        published, counted = published_of(row), count(row)
+        published, counted = PUBLISHED[row], count(row)
         floor = '-'
         if precision == 'bfloat16' and 'clips_per_s' in own[0]:
             floor = '{:.0f} %'.format(100 * own[0]['clips_per_s'] * max(
@@ -360,8 +344,6 @@ def plot(results: Dict[str, dict], file: Path) -> None:
 def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('results', type=Path, help='JSON; goes on with it')
-    parser.add_argument('--clips', type=int, default=32, help='at a time')
-    parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument(
         '--seconds', type=float, default=float('inf'),
         help='start nothing more after so many')
@@ -383,8 +365,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    measure_all(args.results, JOBS, args.clips, args.rounds,
-                time.monotonic() + args.seconds)
+    measure_all(args.results, JOBS, time.monotonic() + args.seconds)
 
 
 if __name__ == '__main__':

@@ -7,37 +7,38 @@ bound on the views that are computed at a time (``max_testing_views``).
 Example:
     python tools/analysis/benchmark_growth.py --out work_dirs/growth
 """
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Dict, List
 
 import _tools  # noqa: F401
 import benchmark
 import torch
-from benchmark_harness import (in_fresh_process, interleave, median,
-                               peak_memory, set_up, table, write)
+from benchmark_harness import (in_fresh_process, interleave, make_parser,
+                               median, peak_memory, set_up, table, write)
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
-from mmblvnet.models.common.folding import fold_norms
+from mmblvnet.apis import accelerate
+
+# Views at a time (max_testing_views) of the bounded tests.
+BOUND = 3
 
 
-def measure_clip(args: argparse.Namespace, frames: int, size: int) -> dict:
+def measure_clip(frames: int, size: int, rounds: int) -> dict:
     """Seconds and MiB per clip, of inference and training."""
-    options = benchmark.parse_args([
-        '--rows', args.row, '--frames', str(frames), '--size', str(size),
-        '--rounds', str(args.rounds), '--warm-up', '1'])
-    speeds = benchmark.measure_speeds(options)[args.row]
-    memory = benchmark.measure_memory(options)[args.row]
+    measured, = benchmark.measure(benchmark.parse_args([
+        '--rows', 'blvnet_tam', '--frames', str(frames), '--size', str(size),
+        '--rounds', str(rounds), '--warm-up', '1'])).values()
     result = {}
     for mode in benchmark.MODES:
-        result[f'{mode}, s'] = 1 / speeds[mode][0]
-        result[f'{mode}, MiB'] = memory[mode]
+        result[f'{mode}, s'] = 1 / measured[mode][0]
+        result[f'{mode}, MiB'] = measured['memory'][mode]
     return result
 
 
-def measure_views(views: int, bound: int, args: argparse.Namespace) -> dict:
+def measure_views(views: int, bound: int, args: Namespace) -> dict:
     """Seconds and MiB of a test of one video. For a fresh process.
 
     At most ``bound`` views are computed at a time; 0 is for all.
@@ -51,7 +52,8 @@ def measure_views(views: int, bound: int, args: argparse.Namespace) -> dict:
                 num_segments=8, average_clips='score'),
             # This counts frames.
             test_cfg=dict(max_testing_views=16 * bound) if bound else None))
-    model = fold_norms(model)
+    model.eval()
+    accelerate(model.backbone)
     clips = torch.randn(1, views * 16, 3, args.size, args.size)
 
     def test() -> None:
@@ -93,8 +95,7 @@ def plot(all_results: Dict[str, Dict[int, dict]], file: Path) -> None:
 
 
 def main(argv: List[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--row', choices=benchmark.ROWS, default='blvnet_tam')
+    parser = make_parser(__doc__, rounds=3)
     parser.add_argument(
         '--frames', type=int, nargs='*', default=[8, 16, 32, 64])
     parser.add_argument('--size', type=int, default=224,
@@ -102,19 +103,16 @@ def main(argv: List[str]) -> None:
     parser.add_argument(
         '--sizes', type=int, nargs='*', default=[112, 160, 224, 288, 320])
     parser.add_argument('--views', type=int, nargs='*', default=[1, 3, 9, 30])
-    parser.add_argument('--bound', type=int, default=3,
-                        help='max_testing_views of the bounded tests')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--out', type=Path, help='folder for tables and plot')
     args = parser.parse_args(argv)
     set_up(args.threads)
     results = {
-        'frames': {n: measure_clip(args, n, args.size) for n in args.frames},
-        'size': {n: measure_clip(args, 16, n) for n in args.sizes},
+        'frames': {n: measure_clip(n, args.size, args.rounds)
+                   for n in args.frames},
+        'size': {n: measure_clip(16, n, args.rounds) for n in args.sizes},
         'views': {
             n: {**in_fresh_process(measure_views, n, 0, args),
-                **in_fresh_process(measure_views, n, args.bound, args)}
+                **in_fresh_process(measure_views, n, BOUND, args)}
             for n in args.views
         }
     }

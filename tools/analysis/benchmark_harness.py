@@ -1,4 +1,5 @@
-"""What the benchmarks share: rounds, memory, fresh processes and tables."""
+"""What the benchmarks share: options, rounds, memory, processes and tables."""
+import argparse
 import json
 import logging
 import os
@@ -16,6 +17,14 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 
+def make_parser(description: str, rounds: int) -> argparse.ArgumentParser:
+    """A parser of the options that all benchmarks on a CPU have."""
+    parser = argparse.ArgumentParser(description=description.split('\n')[0])
+    parser.add_argument('--rounds', type=int, default=rounds)
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    return parser
+
+
 def set_up(threads: int) -> None:
     """Set the number of threads, find MMAction2's modules, and be quiet."""
     torch.set_num_threads(threads)
@@ -30,16 +39,9 @@ def interleave(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter
 ) -> Dict[Hashable, List[float]]:
-    """Time everything once per round, so that all meet the same machine.
+    """Seconds of each run, once per round, so that all meet the same machine.
 
-    Args:
-        runs (dict): What is timed.
-        warm_up (int): Rounds before, which do not count.
-        rounds (int): Rounds that count.
-        clock (Callable): Defaults to the time on the wall.
-
-    Returns:
-        dict: The seconds of each of them, round by round.
+    The rounds of warm-up come first and do not count.
     """
     times = {key: [] for key in runs}
     for number in range(warm_up + rounds):

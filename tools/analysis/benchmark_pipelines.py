@@ -10,7 +10,7 @@ Example:
     python tools/analysis/benchmark_pipelines.py --rounds 7
 """
 import argparse
-import json
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -22,7 +22,7 @@ from typing import Dict, List, NamedTuple, Sequence
 import _tools  # noqa: F401
 import av
 import numpy as np
-from benchmark_harness import interleave, median, spread, table
+from benchmark_harness import interleave, spread, table
 from make_motion_dataset import make_dataset
 from mmaction.registry import TRANSFORMS
 
@@ -91,37 +91,35 @@ def read(decoder: str, case: Case) -> None:
             results = step(results)
 
 
-def measure(cases: Dict[str, Case],
-            rounds: int) -> Dict[str, Dict[str, List[float]]]:
-    """Milliseconds of CPU time per video in rounds, after one of warm-up.
-
-    Returns:
-        dict[str, dict]: Of each case and decoder, or nothing if the decoder
-        refuses a video.
-    """
-    results, runs = {name: {} for name in cases}, {}
+def measure(cases: Dict[str, Case], rounds: int) -> str:
+    """A table of the decoders, and of the size of the videos."""
+    runs = {}
     for name, decoder in product(cases, DECODERS):
-        results[name][decoder] = []
         run = partial(read, decoder, cases[name])
         # Decoders raise whatever they like.
         with suppress(Exception):
             run()
             runs[name, decoder] = run
     times = interleave(runs, 0, rounds, time.process_time)
-    for (name, decoder), taken in times.items():
-        per_video = 1000 / len(cases[name].videos)
-        results[name][decoder] = [seconds * per_video for seconds in taken]
-    return results
+    rows = []
+    for name, case in cases.items():
+        per_video = {
+            decoder: [1000 * seconds / len(case.videos) for seconds in taken]
+            for (of_case, decoder), taken in times.items() if of_case == name}
+        size = sum(video.stat().st_size for video in case.videos) / 1e6
+        rows.append([name, *(
+            spread(per_video[decoder], '.1f') if decoder in per_video
+            else 'refused' for decoder in DECODERS), f'{size:.2f}'])
+    return table(['', *DECODERS, 'MB'], rows)
 
 
-def main() -> None:
+def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument(
         '--videos', type=Path,
         help='a folder of clips; VP9 clips are drawn if there is none')
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--out', type=Path, help='a JSON file')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.videos
         if folder is None:
@@ -131,22 +129,9 @@ def main() -> None:
                          short_side=(240, 240))
             folder = made / 'videos' / 'train'
         clips = sorted(path for path in folder.iterdir() if path.is_file())
-        cases = make_cases(clips, Path(temporary))
-        results = measure(cases, args.rounds)
-        sizes = [sum(video.stat().st_size for video in case.videos) / 1e6
-                 for case in cases.values()]
-    print('CPU time per video in ms, and size of all in MB\n')
-    print(table(['', *DECODERS, 'MB'], [[
-        name, *(spread(taken, '.1f') if taken else 'refused'
-                for taken in of_case.values()), f'{size:.2f}'
-    ] for (name, of_case), size in zip(results.items(), sizes)]))
-    if args.out:
-        summary = {
-            name: {decoder: [f(taken) for f in (median, min, max) if taken]
-                   for decoder, taken in of_case.items()}
-            for name, of_case in results.items()}
-        args.out.write_text(json.dumps(summary, indent=2), 'utf-8')
+        print('CPU time per video in ms, and size of all in MB\n')
+        print(measure(make_cases(clips, Path(temporary)), args.rounds))
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1:])

@@ -5,7 +5,6 @@ All ways run in turns in one process; memory is measured in a process each.
 Example:
     python tools/analysis/benchmark_streaming.py --threads 1
 """
-import argparse
 import sys
 import tempfile
 from functools import partial
@@ -14,8 +13,8 @@ from typing import Callable, Dict, List
 
 import numpy as np
 import torch
-from benchmark_harness import (in_fresh_process, interleave, median,
-                               peak_memory, set_up, spread, table)
+from benchmark_harness import (in_fresh_process, interleave, make_parser,
+                               median, peak_memory, set_up, spread, table)
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
@@ -100,16 +99,13 @@ def memory_of(way: str, size: int) -> float:
 
 
 def main(argv: List[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = make_parser(__doc__, rounds=9)
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=list(WAYS))
     parser.add_argument('--size', type=int, default=224, help='in pixels')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--warm-up', type=int, default=2)
-    parser.add_argument('--rounds', type=int, default=9)
     args = parser.parse_args(argv)
     set_up(args.threads)
     times = interleave({way: make_run(way, args.size) for way in args.ways},
-                       args.warm_up, args.rounds)
+                       2, args.rounds)
     middles = {way: median(taken) for way, taken in times.items()}
     print(table(
         ['', 'ms per pair', 'pairs/s', 'of windows', 'of real time', 'MiB'], [[

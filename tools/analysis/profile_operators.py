@@ -1,11 +1,13 @@
 """Where the time of a network goes on a CPU, by families of operators.
 
+Takes the options of tools/benchmark.py.
+
 Example:
-    python tools/analysis/profile_operators.py --row blvnet_tam
+    python tools/analysis/profile_operators.py --rows blvnet_tam
 """
-import argparse
+import sys
 from collections import defaultdict
-from typing import Callable, Dict
+from typing import Callable, Dict, List
 
 import _tools  # noqa: F401
 import benchmark
@@ -36,11 +38,9 @@ def family(operator: str) -> str:
 def profile_families(run: Callable[[], None],
                      rounds: int) -> Dict[str, float]:
     """Seconds per run of each family of operators, the longest first."""
-    for _ in range(2):
-        run()
+    interleave({0: run}, 2, 0)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for _ in range(rounds):
-            run()
+        interleave({0: run}, 0, rounds)
     seconds = defaultdict(float)
     for event in profiler.key_averages():
         taken = event.self_cpu_time_total / 1e6 / rounds
@@ -61,42 +61,34 @@ def peak_flops_per_second(rounds: int = 5) -> float:
     """What the machine reaches in a large product or convolution."""
     matrix = torch.randn(2048, 2048)
     convolution = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False)
-    convolution = convolution.to(memory_format=torch.channels_last)
-    maps = torch.randn(16, 256, 28, 28)
-    maps = maps.to(memory_format=torch.channels_last)
+    convolution.to(memory_format=torch.channels_last)
+    maps = torch.randn(16, 256, 28, 28).to(memory_format=torch.channels_last)
     runs = [lambda: matrix @ matrix, lambda: convolution(maps)]
     times = interleave(dict(enumerate(runs)), 1, rounds)
     return max(count_flops(run) / min(times[i]) for i, run in enumerate(runs))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--row', choices=benchmark.ROWS, default='blvnet_tam')
-    parser.add_argument('--rounds', type=int, default=5)
-    args, rest = parser.parse_known_args()
-    options = benchmark.parse_args(['--rows', args.row, *rest])
-    set_up(options.threads)
-    network = benchmark.Network(args.row, options, options.clips)
-    peaks, reached = [], {}
-    for mode in benchmark.row_of(args.row).modes:
-        run = getattr(network, mode)
-        seconds = profile_families(run, args.rounds)
-        total = sum(seconds.values())
-        print(f'\n{benchmark.ROWS[args.row].name}, {mode}: {total:.3f} s per '
-              'run\n')
-        print(table(['operators', 'share'],
-                    [[name, f'{100 * taken / total:.1f} %']
-                     for name, taken in seconds.items()]))
-        flops = count_flops(run, 'convolution')
-        reached[mode] = flops / seconds['convolution']
-        # It moves with what else the machine does.
-        peaks.append(peak_flops_per_second())
-    peak = max(peaks)
-    for mode, flops in reached.items():
-        print(f'\nConvolutions reach {flops / 1e9:.0f} GFLOP/s in {mode}, '
-              f'{100 * flops / peak:.0f} % of the {peak / 1e9:.0f} GFLOP/s of '
-              'the fastest large product or convolution')
+def main(argv: List[str]) -> None:
+    args = benchmark.parse_args(['--rows', 'blvnet_tam', *argv])
+    set_up(args.threads)
+    for key in args.rows:
+        network = benchmark.Network(key, args, args.clips)
+        for mode in benchmark.row_of(key).modes:
+            run = getattr(network, mode)
+            seconds = profile_families(run, args.rounds)
+            total = sum(seconds.values())
+            print(f'\n{benchmark.row_of(key).name}, {mode}: {total:.3f} s per '
+                  'run\n')
+            print(table(['operators', 'share'],
+                        [[name, f'{100 * taken / total:.1f} %']
+                         for name, taken in seconds.items()]))
+            flops = count_flops(run, 'convolution') / seconds['convolution']
+            # Measured each time, as it moves with what else the machine does.
+            peak = peak_flops_per_second()
+            print(f'Convolutions reach {flops / 1e9:.0f} GFLOP/s, '
+                  f'{100 * flops / peak:.0f} % of the {peak / 1e9:.0f} '
+                  'GFLOP/s of the fastest large product or convolution')
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1:])

@@ -9,7 +9,7 @@ Example:
 """
 import argparse
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from matplotlib.colors import to_rgba
@@ -23,7 +23,8 @@ from PIL import Image
 WIDTH, HEIGHT = 900, 670
 # Font sizes in points, which are 1.4 pixels.
 HUGE, LARGE, NORMAL = 12, 9.5, 8
-FILM_FRAMES = 16
+
+DEPTH, NUM_FRAMES, SIZE = 50, 16, 224
 
 # Colours of a box's inside and border.
 BIG, LITTLE = ('#dce9f8', '#2a67b0'), ('#fdebd3', '#c9740a')
@@ -53,32 +54,13 @@ LEGEND = (
 )
 
 
-def count(number: int, noun: str) -> str:
-    """Count in words, such as ``'1 block'`` or ``'2 blocks'``."""
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
-
-
 class Picture:
-    """The picture of a bLVNet-TAM.
+    """The picture of a bLVNet-TAM, as the attribute ``figure``."""
 
-    Args:
-        depth (int): Depth of the network.
-        num_frames (int): Frames per clip.
-        size (int): Height and width of a frame.
-
-    Attributes:
-        figure (Figure): The picture.
-
-    Raises:
-        ValueError: If there is no such network.
-    """
-
-    def __init__(self, depth: int, num_frames: int, size: int) -> None:
-        if size < 1:
-            raise ValueError(f'size = {size} of a frame is less than 1')
+    def __init__(self) -> None:
         with torch.device('meta'):
-            self.net = BLVNet(depth, num_segments=num_frames).eval()
-            frames = torch.empty(num_frames, 3, size, size)
+            self.net = BLVNet(DEPTH, num_segments=NUM_FRAMES).eval()
+            frames = torch.empty(NUM_FRAMES, 3, SIZE, SIZE)
         self.shapes: Dict[str, torch.Size] = {}
         for name, module in self.net.named_modules():
             module.register_forward_hook(lambda module, args, out, name=name:
@@ -88,10 +70,10 @@ class Picture:
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0), autoscale_on=False)
         self.axes.axis('off')
-        self._write(9, 21, f'bLVNet-TAM-{depth}', HUGE, ha='left',
+        self._write(9, 21, f'bLVNet-TAM-{DEPTH}', HUGE, ha='left',
                     weight='bold')
-        self._write(891, 21, f'{num_frames} frames ({num_frames // 2}×2) of '
-                    f'{size}×{size} pixels', LARGE, ha='right')
+        self._write(891, 21, f'{NUM_FRAMES} frames ({NUM_FRAMES // 2}×2) of '
+                    f'{SIZE}×{SIZE} pixels', LARGE, ha='right')
         self._draw_tam()
         parts = [self._draw_film(), self._draw_stem(),
                  self._draw_stage(110.5, 'layer1'),
@@ -108,7 +90,7 @@ class Picture:
         return '×'.join(map(str, self.shapes[name][1:]))
 
     def _output(self, name: str) -> str:
-        return f'{count(self.shapes[name][0], "map")} of {self._size(name)}'
+        return f'{self.shapes[name][0]} maps of {self._size(name)}'
 
     def _kernel(self, name: str) -> str:
         conv = self.net.get_submodule(name)
@@ -155,15 +137,10 @@ class Picture:
         return panel
 
     def _draw_film(self) -> FancyBboxPatch:
-        frames = list(range(self.net.num_segments))
-        if len(frames) > FILM_FRAMES:
-            frames[FILM_FRAMES - 3:-2] = ['…']
-        pitch = 272 / len(frames)
-        nodes = [(i, '', PLAIN if frame == '…' else (LITTLE, BIG)[frame % 2],
-                  0, 40 + (i + 0.5) * pitch, 66, pitch, str(frame))
-                 for i, frame in enumerate(frames)]
-        return self._panel(42, 176, 66, 272, '',
-                           count(self.net.num_segments, 'frame'), nodes)
+        pitch = 272 / NUM_FRAMES
+        nodes = [(i, '', (LITTLE, BIG)[i % 2], 0, 40 + (i + 0.5) * pitch, 66,
+                  pitch, str(i)) for i in range(NUM_FRAMES)]
+        return self._panel(42, 176, 66, 272, '', f'{NUM_FRAMES} frames', nodes)
 
     def _draw_stem(self) -> FancyBboxPatch:
         b0, l0, l1, l2 = (
@@ -171,7 +148,7 @@ class Picture:
             for name in ('b_conv0', 'l_conv0', 'l_conv1', 'l_conv2'))
         first, last = (f'{name} {self._kernel(name)}: {self._output(name)}'
                        for name in ('conv1', 'bl_init'))
-        tam = f'TAM over {count(self.net.tam.num_frames, "frame")}'
+        tam = f'TAM over {self.net.tam.num_frames} frames'
         nodes = (
             ('conv1', '', PLAIN, 0, 84, 404, 22, first),
             ('tam', 'conv1', TAM, 0, 118, 404, 22, tam),
@@ -219,7 +196,7 @@ class Picture:
         the other branch.
         """
         stage = self.net.get_submodule(name)
-        tam = f'TAM over {count(stage.tam.num_frames, "frame")}'
+        tam = f'TAM over {stage.tam.num_frames} frames'
         kernel = self._kernel(f'{name}.little_e.0')
         fusion = f'fusion: block, stride {stage.fusion[0].conv2.stride[0]}'
         nodes = (('tam', '', TAM, 0, 406, 187, 22, tam),
@@ -231,18 +208,18 @@ class Picture:
                  ('fusion', 'sum', PLAIN, 0, 573, 187, 22, fusion))
         panel = self._panel(x, 476, 203, 228, name,
                             self._output(f'{name}.fusion'), nodes)
-        pitch = min(11, 80 / len(stage.big))
         for part, middle, (_, color) in (('big', x - 48, BIG),
                                          ('little', x + 48, LITTLE)):
             num_blocks = len(getattr(stage, part))
             self._write(middle, 441, part.title(), weight='bold', color=color)
-            self._write(middle, 501, f'{count(num_blocks, "block")}\n'
+            noun = 'block' if num_blocks == 1 else 'blocks'
+            self._write(middle, 501, f'{num_blocks} {noun}\n'
                         f'{self._size(f"{name}.{part}")}')
             _, wide, high, _ = self.shapes[f'{name}.{part}']
-            width = 0.75 * pitch * wide / self.shapes[f'{name}.big'][1]
+            width = 8.25 * wide / self.shapes[f'{name}.big'][1]
             height = 28 * high / self.shapes[f'{name}.little'][2]
-            left = middle - (num_blocks - 1) / 2 * pitch
-            self.axes.bar([left + i * pitch for i in range(num_blocks)],
+            left = middle - (num_blocks - 1) * 5.5
+            self.axes.bar([left + i * 11 for i in range(num_blocks)],
                           height, width, 467 - height / 2, color=color)
         return panel
 
@@ -250,7 +227,7 @@ class Picture:
         nodes = []
         for i, block in enumerate(self.net.layer4):
             y, last = 405 + 67 * i, f'block{i - 1}' if i else ''
-            tam = f'TAM over {count(block.tam.num_frames, "map")}'
+            tam = f'TAM over {block.tam.num_frames} maps'
             out = f'block, stride {block.conv2.stride[0]}'
             nodes += [(f'tam{i}', last, TAM, 0, y, 112, 22, tam),
                       (f'block{i}', f'tam{i}', PLAIN, 0, y + 34, 112, 22, out)]
@@ -260,39 +237,22 @@ class Picture:
     def _draw_head(self) -> FancyBboxPatch:
         pairs, channels = self.shapes['layer4'][:2]
         linear = f'linear: {channels}\nto classes'
-        mean = f'mean over\n{count(pairs, "pair")}'
+        mean = f'mean over\n{pairs} pairs'
         nodes = (('pool', '', HEAD, 0, 419, 83, 48, 'average\nover space'),
                  ('fc', 'pool', HEAD, 0, 489, 83, 48, linear),
                  ('mean', 'fc', HEAD, 0, 559, 83, 48, mean))
         return self._panel(843.5, 476, 95, 228, 'head', 'class scores', nodes)
 
 
-def main(arguments: Optional[List[str]] = None) -> None:
-    """Draw what the command line asks for.
-
-    Args:
-        arguments (list[str], optional): The words after the program's name.
-            Defaults to those of the process.
-    """
-    parser = argparse.ArgumentParser(description='Draw bLVNet-TAM.')
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('out', type=Path, help='PNG file to write')
-    parser.add_argument('--depth', type=int, default=50,
-                        choices=tuple(BLVNet.arch_settings),
-                        help='depth of the network (%(default)s)')
-    parser.add_argument('--frames', type=int, default=16,
-                        help='frames per clip (%(default)s)')
-    parser.add_argument('--size', type=int, default=224,
-                        help='height and width of a frame (%(default)s)')
-    args = parser.parse_args(arguments)
-    try:
-        figure = Picture(args.depth, args.frames, args.size).figure
-    except ValueError as error:
-        parser.error(str(error))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, format='png', dpi=200)
+    out = parser.parse_args(argv).out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Picture().figure.savefig(out, format='png', dpi=200)
     # A palette makes the file a third as large.
-    Image.open(args.out).convert('RGB').quantize().save(
-        args.out, format='png', optimize=True)
+    Image.open(out).convert('RGB').quantize().save(
+        out, format='png', optimize=True)
 
 
 if __name__ == '__main__':
