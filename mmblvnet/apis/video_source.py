@@ -181,6 +181,7 @@ def live_frames(pictures: Iterator[np.ndarray],
 def _keep_reading(pictures: Iterator[np.ndarray],
                   latest: queue.Queue) -> None:
     """Keep the newest picture, with its number from 1, and then the end."""
+    number, end = 0, None
 
     def put(picture: object) -> None:
         nonlocal number
@@ -189,7 +190,6 @@ def _keep_reading(pictures: Iterator[np.ndarray],
             latest.get_nowait()
         latest.put((number, time.monotonic(), picture))
 
-    number, end = 0, None
     try:
         for picture in pictures:
             put(picture)

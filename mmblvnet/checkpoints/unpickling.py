@@ -250,7 +250,8 @@ def walk(item: Any,
         elements = [walk(element, visit, done) for element in item]
         if any(new is not old for new, old in zip(elements, item)):
             # A named one stays what it is.
-            done[id(item)] = item, tuple.__new__(type(item), elements)
+            kind: Any = type(item)
+            done[id(item)] = item, tuple.__new__(kind, elements)
     elif not isinstance(value, (torch.Tensor, str, type, np.ndarray)):
         if isinstance(item, dict):
             for key, element in list(dict.items(item)):

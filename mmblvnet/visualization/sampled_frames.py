@@ -1,6 +1,6 @@
 """Which frames of a video a network gets."""
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -59,7 +59,8 @@ def prepare_video(model: nn.Module, video: str,
     if not Path(video).is_file():
         raise FileNotFoundError(f'{video} does not exist')
     where = f'the {split} pipeline of {model.cfg.filename}'
-    data = dict(filename=str(video), label=0, start_index=0, modality='RGB')
+    data: Dict[str, Any] = dict(
+        filename=str(video), label=0, start_index=0, modality='RGB')
     for step in video_pipeline_of(model.cfg, split):
         # The last step keeps the network's input alone.
         sampled = data
