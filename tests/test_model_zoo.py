@@ -52,7 +52,7 @@ def count(name):
     head = model.cls_head
     macs = benchmark.count_macs(model.backbone, clip)
     macs += head.num_segments * head.fc_cls.weight.numel()
-    parameters = benchmark.count_parameters(model)
+    parameters = sum(weight.numel() for weight in model.parameters())
     return f'{parameters / 1e6:.2f}', f'{macs / 1e9:.2f}'
 
 

@@ -69,7 +69,7 @@ def test_states_have_at_most_four_dimensions(tam):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('family', set(FAMILIES) - {'tam'})
+@pytest.mark.parametrize('family', ['causal', 'tsm', 'resnet'])
 def test_every_family_agrees(family, tmp_path):
     path = tmp_path / 'stream.onnx'
     model = export(family, path, with_preprocessing=False)

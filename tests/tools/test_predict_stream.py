@@ -117,7 +117,9 @@ def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
          str(places['CONFIG']), str(places['CHECKPOINT']), '--stream',
          '--reopen', '0.2', '--json-lines', str(lines)],
         stderr=subprocess.PIPE, text=True,
-        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests'))
+        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests'),
+        # Where the tests run in the background, it would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         deadline = time.monotonic() + 300
         while server.num_requests < 3 and time.monotonic() < deadline:
