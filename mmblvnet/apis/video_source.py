@@ -193,7 +193,7 @@ def _keep_reading(pictures: Iterator[np.ndarray],
     try:
         for picture in pictures:
             put(picture)
-    except av.FFmpegError as error:
+    # Whatever it is, the caller must not take it for the stream's end.
+    except Exception as error:
         end = error
-    finally:
-        put(end)
+    put(end)

@@ -81,12 +81,14 @@ def test_a_live_stream_drops_what_there_is_no_time_for():
         dropped)
 
 
-def test_an_error_of_a_live_stream_is_told():
+@pytest.mark.parametrize(
+    'error', [av.InvalidDataError(1, 'lost'), MemoryError('lost')], ids=type)
+def test_an_error_of_a_live_stream_is_told(error):
 
     def broken():
         yield np.zeros((2, 2, 3), np.uint8)
         time.sleep(0.5)
-        raise av.InvalidDataError(1, 'lost')
+        raise error
 
     frames = live_frames(broken(), 'rtsp://camera')
     next(frames)
