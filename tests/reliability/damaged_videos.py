@@ -96,6 +96,8 @@ def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
         stream.width, stream.height = kind.width, kind.height
         stream.pix_fmt = kind.pix_fmt
         stream.bit_rate = 2_000_000
+        # Those of libvpx spin while they wait, for minutes on a busy machine.
+        stream.codec_context.thread_count = 1
         in_frames = kind.suffix == '.avi' or kind.codec == 'mpeg2video'
         stream.codec_context.time_base = Fraction(
             1, 25 if in_frames else 1000)
