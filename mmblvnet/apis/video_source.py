@@ -128,7 +128,8 @@ def _open_container(source: str) -> av.container.InputContainer:
     if source.isdigit():
         # PyAV's wheels know the cameras of Linux.
         return av.open(f'/dev/video{source}', format='v4l2')
-    return av.open('pipe:0' if source == '-' else source)
+    return av.open('pipe:0' if source == '-' else source,
+                   metadata_errors='replace')
 
 
 def _pictures(container: av.container.InputContainer,

@@ -28,6 +28,9 @@ MAX_PIXELS = 2**27
 # the packet before, takes fewer bytes than any picture.
 MPEG4_KIN = ('mpeg4', 'msmpeg4v3', 'h263', 'h263p', 'flv')
 SMALLEST_PICTURE = 24
+# Frames that others are decoded before, and shown after, are no more in a row;
+# encoders of H.264 and HEVC allow as many B-frames.
+LONGEST_DELAY = 16
 # Containers that have the times of display of all frames.
 TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
 MATROSKA = 'matroska,webm'
@@ -123,8 +126,10 @@ class VideoReader:
     def _open(self) -> None:
         self._close()
         self._file.seek(0)
+        # Titles may be in any encoding.
         self._container = av.open(
-            self._file, options=dict(err_detect='explode'))
+            self._file, options=dict(err_detect='explode'),
+            metadata_errors='replace')
         self._stream = video_stream(self._container)
         codec = self._stream.codec_context
         codec.thread_count = 1
@@ -171,7 +176,8 @@ class VideoReader:
             # With those that an edit list leaves out.
             self._file.seek(0)
             with av.open(
-                    self._file, options=dict(ignore_editlist='1')) as whole:
+                    self._file, options=dict(ignore_editlist='1'),
+                    metadata_errors='replace') as whole:
                 packets = whole.demux(video_stream(whole))
                 num_packets = sum(1 for packet in packets if packet.size)
         if (container == AVI and num_packets < num_frames and
@@ -184,6 +190,12 @@ class VideoReader:
             container, num_frames, num_packets)
         if problem:
             raise UnreadableVideoError(problem)
+        times = [time for time in self._times if time is not None]
+        in_order = sorted(range(len(times)), key=times.__getitem__)
+        if any(place - number > LONGEST_DELAY
+               for place, number in enumerate(in_order)):
+            raise UnreadableVideoError(
+                'the times of its frames contradict their order')
 
     def _read(self) -> Iterator[av.Packet]:
         """The packets from where the file has been read to."""

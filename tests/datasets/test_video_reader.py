@@ -394,6 +394,27 @@ def test_what_is_no_video_is_unreadable(tmp_path):
         VideoReader(sound)
 
 
+def test_a_frame_shown_long_after_it_is_decoded_is_unreadable(content):
+    data = bytearray(content('closed_mp4'))
+    # One bit of when the first frame is shown: 65 seconds late.
+    data[data.index(b'ctts') + 17] ^= 0x10
+    with pytest.raises(UnreadableVideoError, match='contradict their order'):
+        VideoReader(bytes(data))
+
+
+def test_a_title_may_be_in_any_encoding(tmp_path):
+    path = tmp_path / 'titled.mkv'
+    with av.open(str(path), 'w') as file:
+        file.metadata['title'] = 'Cafe'
+        stream = file.add_stream('mpeg4', rate=25)
+        stream.width, stream.height = 32, 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    latin = path.read_bytes().replace(b'Cafe', b'Caf\xe9')
+    assert len(VideoReader(latin)) == 1
+
+
 def test_of_several_tracks_the_first_is_shown(tmp_path):
     path = tmp_path / 'two.mkv'
     with av.open(str(path), 'w') as file:
