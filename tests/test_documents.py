@@ -23,7 +23,7 @@ from golden import DATA
 from make_motion_dataset import make_dataset
 from mmaction import __file__ as mmaction_file
 from mmaction.models.backbones import ResNet
-from mmblvnet.conversion.key_formats import RESNET
+from mmblvnet.models.backbones.resnet_tam import torchvision_name
 from mmengine.fileio import dump
 from paths import CONFIGS, ROOT
 from tiny_videos import write_video
@@ -149,7 +149,7 @@ def write_published(folder: Path, names: set) -> None:
 def write_resnet(file: Path) -> None:
     """A plain ResNet-50 under torchvision's names."""
     torch.save({
-        RESNET.published_name(name): value
+        torchvision_name(name): value
         for name, value in ResNet(50).state_dict().items()
     }, file)
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mmblvnet.datasets.pipelines import frames_per_view
 from mmblvnet.models import BLResNet, BLVNet, ResNetTAM, TAMNeck
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.common.frame_blending import SPLIT
 from mmblvnet.models.common.streaming import StreamStep, stream_through
+from mmblvnet.models.common.temporal_module import SPLIT
 
 # Frames of a stream that has not ended; 32 bits hold twice as many.
 ENDLESS = 2**29

@@ -41,13 +41,13 @@ def load_pretrained(module: nn.Module,
                     prefix: Optional[str] = None,
                     map_location: str = 'cpu',
                     *,
-                    may_be_absent: Callable[[str], bool],
                     rename: Callable[[str], str] = str,
                     remedy: Optional[str] = None) -> None:
     """Load pretrained weights and refuse to go on where any is missing.
 
-    MMEngine's loader only logs what it did not find, which is how the users
-    of the original code came to train from scratch without knowing.
+    Those of temporal modules may be missing. MMEngine's loader only logs what
+    it did not find, which is how the users of the original code came to train
+    from scratch without knowing.
 
     Args:
         module (nn.Module): A backbone.
@@ -56,8 +56,6 @@ def load_pretrained(module: nn.Module,
             file, e.g. ``'backbone.'``. Defaults to None: all of it, or the
             backbone of an image classifier of MMPretrain.
         map_location (str): Where to load to. Defaults to ``'cpu'``.
-        may_be_absent (Callable): Tells for the name of a weight whether the
-            file need not have it.
         rename (Callable): Gives the name in the module for a name in the
             file. Defaults to ``str``, the same name.
         remedy (str, optional): Where to get the weights. Defaults to None,
@@ -86,11 +84,13 @@ def load_pretrained(module: nn.Module,
     }
     problems = mismatches(module.state_dict(), weights)
     frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
-    for key in [key for key in problems if key not in weights]:
-        if key in frozen and may_be_absent(key):
+    for key in [*problems]:
+        if key in weights or 'tam' not in key.split('.'):
+            continue
+        if key in frozen:
             problems[key] += (f', and frozen by frozen_stages = '
                               f'{module.frozen_stages}, so never trained')
-        elif may_be_absent(key):
+        else:
             del problems[key]
     if problems:
         raise RuntimeError(

@@ -1,5 +1,4 @@
 """How published checkpoints name their weights, and of which networks."""
-import functools
 import re
 from typing import Callable, Dict, Iterable, NamedTuple, Tuple
 
@@ -8,7 +7,9 @@ from mmaction.models.backbones import ResNet
 from mmaction.registry import MODELS
 from torch import Tensor, nn
 
+from mmblvnet.checkpoints.validation import mismatches, report
 from mmblvnet.models import BLResNet
+from mmblvnet.models.backbones.resnet_tam import torchvision_name
 
 StateDict = Dict[str, Tensor]
 
@@ -19,13 +20,14 @@ class KeyFormat(NamedTuple):
     Args:
         name (str): What the format is called.
         network (str): Type of the backbone.
+        marker (str): Pattern of the backbone's names that no other has.
         read_config (Callable): Tells the config of the backbone from the
             backbone's weights under their published names.
         backbone (str): Start of the backbone's names in the file.
         classifier (str): Start of the classifier's names in the file.
         ours (tuple[str]): Start of the names of both in this package.
-        renamings (tuple): Patterns of the backbone's names in this package,
-            and what stands in their place in the file.
+        rename (Callable): Gives the name in the file for a name in the
+            backbone. Defaults to ``str``, the same name.
         nested (bool): Whether a published file has the state dict as
             ``state_dict``; otherwise it is the state dict.
         wrapper (str): What data parallelism put in front of every name.
@@ -33,11 +35,12 @@ class KeyFormat(NamedTuple):
 
     name: str
     network: str
+    marker: str
     read_config: Callable[[StateDict], dict]
     backbone: str
     classifier: str
     ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
-    renamings: Tuple[Tuple[str, str], ...] = ()
+    rename: Callable[[str], str] = str
     nested: bool = False
     wrapper: str = ''
 
@@ -46,38 +49,36 @@ class KeyFormat(NamedTuple):
         backbone, classifier = self.ours
         if name.startswith(classifier):
             return self.classifier + name.removeprefix(classifier)
-        name = name.removeprefix(backbone)
-        for pattern, replacement in self.renamings:
-            name = re.sub(pattern, replacement, name)
-        return self.backbone + name
+        return self.backbone + self.rename(name.removeprefix(backbone))
 
-    def config_of(self, weights: StateDict) -> dict:
-        """The backbone's config, and ``num_classes``, from published weights.
+    def network_of(self, weights: StateDict) -> Tuple[dict, StateDict]:
+        """The network that published weights belong to.
+
+        Returns:
+            tuple: The backbone's config and ``num_classes``; and tensors
+            without values, by their names in this package.
 
         Raises:
-            ValueError: If they belong to no network of this format.
+            ValueError: If there is no such network.
         """
         backbone = {
             name.removeprefix(self.backbone): value
             for name, value in weights.items()
             if name.startswith(self.backbone)
-            and not name.startswith(self.classifier)
         }
-        return dict(
-            type=self.network,
-            **self.read_config(backbone),
-            num_classes=_size(weights, f'{self.classifier}bias', 0))
+        try:
+            config = dict(type=self.network, **self.read_config(backbone))
+            num_classes = _size(weights, f'{self.classifier}bias', 0)
+            return (dict(config, num_classes=num_classes),
+                    self.weights_of(config, num_classes))
+        except ValueError as error:
+            raise ValueError(
+                f'its key format is {self.name}, but {error}') from error
 
-    def weights_of(self, config: dict) -> StateDict:
-        """Tensors without values, by their names in this package.
-
-        Raises:
-            ValueError: If there is no network of this config.
-        """
-        config = dict(config)
-        num_classes = config.pop('num_classes')
+    def weights_of(self, config: dict, num_classes: int) -> StateDict:
+        """Tensors without values, by their names in this package."""
         with torch.device('meta'):
-            backbone = MODELS.build(config)
+            backbone = MODELS.build(dict(config))
             channels = (backbone.feat_dim if isinstance(backbone, ResNet) else
                         backbone.stage_channels[-1])
             parts = (backbone, nn.Linear(channels, num_classes))
@@ -113,18 +114,18 @@ def _blended(names: Iterable[str], tam: str) -> int:
 
 
 def _big_little_config(backbone: StateDict) -> dict:
-    blocks = 1 + _count(backbone, 'layer3.big.')
+    big = _count(backbone, 'layer3.big.')
     depths = {
-        blocks_of_depth[2]: depth
-        for depth, blocks_of_depth in BLResNet.arch_settings.items()
+        blocks[2] - 1: depth
+        for depth, blocks in BLResNet.arch_settings.items()
     }
-    if blocks not in depths:
-        raise ValueError(f'its layer3 has {blocks - 1} big blocks, which no '
-                         f'depth among {tuple(depths.values())} has')
+    if big not in depths:
+        raise ValueError(f'its layer3 has {big} big blocks, which no depth '
+                         f'among {tuple(depths.values())} has')
     return dict(
-        depth=depths[blocks],
+        depth=depths[big],
         alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
-        beta=_beta(backbone, depths[blocks]),
+        beta=_beta(backbone, depths[big]),
         in_channels=_size(backbone, 'conv1.weight', 1))
 
 
@@ -154,6 +155,12 @@ def _tam_resnet_config(backbone: StateDict) -> dict:
     return dict(resnet_config(backbone), blend_frames=blended)
 
 
+def _tam_resnet_name(name: str) -> str:
+    name = re.sub(r'\.tam\.(prev|curr|next)\.', r'.tam.\1_se.fc1.', name)
+    name = re.sub(r'(\.tam\.blending_layers\.\d+)\.', r'\1.fc1.', name)
+    return torchvision_name(name)
+
+
 def resnet_config(backbone: StateDict) -> dict:
     """The config of a ResNet from weights under torchvision's names.
 
@@ -174,6 +181,7 @@ def resnet_config(backbone: StateDict) -> dict:
 IMAGENET = KeyFormat(
     'ImageNet bLResNet',
     'BLResNet',
+    r'layer\d\.little\.',
     _big_little_config,
     backbone='',
     classifier='fc.',
@@ -183,56 +191,48 @@ IMAGENET = KeyFormat(
 VIDEO = KeyFormat(
     'bLVNet-TAM',
     'BLVNet',
+    r'layer\d\.little\.',
     _video_config,
     backbone='baseline_model.',
     classifier='new_fc.')
 VIDEO_WITHOUT_DROPOUT = VIDEO._replace(
-    name='bLVNet-TAM without dropout', classifier='baseline_model.fc.')
+    name='bLVNet-TAM without dropout',
+    marker=r'fc\.',
+    classifier='baseline_model.fc.')
 TAM_RESNET = KeyFormat(
     'TAM-ResNet of action-recognition-pytorch',
     'ResNetTAM',
+    r'layer\d\.\d+\.tam\.',
     _tam_resnet_config,
     backbone='',
     classifier='fc.',
-    renamings=(
-        (r'\.tam\.(prev|curr|next)\.', r'.tam.\1_se.fc1.'),
-        (r'\.tam\.(blending_layers\.\d+)\.', r'.tam.\1.fc1.'),
-        (r'\.downsample\.conv\.', '.downsample.0.'),
-        (r'\.downsample\.bn\.', '.downsample.1.'),
-        (r'\bconv(\d)\.conv\.', r'conv\1.'),
-        (r'\bconv(\d)\.bn\.', r'bn\1.'),
-    ),
+    rename=_tam_resnet_name,
     nested=True)
-# A plain one, as torchvision and timm name its weights.
-RESNET = TAM_RESNET._replace(
-    name='ResNet', network='ResNet', renamings=TAM_RESNET.renamings[2:])
-KEY_FORMATS = (IMAGENET, VIDEO, VIDEO_WITHOUT_DROPOUT, TAM_RESNET)
+# Of two that fit, the first is meant.
+KEY_FORMATS = (IMAGENET, VIDEO_WITHOUT_DROPOUT, VIDEO, TAM_RESNET)
 
 
-@functools.lru_cache(maxsize=None)
-def _typical_names(key_format: KeyFormat, published: bool) -> frozenset:
-    """The names in a file of depth 50."""
-    names = key_format.weights_of(
-        dict(type=key_format.network, depth=50, num_classes=1))
-    if published:
-        names = map(key_format.published_name, names)
-    return frozenset(names)
-
-
-def nearest_key_format(names: Iterable[str], published: bool) -> KeyFormat:
-    """The format that has most of some names, published or of this package.
+def key_format_of(names: Iterable[str], published: bool) -> KeyFormat:
+    """The format of published names, or that of names of this package.
 
     Raises:
-        ValueError: If no format has any of the names.
+        ValueError: If they are of none.
     """
-    names = set(names)
-    shared = {
-        key_format: len(names & _typical_names(key_format, published))
-        for key_format in KEY_FORMATS
-    }
-    nearest = max(KEY_FORMATS, key=shared.get)
-    if not shared[nearest]:
+    for key_format in KEY_FORMATS:
+        start = key_format.backbone if published else key_format.ours[0]
+        marker = re.compile(re.escape(start) + key_format.marker)
+        if any(marker.match(name) for name in names):
+            return key_format
+    raise ValueError(
+        'none of its weights has a name that tells its key format; the known '
+        f'ones are {", ".join(known.name for known in KEY_FORMATS)}')
+
+
+def check_weights(weights: StateDict, wanted: StateDict,
+                  key_format: str) -> None:
+    """Refuse weights that do not fit a network, with their names."""
+    problems = mismatches(wanted, weights)
+    if problems:
         raise ValueError(
-            'none of its weights has a name that is known; the known key '
-            f'formats are {", ".join(known.name for known in KEY_FORMATS)}')
-    return nearest
+            f'its key format is {key_format}, from which {len(problems)} '
+            f'weights differ:\n{report(problems)}')

@@ -3,9 +3,9 @@ from typing import Optional, Tuple
 
 from torch import Tensor
 
-from mmblvnet.checkpoints.validation import mismatches, report, weights_in
-from mmblvnet.conversion.key_formats import (KEY_FORMATS, KeyFormat,
-                                             StateDict, nearest_key_format)
+from mmblvnet.checkpoints.validation import weights_in
+from mmblvnet.conversion.key_formats import (KEY_FORMATS, StateDict,
+                                             check_weights, key_format_of)
 
 
 def convert_published(content: dict,
@@ -30,11 +30,11 @@ def convert_published(content: dict,
             over, of another shape or not finite, with the reason.
     """
     weights = weights_in(content)
-    key_format = nearest_key_format(weights, published=True)
-    config, ours = _network_of(weights, key_format)
+    key_format = key_format_of(weights, published=True)
+    config, ours = key_format.network_of(weights)
     names = {key_format.published_name(name): name for name in ours}
     check_weights(weights, {k: ours[name] for k, name in names.items()},
-                  key_format)
+                  key_format.name)
     if flow_channels is not None:
         first = f'{key_format.backbone}conv1.weight'
         weights[first] = for_flow(weights[first], flow_channels)
@@ -61,39 +61,18 @@ def to_published(weights: StateDict,
         ValueError: If they are none of a published model's, with the reason.
     """
     weights = weights_in(weights)
-    key_format = nearest_key_format(weights, published=False)
+    key_format = key_format_of(weights, published=False)
     for other in KEY_FORMATS:
         if (other.name, other.network) == (key_format_name,
                                            key_format.network):
             key_format = other
     published = {key_format.published_name(k): v for k, v in weights.items()}
-    config, ours = _network_of(published, key_format)
-    check_weights(weights, ours, key_format)
+    config, ours = key_format.network_of(published)
+    check_weights(weights, ours, key_format.name)
     content = {key_format.wrapper + k: v for k, v in published.items()}
     if key_format.nested:
         content = dict(state_dict=content)
     return content, dict(key_format=key_format.name, **config)
-
-
-def _network_of(weights: StateDict,
-                key_format: KeyFormat) -> Tuple[dict, StateDict]:
-    """The config and the weights of the network of published weights."""
-    try:
-        config = key_format.config_of(weights)
-        return config, key_format.weights_of(config)
-    except ValueError as error:
-        raise ValueError(f'the nearest known key format is {key_format.name}, '
-                         f'but {error}') from error
-
-
-def check_weights(weights: StateDict, wanted: StateDict,
-                  key_format: KeyFormat) -> None:
-    """Refuse weights that do not fit a network, with their names."""
-    problems = mismatches(wanted, weights)
-    if problems:
-        raise ValueError(
-            f'the nearest known key format is {key_format.name}, from which '
-            f'{len(problems)} weights differ:\n{report(problems)}')
 
 
 def for_flow(weight: Tensor, channels: int) -> Tensor:

@@ -9,11 +9,12 @@ from torch import nn
 
 from mmblvnet.checkpoints.pretrained import CLASSIFIERS
 from mmblvnet.checkpoints.validation import weights_in
-from mmblvnet.conversion.key_formats import RESNET, StateDict, resnet_config
-from mmblvnet.conversion.published import check_weights, for_flow
+from mmblvnet.conversion.key_formats import (StateDict, check_weights,
+                                             resnet_config)
+from mmblvnet.conversion.published import for_flow
 from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
-from mmblvnet.models.common import Bottleneck
+from mmblvnet.models.backbones.resnet_tam import torchvision_name
 
 BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
 
@@ -33,7 +34,7 @@ def resnet_weights(content: dict) -> StateDict:
     has_head = any(name.startswith('backbone.') for name in weights)
     start = 'backbone.' if has_head else ''
     weights = {
-        RESNET.published_name(name): value
+        torchvision_name(name.removeprefix(start)): value
         for name, value in weights.items() if name.startswith(start)
         and not name.startswith(CLASSIFIERS)
         and not name.endswith('.num_batches_tracked')
@@ -71,9 +72,9 @@ def warm_start(weights: StateDict,
     with torch.device('meta'):
         plain = ResNet(**config)
     check_weights(weights, {
-        RESNET.published_name(name): value
+        torchvision_name(name): value
         for name, value in plain.state_dict().items()
-    }, RESNET)
+    }, 'ResNet')
     if flow_channels is not None:
         weights = dict(weights)
         weights['conv1.weight'] = for_flow(weights['conv1.weight'],
@@ -89,7 +90,7 @@ def warm_start(weights: StateDict,
         if not name.endswith('.num_batches_tracked'):
             sources[_part(name)] = _part(source) if taken else None
     return started, dict(
-        key_format=RESNET.name, type='BLResNet', **config,
+        key_format='ResNet', type='BLResNet', **config,
         sources=_lines(sources, weights))
 
 
@@ -98,17 +99,14 @@ def _fresh_weights(config: dict) -> StateDict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = BLResNet(**config)
-        # The whole of init_weights would log every weight.
         initialize(network, DEFAULT_INIT)
-        for module in network.modules():
-            if isinstance(module, Bottleneck):
-                initialize(module, module.init_cfg)
-    for layer in (network.b_conv0, network.bl_init):
-        nn.init.dirac_(layer.weight)
-    for layer in (network.bn_l2, network.layer1.little_e[1],
-                  network.layer2.little_e[1], network.layer3.little_e[1]):
-        nn.init.zeros_(layer.weight)
-    return network.state_dict()
+    nn.init.dirac_(network.b_conv0.weight)
+    nn.init.dirac_(network.bl_init.weight)
+    weights = network.state_dict()
+    for name, value in weights.items():
+        if re.search(r'\b(bn3|bn_l2|little_e\.1)\.weight$', name):
+            value.zero_()
+    return weights
 
 
 def _source_of(name: str, blocks: Tuple[int, ...]) -> Optional[str]:

@@ -19,15 +19,16 @@ BUILD = KeyFormat.weights_of
 
 
 @functools.lru_cache(maxsize=64)
-def weights_of(key_format, config):
-    return BUILD(key_format, dict(config))
+def weights_of(key_format, config, num_classes):
+    return BUILD(key_format, dict(config), num_classes)
 
 
 @pytest.fixture(scope='module', autouse=True)
 def networks_are_built_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KeyFormat, 'weights_of', lambda self, config: weights_of(
-            self, tuple(config.items())))
+        patch.setattr(
+            KeyFormat, 'weights_of', lambda self, config, num_classes:
+            weights_of(self, tuple(config.items()), num_classes))
         yield
 
 
@@ -159,10 +160,10 @@ WRONG = [
     (VIDEO, having(module__new_fc__bias=torch.zeros(174)),
      'module.new_fc.bias is left over'),
     (TAM_RESNET, without('layer1.0.tam.'),
-     'nearest known key format is TAM-ResNet .*tam is mis'),
+     'key format is TAM-ResNet .*tam is mis'),
     (IMAGENET, deeper, 'ImageNet bLResNet, but its layer3 has 6 big'),
     (TAM_RESNET, lambda weights: convert_published(weights)[0],
-     'known key formats are ImageNet bLResNet, bLVNet-TAM'),
+     'known ones are ImageNet bLResNet, bLVNet-TAM'),
     (VIDEO, lambda weights: dict(epoch=3), 'holds no state dict'),
 ]
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from convert_checkpoint import convert
 from mmaction.models.backbones import ResNet
-from mmblvnet.conversion.key_formats import RESNET
 from mmblvnet.conversion.warm_start import resnet_weights, warm_start
 from mmblvnet.models import BLResNet
+from mmblvnet.models.backbones.resnet_tam import torchvision_name
 from torch import nn
 
 
@@ -13,7 +13,7 @@ def torchvision_weights(depth=50):
     """Weights of a ResNet with a classifier, all of them different."""
     torch.manual_seed(0)
     weights = {
-        RESNET.published_name(name): torch.rand_like(value) + 0.1
+        torchvision_name(name): torch.rand_like(value) + 0.1
         if value.is_floating_point() else value
         for name, value in ResNet(depth).state_dict().items()
     }
@@ -35,7 +35,7 @@ def of_mmpretrain(weights):
 def of_mmaction2(weights):
     """A TSN's, whose convolutions and norms lie in modules of their own."""
     network = ResNet(50)
-    state = {f'backbone.{name}': weights[RESNET.published_name(name)]
+    state = {f'backbone.{name}': weights[torchvision_name(name)]
              for name in network.state_dict()}
     return dict(state_dict={**state, 'cls_head.fc_cls.weight': torch.ones(1)})
 

@@ -1,4 +1,4 @@
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmaction.registry import MODELS
@@ -11,8 +11,7 @@ from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 
 from ..common import BigLittleStage, Bottleneck
 from ..common.bottleneck import conv, norm
-from ..common.checkpointing import (Keep, checkpoint_selectively, every_map,
-                                    no_larger_map)
+from ..common.checkpointing import checkpoint_selectively
 
 DEFAULT_INIT = [
     dict(type='Kaiming', layer='Conv2d'),
@@ -104,29 +103,25 @@ class BLResNet(BaseModule):
     def _check_arguments(cls, depth: int, alpha: int, beta: int,
                          in_channels: int, out_indices: Sequence[int],
                          frozen_stages: int) -> None:
-        name = cls.__name__
-        if depth not in cls.arch_settings:
-            raise ValueError(
-                f'depth = {depth} of {name} is not one of '
-                f'{tuple(cls.arch_settings)}')
-        if alpha < 1 or cls.stem_channels % alpha:
-            raise ValueError(
-                f'alpha = {alpha} of {name} does not divide the '
-                f'{cls.stem_channels} channels of the stem; the paper uses 2')
-        if beta < 1:
-            raise ValueError(f'beta = {beta} of {name} is less than 1; the '
-                             'paper uses 4')
-        if in_channels < 1:
-            raise ValueError(
-                f'in_channels = {in_channels} of {name} is less than 1; RGB '
-                'has 3')
-        if not out_indices or not set(out_indices) <= set(range(4)):
-            raise ValueError(
-                f'out_indices = {out_indices} of {name} names no stage or one '
-                'that is not in 0..3 (layer1..layer4)')
-        if frozen_stages not in range(-1, 5):
-            raise ValueError(f'frozen_stages = {frozen_stages} of {name} is '
-                             'not in -1..4')
+        width = cls.stem_channels
+        stages = set(out_indices)
+        for argument, value, fits, wanted in (
+            ('depth', depth, depth in cls.arch_settings,
+             f'one of {tuple(cls.arch_settings)}'),
+            ('alpha', alpha, alpha >= 1 and width % alpha == 0,
+             f'a divisor of the {width} channels of the stem; the paper '
+             'uses 2'),
+            ('beta', beta, beta >= 1, 'at least 1; the paper uses 4'),
+            ('in_channels', in_channels, in_channels >= 1,
+             'at least 1; RGB has 3'),
+            ('out_indices', out_indices, stages and stages <= set(range(4)),
+             'stages in 0..3 (layer1..layer4)'),
+            ('frozen_stages', frozen_stages, frozen_stages in range(-1, 5),
+             'in -1..4'),
+        ):
+            if not fits:
+                raise ValueError(f'{argument} = {value} of {cls.__name__} is '
+                                 f'not {wanted}')
 
     def _make_stem(self, norm_cfg: dict) -> None:
         width = self.stem_channels
@@ -189,7 +184,7 @@ class BLResNet(BaseModule):
         files = [] if self.is_init else self._pretrained
         super().init_weights()
         for cfg in files:
-            load_pretrained(self, may_be_absent=_is_temporal_weight, **cfg)
+            load_pretrained(self, **cfg)
 
     def train(self, mode: bool = True) -> nn.Module:
         """Set the training mode, in which frozen parts stay in evaluation.
@@ -209,15 +204,16 @@ class BLResNet(BaseModule):
         return self
 
     def _freeze_stages(self) -> None:
-        frozen = [f'layer{i}' for i in range(1, self.frozen_stages + 1)]
-        if self.frozen_stages >= 0:
-            frozen += self._stem_names()
-        for name in frozen:
-            getattr(self, name).eval().requires_grad_(False)
+        for stage in range(self.frozen_stages + 1):
+            for module in self._parts(stage):
+                module.eval().requires_grad_(False)
 
-    def _stem_names(self) -> List[str]:
+    def _parts(self, stage: int) -> List[nn.Module]:
+        """The modules of a stage, 0 for the stem."""
+        if stage:
+            return [getattr(self, f'layer{stage}')]
         return [
-            name for name, _ in self.named_children()
+            module for name, module in self.named_children()
             if not name.startswith('layer')
         ]
 
@@ -232,50 +228,39 @@ class BLResNet(BaseModule):
             Tensor or tuple[Tensor]: The maps; a tuple if there are several.
         """
         x = x.contiguous(memory_format=torch.channels_last)
-        return self._run_stages(self._stem(x))
+        return self._run_stages(self._run(0, self._run_stem, x))
 
     def _run_stages(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         outs = []
         for i in range(4):
-            stage = getattr(self, f'layer{i + 1}')
-            keep = self._kept_maps(i + 1, x)
-            if keep is None:
-                x = stage(x)
-            elif self.with_cp and isinstance(stage, BigLittleStage):
+            stage, = self._parts(i + 1)
+            if self.with_cp and isinstance(stage, BigLittleStage):
                 # One after the other, both take less in the backward pass.
-                branches = checkpoint_selectively([stage], stage.run_branches,
-                                                  x, keep=keep)
-                x = checkpoint_selectively([stage], stage.fuse, *branches,
-                                           keep=keep)
+                branches = self._run(i + 1, stage.run_branches, x)
+                x = self._run(i + 1, stage.fuse, *branches)
             else:
-                x = checkpoint_selectively([stage], stage, x, keep=keep)
+                x = self._run(i + 1, stage, x)
             if i in self.out_indices:
                 outs.append(self._as_output(x).contiguous())
         return outs[0] if len(outs) == 1 else tuple(outs)
 
-    def _kept_maps(self, stage: int, x: Tensor) -> Optional[Keep]:
-        """What a stage (0 for the stem) keeps for the backward pass.
-
-        None means everything.
-        """
-        if not (self.training and torch.is_grad_enabled()):
-            return None
+    def _run(self, stage: int, forward: Callable, *args: Tensor) -> Any:
+        """Run part of a stage, 0 for the stem, and keep what it is to keep."""
+        if not (self.training and torch.is_grad_enabled()) or (
+                stage <= self.frozen_stages):
+            return forward(*args)
         if self.with_cp:
-            return no_larger_map
-        if is_compiling():
-            return None
-        # The largest maps of the network, and cheap to compute again. A GPU
-        # does it faster than a CPU, and its memory is what bounds a batch.
-        if stage == 0:
-            return no_larger_map if x.is_cuda else every_map
-        return every_map if stage == 1 and x.is_cuda else None
-
-    def _stem(self, x: Tensor) -> Tensor:
-        keep = self._kept_maps(0, x)
-        if keep is None or not self.conv1.weight.requires_grad:
-            return self._run_stem(x)
-        stem = [getattr(self, name) for name in self._stem_names()]
-        return checkpoint_selectively(stem, self._run_stem, x, keep=keep)
+            keep_larger = False
+        else:
+            # The largest maps of the network, and cheap to compute again. A
+            # GPU does it faster than a CPU, and its memory is what bounds a
+            # batch.
+            on_gpu = args[0].is_cuda
+            if is_compiling() or stage > (1 if on_gpu else 0):
+                return forward(*args)
+            keep_larger = stage == 1 or not on_gpu
+        return checkpoint_selectively(
+            self._parts(stage), forward, *args, keep_larger=keep_larger)
 
     def _run_stem(self, x: Tensor) -> Tensor:
         return self._merge_branches(self.relu(self.bn1(self.conv1(x))))
@@ -296,8 +281,3 @@ class BLResNet(BaseModule):
     def _as_output(self, x: Tensor) -> Tensor:
         """The maps of a stage as the user wants them."""
         return x
-
-
-def _is_temporal_weight(name: str) -> bool:
-    """Whether a parameter is of a temporal module, as no image network has."""
-    return 'tam' in name.split('.')

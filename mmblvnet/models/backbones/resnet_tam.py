@@ -19,17 +19,12 @@ REMEDY = ("--cfg-options model.backbone.pretrained=torchvision://resnet50 (or "
           'your depth) downloads ImageNet weights')
 
 
-def from_torchvision(name: str) -> str:
-    """The name in MMAction2's ResNet of a weight of torchvision's."""
-    name = re.sub(r'\bconv(\d)\.(?=weight)', r'conv\1.conv.', name)
-    name = re.sub(r'\bbn(\d)\.', r'conv\1.bn.', name)
-    name = name.replace('.downsample.0.', '.downsample.conv.')
-    return name.replace('.downsample.1.', '.downsample.bn.')
-
-
-def may_be_absent(name: str) -> bool:
-    """Whether a weight is of a TAM, or a count that old files lack."""
-    return '.tam.' in name or name.endswith('num_batches_tracked')
+def torchvision_name(name: str) -> str:
+    """What torchvision calls a weight of MMAction2's ResNet."""
+    name = re.sub(r'\bconv(\d)\.conv\.', r'conv\1.', name)
+    name = re.sub(r'\bconv(\d)\.bn\.', r'bn\1.', name)
+    name = name.replace('.downsample.conv.', '.downsample.0.')
+    return name.replace('.downsample.bn.', '.downsample.1.')
 
 
 def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
@@ -125,11 +120,11 @@ class ResNetTAM(ResNet):
         super().init_weights()
         # What is frozen has to come from the file.
         self._freeze_stages()
+        names = {torchvision_name(name): name for name in self.state_dict()}
         for cfg in files:
             load_pretrained(
                 self,
-                may_be_absent=may_be_absent,
-                rename=from_torchvision,
+                rename=lambda name: names.get(name, name),
                 remedy=REMEDY,
                 **cfg)
 

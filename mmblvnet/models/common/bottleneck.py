@@ -89,34 +89,20 @@ class Bottleneck(BaseModule):
         self.bn3 = norm(norm_cfg, out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.tam = temporal
-        self.downsample = self._make_downsample(in_channels, out_channels,
-                                                stride, norm_cfg)
-        self.final_relu = final_relu
-
-    @staticmethod
-    def _make_downsample(in_channels: int, out_channels: int, stride: int,
-                         norm_cfg: dict) -> Optional[Sequential]:
-        layers = []
-        if stride == 2:
-            layers.append(ShortcutPool())
+        layers = [ShortcutPool()] if stride == 2 else []
         if in_channels != out_channels:
             layers.append(conv(in_channels, out_channels, 1))
             layers.append(norm(norm_cfg, out_channels))
-        return Sequential(*layers) if layers else None
+        self.downsample = Sequential(*layers) if layers else None
+        self.final_relu = final_relu
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block on maps of shape ``(N, in_channels, H, W)``."""
-        x, out = (x, x) if self.tam is None else self.tam.with_input(x)
-        shortcut = self._shortcut(x, out)
+        shortcut, out = (x, x) if self.tam is None else self.tam.with_input(x)
+        if self.downsample is not None:
+            takes_output = self.tam is not None and self.tam.feeds_downsample
+            shortcut = self.downsample(out if takes_output else shortcut)
         out = self.relu(self.bn1(self.conv1(out)))
         out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        out = out + shortcut
+        out = self.bn3(self.conv3(out)) + shortcut
         return self.relu(out) if self.final_relu else out
-
-    def _shortcut(self, x: Tensor, blended: Tensor) -> Tensor:
-        if self.downsample is None:
-            return x
-        if self.tam is not None and self.tam.feeds_downsample:
-            return self.downsample(blended)
-        return self.downsample(x)

@@ -6,35 +6,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-Keep = Callable[[Tensor, Tensor], bool]
-
-
-def every_map(x: Tensor, out: Tensor) -> bool:
-    """Keep what every convolution makes."""
-    return True
-
-
-def no_larger_map(x: Tensor, out: Tensor) -> bool:
-    """Keep what a convolution makes unless it is larger than its input.
-
-    The 1x1 convolutions that widen a Bottleneck do a quarter of its work and
-    make two thirds of what its convolutions make.
-    """
-    return out.numel() <= x.numel()
-
 
 class _KeepMaps(TorchDispatchMode):
     """The first pass, which keeps maps of convolutions in a list."""
 
-    def __init__(self, maps: List[Optional[Tensor]], keep: Keep) -> None:
+    def __init__(self, maps: List[Optional[Tensor]],
+                 keep_larger: bool) -> None:
         super().__init__()
         self.maps = maps
-        self.keep = keep
+        self.keep_larger = keep_larger
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         out = operator(*args, **(kwargs or {}))
         if operator == torch.ops.aten.convolution.default:
-            self.maps.append(out.detach() if self.keep(args[0], out) else None)
+            keep = self.keep_larger or out.numel() <= args[0].numel()
+            self.maps.append(out.detach() if keep else None)
         return out
 
 
@@ -42,8 +28,8 @@ class _ReuseMaps(TorchDispatchMode):
     """Every later pass, which takes each kept map once.
 
     PyTorch's own selective checkpointing refuses a second backward pass; here
-    what has been taken is computed again. Batch norms record the statistics
-    of these passes in copies, so that they count a batch once.
+    what has been taken is computed again. Batch norms leave their statistics
+    as they are in these passes, so that they count a batch once.
     """
 
     def __init__(self, maps: List[Optional[Tensor]],
@@ -57,17 +43,16 @@ class _ReuseMaps(TorchDispatchMode):
 
     def __enter__(self):
         self.number = 0
-        self.statistics = [dict(n.named_buffers()) for n in self.norms]
-        for norm, buffers in zip(self.norms, self.statistics):
-            for name, value in buffers.items():
-                setattr(norm, name, value.clone())
+        self.settings = [(n.momentum, n.num_batches_tracked)
+                         for n in self.norms]
+        for norm in self.norms:
+            norm.momentum, norm.num_batches_tracked = 0., None
         return super().__enter__()
 
     def __exit__(self, *error) -> None:
         super().__exit__(*error)
-        for norm, buffers in zip(self.norms, self.statistics):
-            for name, value in buffers.items():
-                setattr(norm, name, value)
+        for norm, settings in zip(self.norms, self.settings):
+            norm.momentum, norm.num_batches_tracked = settings
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         if operator == torch.ops.aten.convolution.default:
@@ -78,14 +63,14 @@ class _ReuseMaps(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
-# Compilers cannot follow the exchange of the statistics. As in PyTorch itself:
+# Compilers cannot follow the change of the norms. As in PyTorch itself:
 # torch.compiler.disable would import the compiler, which takes a second.
 @torch._disable_dynamo
 def checkpoint_selectively(
         modules: Iterable[nn.Module],
         forward: Callable,
         *args: Tensor,
-        keep: Keep = no_larger_map) -> Union[Tensor, Tuple[Tensor, ...]]:
+        keep_larger: bool = False) -> Union[Tensor, Tuple[Tensor, ...]]:
     """Run part of a network, keeping little of it for the backward pass.
 
     The inputs and maps that convolutions make are kept; norms, ReLUs,
@@ -97,8 +82,10 @@ def checkpoint_selectively(
         modules (Iterable[nn.Module]): The modules that ``forward`` runs.
         forward (Callable): The part to run, from tensors to tensors.
         args (Tensor): Its inputs.
-        keep (Callable): Which maps of convolutions are kept, by input and
-            output: :func:`every_map` or :func:`no_larger_map`, the default.
+        keep_larger (bool): Whether maps larger than the convolution's input
+            are kept as well. The 1x1 convolutions that widen a Bottleneck do
+            a quarter of its work and make two thirds of what its convolutions
+            make. Defaults to False.
 
     Returns:
         Tensor or tuple[Tensor]: What ``forward`` returns.
@@ -106,7 +93,7 @@ def checkpoint_selectively(
 
     def contexts() -> tuple:
         maps = []
-        return _KeepMaps(maps, keep), _ReuseMaps(maps, modules)
+        return _KeepMaps(maps, keep_larger), _ReuseMaps(maps, modules)
 
     return checkpoint(
         forward,

@@ -13,8 +13,7 @@ from typing import Dict, Tuple
 import torch
 from torch import Tensor, nn
 
-from .frame_blending import EACH, Form, strided
-from .temporal_module import TemporalModule
+from .temporal_module import EACH, Form, TemporalModule, strided
 
 
 @dataclass
@@ -96,12 +95,12 @@ class StreamingModule(TemporalModule):
         maps, num_groups = self._extend(x, EACH)
         first, _ = EACH.span(self.module.offsets())
         current = strided(maps, -first, 1, num_groups)
-        y, = self.module.blend_padded(maps, EACH, num_groups)
+        y, = self.module.run_padded(maps, EACH, num_groups)
         return _in_a_row(current), _in_a_row(y)
 
     def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
         maps, num_groups = self._extend(x, form)
-        outputs = self.module.blend_padded(maps, form, num_groups)
+        outputs = self.module.run_padded(maps, form, num_groups)
         return tuple(map(_in_a_row, outputs))
 
     def _extend(self, x: Tensor, form: Form) -> Tuple[Tensor, int]:

@@ -2,9 +2,10 @@ from typing import Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
-from .frame_blending import Form, blend_frames, blend_padded, make_terms
-from .temporal_module import TemporalModule
+from .frame_blending import blend_frames, by_output, factor_of, make_terms
+from .temporal_module import Form, TemporalModule, strided
 
 
 class TemporalAggregation(TemporalModule):
@@ -41,13 +42,12 @@ class TemporalAggregation(TemporalModule):
         causal: bool = False,
         init_cfg: dict = dict(type='Kaiming', layer='Conv2d')
     ) -> None:
-        super().__init__(num_frames, init_cfg)
+        super().__init__(num_frames, causal, init_cfg)
         if blend_frames < 1:
             raise ValueError(
                 f'blend_frames = {blend_frames}, but at least 1 frame has to '
                 'be blended; the paper uses 3')
         self.blend_frames = blend_frames
-        self.causal = causal
         layers = [
             nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
             for _ in range(blend_frames)
@@ -73,14 +73,32 @@ class TemporalAggregation(TemporalModule):
             before = self.blend_frames - 1
         return range(-before, self.blend_frames - before)
 
-    def blend_padded(self, x: Tensor, form: Form,
-                     num_groups: int) -> Tuple[Tensor, ...]:
-        """See :meth:`TemporalModule.blend_padded`."""
-        first, _ = form.span(self.offsets())
-        return blend_padded(x, self.weight, make_terms(self.offsets(), form),
-                            first, form.num_phases, num_groups)
+    def run_padded(self, x: Tensor, form: Form,
+                   num_groups: int) -> Tuple[Tensor, ...]:
+        """See :meth:`TemporalModule.run_padded`."""
+        weight, offsets = self.weight, self.offsets()
+        start, _ = form.span(offsets)
+        outputs = []
+        for terms in by_output(make_terms(offsets, form)):
+            y = None
+            for term in terms:
+                place = term.shift * form.num_phases + term.phase
+                frames = strided(x, place - start, form.num_phases, num_groups)
+                factor = factor_of(weight, term, x.dtype)
+                if y is None:
+                    y = frames * factor
+                elif is_compiling():
+                    y = y + frames * factor
+                else:
+                    y.addcmul_(frames, factor)
+            outputs.append(y.relu_())
+        return tuple(outputs)
 
     def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+        # Compilers fuse the operations with what stands before and behind,
+        # and turn sums into slices, once exported, into scatters.
+        if is_compiling():
+            return super()._run(x, form)
         outputs = blend_frames(
             self._clips(x, form), self.weight,
             make_terms(self.offsets(), form))

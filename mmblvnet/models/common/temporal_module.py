@@ -1,9 +1,47 @@
-from typing import Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from .frame_blending import EACH, PAIRS, SPLIT, Form
+
+class Form(NamedTuple):
+    """In which form frames go into a temporal module and come out of it.
+
+    They go in groups. Maps are counted from the first one of a group.
+
+    Args:
+        num_phases (int): Maps per group of the input.
+        num_outputs (int): Frames per group of the output. Where they are
+            more, each map stands for several successive frames.
+    """
+    num_phases: int
+    num_outputs: int
+
+    def place(self, output: int, offset: int) -> int:
+        """Which map is ``offset`` frames from an output of its group."""
+        return (output + offset) * self.num_phases // self.num_outputs
+
+    def span(self, offsets: Sequence[int]) -> Tuple[int, int]:
+        """The first and the last map that a group of outputs needs."""
+        return (self.place(0, min(offsets)),
+                self.place(self.num_outputs - 1, max(offsets)))
+
+
+# One map per frame and output.
+EACH = Form(num_phases=1, num_outputs=1)
+# One map per frame; even and odd frames come out apart.
+SPLIT = Form(num_phases=2, num_outputs=2)
+# One map per pair of frames; even and odd frames come out apart. With the map
+# z[k] for 2k and 2k + 1, the frame 2k + d is z[k + floor(d / 2)] and the frame
+# 2k + 1 + d is z[k + floor((d + 1) / 2)]: no copies are needed.
+PAIRS = Form(num_phases=1, num_outputs=2)
+
+
+def strided(x: Tensor, first: int, step: int, count: int) -> Tensor:
+    """``count`` maps of ``(.., maps, C, H, W)``: first, first + step, .."""
+    last = first + step * (count - 1)
+    return x[..., first:last + 1:step, :, :, :]
 
 
 class TemporalModule(BaseModule):
@@ -11,15 +49,20 @@ class TemporalModule(BaseModule):
 
     Args:
         num_frames (int): Frames per clip, ``T``.
+        causal (bool): Whether a frame meets no later ones. Defaults to False.
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
     # Whether a downsampling shortcut around the module takes its output.
     feeds_downsample: bool
 
-    def __init__(self, num_frames: int, init_cfg: dict = None) -> None:
+    def __init__(self,
+                 num_frames: int,
+                 causal: bool = False,
+                 init_cfg: dict = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_frames = num_frames
+        self.causal = causal
         # Whether the clips of a batch follow each other in training.
         self.across_clips = False
 
@@ -42,10 +85,6 @@ class TemporalModule(BaseModule):
     def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Run on frames of which each two successive ones are the same map.
 
-        Where the frames ``2k`` and ``2k + 1`` are the map ``z[k]``, the frame
-        ``2k + d`` is ``z[k + floor(d / 2)]`` and the frame ``2k + 1 + d`` is
-        ``z[k + floor((d + 1) / 2)]``: no copies are needed.
-
         Args:
             x (Tensor): One map per pair, of shape ``(N * T / 2, C, H, W)``.
 
@@ -63,8 +102,8 @@ class TemporalModule(BaseModule):
         """Where the frames that meet are, counted from the current one."""
         raise NotImplementedError
 
-    def blend_padded(self, x: Tensor, form: Form,
-                     num_groups: int) -> Tuple[Tensor, ...]:
+    def run_padded(self, x: Tensor, form: Form,
+                   num_groups: int) -> Tuple[Tensor, ...]:
         """Run on frames whose neighbours are given.
 
         Args:
@@ -79,10 +118,17 @@ class TemporalModule(BaseModule):
         raise NotImplementedError
 
     def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
-        raise NotImplementedError
+        clips = self._clips(x, form)
+        first, last = form.span(self.offsets())
+        # [N, before + K * P + after, C, H, W]
+        padded = F.pad(
+            clips.flatten(1, 2),
+            (0, 0) * 3 + (-first, last - form.num_phases + 1))
+        outputs = self.run_padded(padded, form, clips.size(1))
+        return tuple(y.flatten(0, 1) for y in outputs)
 
     def _clips(self, x: Tensor, form: Form) -> Tensor:
-        """Maps ``(rows, C, H, W)`` as ``(N, groups, phases, C, H, W)``."""
+        """Maps ``(rows, C, H, W)`` as ``(N, K, P, C, H, W)``."""
         num_groups = self.num_frames // form.num_outputs
         if self.training and self.across_clips:
             num_groups = x.size(0) // form.num_phases
