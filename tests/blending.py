@@ -1,5 +1,5 @@
 """What the Temporal Aggregation Module has to give, in plain float64."""
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,6 @@ class Case(NamedTuple):
         layout (str): Of the input, one of ``LAYOUTS``.
         grad_layout (str): Of the gradients that come in.
         used (str): Which outputs are used: ``'all'`` or ``'last'``.
-        learns (str): ``'both'``, ``'input'`` or ``'weight'``.
     """
     form: str = 'forward'
     num_frames: int = 4
@@ -37,7 +36,6 @@ class Case(NamedTuple):
     layout: str = 'contiguous'
     grad_layout: str = 'contiguous'
     used: str = 'all'
-    learns: str = 'both'
 
     def __str__(self) -> str:
         told = [str(value).replace('torch.', '').replace(', ', 'x')
@@ -104,18 +102,16 @@ def module_of(case: Case, device) -> TemporalAggregation:
     module = TemporalAggregation(case.channels, case.num_frames, case.r)
     for p in module.parameters():
         p.data = torch.randn(p.shape).to(case.dtype).float()
-        p.requires_grad_(case.learns != 'input')
-    return module.double().to(device) if (
-        case.dtype == torch.double) else module.to(device)
+    return module.to(device, torch.double if case.dtype == torch.double else
+                     torch.float32)
 
 
 def input_of(case: Case, device) -> Tensor:
     num_maps = case.clips * case.num_frames
     if case.form == 'forward_pairs':
         num_maps //= 2
-    x = random(case, (num_maps, case.channels, *case.size), device,
-               case.layout)
-    return x.requires_grad_(case.learns != 'weight')
+    return random(case, (num_maps, case.channels, *case.size), device,
+                  case.layout).requires_grad_()
 
 
 def call(module: TemporalAggregation, case: Case,
@@ -171,25 +167,14 @@ def check(case: Case, device) -> None:
                                  [value.abs() for value in masked])
     # Gradients may be asked for twice.
     for _ in range(2):
-        grad_x, grad_weight = gradients(outs[used], grads[used], x, module,
-                                        case)
-        if grad_x is not None:
-            assert grad_x.dtype == case.dtype
-            assert_within(grad_x, expected[0],
-                          (2 * case.r + 4) * rounding * limits[0] + least)
-        if grad_weight is not None:
-            assert_within(grad_weight, expected[1],
-                          4 * rounding * limits[1] + least)
+        grad_x, *of_weights = torch.autograd.grad(
+            outs[used], (x, *module.parameters()), grads[used],
+            retain_graph=True)
+        assert grad_x.dtype == case.dtype
+        assert_within(grad_x, expected[0],
+                      (2 * case.r + 4) * rounding * limits[0] + least)
+        grad_weight = torch.stack([g.flatten() for g in of_weights])
+        assert_within(grad_weight, expected[1],
+                      4 * rounding * limits[1] + least)
     for value, then in zip((x, *outs, *grads), before):
         torch.testing.assert_close(value, then, atol=0, rtol=0, equal_nan=True)
-
-
-def gradients(outs: Sequence[Tensor], grads: Sequence[Tensor], x: Tensor,
-              module: TemporalAggregation, case: Case) -> List[Tensor]:
-    """Those of the input and of the weights, None where frozen."""
-    weights = list(module.parameters()) if case.learns != 'input' else []
-    inputs = ([x] if x.requires_grad else []) + weights
-    found = list(torch.autograd.grad(outs, inputs, grads, retain_graph=True))
-    grad_x = found.pop(0) if x.requires_grad else None
-    return [grad_x, torch.stack([g.flatten() for g in found]) if found else
-            None]

@@ -15,33 +15,24 @@ StateDict = Dict[str, Tensor]
 
 
 class KeyFormat(NamedTuple):
-    """The keys of a kind of published file.
-
-    Args:
-        name (str): What the format is called.
-        network (str): Type of the backbone.
-        marker (str): Pattern of the backbone's names that no other has.
-        read_config (Callable): Tells the config of the backbone from the
-            backbone's weights under their published names.
-        backbone (str): Start of the backbone's names in the file.
-        classifier (str): Start of the classifier's names in the file.
-        ours (tuple[str]): Start of the names of both in this package.
-        rename (Callable): Gives the name in the file for a name in the
-            backbone. Defaults to ``str``, the same name.
-        nested (bool): Whether a published file has the state dict as
-            ``state_dict``; otherwise it is the state dict.
-        wrapper (str): What data parallelism put in front of every name.
-    """
+    """The keys of a kind of published file."""
 
     name: str
+    # Type of the backbone, and pattern of its names that no other has.
     network: str
     marker: str
+    # Tells the backbone's config from its weights under published names.
     read_config: Callable[[StateDict], dict]
+    # Start of the backbone's and of the classifier's names in the file, and
+    # of both in this package.
     backbone: str
     classifier: str
     ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
+    # Gives the name in the file for a name in the backbone.
     rename: Callable[[str], str] = str
+    # Whether a published file has the state dict as 'state_dict'.
     nested: bool = False
+    # What data parallelism put in front of every name.
     wrapper: str = ''
 
     def published_name(self, name: str) -> str:
@@ -54,12 +45,8 @@ class KeyFormat(NamedTuple):
     def network_of(self, weights: StateDict) -> Tuple[dict, StateDict]:
         """The network that published weights belong to.
 
-        Returns:
-            tuple: The backbone's config and ``num_classes``; and tensors
-            without values, by their names in this package.
-
-        Raises:
-            ValueError: If there is no such network.
+        These are the backbone's config with ``num_classes``, and what
+        :meth:`weights_of` gives for it.
         """
         backbone = {
             name.removeprefix(self.backbone): value
@@ -162,11 +149,7 @@ def _tam_resnet_name(name: str) -> str:
 
 
 def resnet_config(backbone: StateDict) -> dict:
-    """The config of a ResNet from weights under torchvision's names.
-
-    Raises:
-        ValueError: If they belong to no ResNet.
-    """
+    """The config of a ResNet from weights under torchvision's names."""
     convs = 3 if 'layer1.0.conv3.weight' in backbone else 2
     blocks = tuple(_count(backbone, f'layer{i}.') for i in (1, 2, 3, 4))
     # A network's depth counts its convolutions and the classifier.
@@ -213,11 +196,7 @@ KEY_FORMATS = (IMAGENET, VIDEO_WITHOUT_DROPOUT, VIDEO, TAM_RESNET)
 
 
 def key_format_of(names: Iterable[str], published: bool) -> KeyFormat:
-    """The format of published names, or that of names of this package.
-
-    Raises:
-        ValueError: If they are of none.
-    """
+    """The format of published names, or that of names of this package."""
     for key_format in KEY_FORMATS:
         start = key_format.backbone if published else key_format.ours[0]
         marker = re.compile(re.escape(start) + key_format.marker)

@@ -143,14 +143,13 @@ def _part(name: str) -> str:
 def _lines(sources: Dict[str, Optional[str]],
            weights: StateDict) -> List[str]:
     """What came from where, and what did not."""
-    lines = []
-    for part, source in sources.items():
-        if source:
-            thin = ', its first channels' * ('.little.' in part)
-            lines.append(f'{part} from {source}{thin}')
     fresh = [part for part, source in sources.items() if not source]
     unused = sorted({_part(name) for name in weights} - {*sources.values()})
-    return lines + [
+    return [
+        f'{part} from {source}' +
+        (', its first channels' if '.little.' in part else '')
+        for part, source in sources.items() if source
+    ] + [
         f'not from the ResNet: {", ".join(fresh)}',
         f'not used of the ResNet: {", ".join(unused + ["its classifier"])}'
     ]

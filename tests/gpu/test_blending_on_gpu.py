@@ -39,12 +39,10 @@ def test_maps_and_gradients_of_any_layout_are_right(layout, device):
               device)
 
 
-@pytest.mark.parametrize('learns', ['both', 'input', 'weight'])
-def test_parts_of_the_gradients_are_right(learns, device):
+def test_gradients_of_one_output_alone_are_right(device):
     for form, dtype in zip(FORMS, DTYPES):
-        for used in ('all', 'last'):
-            check(Case(form, 6, 5, dtype=dtype, layout='channels_last',
-                       used=used, learns=learns), device)
+        check(Case(form, 6, 5, dtype=dtype, layout='channels_last',
+                   used='last'), device)
 
 
 @pytest.mark.parametrize('form, dtype', zip(FORMS, DTYPES), ids=str)

@@ -21,7 +21,6 @@ MIXTURES = {
     'BLVNet-TSNHead': (BLVNET, TSN, None),
     'BLVNet-TRNHead': (BLVNET, TRN, None),
     'BLVNet-TAMNeck-TSNHead': (BLVNET, TSN, NECK),
-    'BLResNet-TSNHead': (dict(type='ThinBLResNet', depth=50), TSN, None),
     'ResNetTAM-TSMHead':
     (dict(type='ResNetTAM', depth=18, num_segments=4), dict(TSM, **WIDE),
      None),
@@ -95,14 +94,6 @@ def test_scores_of_a_video_are_the_mean_over_its_views(name):
     torch.testing.assert_close(
         scores(model, data), expected, atol=1e-4, rtol=1e-4)
     assert sizes == [8, 8, 8]
-
-
-def test_probabilities_average_over_views():
-    model = build('flagship', average_clips='prob').eval()
-    data = batch(1, 2)
-    views = [scores(model, part(data, 0, view)) for view in range(2)]
-    torch.testing.assert_close(
-        scores(model, data), sum(views) / 2, atol=1e-5, rtol=1e-4)
 
 
 def test_both_frame_outputs_give_the_same_scores():

@@ -1,4 +1,5 @@
-from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
+from typing import (Any, Callable, Dict, List, Optional, Sequence, Tuple,
+                    Union)
 
 import torch
 from mmaction.registry import MODELS
@@ -9,7 +10,7 @@ from torch.compiler import is_compiling
 
 from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 
-from ..common import BigLittleStage, Bottleneck
+from ..common import BigLittleStage, Bottleneck, TemporalModule
 from ..common.bottleneck import conv, norm
 from ..common.checkpointing import checkpoint_selectively
 
@@ -84,8 +85,6 @@ class BLResNet(BaseModule):
                  init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
         pretrained, others = split_pretrained(init_cfg or [])
         super().__init__(init_cfg=others or DEFAULT_INIT)
-        self._check_arguments(depth, alpha, beta, in_channels, out_indices,
-                              frozen_stages)
         self.depth = depth
         self.alpha = alpha
         self.beta = beta
@@ -95,33 +94,30 @@ class BLResNet(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self._pretrained = pretrained
+        for argument, (fits, wanted) in self._allowed().items():
+            if not fits:
+                raise ValueError(
+                    f'{argument} = {getattr(self, argument)!r} of '
+                    f'{type(self).__name__} is not {wanted}')
         self._make_stem(norm_cfg)
         self._make_stages(norm_cfg)
         self._freeze_stages()
 
-    @classmethod
-    def _check_arguments(cls, depth: int, alpha: int, beta: int,
-                         in_channels: int, out_indices: Sequence[int],
-                         frozen_stages: int) -> None:
-        width = cls.stem_channels
-        stages = set(out_indices)
-        for argument, value, fits, wanted in (
-            ('depth', depth, depth in cls.arch_settings,
-             f'one of {tuple(cls.arch_settings)}'),
-            ('alpha', alpha, alpha >= 1 and width % alpha == 0,
-             f'a divisor of the {width} channels of the stem; the paper '
-             'uses 2'),
-            ('beta', beta, beta >= 1, 'at least 1; the paper uses 4'),
-            ('in_channels', in_channels, in_channels >= 1,
-             'at least 1; RGB has 3'),
-            ('out_indices', out_indices, stages and stages <= set(range(4)),
-             'stages in 0..3 (layer1..layer4)'),
-            ('frozen_stages', frozen_stages, frozen_stages in range(-1, 5),
-             'in -1..4'),
-        ):
-            if not fits:
-                raise ValueError(f'{argument} = {value} of {cls.__name__} is '
-                                 f'not {wanted}')
+    def _allowed(self) -> Dict[str, Tuple[bool, str]]:
+        """Whether each argument is in its range, and which that is."""
+        width = self.stem_channels
+        stages = set(self.out_indices)
+        return dict(
+            depth=(self.depth in self.arch_settings,
+                   f'one of {tuple(self.arch_settings)}'),
+            alpha=(self.alpha >= 1 and width % self.alpha == 0,
+                   f'a divisor of the {width} channels of the stem; the '
+                   'paper uses 2'),
+            beta=(self.beta >= 1, 'at least 1; the paper uses 4'),
+            in_channels=(self.in_channels >= 1, 'at least 1; RGB has 3'),
+            out_indices=(bool(stages) and stages <= set(range(4)),
+                         'stages in 0..3 (layer1..layer4)'),
+            frozen_stages=(self.frozen_stages in range(-1, 5), 'in -1..4'))
 
     def _make_stem(self, norm_cfg: dict) -> None:
         width = self.stem_channels
@@ -169,7 +165,7 @@ class BLResNet(BaseModule):
         self.layer4 = Sequential(*layer4)
 
     def _make_temporal(self, channels: int,
-                       paired: bool) -> Optional[nn.Module]:
+                       paired: bool) -> Optional[TemporalModule]:
         """The temporal module of a place: an image network has none."""
         return None
 
@@ -187,14 +183,7 @@ class BLResNet(BaseModule):
             load_pretrained(self, **cfg)
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Set the training mode, in which frozen parts stay in evaluation.
-
-        Args:
-            mode (bool): Training or evaluation. Defaults to True.
-
-        Returns:
-            nn.Module: The backbone itself.
-        """
+        """Set the training mode, in which frozen parts stay in evaluation."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -228,9 +217,7 @@ class BLResNet(BaseModule):
             Tensor or tuple[Tensor]: The maps; a tuple if there are several.
         """
         x = x.contiguous(memory_format=torch.channels_last)
-        return self._run_stages(self._run(0, self._run_stem, x))
-
-    def _run_stages(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        x = self._run(0, self._run_stem, x)
         outs = []
         for i in range(4):
             stage, = self._parts(i + 1)

@@ -1,10 +1,10 @@
-from typing import Optional, Tuple, Union
+from typing import Dict, Optional, Tuple, Union
 
 from mmaction.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..common import TemporalAggregation, TemporalShift
-from ..common.clips import check_frames
+from ..common import TemporalAggregation, TemporalModule, TemporalShift
+from ..common.temporal_module import check_frames
 from .blresnet import BLResNet
 
 
@@ -23,12 +23,7 @@ class BLVNet(BLResNet):
     meet. From `More Is Less <https://arxiv.org/abs/1912.00869>`_.
 
     Args:
-        depth (int): Depth of the Big branch, from {50, 101, 152}.
-        alpha (int): By how much the Little branches are thinner.
-            Defaults to 2.
-        beta (int): By how much the Little branches are shallower.
-            Defaults to 4.
-        in_channels (int): Channels of the input. Defaults to 3.
+        depth, alpha, beta, in_channels, kwargs: As for :class:`BLResNet`.
         num_segments (int): Frames per clip, ``T``, even: "8x2" in the paper
             are 16. Defaults to 16.
         temporal_module (str, optional): ``'TAM'``, ``'TSM'`` or None.
@@ -42,7 +37,6 @@ class BLVNet(BLResNet):
             Defaults to ``'repeat'``.
         causal (bool): Whether a temporal module sees only earlier frames, as
             for live video. Defaults to False.
-        kwargs: As for :class:`BLResNet`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -59,19 +53,7 @@ class BLVNet(BLResNet):
                  frame_output: str = 'repeat',
                  causal: bool = False,
                  **kwargs) -> None:
-        if num_segments < 2 or num_segments % 2:
-            raise ValueError(
-                f'num_segments = {num_segments} of BLVNet is not a positive '
-                'even number: each pair of frames shares the two branches. '
-                'Give the sampled frames per clip, e.g. 16 for "8x2"')
-        if temporal_module not in ('TAM', 'TSM', None):
-            raise ValueError(
-                f'temporal_module = {temporal_module!r} of BLVNet is not one '
-                "of 'TAM', 'TSM' and None")
-        if frame_output not in ('repeat', 'pair'):
-            raise ValueError(f'frame_output = {frame_output!r} of BLVNet is '
-                             "not one of 'repeat' and 'pair'")
-        # Before the stages are made, which depend on them.
+        # Before the parts are made, which depend on them.
         self.num_segments = num_segments
         self.temporal_module = temporal_module
         self.blend_frames = blend_frames
@@ -79,8 +61,21 @@ class BLVNet(BLResNet):
         self.frame_output = frame_output
         super().__init__(depth, alpha, beta, in_channels, **kwargs)
 
+    def _allowed(self) -> Dict[str, Tuple[bool, str]]:
+        return dict(
+            super()._allowed(),
+            num_segments=(
+                self.num_segments >= 2 and self.num_segments % 2 == 0,
+                'a positive even number: each pair of frames shares the two '
+                'branches. Give the sampled frames per clip, e.g. 16 for '
+                '"8x2"'),
+            temporal_module=(self.temporal_module in ('TAM', 'TSM', None),
+                             "one of 'TAM', 'TSM' and None"),
+            frame_output=(self.frame_output in ('repeat', 'pair'),
+                          "one of 'repeat' and 'pair'"))
+
     def _make_temporal(self, channels: int,
-                       paired: bool) -> Optional[nn.Module]:
+                       paired: bool) -> Optional[TemporalModule]:
         num_frames = self.num_segments // 2 if paired else self.num_segments
         if self.temporal_module == 'TAM':
             return TemporalAggregation(channels, num_frames,

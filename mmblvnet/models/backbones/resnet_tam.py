@@ -9,12 +9,9 @@ from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
-from ..common.clips import check_frames
+from ..common.temporal_module import check_frames
+from .blresnet import DEFAULT_INIT
 
-DEFAULT_INIT = [
-    dict(type='Kaiming', layer='Conv2d'),
-    dict(type='Constant', layer='_BatchNorm', val=1)
-]
 REMEDY = ("--cfg-options model.backbone.pretrained=torchvision://resnet50 (or "
           'your depth) downloads ImageNet weights')
 
@@ -29,10 +26,7 @@ def torchvision_name(name: str) -> str:
 
 def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
             causal: bool) -> Type[nn.Module]:
-    """A block of MMAction2's ResNet with a TAM in front of its conv1.
-
-    Its shortcut takes the input before the TAM.
-    """
+    """A block with a TAM before its conv1, and a shortcut around both."""
 
     class TAMBlock(block):
 

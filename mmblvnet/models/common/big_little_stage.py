@@ -33,16 +33,8 @@ class BigLittleStage(BaseModule):
     Big branch sees, and the even frames, which the Little branch sees.
     From section 3.1 of `More Is Less <https://arxiv.org/abs/1912.00869>`_.
 
-    Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        num_blocks (int): Blocks of the plain ResNet's stage.
-        stride (int): Stride of the fusion block.
-        alpha (int): By how much the Little branch is thinner.
-        beta (int): By how much the Little branch is shallower.
-        temporal (nn.Module, optional): Temporal module with a method
-            ``forward_pairs``. Defaults to None.
-        norm_cfg (dict): Config of the normalisation.
+    A plain ResNet's stage has ``num_blocks``. The fusion block has the
+    stride. The Little branch is thinner by alpha and shallower by beta.
     """
 
     def __init__(self,

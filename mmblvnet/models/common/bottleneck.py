@@ -11,13 +11,8 @@ def conv(in_channels: int,
          kernel_size: int,
          stride: int = 1) -> nn.Conv2d:
     """A bias-free convolution that keeps the size at stride 1."""
-    return nn.Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        padding=kernel_size // 2,
-        bias=False)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride,
+                     kernel_size // 2, bias=False)
 
 
 def norm(norm_cfg: dict, channels: int) -> nn.Module:
@@ -37,7 +32,6 @@ class ShortcutPool(nn.AvgPool2d):
         super().__init__(3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool maps ``(N, C, H, W)`` to about ``(N, C, H / 2, W / 2)``."""
         if x.is_cuda and x.requires_grad:
             return self.pool_bordered(x)
         return super().forward(x)
@@ -51,35 +45,23 @@ class ShortcutPool(nn.AvgPool2d):
 class Bottleneck(BaseModule):
     """Bottleneck of the Big-Little networks.
 
-    Three convolutions with the stride in the 3x3 one. The shortcut is the
+    Three convolutions with the stride in the 3x3 one and a quarter of the
+    channels inside, behind a temporal module, if any. The shortcut is the
     identity or, where needed, a 3x3 average pool (stride 2) followed by a 1x1
     convolution with norm (other number of channels).
-
-    Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output; a quarter of them inside.
-        stride (int): Stride, 1 or 2. Defaults to 1.
-        norm_cfg (dict): Config of the normalisation.
-        final_relu (bool): Whether a ReLU ends the block. Defaults to True.
-        temporal (nn.Module, optional): Temporal module in front of the first
-            convolution. Defaults to None.
-        init_cfg (dict, optional): Initialization config. Defaults to a zero
-            scale in the last norm, so that a fresh block is its shortcut.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        *,
-        norm_cfg: dict = dict(type='BN'),
-        final_relu: bool = True,
-        temporal: Optional[nn.Module] = None,
-        init_cfg: Optional[dict] = dict(
-            type='Constant', val=0, override=dict(name='bn3'))
-    ) -> None:
-        super().__init__(init_cfg=init_cfg)
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 stride: int = 1,
+                 *,
+                 norm_cfg: dict = dict(type='BN'),
+                 final_relu: bool = True,
+                 temporal: Optional[nn.Module] = None) -> None:
+        # A fresh block is its shortcut.
+        super().__init__(
+            dict(type='Constant', val=0, override=dict(name='bn3')))
         mid_channels = out_channels // 4
         self.conv1 = conv(in_channels, mid_channels, 1)
         self.bn1 = norm(norm_cfg, mid_channels)

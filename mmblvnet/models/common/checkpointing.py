@@ -74,9 +74,8 @@ def checkpoint_selectively(
     """Run part of a network, keeping little of it for the backward pass.
 
     The inputs and maps that convolutions make are kept; norms, ReLUs,
-    temporal modules and pooling are computed again. Unlike with plain
-    :func:`torch.utils.checkpoint.checkpoint`, batch norms count a batch once.
-    There must be nothing random in the part.
+    temporal modules and pooling are computed again. Batch norms count a batch
+    once. There must be nothing random in the part.
 
     Args:
         modules (Iterable[nn.Module]): The modules that ``forward`` runs.

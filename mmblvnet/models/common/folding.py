@@ -4,19 +4,12 @@ from torch import nn
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them.
+    """Fold batch norms into the convolutions before them, for good.
 
     The weights become channels-last, as convolutions like them best. In
     training they are not: PyTorch's FSDP takes the gradients of such weights
     in the wrong order where it keeps the original parameters, as MMEngine
     asks it to (``use_orig_params=True``).
-
-    Args:
-        module (nn.Module): The module, which is changed and can no longer be
-            trained.
-
-    Returns:
-        nn.Module: The same module.
     """
     # MMAction2's backbones return nothing here.
     module.eval()

@@ -13,25 +13,22 @@ CACHE_BYTES = 4 * 2**20
 
 
 class Term(NamedTuple):
-    """One weighted term of a blended frame.
-
-    Args:
-        output (int): Which output the term belongs to.
-        phase (int): Which of the frames of a group is taken.
-        shift (int): From which group, counted from the output's.
-        rows (range): The rows of the weights whose sum it is multiplied with.
-    """
+    """One weighted term of a blended frame."""
+    # Which output it belongs to.
     output: int
+    # Which map of a group is taken, and from which group, counted from the
+    # output's.
     phase: int
     shift: int
+    # The rows of the weights whose sum it is multiplied with.
     rows: range
 
 
 def make_terms(offsets: Sequence[int], form: Form) -> Tuple[Term, ...]:
-    """The terms of frames that are blended with those at some offsets.
+    """The terms of frames that are blended with those at ascending offsets.
 
-    There is an offset for each row of the weights, in ascending order. Rows
-    that meet the same map are added up in one term.
+    There is an offset for each row of the weights. Rows that meet the same
+    map are added up in one term.
     """
     rows = {}
     for output in range(form.num_outputs):
@@ -158,14 +155,8 @@ def blend_frames(x: Tensor, weight: Tensor,
                  terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
     """Weighted sums of the frames of each clip, channel by channel, and ReLU.
 
-    One kernel on a GPU, and a pass per term elsewhere.
-
-    Args:
-        x (Tensor): Clips of groups of frames, ``(N, K, P, C, H, W)``.
-        weight (Tensor): Weights per row and channel, ``(rows, C)``.
-        terms (tuple[Term]): The terms. Groups outside the clip count as zero.
-
-    Returns:
-        tuple[Tensor]: The outputs, each of shape ``(N, K, C, H, W)``.
+    One kernel on a GPU, and a pass per term elsewhere. Clips of groups of
+    maps, ``(N, K, P, C, H, W)``, and weights ``(rows, C)`` give outputs ``(N,
+    K, C, H, W)``. Groups outside a clip count as zero.
     """
     return _BlendFrames.apply(x, weight, terms)

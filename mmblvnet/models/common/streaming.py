@@ -6,7 +6,6 @@ whose neighbours have all arrived, and keeps the last maps for the next step::
     kept of earlier steps | new       -> finished: 1 2 (r = 3)
                       0 1 | 2 3          kept:     2 3
 """
-import math
 from dataclasses import dataclass, field
 from typing import Dict, Tuple
 
@@ -23,22 +22,17 @@ class StreamStep:
     A group is a pair of frames where the network fuses pairs, or a frame. All
     streams of a step get the same number of new groups.
 
-    Args:
-        maps (dict): The maps that each module has kept of earlier steps,
-            ``(streams * kept, C, H, W)``; empty before the first step. The
-            step puts those of this step in their place.
-        first (Tensor): The number of the first new group of each stream,
-            ``(streams, )``.
-        num_frames (Tensor): Frames of each stream, ``(streams, )``; a large
-            number while it has not ended.
-        group (int): Frames per group.
-        within (bool): Whether all frames of the step that any module sees are
-            known to lie within their streams. Defaults to False.
     """
+    # What each module has kept of earlier steps, (streams * kept, C, H, W);
+    # empty before the first. The step puts its own maps in their place.
     maps: Dict[str, Tensor]
+    # The number of the first new group of each stream.
     first: Tensor
+    # Frames of each stream; a large number while it has not ended.
     num_frames: Tensor
+    # Frames per group.
     group: int
+    # Whether all frames that any module sees are known to lie within streams.
     within: bool = False
     # Groups by which the maps at this place of the network are late.
     delay: int = field(default=0, init=False)
@@ -72,26 +66,18 @@ class StreamStep:
 
 
 class StreamingModule(TemporalModule):
-    """A temporal module that sees a stream.
+    """A temporal module that sees a stream, and its name in the network."""
 
-    Args:
-        module (TemporalModule): The module.
-        name (str): Its name, which tells its maps from those of others.
-        lead (int): By how many maps its steps start before their first group.
-            Defaults to 0.
-    """
-
-    def __init__(self, module: TemporalModule, name: str,
-                 lead: int = 0) -> None:
+    def __init__(self, module: TemporalModule, name: str) -> None:
         super().__init__(module.num_frames)
         self.module = module
         self.name = name
-        self.lead = lead
+        # By how many maps its steps start before their first group.
+        self.lead = 0
         self.feeds_downsample = module.feeds_downsample
         self.step: StreamStep = None
 
     def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """See :meth:`TemporalModule.with_input`."""
         maps, num_groups = self._extend(x, EACH)
         first, _ = EACH.span(self.module.offsets())
         current = strided(maps, -first, 1, num_groups)
@@ -109,7 +95,7 @@ class StreamingModule(TemporalModule):
         num_streams = step.first.size(0)
         num_groups = x.size(0) // (num_streams * per_group)
         first, last = form.span(self.module.offsets())
-        delay = math.ceil((last - per_group + 1) / per_group)
+        delay = last // per_group
         x = step.mask_outside(x, per_group, self.lead)
         num_kept = per_group * delay - self.lead - first
         kept = step.maps.get(self.name)
@@ -128,14 +114,13 @@ def _in_a_row(maps: Tensor) -> Tensor:
 
 
 def stream_through(network: nn.Module) -> Dict[str, StreamingModule]:
-    """Let the temporal modules of a network see a stream.
-
-    The network is changed; its modules are returned by name.
+    """Let the temporal modules of a network see a stream; give them by name.
     """
-    modules = {}
-    for name, module in list(network.named_modules()):
-        if isinstance(module, TemporalModule):
-            parent, _, child = name.rpartition('.')
-            modules[name] = StreamingModule(module, name)
-            setattr(network.get_submodule(parent), child, modules[name])
+    modules = {
+        name: StreamingModule(module, name)
+        for name, module in network.named_modules()
+        if isinstance(module, TemporalModule)
+    }
+    for name, module in modules.items():
+        network.set_submodule(name, module)
     return modules

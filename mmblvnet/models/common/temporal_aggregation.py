@@ -28,21 +28,18 @@ class TemporalAggregation(TemporalModule):
         blend_frames (int): Frames that are blended, ``r``. Defaults to 3.
         causal (bool): Whether only earlier frames are blended into a frame.
             Defaults to False.
-        init_cfg (dict, optional): Initialization config. Defaults to Kaiming
-            normal, fan-out, as in the paper's code.
     """
 
     feeds_downsample = True
 
-    def __init__(
-        self,
-        channels: int,
-        num_frames: int,
-        blend_frames: int = 3,
-        causal: bool = False,
-        init_cfg: dict = dict(type='Kaiming', layer='Conv2d')
-    ) -> None:
-        super().__init__(num_frames, causal, init_cfg)
+    def __init__(self,
+                 channels: int,
+                 num_frames: int,
+                 blend_frames: int = 3,
+                 causal: bool = False) -> None:
+        # Kaiming normal, fan-out, as in the paper's code.
+        super().__init__(num_frames, causal,
+                         dict(type='Kaiming', layer='Conv2d'))
         if blend_frames < 1:
             raise ValueError(
                 f'blend_frames = {blend_frames}, but at least 1 frame has to '
@@ -75,7 +72,6 @@ class TemporalAggregation(TemporalModule):
 
     def run_padded(self, x: Tensor, form: Form,
                    num_groups: int) -> Tuple[Tensor, ...]:
-        """See :meth:`TemporalModule.run_padded`."""
         weight, offsets = self.weight, self.offsets()
         start, _ = form.span(offsets)
         outputs = []

@@ -2,20 +2,18 @@ from typing import NamedTuple, Sequence, Tuple
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Form(NamedTuple):
-    """In which form frames go into a temporal module and come out of it.
+    """In which groups frames go into a temporal module and come out of it.
 
-    They go in groups. Maps are counted from the first one of a group.
-
-    Args:
-        num_phases (int): Maps per group of the input.
-        num_outputs (int): Frames per group of the output. Where they are
-            more, each map stands for several successive frames.
+    Maps are counted from the first one of a group.
     """
+    # Maps per group of the input.
     num_phases: int
+    # Frames per group of the output. Where they are more, each map stands for
+    # several successive frames.
     num_outputs: int
 
     def place(self, output: int, offset: int) -> int:
@@ -83,14 +81,9 @@ class TemporalModule(BaseModule):
         return self._run(x, SPLIT)
 
     def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Run on frames of which each two successive ones are the same map.
+        """The same for frames of which each two successive ones are one map.
 
-        Args:
-            x (Tensor): One map per pair, of shape ``(N * T / 2, C, H, W)``.
-
-        Returns:
-            tuple[Tensor]: The even and the odd frames, each of the shape of
-            ``x``.
+        Those are ``(N * T / 2, C, H, W)``, as are the even and the odd frames.
         """
         return self._run(x, PAIRS)
 
@@ -106,14 +99,9 @@ class TemporalModule(BaseModule):
                    num_groups: int) -> Tuple[Tensor, ...]:
         """Run on frames whose neighbours are given.
 
-        Args:
-            x (Tensor): Maps ``(.., maps, C, H, W)``, from the first that the
-                first group of outputs needs to the last of the last group.
-            form (Form): The form of the frames.
-            num_groups (int): Groups of outputs, K.
-
-        Returns:
-            tuple[Tensor]: The outputs, each of shape ``(.., K, C, H, W)``.
+        The maps ``(.., maps, C, H, W)`` are those from the first that the
+        first of K groups of outputs needs to the last that the last needs.
+        The outputs are ``(.., K, C, H, W)`` each.
         """
         raise NotImplementedError
 
@@ -133,3 +121,23 @@ class TemporalModule(BaseModule):
         if self.training and self.across_clips:
             num_groups = x.size(0) // form.num_phases
         return x.unflatten(0, (-1, num_groups, form.num_phases))
+
+
+def check_frames(backbone: nn.Module, frames: Tensor) -> None:
+    """Refuse what is no batch of whole clips, which would mix videos.
+
+    A backbone takes ``(N * num_segments, in_channels, H, W)`` with pixels.
+    """
+    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (
+            0 in frames.shape[2:]):
+        raise ValueError(
+            f'{tuple(frames.shape)} are no frames (N * num_segments, '
+            f'{backbone.in_channels}, H, W) for {type(backbone).__name__}: '
+            'set its in_channels, and format the frames with '
+            "FormatShape(input_format='NCHW')")
+    if frames.size(0) % backbone.num_segments:
+        raise ValueError(
+            f'{frames.size(0)} frames are no whole clips of num_segments = '
+            f'{backbone.num_segments} frames: give '
+            f'{type(backbone).__name__} the frames per clip of the sampler '
+            'in the pipeline as num_segments')

@@ -26,7 +26,6 @@ class TemporalShift(TemporalModule):
 
     def run_padded(self, x: Tensor, form: Form,
                    num_groups: int) -> Tuple[Tensor, ...]:
-        """See :meth:`TemporalModule.run_padded`."""
         offsets = self.offsets()
         first, _ = form.span(offsets)
         channels = x.size(-3)

@@ -1,23 +1,17 @@
 """Probabilities from scores, by what the head was trained with."""
-import copy
 from types import MethodType
-from typing import Union
 
-import torch
-import torch.nn.functional as F
-from mmaction.models import BaseHead
+from mmaction.models import (BaseHead, BCELossWithLogits, CBFocalLoss,
+                             CrossEntropyLoss, HVULoss, NLLLoss)
 from torch import Tensor, nn
 
 
 def activation_of(head: nn.Module) -> str:
     """What turns the scores of a head into probabilities.
 
-    The head's loss is asked: one that compares the classes of a video, such
-    as ``CrossEntropyLoss``, stays as it is when all scores grow alike, or, as
-    ``NLLLoss`` of their logarithms, changes as they do; one that asks for a
-    yes or no per class, such as ``BCELossWithLogits`` or ``CBFocalLoss``,
-    saturates. Where the loss cannot be called with scores and
-    labels alone, ``multi_class`` of the head decides.
+    It follows from the loss, which compares the classes of a video, or asks
+    for a yes or no per class. Of a loss that is not MMAction2's, nor derived
+    from one, ``multi_class`` of the head tells.
 
     Args:
         head (nn.Module): A head of MMAction2.
@@ -25,34 +19,12 @@ def activation_of(head: nn.Module) -> str:
     Returns:
         str: ``'softmax'`` or ``'sigmoid'``.
     """
-    # FeatureHead has none.
-    num_classes = getattr(head, 'num_classes', None) or 2
-    weight = next(head.parameters(), None) if isinstance(
-        head, nn.Module) else None
-    device = 'cpu' if weight is None else weight.device
-    loss = copy.deepcopy(getattr(head, 'loss_cls', None))
-    labels = torch.arange(num_classes, device=device)[:64]
-    scores = torch.linspace(-2, 2, len(labels) * num_classes, device=device)
-    scores = scores.sin().view(len(labels), num_classes)
-    for target in (labels, F.one_hot(labels, num_classes).float()):
-        try:
-            with torch.no_grad():
-                first, middle, last = (
-                    _total(loss(scores + shift, target))
-                    for shift in (0, 1, 2))
-        except Exception:
-            # It takes labels of the other kind, or something else as well.
-            continue
-        linear = torch.allclose(
-            first + last, 2 * middle, rtol=1e-3, equal_nan=True)
-        return 'softmax' if linear else 'sigmoid'
+    loss = getattr(head, 'loss_cls', None)
+    if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
+        return 'softmax'
+    if isinstance(loss, (BCELossWithLogits, CBFocalLoss, HVULoss)):
+        return 'sigmoid'
     return 'sigmoid' if getattr(head, 'multi_class', False) else 'softmax'
-
-
-def _total(loss: Union[Tensor, dict]) -> Tensor:
-    if isinstance(loss, dict):
-        loss = sum(value for name, value in loss.items() if 'loss' in name)
-    return loss
 
 
 def average_as_trained(head: nn.Module) -> None:
@@ -75,20 +47,11 @@ def _average_clip(head: nn.Module,
                   num_segs: int = 1) -> Tensor:
     if head.average_clips != 'prob':
         return BaseHead.average_clip(head, cls_scores, num_segs)
-    num_videos = cls_scores.size(0) // num_segs
-    return cls_scores.sigmoid().view(num_videos, num_segs, -1).mean(1)
+    return cls_scores.sigmoid().unflatten(0, (-1, num_segs)).mean(1)
 
 
 def activate(scores: Tensor, activation: str) -> Tensor:
-    """Probabilities from scores.
-
-    Args:
-        scores (Tensor): Scores of the classes, ``(.., num_classes)``.
-        activation (str): As :func:`activation_of` gives it.
-
-    Returns:
-        Tensor: Probabilities of the same shape.
-    """
+    """Probabilities from scores, by what :func:`activation_of` gives."""
     return scores.sigmoid() if activation == 'sigmoid' else scores.softmax(-1)
 
 

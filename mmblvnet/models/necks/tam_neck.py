@@ -90,8 +90,15 @@ class TAMNeck(BaseModule):
         self._check_levels(levels)
         # Recognizer2D makes a list of what its backbone returns.
         if isinstance(x, list):
-            return self._aggregate_for_2d_head(levels[-1]), dict()
-        outs = tuple(map(self._aggregate, self.tams, levels))
+            # [N * views * T, C, H, W]
+            frames = _aggregate(self.tams[-1], levels[-1]).flatten(0, 1)
+            if not self.keep_frames:
+                # [N * views, C, H, W]
+                frames = frames.unflatten(0, (-1, self.num_segments)).mean(1)
+            return frames.unsqueeze(2), dict()
+        outs = tuple(
+            _aggregate(tam, level).transpose(1, 2)
+            for tam, level in zip(self.tams, levels))
         return (outs[0] if len(outs) == 1 else outs), dict()
 
     def _check_levels(self, levels: Sequence[Tensor]) -> None:
@@ -112,20 +119,8 @@ class TAMNeck(BaseModule):
                 f'TAMNeck got {frames} frames, which are no whole clips of '
                 f'num_segments = {self.num_segments} frames')
 
-    @staticmethod
-    def _frames(level: Tensor) -> Tensor:
-        # [N, C, T, H, W] -> [N * T, C, H, W]
-        return level.transpose(1, 2).flatten(0, 1)
 
-    def _aggregate(self, tam: TemporalAggregation, level: Tensor) -> Tensor:
-        # [N * T, C, H, W] -> [N, C, T, H, W]
-        return tam(self._frames(level)).unflatten(
-            0, (level.size(0), -1)).transpose(1, 2)
-
-    def _aggregate_for_2d_head(self, level: Tensor) -> Tensor:
-        # [N * views * T, C, H, W]
-        frames = self.tams[-1](self._frames(level))
-        if not self.keep_frames:
-            # [N * views, C, H, W]
-            frames = frames.unflatten(0, (-1, self.num_segments)).mean(1)
-        return frames.unsqueeze(2)
+def _aggregate(tam: TemporalAggregation, level: Tensor) -> Tensor:
+    """The frames of ``(N, C, T, H, W)`` as ``(N, T, C, H, W)``."""
+    frames = level.transpose(1, 2)
+    return tam(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

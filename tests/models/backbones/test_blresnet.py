@@ -1,8 +1,8 @@
 import golden
 import pytest
 import torch
-from mmaction.registry import MODELS
 from mmblvnet.models import BLResNet
+from networks import ThinBLResNet
 
 CASE, = golden.cases('blresnet')
 
@@ -15,13 +15,12 @@ def test_scores_are_the_published_ones():
 
 
 def test_several_stages_come_as_a_tuple():
-    backbone = MODELS.build(
-        dict(type='BLResNet', depth=50, out_indices=(0, 1, 2, 3))).eval()
+    backbone = ThinBLResNet(50, out_indices=(0, 1, 2, 3)).eval()
     with torch.no_grad():
         maps = backbone(torch.randn(1, 3, 64, 64))
     assert isinstance(maps, tuple)
-    assert [tuple(m.shape) for m in maps] == [(1, 256, 8, 8), (1, 512, 4, 4),
-                                              (1, 1024, 4, 4), (1, 2048, 2, 2)]
+    assert [tuple(m.shape) for m in maps] == [(1, 32, 8, 8), (1, 64, 4, 4),
+                                              (1, 128, 4, 4), (1, 256, 2, 2)]
 
 
 def test_an_argument_out_of_range_is_named():

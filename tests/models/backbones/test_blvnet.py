@@ -66,11 +66,11 @@ def test_training_loss_and_gradients_are_the_published_ones():
     temporal=st.sampled_from(['TAM', 'TAM', 'TSM', None]),
     r=st.integers(1, 7),
     clips=st.integers(1, 2),
-    height=st.integers(1, 48),
-    width=st.integers(1, 48),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
     training=st.booleans(),
     with_cp=st.booleans())
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_a_step_is_that_of_the_reference(num_frames, temporal, r, clips,
                                          height, width, training, with_cp):
     backbone, reference = pair_of_networks(
@@ -104,10 +104,8 @@ def test_a_step_is_that_of_the_reference(num_frames, temporal, r, clips,
 
 @pytest.mark.parametrize('config', [
     dict(depth=50, r=2),
-    dict(depth=50, r=5, num_frames=6),
-    dict(depth=101, alpha=4, beta=2),
+    dict(depth=101, alpha=4, beta=2, temporal='TSM'),
     dict(depth=152, alpha=1, beta=1, in_channels=10, num_frames=2),
-    dict(depth=101, temporal='TSM'),
     dict(depth=152, num_frames=1),
 ], ids=str)
 @torch.no_grad()

@@ -5,8 +5,6 @@ import torch
 from mmaction.registry import MODELS
 from networks import ThinBLResNet, ThinBLVNet
 
-PREFIXED = dict(prefix='backbone.')
-
 
 @pytest.fixture
 def image_weights(tmp_path):
@@ -58,17 +56,16 @@ def test_image_weights_fill_all_but_the_tams(image_weights):
     assert std == pytest.approx((2 / 256)**.5, rel=.1)
 
 
-@pytest.mark.parametrize('prefix, classifier, options', [
-    ('', 'fc.weight', {}),
+@pytest.mark.parametrize('start, classifier, options', [
     ('module.', 'module.fc.weight', {}),
     # A recognizer, and an image classifier of MMPretrain.
-    ('backbone.', 'cls_head.fc_cls.weight', PREFIXED),
+    ('backbone.', 'cls_head.fc_cls.weight', dict(prefix='backbone.')),
     ('backbone.', 'head.fc.weight', {}),
 ])
-def test_weights_are_found_under_other_names(image_weights, prefix,
-                                             classifier, options):
+def test_weights_are_found_under_other_names(image_weights, start, classifier,
+                                             options):
     weights = torch.load(image_weights)['state_dict']
-    content = {f'{prefix}{name}': value for name, value in weights.items()}
+    content = {f'{start}{name}': value for name, value in weights.items()}
     content[classifier] = torch.zeros(10, 256)
     torch.save(dict(state_dict=content), image_weights)
     state = initialized(image_weights, **options).state_dict()
@@ -106,17 +103,6 @@ def test_a_missing_file_is_explained(tmp_path):
 def test_a_depth_without_published_weights_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match='No ImageNet weights'):
         initialized(tmp_path / 'absent.pth', depth=152)
-
-
-def test_within_a_recognizer_weights_are_loaded_too(image_weights):
-    model = MODELS.build(
-        dict(
-            type='Recognizer2D',
-            backbone=config(image_weights),
-            cls_head=dict(type='TSNHead', num_classes=5, in_channels=256)))
-    model.init_weights()
-    expected = torch.load(image_weights)['state_dict']['conv1.weight']
-    assert torch.equal(model.backbone.conv1.weight, expected)
 
 
 def test_a_frozen_weight_that_nothing_fills_is_refused(image_weights):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmaction.registry import MODELS
 from mmblvnet.models.common import TemporalAggregation, TemporalShift
-from networks import ThinBLVNet
+from networks import SmallBLVNet
 
 
 def outputs(module, form, x):
@@ -16,7 +16,7 @@ def outputs(module, form, x):
 
 @given(r=st.integers(1, 7), pairs=st.integers(1, 5),
        form=st.sampled_from(FORMS))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 def test_a_causal_tam_is_a_longer_one_without_later_weights(r, pairs, form):
     num_frames = 2 * pairs
     causal = TemporalAggregation(3, num_frames, r, causal=True)
@@ -46,9 +46,8 @@ def test_a_causal_shift_takes_an_eighth_from_the_previous_frame():
 
 
 @pytest.mark.parametrize('config', [
-    dict(type=ThinBLVNet, depth=50, num_segments=8, frame_output='pair'),
-    dict(type=ThinBLVNet, depth=50, num_segments=8, frame_output='pair',
-         temporal_module='TSM'),
+    dict(type=SmallBLVNet, depth=50, num_segments=8),
+    dict(type=SmallBLVNet, depth=50, num_segments=8, temporal_module='TSM'),
     dict(type='ResNetTAM', depth=18, num_segments=8),
 ], ids=str)
 def test_later_frames_change_nothing_in_a_causal_network(config):

@@ -37,11 +37,10 @@ def test_output_and_gradients_are_the_published_ones(case):
         [torch.double, torch.float32, torch.bfloat16, torch.float16]),
     layout=st.sampled_from(blending.LAYOUTS),
     grad_layout=st.sampled_from(blending.LAYOUTS),
-    used=st.sampled_from(['all', 'last']),
-    learns=st.sampled_from(['both', 'input', 'weight'])),
+    used=st.sampled_from(['all', 'last'])),
     # How many maps a CPU works on at once in the backward pass.
     parts=st.sampled_from([1, 2, 10**6]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_outputs_and_gradients_are_those_of_float64(case, parts):
     if case.form != 'forward':
         case = case._replace(num_frames=case.num_frames + case.num_frames % 2)

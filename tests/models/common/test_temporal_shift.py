@@ -6,7 +6,7 @@ from reference import ReferenceShift
 
 
 @given(num_frames=st.integers(1, 8), channels=st.integers(1, 20))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_frames_shift_as_written_in_the_paper(num_frames, channels):
     x = torch.randn(2 * num_frames, channels, 3, 2)
     torch.testing.assert_close(
@@ -14,7 +14,7 @@ def test_frames_shift_as_written_in_the_paper(num_frames, channels):
 
 
 @given(pairs=st.integers(1, 5), channels=st.integers(1, 20))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_pairs_shift_like_their_copies(pairs, channels):
     module = TemporalShift(2 * pairs)
     x = torch.randn(2 * pairs, channels, 3, 2)
