@@ -8,6 +8,7 @@ from mmblvnet.conversion.published import convert_published
 from mmblvnet.models import BLResNet, BLVNet, ResNetTAM
 from mmblvnet.models.common import TemporalAggregation
 from torch import nn
+from torch.nn import functional as F
 
 DATA = Path(__file__).parent / 'data'
 
@@ -19,6 +20,12 @@ def cases(name: str, **wanted) -> list:
         case for case in everything
         if all(case[key] == value for key, value in wanted.items())
     ]
+
+
+def networks() -> list:
+    """The cases that give the scores of a network."""
+    return (cases('blvnet_tam', mode='eval') + cases('tam_resnet') +
+            cases('blresnet'))
 
 
 def weights(case: dict) -> dict:
@@ -72,8 +79,50 @@ class Network(nn.Module):
         return scores.unflatten(0, (x.size(0), -1)).mean(1)
 
 
-def tam_results(case: dict, device: str = 'cpu') -> tuple:
-    """What a TAM case gives: output, gradient of the input, of the weights."""
+def check_scores(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
+    """Compare the scores, and the maps of the stem and of each stage.
+
+    Means and standard deviations may be off by ``atol``.
+    """
+    model = Network(case).to(device).eval()
+    maps = {}
+    model.backbone.layer1.register_forward_pre_hook(
+        lambda _, args: maps.update(stem=args[0]))
+    for name, module in model.backbone.named_children():
+        module.register_forward_hook(
+            lambda _, args, out, name=name: maps.update({name: out}))
+    with torch.no_grad():
+        scores = model(inputs(case).to(device))
+    assert_near(scores, case['logits'], 1e-4)
+    for name, expected in case.get('stages', {}).items():
+        actual = maps[name].cpu()
+        assert list(actual.shape) == expected['shape']
+        assert_near(actual.mean(), expected['mean'], atol)
+        assert_near(actual.std(correction=0), expected['std'], atol)
+        first = actual.contiguous().flatten()[:len(expected['first'])]
+        assert_near(first, expected['first'], 1e-4)
+
+
+def training_errors(dtype: torch.dtype, device: str = 'cpu') -> tuple:
+    """The relative errors of the loss and of each gradient's norm."""
+    case, = cases('blvnet_tam', mode='train')
+    model = Network(case).to(device, dtype).train()
+    loss = F.cross_entropy(
+        model(inputs(case).to(device, dtype)),
+        torch.tensor(case['labels'], device=device))
+    loss.backward()
+    norms = {
+        f'baseline_model.{name.removeprefix("backbone.")}': p.grad.norm()
+        for name, p in model.named_parameters()
+    }
+    expected = case['grad_norms']
+    assert norms.keys() == expected.keys()
+    errors = [abs(norms[name].item() / expected[name] - 1) for name in norms]
+    return abs(loss.item() / case['loss'] - 1), torch.tensor(errors)
+
+
+def check_tam(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
+    """Compare a TAM's output and gradients; ``atol`` is not of weights'."""
     module = TemporalAggregation(case['channels'], case['num_frames'],
                                  case['blending_frames']).to(device)
     filled = published_state_dict(case['entries'], case['seed'])
@@ -82,4 +131,15 @@ def tam_results(case: dict, device: str = 'cpu') -> tuple:
     y = module(x)
     y.backward(
         torch.tensor(golden_input(y.shape, case['grad_seed'])).to(device))
-    return y, x.grad, {k: p.grad for k, p in module.named_parameters()}
+    assert_near(y, case['output'], atol)
+    assert_near(x.grad, case['input_grad'], atol)
+    gradients = {name: p.grad for name, p in module.named_parameters()}
+    assert gradients.keys() == case['weight_grads'].keys()
+    for name, expected in case['weight_grads'].items():
+        assert_near(gradients[name], expected, 1e-4)
+
+
+def assert_near(actual: torch.Tensor, expected: list, atol: float) -> None:
+    torch.testing.assert_close(
+        actual.cpu().flatten(), torch.tensor(expected).flatten(), atol=atol,
+        rtol=0)

@@ -1,63 +1,11 @@
-import golden
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmaction.registry import MODELS
 from mmblvnet.models import BLVNet
-from networks import pair_of_networks, randomize
+from networks import ThinBLVNet, pair_of_networks, randomize
 from torch import nn
-from torch.nn import functional as F
-
-EVAL_CASES = golden.cases('blvnet_tam', mode='eval')
-TRAIN_CASE, = golden.cases('blvnet_tam', mode='train')
-
-
-@pytest.mark.parametrize('case', EVAL_CASES, ids=lambda case: case['name'])
-def test_scores_and_stages_are_the_published_ones(case):
-    model = golden.Network(case).eval()
-    stages = {}
-    model.backbone.layer1.register_forward_pre_hook(
-        lambda _, args: stages.update(stem=args[0]))
-    for i in range(1, 5):
-        name = f'layer{i}'
-        getattr(model.backbone, name).register_forward_hook(
-            lambda _, args, out, name=name: stages.update({name: out}))
-    with torch.no_grad():
-        scores = model(golden.inputs(case))
-    torch.testing.assert_close(
-        scores, torch.tensor(case['logits']), atol=1e-4, rtol=0)
-    for name, expected in case['stages'].items():
-        maps = stages[name]
-        assert list(maps.shape) == expected['shape']
-        assert maps.mean().item() == pytest.approx(expected['mean'], abs=1e-5)
-        assert maps.std(
-            correction=0).item() == pytest.approx(expected['std'], abs=1e-5)
-        first = maps.contiguous().flatten()[:len(expected['first'])]
-        torch.testing.assert_close(
-            first, torch.tensor(expected['first']), atol=1e-4, rtol=0)
-
-
-def test_training_loss_and_gradients_are_the_published_ones():
-    model = golden.Network(TRAIN_CASE).double().train()
-    loss = F.cross_entropy(
-        model(golden.inputs(TRAIN_CASE).double()),
-        torch.tensor(TRAIN_CASE['labels']))
-    loss.backward()
-    assert loss.item() == pytest.approx(TRAIN_CASE['loss'], rel=1e-5)
-    norms = {
-        f'baseline_model.{name.removeprefix("backbone.")}': p.grad.norm()
-        for name, p in model.named_parameters()
-    }
-    expected = TRAIN_CASE['grad_norms']
-    assert norms.keys() == expected.keys()
-    errors = torch.tensor(
-        [abs(norms[k].item() / expected[k] - 1) for k in expected])
-    # The published numbers are float32, in which ReLUs near zero flip with
-    # the order of a sum: the reference is as far from them, and moves as
-    # much with the number of threads. The next test is the sharp one.
-    assert errors.max() < 1e-2
-    assert errors.median() < 1e-3
 
 
 @given(
@@ -66,8 +14,8 @@ def test_training_loss_and_gradients_are_the_published_ones():
     temporal=st.sampled_from(['TAM', 'TAM', 'TSM', None]),
     r=st.integers(1, 7),
     clips=st.integers(1, 2),
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
     training=st.booleans(),
     with_cp=st.booleans())
 @settings(deadline=None, max_examples=12)
@@ -131,11 +79,22 @@ def test_repeat_gives_each_pair_map_to_both_frames():
     torch.testing.assert_close(maps[1::2], pair(x))
 
 
+@torch.no_grad()
+def test_several_stages_come_as_a_tuple():
+    backbone = ThinBLVNet(
+        50, num_segments=2, frame_output='pair', out_indices=(0, 1, 2, 3))
+    maps = backbone.eval()(torch.randn(2, 3, 64, 64))
+    assert isinstance(maps, tuple)
+    assert [tuple(m.shape) for m in maps] == [(1, 32, 8, 8), (1, 64, 4, 4),
+                                              (1, 128, 4, 4), (1, 256, 2, 2)]
+
+
 def test_an_argument_out_of_range_is_named():
-    for argument, value in (('num_segments', 7), ('num_segments', 0),
-                            ('temporal_module', 'GSM'),
-                            ('frame_output', 'both'), ('blend_frames', 0),
-                            ('depth', 18)):
+    for argument, value in (
+        ('num_segments', 7), ('num_segments', 0), ('temporal_module', 'GSM'),
+        ('frame_output', 'both'), ('blend_frames', 0), ('depth', 18),
+        ('alpha', 3), ('beta', 0), ('in_channels', 0), ('out_indices', (4, )),
+        ('out_indices', ()), ('frozen_stages', 5)):
         with pytest.raises(ValueError) as error:
             BLVNet(**{'depth': 50, argument: value})
         assert f'{argument} = {value!r}' in str(error.value)

@@ -1,4 +1,3 @@
-import golden
 import pytest
 import torch
 from mmaction.models import ResNet
@@ -6,15 +5,6 @@ from mmaction.registry import MODELS
 from mmblvnet.models import ResNetTAM
 from mmblvnet.models.backbones.resnet_tam import torchvision_name
 from networks import randomize
-
-CASE, = golden.cases('tam_resnet')
-
-
-def test_scores_are_the_published_ones():
-    with torch.no_grad():
-        scores = golden.Network(CASE).eval()(golden.inputs(CASE))
-    torch.testing.assert_close(
-        scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -34,8 +24,8 @@ def test_checkpointing_gives_the_same_gradients():
     for with_cp in (False, True):
         torch.manual_seed(0)
         backbone = ResNetTAM(
-            50, num_segments=4, with_cp=with_cp, num_stages=1,
-            out_indices=(0, ))
+            50, num_segments=4, with_cp=with_cp, num_stages=1, strides=(1, ),
+            dilations=(1, ), out_indices=(0, ))
         randomize(backbone)
         backbone(x).square().mean().backward()
         gradients.append([p.grad for p in backbone.parameters()])
@@ -55,6 +45,10 @@ def as_file(weights, form):
     if form == 'torchvision':
         weights = {torchvision_name(k): v for k, v in weights.items()
                    if 'num_batches_tracked' not in k}
+        assert weights.keys() > {
+            'conv1.weight', 'bn1.bias', 'layer1.0.conv2.weight',
+            'layer1.0.bn2.running_var', 'layer2.0.downsample.0.weight',
+            'layer2.0.downsample.1.bias'}
         return dict(weights, **{'fc.weight': torch.zeros(1000, 2048)})
     if form == 'backbone':
         return weights
