@@ -127,7 +127,13 @@ def _import_kernels() -> Optional[ModuleType]:
     return frame_blending_triton
 
 
-class _BlendFrames(Function):
+class BlendFrames(Function):
+    """Weighted sums of the frames of each clip, channel by channel, and ReLU.
+
+    One kernel on a GPU, and a pass per term elsewhere. Clips of groups of
+    maps, ``(N, K, P, C, H, W)``, and weights ``(rows, C)`` give outputs ``(N,
+    K, C, H, W)``. Groups outside a clip count as zero.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor,
@@ -149,14 +155,3 @@ class _BlendFrames(Function):
         else:
             backward = _blend_backward
         return *backward(x, weight, ctx.terms, outputs, grads), None
-
-
-def blend_frames(x: Tensor, weight: Tensor,
-                 terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
-    """Weighted sums of the frames of each clip, channel by channel, and ReLU.
-
-    One kernel on a GPU, and a pass per term elsewhere. Clips of groups of
-    maps, ``(N, K, P, C, H, W)``, and weights ``(rows, C)`` give outputs ``(N,
-    K, C, H, W)``. Groups outside a clip count as zero.
-    """
-    return _BlendFrames.apply(x, weight, terms)

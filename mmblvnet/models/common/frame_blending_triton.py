@@ -210,7 +210,7 @@ def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
 
 
 def blend(x: Tensor, weight: Tensor, terms: Tuple) -> List[Tensor]:
-    """See :func:`.frame_blending.blend_frames`."""
+    """See :class:`.frame_blending.BlendFrames`."""
     layout = _layout(x)
     plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
     num_clips, num_groups = x.shape[:2]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from .frame_blending import blend_frames, by_output, factor_of, make_terms
+from .frame_blending import BlendFrames, by_output, factor_of, make_terms
 from .temporal_module import Form, TemporalModule, strided
 
 
@@ -95,7 +95,7 @@ class TemporalAggregation(TemporalModule):
         # and turn sums into slices, once exported, into scatters.
         if is_compiling():
             return super()._run(x, form)
-        outputs = blend_frames(
+        outputs = BlendFrames.apply(
             self._clips(x, form), self.weight,
             make_terms(self.offsets(), form))
         return tuple(y.flatten(0, 1) for y in outputs)
