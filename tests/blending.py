@@ -12,36 +12,22 @@ LAYOUTS = ('contiguous', 'channels_last', 'channels', 'channels_of_last',
 
 
 class Case(NamedTuple):
-    """What a module is made for, given, and asked for.
-
-    Args:
-        form (str): The method.
-        num_frames (int): Frames per clip, even where pairs are asked for.
-        r (int): Blended frames.
-        clips (int): Clips.
-        channels (int): Channels.
-        size (tuple): Height and width.
-        dtype (torch.dtype): Of the maps; weights are float32 or wider.
-        layout (str): Of the input, one of ``LAYOUTS``.
-        grad_layout (str): Of the gradients that come in.
-        used (str): Which outputs are used: ``'all'`` or ``'last'``.
-    """
+    """What a module is made for, given, and asked for."""
+    # The method.
     form: str = 'forward'
+    # Frames per clip, even where pairs are asked for, and blended frames.
     num_frames: int = 4
     r: int = 3
     clips: int = 2
     channels: int = 5
     size: Tuple[int, int] = (3, 7)
+    # Of the maps; weights are float32 or wider.
     dtype: torch.dtype = torch.float32
+    # Of the input and of the gradients that come in.
     layout: str = 'contiguous'
     grad_layout: str = 'contiguous'
+    # Which outputs are used: 'all' or 'last'.
     used: str = 'all'
-
-    def __str__(self) -> str:
-        told = [str(value).replace('torch.', '').replace(', ', 'x')
-                for name, value in self._asdict().items()
-                if value != self._field_defaults[name] or name == 'form']
-        return '-'.join(told)
 
 
 def laid_out(values: Tensor, layout: str) -> Tensor:

@@ -141,16 +141,8 @@ class ReferenceStage(nn.Module):
 class ReferenceNetwork(nn.Module):
     """bLResNet, bLVNet, bLVNet-TAM and bLVNet-TSM with their classifier.
 
-    Args:
-        depth (int): 50, 101 or 152.
-        num_frames (int): Frames per clip; 1 means the image network.
-        num_classes (int): Classes.
-        temporal (str, optional): ``'TAM'``, ``'TSM'`` or None.
-        r (int): Blended frames.
-        alpha (int): Thinness of the Little branch.
-        beta (int): Shallowness of the Little branch.
-        in_channels (int): Channels of the input.
-        channels (tuple): Channels of the stages.
+    One frame per clip means the image network. A TAM blends ``r`` frames. The
+    stages have the channels.
     """
 
     def __init__(self, depth, num_frames, num_classes, temporal='TAM', r=3,

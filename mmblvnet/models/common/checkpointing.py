@@ -85,9 +85,6 @@ def checkpoint_selectively(
             are kept as well. The 1x1 convolutions that widen a Bottleneck do
             a quarter of its work and make two thirds of what its convolutions
             make. Defaults to False.
-
-    Returns:
-        Tensor or tuple[Tensor]: What ``forward`` returns.
     """
 
     def contexts() -> tuple:

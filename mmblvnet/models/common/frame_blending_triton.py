@@ -1,8 +1,7 @@
 """Frame blending on a GPU: one kernel forward and one backward.
 
-Each program walks along the frames of a clip at some pixels and channels, so
-that what neighbouring frames share is read from memory once and then found in
-the cache. The bytes moved are about those of the maps read and written.
+Each program walks along the frames of a clip at some pixels and channels: what
+neighbouring frames share is read from memory once, and then from the cache.
 """
 import functools
 from typing import List, NamedTuple, Sequence, Tuple

@@ -71,9 +71,8 @@ class TAMNeck(BaseModule):
 
         Args:
             x (Tensor or Sequence[Tensor]): From ``Recognizer2D`` a list of
-                maps of shape ``(N, C, views * T, H, W)``. From
-                ``Recognizer3D`` maps of shape ``(N, C, T, H, W)``, one or a
-                tuple of them.
+                maps ``(N, C, views * T, H, W)``. From ``Recognizer3D`` maps
+                ``(N, C, T, H, W)``, one or a tuple of them.
             data_samples (list[:obj:`ActionDataSample`], optional): Unused.
 
         Returns:
