@@ -21,7 +21,6 @@ class StreamStep:
 
     A group is a pair of frames where the network fuses pairs, or a frame. All
     streams of a step get the same number of new groups.
-
     """
     # What each module has kept of earlier steps, (streams * kept, C, H, W);
     # empty before the first. The step puts its own maps in their place.

@@ -3,7 +3,7 @@ import copy
 
 import pytest
 import torch
-from networks import ThinBLVNet, pair_of_networks, randomize
+from networks import SmallBLVNet, ThinBLVNet, pair_of_networks, randomize
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -129,8 +129,8 @@ def test_autocast_stays_near_full_precision():
 
 
 def test_checkpointing_compiles():
-    plain = randomize(build()).double().train()
-    thrifty = build(with_cp=True).double().train()
+    plain = randomize(SmallBLVNet(50, num_segments=4)).double().train()
+    thrifty = SmallBLVNet(50, num_segments=4, with_cp=True).double().train()
     thrifty.load_state_dict(plain.state_dict())
     compiled = torch.compile(thrifty, backend='eager')
     # Norms of a batch of few values make much of the order of a sum.
@@ -145,7 +145,7 @@ def test_checkpointing_compiles():
 
 
 def test_it_compiles_in_one_graph():
-    backbone = randomize(build()).double().train()
+    backbone = randomize(SmallBLVNet(50, num_segments=4)).double().train()
     compiled = torch.compile(
         copy.deepcopy(backbone), backend='eager', fullgraph=True)
     # Norms of a batch of few values make much of the order of a sum.
