@@ -76,14 +76,14 @@ class TemporalAggregation(TemporalModule):
         start, _ = form.span(offsets)
         outputs = []
         for terms in by_output(make_terms(offsets, form)):
-            y = None
-            for term in terms:
-                place = term.shift * form.num_phases + term.phase
-                frames = strided(x, place - start, form.num_phases, num_groups)
-                factor = factor_of(weight, term, x.dtype)
-                if y is None:
-                    y = frames * factor
-                elif is_compiling():
+            (frames, factor), *others = [
+                (strided(x, term.shift * form.num_phases + term.phase - start,
+                         form.num_phases, num_groups),
+                 factor_of(weight, term, x.dtype)) for term in terms
+            ]
+            y = frames * factor
+            for frames, factor in others:
+                if is_compiling():
                     y = y + frames * factor
                 else:
                     y.addcmul_(frames, factor)
