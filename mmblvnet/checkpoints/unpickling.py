@@ -158,7 +158,7 @@ def _number(numbers: Any, data: bytes) -> np.generic:
 
 
 class _History(HistoryBuffer):
-    """In place of ``HistoryBuffer``, which would take functions from a file."""
+    """In place of ``HistoryBuffer``, which takes functions from a file."""
 
     def __init__(self, *_) -> None:
         _refuse('makes a log other than from its values')
