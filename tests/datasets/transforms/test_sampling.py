@@ -248,7 +248,7 @@ def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
     return data['inputs'], data['data_samples'].frame_inds - first
 
 
-@modes
+@pytest.mark.parametrize('dense, test_mode', MODES[1:3])
 @pytest.mark.parametrize('decoder', ('ExactVideo', 'RawFrame'))
 def test_pipelines_give_the_frames_sampled_crop_after_crop(
         videos, tmp_path, decoder, dense, test_mode):

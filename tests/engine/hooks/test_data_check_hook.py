@@ -256,22 +256,6 @@ def test_a_test_counts_the_missing_videos_as_wrong(
     assert '2 videos could not be read and count as wrong' in warnings(runner)
 
 
-def test_a_validation_counts_its_own_missing_videos(make_runner, loader, video,
-                                                    gone):
-    runner = make_runner(
-        train=loader(f'{gone[0]} 1', f'{video} 2'),
-        val=loader(
-            f'{gone[1]} 1', f'{video} 2', test_mode=True, skip_broken=True),
-        by_epoch=True,
-        max_epochs=1)
-    runner.train()
-    assert len(naming(runner, gone[1])) == 1
-    assert [
-        line.partition(' could not')[0].rstrip('s')
-        for line in warnings(runner) if 'could not' in line
-    ] == ['Epoch 1: 1 video', '1 video']
-
-
 def test_a_validation_between_iterations_leaves_the_count_alone(
         make_runner, loader, video, gone):
     train = loader(*(f'{path} 1' for path in gone), f'{video} 2')
