@@ -1,12 +1,12 @@
 """What FFmpeg does not say about the containers of damaged videos."""
 import os
 import struct
-from typing import BinaryIO, Iterator, List, Tuple
+from typing import Iterator, List, Tuple
 
 import av
 from av.stream import Disposition
 
-from .reading_errors import UnreadableVideoError
+from .reading_errors import UnreadableVideoError, WatchedFile
 
 AVI = 'avi'
 MATROSKA = 'matroska,webm'
@@ -41,12 +41,12 @@ def has_times_of_display(container: av.ContainerFormat,
     return not codec.has_b_frames or is_timed and codec.name != 'mpeg4'
 
 
-def check_container(file: BinaryIO, container: av.container.InputContainer,
+def check_container(file: WatchedFile, container: av.container.InputContainer,
                     num_packets: int, errors: List[tuple]) -> None:
     """Refuse a file that contradicts itself.
 
     Args:
-        file (BinaryIO): The file.
+        file (WatchedFile): The file.
         container (InputContainer): The same, opened.
         num_packets (int): Packets of the video track, with empty ones.
         errors (list[tuple]): What FFmpeg has logged while they were read.
@@ -59,7 +59,8 @@ def check_container(file: BinaryIO, container: av.container.InputContainer,
         # What decoders log is of frames, which are decoded later.
         if part == name or part not in av.codecs_available:
             raise UnreadableVideoError(text.strip())
-    size, num_frames = file.seek(0, os.SEEK_END), stream.frames
+    position, num_frames = file.tell(), stream.frames
+    size = file.seek(0, os.SEEK_END)
     if name == TRANSPORT_STREAM and all(size % n for n in PACKET_SIZES):
         raise UnreadableVideoError('it ends within a packet')
     if name == MP4:
@@ -77,9 +78,11 @@ def check_container(file: BinaryIO, container: av.container.InputContainer,
     if num_frames and num_frames != num_packets:
         raise UnreadableVideoError(
             f'{num_packets} of its {num_frames} frames are found')
+    # From where FFmpeg reads on.
+    file.seek(position)
 
 
-def _packets_before_edits(file: BinaryIO) -> int:
+def _packets_before_edits(file: WatchedFile) -> int:
     """The packets of an MP4 file with those that its edit list leaves out."""
     file.seek(0)
     with av.open(
@@ -89,13 +92,13 @@ def _packets_before_edits(file: BinaryIO) -> int:
         return sum(1 for packet in packets if packet.size)
 
 
-def _riff_length(file: BinaryIO) -> int:
+def _riff_length(file: WatchedFile) -> int:
     """How long an AVI file says that it is."""
     file.seek(4)
     return 8 + int.from_bytes(file.read(4), 'little')
 
 
-def _is_fragmented(file: BinaryIO, size: int) -> bool:
+def _is_fragmented(file: WatchedFile, size: int) -> bool:
     """Whether an MP4 file is made of fragments, all of which are whole."""
     kinds, end = set(), 0
     for kind, end in _top_boxes(file, size):
@@ -109,7 +112,7 @@ def _is_fragmented(file: BinaryIO, size: int) -> bool:
     return b'moof' in kinds
 
 
-def _top_boxes(file: BinaryIO, size: int) -> Iterator[Tuple[bytes, int]]:
+def _top_boxes(file: WatchedFile, size: int) -> Iterator[Tuple[bytes, int]]:
     """Kinds and ends of the boxes of MP4, up to where none stands."""
     position = 0
     while position + 8 <= size:

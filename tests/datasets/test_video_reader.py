@@ -262,6 +262,25 @@ def test_no_more_is_decoded_than_is_needed(
     assert len(decoded) <= most
 
 
+class Unseekable:
+    """A container in which FFmpeg cannot seek."""
+
+    def __init__(self, container):
+        self._container = container
+
+    def __getattr__(self, name):
+        return getattr(self._container, name)
+
+    def seek(self, *args, **kwargs):
+        raise av.error.PermissionError(errno.EPERM, 'not permitted')
+
+
+def test_where_nothing_can_be_sought_frames_are_read_from_the_first(content):
+    reader = VideoReader(content('closed_mp4'))
+    reader._container = Unseekable(reader._container)
+    assert shown_number(reader.get_batch([18])[0]) == 18
+
+
 def test_a_repeated_frame_is_two_pictures(content):
     """Since transforms such as Flip change pictures in place."""
     first, second = VideoReader(content('h264_mp4')).get_batch([7, 7])
