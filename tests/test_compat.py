@@ -187,6 +187,16 @@ def test_a_confusion_matrix_leaves_unlabelled_samples_out():
     assert matrix.tolist() == [[1, 0], [1, 0]]
 
 
+def test_default_hooks_of_any_name_can_be_left_out():
+    runner = MagicMock()
+    compat_mmengine.Runner.register_default_hooks(
+        runner, dict(learning_rate=None, timer=None, sync_buffers='hook'))
+    *hooks, last = [call.args[0] for call in
+                    runner.register_hook.call_args_list]
+    assert last == 'hook' and len(hooks) == 5
+    assert dict(type='IterTimerHook') not in hooks
+
+
 def test_a_config_that_stops_early_builds_no_training_in_a_test():
     hook = HOOKS.build(dict(type='EarlyStoppingHook', monitor='acc/top1'))
     for loop in (dict(by_epoch=True), None):

@@ -22,4 +22,5 @@ def apply() -> None:
     mmengine.load_mmengine_checkpoints()
     mmengine.start_distributed_without_cuda()
     mmengine.wrap_cpu_models_for_distribution()
+    mmengine.leave_out_default_hooks()
     mmengine.stop_early_in_training_alone()

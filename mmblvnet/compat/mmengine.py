@@ -1,7 +1,7 @@
 """Workarounds for defects of MMEngine 0.10.7."""
 from pickle import UnpicklingError
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 from unittest.mock import patch
 
 import mmengine.dist.utils as dist_utils
@@ -88,6 +88,24 @@ def wrap_cpu_models_for_distribution() -> None:
         if all(p.device.type == 'cpu' for p in module.parameters()):
             kwargs.pop('device_ids', None)
         upstream(self, module, *args, **kwargs)
+
+
+def leave_out_default_hooks() -> None:
+    """Let ``default_hooks.NAME = None`` leave out a hook of any name.
+
+    MMEngine 0.10.7 asserts that it is one of its own.
+    """
+    own = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+           'param_scheduler', 'checkpoint')
+
+    @mend(Runner, 'register_default_hooks')
+    def register_default_hooks(upstream: Callable,
+                               self,
+                               hooks: Optional[dict] = None) -> None:
+        upstream(self, {
+            name: hook for name, hook in (hooks or {}).items()
+            if hook is not None or name in own
+        })
 
 
 def stop_early_in_training_alone() -> None:

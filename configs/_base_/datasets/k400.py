@@ -21,7 +21,7 @@ val_pipeline = [
 # 3 clips and 3 crops of each
 test_pipeline = [
     dict(type='ExactVideoInit'),
-    dict(sampler, num_clips=3, test_mode=True),
+    dict(sampler, num_clips=3, test_mode=True, merge_equal_views=True),
     dict(type='ExactVideoDecode'),
     dict(type='Resize', scale=(-1, 256)),
     dict(type='ThreeCrop', crop_size=256),

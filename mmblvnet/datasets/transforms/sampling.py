@@ -1,6 +1,6 @@
 import logging
 from numbers import Integral
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
@@ -25,6 +25,12 @@ RULES = dict(
 def _is_count(number: Any) -> bool:
     return (isinstance(number, Integral) and not isinstance(number, bool)
             and number >= 1)
+
+
+def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
+    """Views of which the mean is that of all, without needless repeats."""
+    distinct, counts = np.unique(clips, axis=0, return_counts=True)
+    return list(np.repeat(distinct, counts // np.gcd.reduce(counts), axis=0))
 
 
 @TRANSFORMS.register_module()
@@ -55,6 +61,11 @@ class BigLittleSampleFrames(BaseTransform):
             chance. Defaults to False.
         num_consecutive_frames (int): Frames from each position of a clip on,
             which FormatShape stacks as channels: 5 for flow. Defaults to 1.
+        merge_equal_views (bool): In a test, whether views of the very same
+            frames, as short videos have, are taken as seldom as leaves their
+            mean the same: once, where each is repeated as often.
+            Videos of a batch may then have different numbers of views, which
+            TestViewsHook makes equal. Defaults to False.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -67,7 +78,8 @@ class BigLittleSampleFrames(BaseTransform):
                  clip_len: int,
                  num_clips: int = 1,
                  test_mode: bool = False,
-                 num_consecutive_frames: int = 1) -> None:
+                 num_consecutive_frames: int = 1,
+                 merge_equal_views: bool = False) -> None:
         self._check(
             clip_len=clip_len,
             num_clips=num_clips,
@@ -76,6 +88,7 @@ class BigLittleSampleFrames(BaseTransform):
         self.num_clips = num_clips
         self.test_mode = test_mode
         self.num_consecutive_frames = num_consecutive_frames
+        self.merge_equal_views = merge_equal_views
 
     def _check(self, **arguments) -> None:
         for name, number in arguments.items():
@@ -87,8 +100,8 @@ class BigLittleSampleFrames(BaseTransform):
         """Choose the frames of the clips.
 
         ``frame_inds``, ``(num_clips * clip_len, )``, holds the frames of one
-        view after the other. Consecutive frames follow one another, and count
-        as a clip of their own.
+        view after the other, without merged ones. Consecutive frames follow
+        one another, and count as a clip of their own.
 
         Raises:
             UnreadableVideoError: If the video has no frames, or no countable
@@ -101,6 +114,8 @@ class BigLittleSampleFrames(BaseTransform):
         starts = max(1, total_frames - self.num_consecutive_frames + 1)
         if self.test_mode:
             clips = self._test_clips(starts)
+            if self.merge_equal_views:
+                clips = _merge_equal(clips)
         else:
             clips = [self._train_clip(starts) for _ in range(self.num_clips)]
         # [num_clips * clip_len, num_consecutive_frames]
@@ -110,12 +125,12 @@ class BigLittleSampleFrames(BaseTransform):
         frame_inds += results['start_index']
         results['frame_inds'] = frame_inds.astype(np.int32)
         results['clip_len'] = self.clip_len
-        results['num_clips'] = self.num_clips
+        results['num_clips'] = len(clips)
         results['frame_interval'] = self.frame_interval
         if self.num_consecutive_frames > 1:
             # FormatShape makes the channels of one image of each such clip.
             results['clip_len'] = self.num_consecutive_frames
-            results['num_clips'] = self.num_clips * self.clip_len
+            results['num_clips'] = len(clips) * self.clip_len
         return results
 
     @staticmethod
@@ -172,8 +187,8 @@ class BigLittleDenseSampleFrames(BigLittleSampleFrames):
         clip_len (int): Frames per clip, ``T``, even.
         frame_interval (int): From one frame of a clip to the next, in frames
             of the video.
-        num_clips, test_mode, num_consecutive_frames: As for
-            :class:`BigLittleSampleFrames`, which also names the keys.
+        num_clips, test_mode, num_consecutive_frames, merge_equal_views: As
+            for :class:`BigLittleSampleFrames`, which also names the keys.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -1,5 +1,7 @@
+import math
 from typing import Optional, Sequence
 
+import torch
 from mmaction.models import FeatureHead
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
@@ -42,6 +44,19 @@ class TestViewsHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         self.before_val_epoch(runner)
         self._frames_of_videos = set()
+
+    def before_test_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: dict = None) -> None:
+        # Videos have fewer views than others in a batch where samplers with
+        # merge_equal_views leave repeated ones out: repeat them.
+        counts = [len(frames) for frames in data_batch['inputs']]
+        if len(set(counts)) > 1:
+            data_batch['inputs'] = [
+                torch.cat([frames] * (math.lcm(*counts) // len(frames)))
+                for frames in data_batch['inputs']
+            ]
 
     def after_test_iter(self,
                         runner: Runner,

@@ -219,6 +219,20 @@ def test_an_argument_out_of_range_is_named_with_the_remedy(arguments, remedy):
         build(**arguments)
 
 
+@laws
+@given(dense=st.booleans(), total_frames=st.integers(1, 60),
+       num_clips=st.integers(1, 12))
+def test_merged_views_have_the_mean_of_all(dense, total_frames, num_clips):
+    options = dict(dense=dense, num_clips=num_clips, test_mode=True)
+    every, merged = (
+        sample(build(merge_equal_views=merge, **options), total_frames)
+        for merge in (False, True))
+    assert set(map(tuple, merged)) == set(map(tuple, every))
+    np.testing.assert_allclose(merged.mean(0), every.mean(0))
+    counts = np.unique(merged, axis=0, return_counts=True)[1]
+    assert np.gcd.reduce(counts) == 1
+
+
 def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
     """The sample of a dataset with one video, through a whole pipeline."""
     raw = decoder == 'RawFrame'
@@ -270,3 +284,13 @@ def test_mmactions_decoders_give_the_frames_sampled(
         inputs, numbers = decoded(
             videos, tmp_path, container, decoder, build(num_clips=2))
         assert shown_numbers(inputs) == numbers.tolist(), container
+
+
+def test_views_of_the_same_frames_are_sent_once(videos, tmp_path):
+    sampler = build(
+        dense=True, frame_interval=NUM_FRAMES, num_clips=10, test_mode=True,
+        merge_equal_views=True)
+    crop = dict(type='ThreeCrop', crop_size=48)
+    inputs, _ = decoded(videos, tmp_path, 'mp4', 'ExactVideo', sampler, crop)
+    # 1 clip of 8 frames in 3 crops
+    assert inputs.shape[0] == 3 * 8

@@ -38,6 +38,14 @@ def test_the_number_of_views_and_their_average_are_logged_once(
         assert re.search(words, message)
 
 
+def test_videos_of_a_batch_get_equally_many_views():
+    few, many = torch.randn(2 * 8, 3, 2, 2), torch.randn(3 * 8, 3, 2, 2)
+    batch = dict(inputs=[few, many])
+    TestViewsHook().before_test_iter(None, 0, batch)
+    assert torch.equal(batch['inputs'][0], torch.cat([few] * 3))
+    assert torch.equal(batch['inputs'][1], torch.cat([many] * 2))
+
+
 @pytest.mark.parametrize('mode', ['val', 'test'])
 def test_a_yes_or_no_per_class_is_averaged_as_such(mode):
     model = SimpleNamespace(
