@@ -46,8 +46,22 @@ def load(file: IO[bytes],
         UnpicklingError: If it holds anything else.
         MemoryError: If it takes more than the limit.
     """
+    start, known = file.tell(), _types_of_mmengine()
     declared = torch._weights_only_unpickler._get_user_allowed_globals()
-    types = {**declared, **_types_of_mmengine()}
+    try:
+        content = _load(file, map_location, {**declared, **known}, limit)
+    except UnpicklingError:
+        # Such as arrays of objects, by someone who trusts NumPy's own types.
+        if not declared:
+            raise
+        file.seek(start)
+        content = _load(file, map_location, {**known, **declared}, limit)
+    return walk(content, visit)
+
+
+def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any],
+          limit: Optional[int]) -> Any:
+    """``torch.load`` with other types than those declared for the process."""
     spec = find_spec('torch._weights_only_unpickler')
     unpickler = module_from_spec(spec)
     spec.loader.exec_module(unpickler)
@@ -60,8 +74,7 @@ def load(file: IO[bytes],
             **original.__globals__, '_weights_only_unpickler': unpickler
         }, original.__name__, original.__defaults__, original.__closure__)
     loader.__kwdefaults__ = original.__kwdefaults__
-    content = loader(file, map_location=map_location, weights_only=True)
-    return walk(content, visit)
+    return loader(file, map_location=map_location, weights_only=True)
 
 
 def _bound_memory(unpickler: ModuleType, limit: int) -> None:
@@ -157,16 +170,27 @@ def _number(numbers: Any, data: bytes) -> np.generic:
     return _scalar(_own(numbers), data)
 
 
+class _Statistic:
+    """In place of a function that the user registered for all logs."""
+
+
 class _History(HistoryBuffer):
-    """In place of ``HistoryBuffer``, which takes functions from a file."""
+    """In place of ``HistoryBuffer``.
+
+    MMEngine's own takes from a file which function computes a mean, for all
+    the buffers of the process.
+    """
 
     def __init__(self, *_) -> None:
         _refuse('makes a log other than from its values')
 
     def __setstate__(self, state: dict) -> None:
         state = {name: _own(value) for name, value in state.items()}
-        # They hold for all the logs of the process.
-        state.pop('statistics_methods', None)
+        for name, method in state.pop('statistics_methods', {}).items():
+            if method != getattr(HistoryBuffer, name) if (
+                    name in STATISTICS) else (
+                        name not in HistoryBuffer._statistics_methods):
+                _refuse('changes the statistics of logs')
         logs = state['_log_history'], state['_count_history']
         if len(state) != 3 or type(state['max_length']) is not int or not all(
                 type(log) is np.ndarray and log.shape == logs[0].shape
@@ -177,10 +201,11 @@ class _History(HistoryBuffer):
         self._set_default_statistics()
 
 
-def _statistic(owner: Any, name: str) -> None:
-    """In place of ``getattr``, which a log names its own statistics by."""
+def _statistic(owner: Any, name: str) -> Callable:
+    """In place of ``getattr``, of the statistics of logs alone."""
     if owner is not _History or name not in STATISTICS:
         _refuse(f'asks for the attribute {name!r} of {owner!r}')
+    return getattr(HistoryBuffer, name)
 
 
 def _types_of_mmengine() -> Dict[str, Any]:
@@ -198,10 +223,9 @@ def _types_of_mmengine() -> Dict[str, Any]:
         types[f'{module}._reconstruct'] = (
             lambda *_: np.ndarray.__new__(_Array, 0))
         types[f'{module}.scalar'] = _number
-    # Those that the user has registered for all logs, to be named alone.
     for name, method in HistoryBuffer._statistics_methods.items():
         if name not in STATISTICS:
-            types[f'{method.__module__}.{method.__qualname__}'] = object()
+            types[f'{method.__module__}.{method.__qualname__}'] = _Statistic()
     return types
 
 
