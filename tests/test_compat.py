@@ -6,13 +6,10 @@ from pickle import UnpicklingError
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
-import cv2
 import mmblvnet.compat.mmaction as compat_mmaction
 import mmblvnet.compat.mmengine as compat_mmengine
-import numpy as np
 import pytest
 import torch
-from mmaction.datasets.transforms import ColorJitter
 from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
 from mmaction.registry import HOOKS
@@ -111,7 +108,7 @@ def test_a_second_time_changes_nothing():
 
 
 OWNERS = [Recognizer2D, dist_utils, compat_mmengine.Runner,
-          compat_mmengine.EarlyStoppingHook,
+          compat_mmengine.EarlyStoppingHook, compat_mmengine.DataLoader,
           compat_mmengine.MMDistributedDataParallel,
           compat_mmengine.mmengine_checkpoint]
 
@@ -205,14 +202,3 @@ def test_a_config_that_stops_early_builds_no_training_in_a_test():
     hook.before_run(MagicMock())
     with pytest.raises(AssertionError, match='stop_training'):
         hook.before_run(SimpleNamespace(_train_loop='', train_loop=''))
-
-
-@pytest.mark.parametrize('factor', [-.5, .3])
-def test_color_jitter_turns_the_hue(factor):
-    hues = np.arange(0, 180, 7, np.uint8)
-    hsv = np.stack([hues, *np.full((2, *hues.shape), 255, np.uint8)], -1)[None]
-    picture = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
-    hsv[..., 0] = [(hue + int(255 * factor)) % 180 for hue in hues.tolist()]
-    turned = ColorJitter.adjust_hue(picture, factor)
-    assert turned.dtype == np.float32
-    assert np.array_equal(turned, cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))

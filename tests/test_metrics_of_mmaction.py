@@ -1,17 +1,28 @@
-"""MMAction2's metrics of action recognition compute with any NumPy.
+"""The metrics of MMAction2 that newer NumPys break compute.
 
 The values are those of NumPy 1.24.
 """
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from mmaction import evaluation
+from mmaction.evaluation.functional import multisports_utils
 from mmaction.registry import METRICS
+from mmengine.fileio import dump
 
 
-def evaluate(samples: list, **cfg) -> dict:
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    """Some metrics write files."""
+    monkeypatch.chdir(tmp_path)
+
+
+def evaluate(samples: list, batch=None, **cfg) -> dict:
     metric = METRICS.build(cfg)
-    metric.process(None, samples)
+    metric.process(batch, samples)
     return metric.compute_metrics(metric.results)
 
 
@@ -28,6 +39,54 @@ def scored(labels: list) -> list:
 
 def single() -> list:
     return scored([[1], [0], [1], [1]])
+
+
+ACTIONS = dict(v_a=[dict(segment=[10, 30], label=0)],
+               v_b=[dict(segment=[0, 20], label=0)])
+SEGMENTS = [
+    dict(segment=[start, start + 20], score=start / 30, label=0)
+    for start in np.linspace(0, 30, 101)[:100].tolist()
+]
+
+
+def average_recall() -> dict:
+    batch = [
+        SimpleNamespace(metainfo=dict(video_name=name, annotations=actions))
+        for name, actions in ACTIONS.items()
+    ]
+    return evaluate(
+        [dict(video_name=v, proposal_list=SEGMENTS) for v in ACTIONS],
+        dict(data_samples=batch),
+        type='ANetMetric',
+        metric_type='AR@AN',
+        dump_config=dict(out='a.json', output_format='json'))
+
+
+def tube(first: int = 1, last: int = 20) -> np.ndarray:
+    return np.array([[f, 10, 10, 50, 60, 1] for f in range(first, last + 1)])
+
+
+TRUE_TUBES = dict(labels=['a', 'b'],
+                  test_videos=[['v']],
+                  nframes=dict(v=25),
+                  resolution=dict(v=(100, 100)),
+                  gttubes=dict(v={
+                      0: [tube()[:, :5]],
+                      1: [tube(5, 9)[:, :5]]
+                  }))
+
+
+def tubes() -> dict:
+    dump(TRUE_TUBES, 'true.pkl')
+    samples = [
+        dict(video_id='v.mp4',
+             timestamp=frame,
+             pred_instances=dict(bboxes=torch.tensor([[.1, .1, .5, .58],
+                                                      [.6, .6, .9, .9]]),
+                                 scores=torch.tensor([[.9, .1], [.2, .3]])))
+        for frame in range(1, 19)
+    ]
+    return evaluate(samples, type='MultiSportsMetric', ann_file='true.pkl')
 
 
 def test_the_accuracy_computes():
@@ -53,3 +112,29 @@ def test_a_confusion_matrix_is_drawn():
     assert matrix.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
     evaluation.ConfusionMatrix.plot(matrix, include_values=True, show=False)
     plt.close('all')
+
+
+def test_the_average_recall_of_proposals_computes():
+    assert average_recall() == pytest.approx(
+        {'auc': 27.8, 'AR@1': 0, 'AR@5': 0, 'AR@10': 0, 'AR@100': 1})
+
+
+def test_the_recall_of_a_retrieval_computes():
+    assert evaluate(
+        single(), type='RetrievalRecall',
+        topk=(1, 2)) == pytest.approx({'Recall@1': 75, 'Recall@2': 100})
+
+
+def test_the_precision_of_tubes_computes():
+    assert tubes() == pytest.approx({
+        'frameAP': 45,
+        'v_map@0.2': 50,
+        'v_map@0.5': 50,
+        'v_map_0.05:0.45': 50,
+        'v_map_0.10:0.90': 44.4444,
+        'v_map_0.50:0.95': 40
+    })
+    multisports_utils.videoAP_error(TRUE_TUBES, {
+        0: [('v', .9, tube())],
+        1: [('v', .4, tube(1, 6))]
+    }, .5)

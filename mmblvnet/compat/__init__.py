@@ -18,9 +18,12 @@ def apply() -> None:
     mmaction.hand_on_maps_of_2d_backbones()
     mmaction.accept_bfloat16_scores()
     mmaction.leave_unlabelled_out_of_confusion_matrices()
-    mmaction.turn_hues_both_ways()
     mmengine.load_mmengine_checkpoints()
+    mmengine.mend_workers()
     mmengine.start_distributed_without_cuda()
     mmengine.wrap_cpu_models_for_distribution()
     mmengine.leave_out_default_hooks()
     mmengine.stop_early_in_training_alone()
+    # It imports MMAction2's data sets.
+    from . import numpy2
+    numpy2.apply()

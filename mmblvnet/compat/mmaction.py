@@ -5,12 +5,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Callable, Optional
 
-import cv2
 import mmaction
 import mmaction.utils.dependency as dependency
-import numpy as np
 import torch
-from mmaction.datasets.transforms import ColorJitter
 from mmaction.evaluation import ConfusionMatrix
 from torch import Tensor, nn
 
@@ -145,21 +142,3 @@ def leave_unlabelled_out_of_confusion_matrices() -> None:
     def compute_metrics(upstream: Callable, self, results: list) -> dict:
         labelled = [r for r in results if r['gt_label'].min() >= 0]
         return upstream(self, labelled or results)
-
-
-def turn_hues_both_ways() -> None:
-    """Let ``ColorJitter`` turn hues by a negative angle under NumPy 2.
-
-    MMAction2 1.2.0 adds the angle to unsigned bytes, which NumPy 2 refuses.
-    """
-
-    @mend(ColorJitter, 'adjust_hue')
-    def adjust_hue(upstream: Callable, img: np.ndarray,
-                   factor: float) -> np.ndarray:
-        angle = int(factor * 255)
-        if angle >= 0 or np.lib.NumpyVersion(np.__version__) < '2.0.0':
-            return upstream(img, factor)
-        hsv = cv2.cvtColor(
-            img.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(int) + angle) % 180
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)

@@ -1,4 +1,5 @@
 """Workarounds for defects of MMEngine 0.10.7."""
+from functools import partial
 from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, Callable, Optional
@@ -10,8 +11,9 @@ import torch
 from mmengine.device import get_device
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import MMDistributedDataParallel
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmblvnet.checkpoints import unpickling
 from .patching import mend
@@ -50,6 +52,31 @@ def load_mmengine_checkpoints() -> None:
         mmengine_checkpoint.torch = _Torch('torch')
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
         mmengine_checkpoint._safe_torch_load = _Torch.load
+
+
+class WorkerStart(partial):
+    """A ``worker_init_fn`` by which workers import this package."""
+
+
+def _do_nothing(worker_id: int) -> None:
+    """Start a worker without a function of its own."""
+
+
+def mend_workers() -> None:
+    """Let workers be mended that are no copies of this process.
+
+    They import only what they are given, which may be MMAction2 alone.
+    """
+    for runner in (Runner, FlexibleRunner):
+        mend(runner, 'build_dataloader')(_with_mended_workers)
+
+
+def _with_mended_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
+    loader = upstream(*args, **kwargs)
+    if isinstance(loader, DataLoader) and loader.num_workers:
+        start = loader.worker_init_fn or _do_nothing
+        loader.worker_init_fn = WorkerStart(start)
+    return loader
 
 
 def start_distributed_without_cuda() -> None:

@@ -7,6 +7,19 @@ from tiny_videos import NUM_FRAMES, picture, write_rawframes
 from torch.utils.data import ConcatDataset, Subset
 
 START_METHODS = ('fork', 'forkserver')
+PLAIN_DATASET = '''
+import sys
+from mmaction.datasets import VideoDataset
+
+
+class Plain(VideoDataset):
+
+    def load_data_list(self):
+        return [dict(label=0)]
+
+    def __getitem__(self, index):
+        return dict(mended='mmblvnet.compat' in sys.modules)
+'''
 
 
 def write_b_frames(file):
@@ -84,3 +97,11 @@ def test_frames_and_labels_are_the_same(datasets):
             assert sample['inputs'][0].equal(wanted['inputs'][0]), method
             assert sample['data_samples'][0].gt_label.equal(
                 wanted['data_samples'][0].gt_label)
+
+
+def test_workers_are_mended_that_know_mmaction2_alone(tmp_path, monkeypatch):
+    (tmp_path / 'plain.py').write_text(PLAIN_DATASET)
+    monkeypatch.syspath_prepend(tmp_path)
+    from plain import Plain
+    sample, = read(Plain('', []), 'spawn')
+    assert sample['mended'] == [True]
