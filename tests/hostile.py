@@ -8,7 +8,6 @@ import resource
 import tarfile
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 
@@ -78,11 +77,6 @@ def tar(file, trace):
         archive.add(__file__, 'pickle')
 
 
-def numpy_archive(file, trace):
-    with file.open('wb') as stream:
-        np.savez(stream, weight=np.zeros(3))
-
-
 def torchscript(file, trace):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(file))
 
@@ -128,11 +122,8 @@ FILES = dict(
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),
     empty=(written(b''), UNSAFE),
     text=(written(b'Not a checkpoint.\n' * 99), UNSAFE),
-    noise=(written(os.urandom(99)), UNSAFE),
     directory=(lambda file, trace: file.mkdir(), 'is no file'),
     absent=(lambda file, trace: None, 'can not be found'),
-    numpy_archive=(numpy_archive, UNSAFE),
-    hdf5=(written(b'\x89HDF\r\n\x1a\n' + bytes(999)), UNSAFE),
     torchscript=(torchscript, UNSAFE),
 )
 

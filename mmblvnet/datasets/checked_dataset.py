@@ -35,23 +35,21 @@ class _CheckedDataset:
     delimiter = ' '
 
     def __init__(self,
+                 ann_file: str,
                  *args,
                  skip_broken: bool = False,
                  max_refetch: int = 100,
                  **kwargs) -> None:
+        if not isinstance(ann_file, str):
+            raise TypeError(
+                f'ann_file = {ann_file!r} is no path of a file. For several '
+                "files use dict(type='ConcatDataset', datasets=[..]) with a "
+                'data set for each')
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
         super().__init__(  # type: ignore[call-arg]
-            *args, max_refetch=max_refetch, **kwargs)
-
-    def _join_prefix(self) -> None:
-        if not isinstance(self.ann_file, str):
-            raise TypeError(
-                f'ann_file = {self.ann_file!r} is no path of a file. For '
-                "several files use dict(type='ConcatDataset', datasets=[..]) "
-                'with a data set for each')
-        super()._join_prefix()  # type: ignore[misc]
+            ann_file, *args, max_refetch=max_refetch, **kwargs)
 
     def load_data_list(self) -> List[dict]:
         """Load the annotation file and check every line of it.
@@ -66,16 +64,12 @@ class _CheckedDataset:
             raise ValueError('multi_class=True needs to know num_classes')
         try:
             lines = list_from_file(self.ann_file, encoding='utf-8-sig')
-        except OSError as error:
-            raise ValueError(
-                f'The annotation file {self.ann_file} cannot be read: {error}.'
-                ' Give its path as ann_file of the data set') from error
-        except UnicodeDecodeError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f'The annotation file {self.ann_file} cannot be read as text '
-                f'in UTF-8 ({error}). If it is text, convert it: iconv -f '
-                'CP1252 (or UTF-16) -t UTF-8. Each of its lines has to be: '
-                f'{self.line_form}') from error
+                f'in UTF-8: {error}. Give the path of one as ann_file of the '
+                'data set, or convert it: iconv -f CP1252 (or UTF-16) -t '
+                f'UTF-8. Each line has to be: {self.line_form}') from error
         while lines and not lines[-1].strip():
             lines.pop()
         if not lines:

@@ -1,54 +1,118 @@
 """What FFmpeg does not say about the containers of damaged videos."""
 import os
 import struct
-from typing import BinaryIO, Iterator, Optional, Tuple
+from typing import Iterator, List, Tuple
+
+import av
+from av.stream import Disposition
+
+from .reading_errors import UnreadableVideoError, WatchedFile
 
 AVI = 'avi'
+MATROSKA = 'matroska,webm'
 MP4 = 'mov,mp4,m4a,3gp,3g2,mj2'
 TRANSPORT_STREAM = 'mpegts'
+# Containers that have the times of display of all frames.
+TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
 # Of packets of transport streams: plain, with time codes, with checksums.
 PACKET_SIZES = (188, 192, 204)
 
 
-def problem_with(file: BinaryIO, container: str, num_frames: int,
-                 num_packets: int) -> Optional[str]:
-    """What contradicts itself in a file that FFmpeg finds no fault with.
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first video track of a file, or an UnreadableVideoError."""
+    for stream in container.streams.video:
+        # The covers of music are tracks, too.
+        if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise UnreadableVideoError('there is no decoder for it')
+            return stream
+    raise UnreadableVideoError('it has no video track')
+
+
+def has_times_of_display(container: av.ContainerFormat,
+                         codec: av.CodecContext) -> bool:
+    """Whether packets are timed by their display, not by their decoding.
+
+    AVI has the latter alone.
+    """
+    # Tracks that came from AVI name the codec as AVI does, or are MPEG-4.
+    is_timed = container.name in TIMED or (
+        container.name == MATROSKA and not codec.codec_tag.strip('\0'))
+    return not codec.has_b_frames or is_timed and codec.name != 'mpeg4'
+
+
+def check_container(file: WatchedFile, container: av.container.InputContainer,
+                    num_packets: int, errors: List[tuple]) -> None:
+    """Refuse a file that contradicts itself.
 
     Args:
-        file (BinaryIO): The file.
-        container (str): FFmpeg's name of the container.
-        num_frames (int): Frames of the track by its header, 0 if it is silent.
-        num_packets (int): Packets of the track.
+        file (WatchedFile): The file.
+        container (InputContainer): The same, opened.
+        num_packets (int): Packets of the video track, with empty ones.
+        errors (list[tuple]): What FFmpeg has logged while they were read.
+
+    Raises:
+        UnreadableVideoError: If it is damaged.
     """
+    name, stream = container.format.name, video_stream(container)
+    for _, part, text in errors:
+        # What decoders log is of frames, which are decoded later.
+        if part == name or part not in av.codecs_available:
+            raise UnreadableVideoError(text.strip())
+    position, num_frames = file.tell(), stream.frames
     size = file.seek(0, os.SEEK_END)
-    if container == TRANSPORT_STREAM and all(size % n for n in PACKET_SIZES):
-        return 'it ends within a packet'
-    if container == MP4:
-        kinds, end = set(), 0
-        for kind, end in _top_boxes(file, size):
-            kinds.add(kind)
-            if end > size and kind in (b'moov', b'moof'):
-                return f'{end - size} bytes are missing at the end'
-        if b'moof' in kinds:
-            if end != size:
-                return f'the structure of the file breaks at byte {end}'
+    if name == TRANSPORT_STREAM and all(size % n for n in PACKET_SIZES):
+        raise UnreadableVideoError('it ends within a packet')
+    if name == MP4:
+        if num_packets < num_frames:
+            num_packets = _packets_before_edits(file)
+        if _is_fragmented(file, size):
             # The header leaves out the fragments.
             num_frames = 0 if num_frames <= num_packets else num_frames
         elif not num_frames:
-            return 'its header has no frames'
+            raise UnreadableVideoError('its header has no frames')
+    if (name == AVI and num_packets < num_frames == stream.duration
+            and _riff_length(file) <= size):
+        # Its header counts chunks without content, too.
+        num_frames = len(stream.index_entries)
     if num_frames and num_frames != num_packets:
-        return f'{num_packets} of its {num_frames} frames are found'
-    return None
+        raise UnreadableVideoError(
+            f'{num_packets} of its {num_frames} frames are found')
+    # From where FFmpeg reads on.
+    file.seek(position)
 
 
-def riff_is_whole(file: BinaryIO) -> bool:
-    """Whether an AVI file is as long as it says."""
+def _packets_before_edits(file: WatchedFile) -> int:
+    """The packets of an MP4 file with those that its edit list leaves out."""
+    file.seek(0)
+    with av.open(
+            file, options=dict(ignore_editlist='1'),
+            metadata_errors='replace') as whole:
+        packets = whole.demux(video_stream(whole))
+        return sum(1 for packet in packets if packet.size)
+
+
+def _riff_length(file: WatchedFile) -> int:
+    """How long an AVI file says that it is."""
     file.seek(4)
-    length = int.from_bytes(file.read(4), 'little')
-    return 8 + length <= file.seek(0, os.SEEK_END)
+    return 8 + int.from_bytes(file.read(4), 'little')
 
 
-def _top_boxes(file: BinaryIO, size: int) -> Iterator[Tuple[bytes, int]]:
+def _is_fragmented(file: WatchedFile, size: int) -> bool:
+    """Whether an MP4 file is made of fragments, all of which are whole."""
+    kinds, end = set(), 0
+    for kind, end in _top_boxes(file, size):
+        kinds.add(kind)
+        if end > size and kind in (b'moov', b'moof'):
+            raise UnreadableVideoError(
+                f'{end - size} bytes are missing at the end')
+    if b'moof' in kinds and end != size:
+        raise UnreadableVideoError(
+            f'the structure of the file breaks at byte {end}')
+    return b'moof' in kinds
+
+
+def _top_boxes(file: WatchedFile, size: int) -> Iterator[Tuple[bytes, int]]:
     """Kinds and ends of the boxes of MP4, up to where none stands."""
     position = 0
     while position + 8 <= size:

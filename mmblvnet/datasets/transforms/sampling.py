@@ -1,6 +1,6 @@
 import logging
 from numbers import Integral
-from typing import List
+from typing import Any, List
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
@@ -15,18 +15,16 @@ MAX_FRAMES = 2**31 - 2
 RULES = dict(
     clip_len='a positive even number: each pair of frames shares the two '
     'branches. Give the num_segments of BLVNet, e.g. 16 for "8x2"',
-    num_clips='at least 1: give the number of views',
-    frame_interval='at least 1: give the frames of the video from one frame '
-    'of a clip to the next',
-    num_consecutive_frames='at least 1: give 1, or 5 for stacks of 5 flow '
-    'images')
+    num_clips='a whole number, at least 1: give the number of views',
+    frame_interval='a whole number, at least 1: give the frames of the video '
+    'from one frame of a clip to the next',
+    num_consecutive_frames='a whole number, at least 1: give 1, or 5 for '
+    'stacks of 5 flow images')
 
 
-def _check_whole(name: str, **numbers) -> None:
-    for argument, number in numbers.items():
-        if not isinstance(number, Integral) or isinstance(number, bool):
-            raise ValueError(f'{argument} = {number!r} of {name} is not a '
-                             'whole number')
+def _is_count(number: Any) -> bool:
+    return (isinstance(number, Integral) and not isinstance(number, bool)
+            and number >= 1)
 
 
 def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
@@ -93,12 +91,10 @@ class BigLittleSampleFrames(BaseTransform):
         self.merge_equal_views = merge_equal_views
 
     def _check(self, **arguments) -> None:
-        name = type(self).__name__
-        _check_whole(name, **arguments)
-        for argument, number in arguments.items():
-            if number < 1 or argument == 'clip_len' and number % 2:
-                raise ValueError(f'{argument} = {number} of {name} is not '
-                                 f'{RULES[argument]}')
+        for name, number in arguments.items():
+            if not _is_count(number) or name == 'clip_len' and number % 2:
+                raise ValueError(f'{name} = {number!r} of '
+                                 f'{type(self).__name__} is not {RULES[name]}')
 
     def transform(self, results: dict) -> dict:
         """Choose the frames of the clips.
@@ -139,10 +135,9 @@ class BigLittleSampleFrames(BaseTransform):
 
     @staticmethod
     def _check_length(video: str, total_frames: int) -> None:
-        _check_whole(str(video), total_frames=total_frames)
-        if not 1 <= total_frames <= MAX_FRAMES:
+        if not _is_count(total_frames) or total_frames > MAX_FRAMES:
             raise UnreadableVideoError(
-                f'{video} has {total_frames} frames by its annotation or '
+                f'{video} has {total_frames!r} frames by its annotation or '
                 'header, of which none can be sampled: correct it, or take '
                 'the video out of the annotation file')
         if total_frames == 1:

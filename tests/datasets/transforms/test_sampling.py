@@ -184,7 +184,7 @@ FEW = st.integers(-3, 20) | ODD_NUMBERS.filter(
     lambda number: not isinstance(number, int))
 
 
-@settings(deadline=None, max_examples=200)
+@laws
 @given(
     dense=st.booleans(),
     arguments=st.fixed_dictionaries({}, optional=dict(
@@ -200,8 +200,7 @@ def test_any_arguments_sample_the_video_or_are_named(
             filename='some.mp4', total_frames=total_frames,
             start_index=1))['frame_inds']
     except ValueError as error:
-        assert re.search('^some.mp4|^total_frames = .* of some.mp4|'
-                         '^[a-z_]+ = .* of BigLittle', str(error))
+        assert re.search('^some.mp4|^[a-z_]+ = .* of BigLittle', str(error))
     else:
         assert frames.shape == (sampler.num_clips * sampler.clip_len *
                                 sampler.num_consecutive_frames, )
@@ -214,7 +213,7 @@ def test_any_arguments_sample_the_video_or_are_named(
     (dict(num_clips=0), 'num_clips = 0 .*at least 1'),
     (dict(num_consecutive_frames=0), 'num_consecutive_frames = 0 .* 5 for'),
     (dict(dense=True, frame_interval=0), 'frame_interval = 0 .*Dense'),
-    (dict(clip_len=8.0), 'clip_len = 8.0 .*whole number')])
+    (dict(num_clips=2.0), 'num_clips = 2.0 .*whole number')])
 def test_an_argument_out_of_range_is_named_with_the_remedy(arguments, remedy):
     with pytest.raises(ValueError, match=remedy):
         build(**arguments)
@@ -263,7 +262,7 @@ def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
     return data['inputs'], data['data_samples'].frame_inds - first
 
 
-@modes
+@pytest.mark.parametrize('dense, test_mode', MODES[1:3])
 @pytest.mark.parametrize('decoder', ('ExactVideo', 'RawFrame'))
 def test_pipelines_give_the_frames_sampled_crop_after_crop(
         videos, tmp_path, decoder, dense, test_mode):

@@ -41,19 +41,15 @@ class Recognizer(BaseModel):
 
 
 class Failing:
-    """Fails for some videos, as their names tell.
-
-    "different" each time with other words; "once" the first time.
-    """
+    """Fails the first time for a video named "once"."""
 
     def __init__(self) -> None:
         self.times = 0
 
     def __call__(self, results):
         self.times += 1
-        name = Path(results['filename']).stem
-        if name == 'different' or name == 'once' and self.times == 1:
-            raise UnreadableVideoError(f'[{self.times}] cannot be opened')
+        if Path(results['filename']).stem == 'once' and self.times == 1:
+            raise UnreadableVideoError('it cannot be opened')
         return results
 
 
@@ -218,16 +214,6 @@ def test_labels_that_do_not_fit_are_named_before_training(train, val, message):
         check(Labels(train), val and Labels(val))
 
 
-def test_labels_are_checked_within_a_wrapped_dataset(make_runner, loader,
-                                                     video):
-    train = loader(f'{video} 3')
-    train['dataset'] = dict(
-        type='RepeatDataset', dataset=train['dataset'], times=2)
-    runner = make_runner(train, num_classes=3)
-    with pytest.raises(ValueError, match=f'label 3 of {video}'):
-        runner.train()
-
-
 def test_every_epoch_ends_with_its_number_of_broken_videos(
         make_runner, loader, video, gone):
     runner = make_runner(
@@ -254,13 +240,6 @@ def test_an_epoch_counts_no_broken_videos_of_an_earlier_one(
     assert counts[0].startswith('Epoch 1: 1 video')
 
 
-def test_a_video_that_fails_with_other_words_each_time_is_named_once(
-        make_runner, loader, video):
-    runner = make_runner(loader('different.webm 1', f'{video} 2'))
-    runner.train()
-    assert len(naming(runner, 'different.webm')) == 1
-
-
 def test_a_test_counts_the_missing_videos_as_wrong(
         make_runner, loader, video, gone):
     runner = make_runner(
@@ -275,22 +254,6 @@ def test_a_test_counts_the_missing_videos_as_wrong(
     assert metrics['acc/top1'] == pytest.approx(1 / 3)
     assert [len(naming(runner, path)) for path in gone] == [1, 1]
     assert '2 videos could not be read and count as wrong' in warnings(runner)
-
-
-def test_a_validation_counts_its_own_missing_videos(make_runner, loader, video,
-                                                    gone):
-    runner = make_runner(
-        train=loader(f'{gone[0]} 1', f'{video} 2'),
-        val=loader(
-            f'{gone[1]} 1', f'{video} 2', test_mode=True, skip_broken=True),
-        by_epoch=True,
-        max_epochs=1)
-    runner.train()
-    assert len(naming(runner, gone[1])) == 1
-    assert [
-        line.partition(' could not')[0].rstrip('s')
-        for line in warnings(runner) if 'could not' in line
-    ] == ['Epoch 1: 1 video', '1 video']
 
 
 def test_a_validation_between_iterations_leaves_the_count_alone(
@@ -308,14 +271,6 @@ def test_a_validation_between_iterations_leaves_the_count_alone(
     replaced = [line for line in warnings(runner) if 'took their pl' in line]
     assert len(replaced) == 1
     assert '2 videos' in replaced[0]
-
-
-def test_nothing_is_logged_where_nothing_is_broken(make_runner, loader, video):
-    runner = make_runner(
-        train=loader(f'{video} 1', f'{video} 2'),
-        val=loader(f'{video} 1', test_mode=True))
-    runner.train()
-    assert not warnings(runner)
 
 
 def test_a_loop_without_data_is_left_alone():

@@ -123,11 +123,7 @@ IN_EPOCHS, IN_ITERATIONS = (WARMUP, COSINE), (STEPS, ITERATIONS)
 CHANGES = {
     'smaller batches': (dict(batch_size=2), IN_ITERATIONS,
                         'has 16 iterations, not 8'),
-    'larger batches': (dict(batch_size=16), IN_EPOCHS,
-                       'has 2 iterations, not 8'),
     'more epochs': (dict(epochs=8), IN_EPOCHS, 'end is (8|64), not (5|40)'),
-    'fewer epochs': (dict(epochs=4), IN_ITERATIONS,
-                     'end is (4|32), not (5|40)'),
     'rate': (dict(lr=.01, new_lr=True), IN_EPOCHS, 'lr is 0.01, not 0.1'),
     'scaled': (dict(base=16, accumulate=2), IN_ITERATIONS,
                'lr is 0.05, not 0.1'),
