@@ -80,7 +80,6 @@ def plain_probabilities(model, video):
 @pytest.mark.parametrize('config', [
     dict(),
     dict(crop='ThreeCrop', average_clips='score'),
-    dict(type='ResNetTAM', depth=18, head=dict(in_channels=512)),
 ])
 def test_windows_have_the_classes_of_the_plain_model(config):
     model = make_model(**config)
@@ -140,11 +139,9 @@ def test_each_frame_is_prepared_once():
     assert classifier.prepared == list(range(16))
 
 
-def test_frames_between_windows_are_left_alone():
-    classifier = NumberedWindows(2, 1 / FPS, 4)
-    windows = classifier.classify(as_frames(range(10)))
+def test_windows_may_leave_gaps():
+    windows = NumberedWindows(2, 1 / FPS, 4).classify(as_frames(range(10)))
     assert [w.probabilities for w in windows] == [[0, 1], [4, 5], [8, 9]]
-    assert classifier.prepared == [0, 1, 4, 5, 8, 9]
 
 
 def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
@@ -155,7 +152,7 @@ def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
         (0, [1, 2]), (5, [7, 7]), (6, [7, 8])]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(num_frames=st.integers(9, 300))
 def test_the_frames_are_the_samplers(num_frames):
     sampler = BigLittleSampleFrames(clip_len=8, test_mode=True)
@@ -164,12 +161,9 @@ def test_the_frames_are_the_samplers(num_frames):
         as_frames(range(num_frames), 30))
     assert [(count, frame.read()) for count, frame in sampled] == [
         (1, i) for i in expected['frame_inds']]
-
-
-def test_a_frame_may_be_sampled_several_times():
-    sampled = NumberedWindows(8, 0.5, 1).sample(as_frames(range(3), fps=1))
-    assert [(count, frame.read()) for count, frame in sampled] == [
-        (2, 0), (2, 1), (2, 2)]
+    # A frame may be sampled several times.
+    (count, _), *_ = NumberedWindows(8, 0.5, 1).sample(as_frames([0], fps=1))
+    assert count == 2
 
 
 def test_clips_of_3d_recognizers_are_refused():
