@@ -2,6 +2,7 @@
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Sequence, Union
 
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -38,8 +39,7 @@ class TemporalWeights(NamedTuple):
 
         The absolute values of a channel add up to 1, unless all are 0.
         """
-        total = self.weight.abs().sum(0)
-        return self.weight / total.where(total > 0, 1)
+        return F.normalize(self.weight, p=1, dim=0)
 
     @property
     def mean_shares(self) -> Tensor:
@@ -53,10 +53,12 @@ class TemporalWeights(NamedTuple):
         ``average`` has no negative weight, ``difference`` both signs and
         ``silent`` no positive one: behind a ReLU its output is 0.
         """
-        silent = (self.weight <= 0).all(0)
-        average = (self.weight >= 0).all(0) & ~silent
+        positive = (self.weight > 0).any(0)
+        negative = (self.weight < 0).any(0)
         kinds = dict(
-            average=average, difference=~average & ~silent, silent=silent)
+            average=positive & ~negative,
+            difference=positive & negative,
+            silent=~positive)
         return {kind: is_it.float().mean().item()
                 for kind, is_it in kinds.items()}
 
