@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
-                                 check_parity, check_repeatable,
-                                 check_stream_parity, example_frames,
+                                 check_parity, check_stream_parity, example_frames,
                                  export_onnx, export_openvino, export_torch,
                                  frames_shape, free_dimensions, load_exported)
 from mmblvnet.deployment.formats import PRECISIONS, import_openvino
@@ -35,8 +34,7 @@ from mmblvnet.deployment.quantization import calibration_clips, quantize
 SUFFIXES = dict(
     onnx=['.onnx'],
     openvino=['.xml', '.bin'],
-    torch=['.pt2'],
-    aotinductor=['.pt2'])
+    torch=['.pt2'])
 
 
 def export_clips(model: nn.Module, module: ExportableRecognizer,
@@ -47,15 +45,13 @@ def export_clips(model: nn.Module, module: ExportableRecognizer,
     # Traced with one video or view, it would hold for one only.
     example = example_frames(
         shape, num_videos=2, num_views=2 if 1 in free else 1)
-    check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
     check = partial(check_parity, model=model, shape=shape,
                     with_preprocessing=args.with_preprocessing)
     onnx_file = draft.with_suffix('.onnx')
     if draft.suffix == '.pt2':
-        export_torch(module, example, free, draft, about,
-                     compiled=args.format == 'aotinductor')
+        export_torch(module, example, free, draft, about)
     else:
         export_onnx(module, example, free, onnx_file, about)
     if args.format == 'openvino':
@@ -124,8 +120,7 @@ def parse_args() -> argparse.Namespace:
     add('out', metavar='OUT', type=Path)
     add('--format', choices=SUFFIXES, default='onnx',
         help='openvino: an .xml file and a .bin file beside it; torch: a '
-        'program of torch.export; aotinductor: the same compiled to machine '
-        'code, for this kind of machine')
+        'program of torch.export')
     add('--precision', choices=PRECISIONS, default='float32',
         help='of an OpenVINO file, faster in bfloat16 where the CPU has it '
         '(AVX-512 BF16 or AMX)')
