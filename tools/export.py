@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
-                                 check_parity, check_stream_parity, example_frames,
-                                 export_onnx, export_openvino, export_torch,
-                                 frames_shape, free_dimensions, load_exported)
+                                 check_parity, check_stream_parity,
+                                 example_frames, export_onnx, export_openvino,
+                                 export_torch, frames_shape, free_dimensions,
+                                 load_exported)
 from mmblvnet.deployment.formats import PRECISIONS, import_openvino
 from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.quantization import calibration_clips, quantize

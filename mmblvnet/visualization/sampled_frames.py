@@ -1,6 +1,6 @@
 """Which frames of a video a network gets."""
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from mmaction.registry import TRANSFORMS
+from mmengine.dataset import Compose
 from torch import nn
 
 from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
@@ -59,17 +60,17 @@ def prepare_video(model: nn.Module, video: str,
     if not Path(video).is_file():
         raise FileNotFoundError(f'{video} does not exist')
     where = f'the {split} pipeline of {model.cfg.filename}'
-    data: Dict[str, Any] = dict(
+    # The last step keeps the network's input alone.
+    *steps, pack = video_pipeline_of(model.cfg, split)
+    results = dict(
         filename=str(video), label=0, start_index=0, modality='RGB')
-    for step in video_pipeline_of(model.cfg, split):
-        # The last step keeps the network's input alone.
-        sampled = data
-        try:
-            data = read_video(
-                TRANSFORMS.build(step), dict(data), video,
-                f'So it does not pass through {where}')
-        except BrokenVideoError as error:
-            raise ValueError(str(error)) from error
+    try:
+        sampled = read_video(
+            Compose(steps), results, video,
+            f'So it does not pass through {where}')
+    except BrokenVideoError as error:
+        raise ValueError(str(error)) from error
+    data = TRANSFORMS.build(pack)(sampled)
     images = data['inputs']
     clip_len = frames_per_view(model) or len(sampled['frame_inds'])
     if images.dim() == 5:

@@ -109,12 +109,10 @@ def test_classes_that_each_have_a_yes_or_no_stand_for_themselves():
     with torch.no_grad():
         model.cls_head.fc_cls.weight.zero_()
         model.cls_head.fc_cls.bias.copy_(scores)
-    for average_clips in ('score', 'prob', None):
-        model.cls_head.average_clips = average_clips
-        for classifier in (WindowClassifier(model, 8 / FPS, 4 / FPS),
-                           StreamClassifier(model, 1 / FPS)):
-            part, *_ = classifier.classify(as_frames(pictures(8)))
-            torch.testing.assert_close(part.probabilities, scores.sigmoid())
+    for classifier in (WindowClassifier(model, 8 / FPS, 4 / FPS),
+                       StreamClassifier(model, 1 / FPS)):
+        part, *_ = classifier.classify(as_frames(pictures(8)))
+        torch.testing.assert_close(part.probabilities, scores.sigmoid())
 
 
 class NumberedWindows(WindowClassifier):
@@ -137,9 +135,7 @@ def test_each_frame_is_prepared_once():
     classifier = NumberedWindows(4, 1 / FPS, 1)
     assert len(list(classifier.classify(as_frames(range(16))))) == 13
     assert classifier.prepared == list(range(16))
-
-
-def test_windows_may_leave_gaps():
+    # Windows may leave gaps.
     windows = NumberedWindows(2, 1 / FPS, 4).classify(as_frames(range(10)))
     assert [w.probabilities for w in windows] == [[0, 1], [4, 5], [8, 9]]
 

@@ -26,9 +26,9 @@ def test_what_a_resumed_run_repeats_counts_once_and_a_test_does_not(tmp_path):
     write_log(tmp_path, '20260102_000000', val(0, 0.9))
     write_log(tmp_path, '20260103_000000', train(10, 1.), val(2, 0.6))
     curves = read_curves(tmp_path, 'acc/top1')
-    assert curves.loss == [(5, 2.), (10, 1.)]
+    assert curves.loss == [(5, 2.), (10, 1.), (15, 1.4)]
     # Validations stand where the training was.
-    assert curves.metric == [(5, 0.3), (10, 0.6)]
+    assert curves.metric == [(5, 0.3), (10, 0.6), (15, 0.4)]
 
 
 def test_what_has_no_curves_is_refused(tmp_path):
