@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
-                                 check_parity, check_stream_parity,
-                                 example_frames, export_onnx, export_openvino,
-                                 export_torch, frames_shape, free_dimensions,
-                                 load_exported)
+                                 check_parity, check_repeatable,
+                                 check_stream_parity, example_frames,
+                                 export_onnx, export_openvino, export_torch,
+                                 frames_shape, free_dimensions, load_exported)
 from mmblvnet.deployment.formats import PRECISIONS, import_openvino
 from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.quantization import calibration_clips, quantize
@@ -46,6 +46,7 @@ def export_clips(model: nn.Module, module: ExportableRecognizer,
     # Traced with one video or view, it would hold for one only.
     example = example_frames(
         shape, num_videos=2, num_views=2 if 1 in free else 1)
+    check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
     check = partial(check_parity, model=model, shape=shape,
