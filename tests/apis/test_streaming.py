@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmblvnet.apis import StreamingRecognizer
 from mmblvnet.models import BLVNet
@@ -129,6 +129,8 @@ def test_the_lookahead_is_that_of_the_modules():
 @given(turns=st.lists(
     st.dictionaries(st.sampled_from('abc'), st.integers(1, 5), min_size=1),
     min_size=2, max_size=6))
+# One begins while the other goes on.
+@example(turns=[dict(a=2), dict(a=2, b=2), dict(a=9, b=9)])
 def test_streams_of_a_batch_know_nothing_of_each_other(turns):
     model = make_model()
     batch, alone = StreamingRecognizer(model), StreamingRecognizer(model)
