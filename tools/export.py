@@ -35,8 +35,7 @@ from mmblvnet.deployment.quantization import calibration_clips, quantize
 SUFFIXES = dict(
     onnx=['.onnx'],
     openvino=['.xml', '.bin'],
-    torch=['.pt2'],
-    aotinductor=['.pt2'])
+    torch=['.pt2'])
 
 
 def export_clips(model: nn.Module, module: ExportableRecognizer,
@@ -54,8 +53,7 @@ def export_clips(model: nn.Module, module: ExportableRecognizer,
                     with_preprocessing=args.with_preprocessing)
     onnx_file = draft.with_suffix('.onnx')
     if draft.suffix == '.pt2':
-        export_torch(module, example, free, draft, about,
-                     compiled=args.format == 'aotinductor')
+        export_torch(module, example, free, draft, about)
     else:
         export_onnx(module, example, free, onnx_file, about)
     if args.format == 'openvino':
@@ -124,8 +122,7 @@ def parse_args() -> argparse.Namespace:
     add('out', metavar='OUT', type=Path)
     add('--format', choices=SUFFIXES, default='onnx',
         help='openvino: an .xml file and a .bin file beside it; torch: a '
-        'program of torch.export; aotinductor: the same compiled to machine '
-        'code, for this kind of machine')
+        'program of torch.export')
     add('--precision', choices=PRECISIONS, default='float32',
         help='of an OpenVINO file, faster in bfloat16 where the CPU has it '
         '(AVX-512 BF16 or AMX)')

@@ -1,12 +1,11 @@
-from functools import wraps
 from pathlib import Path
-from typing import (Callable, List, NamedTuple, Optional, Sequence, Tuple,
-                    Union)
+from typing import List, NamedTuple, Optional, Sequence, Union
 
 import torch
 from mmaction.apis import inference_recognizer, init_recognizer
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from mmblvnet.checkpoints.safe_loading import load_safely
@@ -106,21 +105,12 @@ def accelerate(backbone: nn.Module,
         backbone.forward = torch.compile(
             backbone.forward, options=dict(freezing=True))
     if precision == 'bfloat16':
-        backbone.forward = _in_bfloat16(backbone.forward)
-
-
-def _in_bfloat16(run: Callable) -> Callable:
-    """What runs in bfloat16 and gives maps of float32."""
-
-    @wraps(run)
-    def wrapper(x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            maps = run(x)
-        if isinstance(maps, Tensor):
-            return maps.float()
-        return tuple(of_stage.float() for of_stage in maps)
-
-    return wrapper
+        device = next(backbone.parameters()).device.type
+        backbone.forward = torch.autocast(device, torch.bfloat16)(
+            backbone.forward)
+        backbone.register_forward_hook(
+            lambda _, inputs, maps: apply_to(maps, torch.is_tensor,
+                                             Tensor.float))
 
 
 def read_class_names(label_map: Optional[Union[str, Path]],

@@ -2,7 +2,8 @@
 import copy
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence
+from typing import (Dict, Hashable, Iterator, List, NamedTuple, Optional,
+                    Sequence)
 
 import torch
 from mmaction.models import Recognizer2D, TSMHead, TSNHead
@@ -39,13 +40,13 @@ class _Stream:
     """What is kept of a stream."""
     # The frames for the next step, (n, C, H, W).
     waiting: Tensor
-    num_frames: int = 0
-    num_steps: int = 0
-    ended: bool = False
-    # Of each temporal module.
+    # The scores that the next average is of, (pairs, num_classes).
+    recent: Tensor
+    # Of each temporal module; none before the first step.
     maps: Dict[str, Tensor] = field(default_factory=dict)
-    # The scores that the next average is of.
-    recent: List[Tensor] = field(default_factory=list)
+    num_steps: int = 0
+    # Counted when it ends.
+    num_frames: int = ENDLESS
 
 
 class StreamingRecognizer:
@@ -78,8 +79,7 @@ class StreamingRecognizer:
                  model: nn.Module,
                  num_pairs: Optional[int] = None) -> None:
         _check_streamable(model)
-        shared = {id(p): p for p in model.parameters()}
-        self.model = copy.deepcopy(model, shared).eval()
+        self.model = copy.deepcopy(model).eval()
         backbone, head = self.model.backbone, self.model.cls_head
         self.group = 2 if isinstance(backbone, BLVNet) else 1
         self.num_pairs = num_pairs or (
@@ -143,11 +143,11 @@ class StreamingRecognizer:
         }
         for name, new in prepared.items():
             if name not in self.streams:
-                blank = new.new_zeros(self._lead, *new.shape[1:])
-                self.streams[name] = _Stream(blank)
+                self.streams[name] = _Stream(
+                    waiting=new.new_zeros(self._lead, *new.shape[1:]),
+                    recent=new.new_zeros(0, self.model.cls_head.num_classes))
             stream = self.streams[name]
             stream.waiting = torch.cat((stream.waiting, new))
-            stream.num_frames += len(new)
         return self._run(list(frames))
 
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
@@ -163,13 +163,12 @@ class StreamingRecognizer:
             KeyError: If there is no such stream.
         """
         ending = self._stream(stream)
-        ending.ended = True
-        num_steps = ending.num_frames // self.group + self.delay
-        missing = (num_steps - ending.num_steps) * self.group - len(
-            ending.waiting)
-        zeros = ending.waiting.new_zeros(
-            max(0, missing), *ending.waiting.shape[1:])
-        ending.waiting = torch.cat((ending.waiting, zeros))
+        start, waiting = ending.num_steps * self.group, ending.waiting
+        ending.num_frames = start + len(waiting) - self._lead
+        end = (ending.num_frames // self.group + self.delay) * self.group
+        missing = max(0, end - start - len(waiting))
+        ending.waiting = torch.cat(
+            (waiting, waiting.new_zeros(missing, *waiting.shape[1:])))
         predictions = self._run([stream])[stream]
         del self.streams[stream]
         return predictions
@@ -183,15 +182,13 @@ class StreamingRecognizer:
         Raises:
             KeyError: If there is no such stream.
         """
-        state = self._stream(stream)
-        counts = torch.tensor([state.num_frames, state.num_steps])
-        recent = torch.stack(state.recent) if state.recent else torch.empty(0)
+        kept = self._stream(stream)
         return dict(
             {f'maps.{name}': maps.clone()
-             for name, maps in state.maps.items()},
-            waiting=state.waiting.clone(),
-            recent=recent,
-            counts=counts)
+             for name, maps in kept.maps.items()},
+            waiting=kept.waiting.clone(),
+            recent=kept.recent.clone(),
+            num_steps=torch.tensor(kept.num_steps))
 
     def load_state_dict(self,
                         state: Dict[str, Tensor],
@@ -203,8 +200,8 @@ class StreamingRecognizer:
         Raises:
             ValueError: If they are none of this model's streams.
         """
+        always = {'waiting', 'recent', 'num_steps'}
         maps = {f'maps.{name}': name for name in self.modules}
-        always = {'waiting', 'recent', 'counts'}
         # Before its first step a stream has no maps.
         if set(state) not in (always, always.union(maps)):
             raise ValueError(
@@ -213,11 +210,10 @@ class StreamingRecognizer:
                 f'{sorted(self.modules)}')
         device = next(self.model.parameters()).device
         state = {name: value.to(device) for name, value in state.items()}
-        num_frames, num_steps = state['counts'].tolist()
         self.streams[stream] = _Stream(
-            state['waiting'], num_frames, num_steps,
-            maps={maps[key]: state[key] for key in maps if key in state},
-            recent=list(state['recent']))
+            state['waiting'], state['recent'],
+            {maps[key]: state[key] for key in maps if key in state},
+            int(state['num_steps']))
 
     def _stream(self, name: Hashable) -> _Stream:
         if name not in self.streams:
@@ -248,62 +244,53 @@ class StreamingRecognizer:
     ) -> Dict[Hashable, List[StreamPrediction]]:
         """Run what can be run of some streams, those alike as a batch."""
         predictions = {name: [] for name in names}
-        while True:
-            batches = defaultdict(list)
-            for name in names:
-                stream = self.streams[name]
-                if len(stream.waiting) >= self.group:
-                    shape = stream.waiting.shape[1:]
-                    batches[bool(stream.num_steps), shape].append(name)
-            if not batches:
-                return predictions
-            for batch in batches.values():
-                streams = [self.streams[name] for name in batch]
-                for name, new in zip(batch, self._run_batch(streams)):
-                    predictions[name] += new
+        batches = defaultdict(list)
+        for name in names:
+            stream = self.streams[name]
+            num_groups = len(stream.waiting) // self.group
+            if num_groups:
+                batches[num_groups, bool(stream.maps),
+                        stream.waiting.shape[1:]].append(name)
+        for (num_groups, *_), batch in batches.items():
+            streams = [self.streams[name] for name in batch]
+            predictions.update(zip(batch, self._step(streams, num_groups)))
+        return predictions
 
-    def _run_batch(
-            self,
-            streams: Sequence[_Stream]) -> List[List[StreamPrediction]]:
-        num_groups = min(len(s.waiting) for s in streams) // self.group
+    def _step(self, streams: Sequence[_Stream],
+              num_groups: int) -> Iterator[List[StreamPrediction]]:
+        """Run the next groups of frames of each stream."""
         num_frames = num_groups * self.group
-        step = self._step(streams)
+        device = streams[0].waiting.device
+        step = StreamStep(
+            {name: _joined([s.maps[name] for s in streams])
+             for name in streams[0].maps},
+            first=torch.tensor([s.num_steps for s in streams], device=device),
+            num_frames=torch.tensor(
+                [s.num_frames for s in streams], device=device),
+            group=self.group,
+            within=all(s.num_steps > self.delay and s.num_frames == ENDLESS
+                       for s in streams))
         scores = self.scores_of(
             _joined([s.waiting[:num_frames] for s in streams]), step)
-        results = []
         for i, (stream, new) in enumerate(
                 zip(streams, scores.chunk(len(streams)))):
+            first = stream.num_steps - self.delay
+            stream.num_steps += num_groups
             stream.waiting = stream.waiting[num_frames:]
             stream.maps = {
                 name: maps.chunk(len(streams))[i]
                 for name, maps in step.maps.items()
             }
-            first = stream.num_steps - self.delay
-            stream.num_steps += num_groups
-            results.append([
+            yield [
                 self._predict(stream, pair, of_pair)
                 for pair, of_pair in enumerate(new, first) if pair >= 0
-            ])
-        return results
-
-    def _step(self, streams: Sequence[_Stream]) -> StreamStep:
-        device = streams[0].waiting.device
-        first = [s.num_steps for s in streams]
-        num_frames = [s.num_frames if s.ended else ENDLESS for s in streams]
-        return StreamStep(
-            {name: _joined([s.maps[name] for s in streams])
-             for name in streams[0].maps},
-            first=torch.tensor(first, device=device),
-            num_frames=torch.tensor(num_frames, device=device),
-            group=self.group,
-            within=min(first) > self.delay and not any(
-                s.ended for s in streams))
+            ]
 
     def _predict(self, stream: _Stream, pair: int,
                  scores: Tensor) -> StreamPrediction:
-        stream.recent = [*stream.recent, scores][-self.num_pairs:]
-        return StreamPrediction(pair, scores,
-                                torch.stack(stream.recent).mean(0))
+        recent = torch.cat((stream.recent, scores[None]))
+        stream.recent = recent[-self.num_pairs:]
+        return StreamPrediction(pair, scores, stream.recent.mean(0))
 
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
         """Run a step, which is changed.
@@ -314,18 +301,16 @@ class StreamingRecognizer:
         """
         for module in self.modules.values():
             module.step = step
-        feats = _backbone_maps(self.model, frames)
+        feats, _ = self.model.extract_feat(
+            frames[None], stage='backbone', test_mode=True)
+        if not isinstance(feats, Tensor):
+            feats = feats[-1]
         if self.model.with_neck:
-            feats = self._run_neck(feats)
+            tam = self.model.neck.tams[-1]
+            # The head, which is linear, averages both frames of a pair.
+            feats = tam(feats) if self.group == 1 else (
+                sum(tam.forward_pairs(feats)) / 2)
         return self.model.cls_head(feats, num_segs=1)
-
-    def _run_neck(self, feats: Tensor) -> Tensor:
-        tam = self.model.neck.tams[-1]
-        if self.group == 1:
-            return tam(feats)
-        # The head, which is linear, averages both frames of a pair.
-        even, odd = tam.forward_pairs(feats)
-        return (even + odd) / 2
 
     @torch.no_grad()
     def _find_delay(self) -> int:
@@ -341,13 +326,6 @@ class StreamingRecognizer:
 def _joined(maps: Sequence[Tensor]) -> Tensor:
     """The maps of streams, stream after stream."""
     return maps[0] if len(maps) == 1 else torch.cat(list(maps))
-
-
-def _backbone_maps(model: nn.Module, frames: Tensor) -> Tensor:
-    """The last maps of the backbone, of frames ``(n, C, H, W)``."""
-    feats, _ = model.extract_feat(
-        frames[None], stage='backbone', test_mode=True)
-    return feats if isinstance(feats, Tensor) else feats[-1]
 
 
 def _check_streamable(model: nn.Module) -> None:
@@ -368,24 +346,9 @@ def _check_streamable(model: nn.Module) -> None:
     if model.with_neck and not isinstance(model.neck, TAMNeck):
         raise ValueError(f'{type(model.neck).__name__} cannot run along a '
                          'stream; TAMNeck can')
+    # Those of MMAction2 that relate frames to each other say how many.
     if not isinstance(backbone, (BLVNet, ResNetTAM)) and (
-            not _sees_frames_apart(model)):
+            getattr(backbone, 'num_segments', None)):
         raise ValueError(
             f'{type(backbone).__name__} does not see each frame by itself, '
             'and cannot run along a stream; BLVNet and ResNetTAM can')
-
-
-@torch.no_grad()
-def _sees_frames_apart(model: nn.Module) -> bool:
-    """Whether the backbone's map of a frame does not depend on another."""
-    frames = next(model.parameters()).new_empty(2, 3, 64, 64).normal_()
-    training = model.training
-    model.eval()
-    try:
-        together, alone = (
-            _backbone_maps(model, frames[:count])[:1] for count in (2, 1))
-        return torch.allclose(together, alone, atol=1e-3, rtol=1e-3)
-    except (RuntimeError, ValueError):
-        return False
-    finally:
-        model.train(training)

@@ -122,17 +122,11 @@ class WindowClassifier(PartClassifier):
         window: Deque[Tensor] = deque(maxlen=self.num_frames)
         number = 0
         for count, frame in self.sample(frames):
-            # Those between windows that leave gaps are not needed.
-            needed = [n for n in range(number, number + count)
-                      if n % self.step < self.num_frames]
-            number += count
-            if not needed:
-                continue
-            prepared = self.prepare(frame.read())
-            ended = None
-            for n in needed:
+            prepared, ended = self.prepare(frame.read()), None
+            for _ in range(count):
                 window.append(prepared)
-                first = n + 1 - self.num_frames
+                number += 1
+                first = number - self.num_frames
                 if first >= 0 and first % self.step == 0:
                     ended = first * self.interval, tuple(window)
             if ended:
@@ -199,7 +193,7 @@ class StreamClassifier(PartClassifier):
         Raises:
             EOFError: Where the video breaks off, after the moments before.
         """
-        number, now, end = 0, 0., None
+        number, now = 0, 0.
         try:
             for count, frame in self.sample(frames):
                 if frame.restarted:
@@ -215,11 +209,10 @@ class StreamClassifier(PartClassifier):
                 number += count
                 self.watch(picture, moments, count, missed)
                 yield from moments
-        except EOFError as error:
-            end = error
+        except EOFError:
+            yield from self.close(now)
+            raise
         yield from self.close(now)
-        if end is not None:
-            raise end
 
     def push(self, picture: np.ndarray, time: float,
              now: float) -> List[Moment]:

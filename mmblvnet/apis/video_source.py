@@ -170,7 +170,7 @@ def live_frames(pictures: Iterator[np.ndarray],
         target=_keep_reading, args=(pictures, latest), daemon=True).start()
     start, taken = time.monotonic(), 0
     while True:
-        number, arrival, picture = latest.get()
+        arrival, number, picture = latest.get()
         if isinstance(picture, Exception):
             raise EOFError(f'{source}: {picture}') from picture
         if picture is None:
@@ -182,19 +182,16 @@ def live_frames(pictures: Iterator[np.ndarray],
 def _keep_reading(pictures: Iterator[np.ndarray],
                   latest: queue.Queue) -> None:
     """Keep the newest picture, with its number from 1, and then the end."""
-    number, end = 0, None
-
-    def put(picture: object) -> None:
-        nonlocal number
-        number += 1
+    for item in enumerate(_and_the_end(pictures), 1):
         with contextlib.suppress(queue.Empty):
             latest.get_nowait()
-        latest.put((number, time.monotonic(), picture))
+        latest.put((time.monotonic(), *item))
 
+
+def _and_the_end(pictures: Iterator[np.ndarray]) -> Iterator:
+    """Pictures and what ends them: an error, whichever it is, or None."""
     try:
-        for picture in pictures:
-            put(picture)
-    # Whatever it is, the caller must not take it for the stream's end.
+        yield from pictures
+        yield None
     except Exception as error:
-        end = error
-    put(end)
+        yield error

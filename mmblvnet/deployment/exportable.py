@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 from typing import Dict, List, Sequence, Tuple
 
 import torch
@@ -82,24 +83,18 @@ class ExportableRecognizer(Exportable):
                  model: nn.Module,
                  with_preprocessing: bool = False) -> None:
         super().__init__(model, with_preprocessing)
-        self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-        self.model.backbone = fold_norms(self.model.backbone)
+        self.model = copy.deepcopy(model)
+        head = self.model.cls_head
+        if isinstance(head, TPNHead):
+            # Whose classifier of fcn_test each test would make otherwise.
+            with torch.no_grad():
+                head._init_new_cls()
+            head.forward = partial(TPNHead.forward, head)
+        self.model.cpu().eval().requires_grad_(False)
+        fold_norms(self.model.backbone)
         # Which only a bounded number of views needs.
         self.model.test_cfg = dict(
             self.model.test_cfg or {}, max_testing_views=False)
-        if isinstance(self.model.cls_head, TPNHead):
-            self._keep_classifier(self.model.cls_head)
-
-    @torch.no_grad()
-    def _keep_classifier(self, head: TPNHead) -> None:
-        """Make the convolution of ``fcn_test`` now, not in each test."""
-        head._init_new_cls()
-        self.new_cls, head.new_cls = head.new_cls.cpu(), None
-
-        def init_new_cls() -> None:
-            head.new_cls = self.new_cls
-
-        head._init_new_cls = init_new_cls
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores of videos, ``(N, views * T, C, H, W)``.

@@ -8,12 +8,9 @@ The exporters take
 - path (str or Path): The file, whose suffix is that of the format.
 - about (dict, optional): Texts by name for the file's metadata.
 """
-import contextlib
 import inspect
-import io
 import json
 import os
-import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
@@ -23,8 +20,6 @@ import torch
 from torch import Tensor, nn
 
 OPSET = 18
-# Of ONNX files: the names of the dimensions that may be free.
-DIMENSIONS = ('batch', 'frames')
 # Where OpenVINO keeps the metadata of an ONNX file.
 FRAMEWORK = 'framework'
 # What OpenVINO calls them.
@@ -71,18 +66,10 @@ def export_onnx(module: nn.Module,
                 output_names: Sequence[str] = ('scores', )) -> None:
     """Write a network, which may have several inputs, as an ONNX file."""
     examples = (example, ) if isinstance(example, Tensor) else example
-    names = {dim: DIMENSIONS[dim] for dim in free}
-    # The exporter prints what it is doing, whatever it is told.
-    with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        exported = torch.export.export(
-            module,
-            examples,
-            dynamic_shapes=(free, ) if free else None,
-            strict=False)
+    with torch.no_grad():
         program = torch.onnx.export(
-            exported, (),
+            _traced(module, examples, free), (),
             dynamo=True,
-            dynamic_shapes=(names, ) if free else None,
             input_names=list(input_names),
             output_names=list(output_names),
             opset_version=OPSET,
@@ -97,6 +84,15 @@ def export_onnx(module: nn.Module,
                 attribute.value = int(attribute.value)
     program.model.metadata_props.update(about or {})
     program.save(os.fspath(path))
+
+
+def _traced(module: nn.Module, examples: Tuple[Tensor, ...],
+            free: Dict[int, torch.export.Dim]) -> torch.export.ExportedProgram:
+    return torch.export.export(
+        module,
+        examples,
+        dynamic_shapes=(free, ) if free else None,
+        strict=False)
 
 
 def _load_onnx(path: Path) -> Exported:
@@ -163,32 +159,16 @@ def export_torch(module: nn.Module,
                  example: Tensor,
                  free: Dict[int, torch.export.Dim],
                  path: Union[str, Path],
-                 about: Optional[Dict[str, str]] = None,
-                 compiled: bool = False) -> None:
-    """Write a network as a PyTorch program, which needs no sources to run.
-
-    Or compile it to machine code with AOTInductor, by a C++ compiler.
-    """
-    about = about or {}
+                 about: Optional[Dict[str, str]] = None) -> None:
+    """Write a network as a PyTorch program, which needs no sources to run."""
     with torch.no_grad():
-        program = torch.export.export(
-            module, (example, ), dynamic_shapes=(free, ), strict=False)
-        if not compiled:
-            torch.export.save(
-                program, path, extra_files={METADATA: json.dumps(about)})
-            return
-        torch._inductor.aoti_compile_and_package(
-            program,
-            package_path=os.fspath(path),
-            inductor_configs={'aot_inductor.metadata': about})
+        torch.export.save(
+            _traced(module, (example, ), free),
+            path,
+            extra_files={METADATA: json.dumps(about or {})})
 
 
 def _load_torch(path: Path) -> Exported:
-    with zipfile.ZipFile(path) as archive:
-        compiled = any(name.endswith('.so') for name in archive.namelist())
-    if compiled:
-        package = torch._inductor.aoti_load_package(str(path))
-        return Exported(package, package.get_metadata())
     extra_files = {METADATA: ''}
     program = torch.export.load(path, extra_files=extra_files)
     # PyTorch guards against a single video, whose strides mean nothing; the

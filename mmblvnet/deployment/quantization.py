@@ -61,13 +61,12 @@ def quantize(path: Union[str, Path], quantized: Union[str, Path],
     from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                           QuantType, quantize_static)
 
+    inputs = iter([dict(frames=clip.numpy()) for clip in clips])
+
     class Reader(CalibrationDataReader):
 
-        def __init__(self) -> None:
-            self.inputs = iter(dict(frames=clip.numpy()) for clip in clips)
-
         def get_next(self) -> Optional[dict]:
-            return next(self.inputs, None)
+            return next(inputs, None)
 
     quantize_static(
         path,

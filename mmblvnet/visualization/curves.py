@@ -34,22 +34,17 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     if not logs:
         raise ValueError(f'{work_dir} has no */vis_data/scalars.json: give '
                          'the work_dir of a training run')
-    loss, values, known = [], [], set()
+    loss, values, known = {}, {}, set()
     for log in logs:
-        rows = [json.loads(line) for line in log.read_text().splitlines()]
-        start = next((row['iter'] for row in rows if 'loss' in row), None)
-        if start is None:
-            # A test.
-            continue
-        loss = [point for point in loss if point[0] < start]
-        values = [point for point in values if point[0] < start]
-        for row in rows:
+        iteration = 0
+        for row in map(json.loads, log.read_text().splitlines()):
             if 'loss' in row:
-                loss.append((row['iter'], row['loss']))
-            elif metric in row:
-                # Without an iteration of its own.
-                values.append((loss[-1][0] if loss else 0, row[metric]))
-            else:
+                iteration = row['iter']
+                loss[iteration] = row['loss']
+            elif iteration and metric in row:
+                # Without an iteration of its own; that of a test is no part.
+                values[iteration] = row[metric]
+            elif iteration:
                 known.update(row)
     if not loss:
         raise ValueError(f'the logs of {work_dir} have no loss: nothing was '
@@ -57,7 +52,7 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     if known and not values:
         raise ValueError(f'the validations of {work_dir} have no {metric}, '
                          f'but {", ".join(sorted(known))}')
-    return Curves(loss, values)
+    return Curves(sorted(loss.items()), sorted(values.items()))
 
 
 def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str,

@@ -1,5 +1,5 @@
 """Where in a video a recognizer sees the class that it predicts."""
-from typing import List, Tuple
+from typing import Any, List, Tuple
 from unittest.mock import patch
 
 from mmaction.utils import GradCAM
@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from mmblvnet.models.heads.probabilities import as_probabilities
 
 from .sampled_frames import Clip, prepare_video
-
-COLORMAP = 'turbo'
 
 
 class FrameGradCAM(GradCAM):
@@ -32,19 +30,14 @@ class FrameGradCAM(GradCAM):
         with patch.object(self.model, 'test_cfg', test_cfg):
             return super()._calculate_localization_map(data, *args, **kwargs)
 
-    def _of_frames(self, maps: Tensor) -> Tensor:
-        """A map for each frame instead of one for several."""
-        if maps is None or not self.is_recognizer2d or (
-                self.num_frames % len(maps)):
-            return maps
-        return maps.repeat_interleave(self.num_frames // len(maps), 0)
-
-    target_activations = property(
-        lambda self: self._of_frames(self._activations),
-        lambda self, maps: setattr(self, '_activations', maps))
-    target_gradients = property(
-        lambda self: self._of_frames(self._gradients),
-        lambda self, maps: setattr(self, '_gradients', maps))
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (name in ('target_activations', 'target_gradients')
+                and self.is_recognizer2d and value is not None
+                and self.num_frames % len(value) == 0):
+            # A map for each frame instead of one for several.
+            value = value.repeat_interleave(
+                self.num_frames // len(value), 0)
+        super().__setattr__(name, value)
 
 
 def explain(model: nn.Module, video: str, layer: str,
@@ -67,25 +60,18 @@ def explain(model: nn.Module, video: str, layer: str,
     Raises:
         ValueError: If the model has no such layer, or that has no map.
     """
-    module, place = model, 'the model'
-    for name in layer.split('/'):
-        if name not in module._modules:
-            raise ValueError(
-                f'{layer} is no layer of the model: {place} has '
-                f'{", ".join(module._modules) or "no layers"}')
-        module, place = module._modules[name], name
     data, clips = prepare_video(model, video, split)
-    gradcam = FrameGradCAM(model, layer, colormap=COLORMAP)
     head = model.cls_head
     # It changes the head.
     with patch.object(head, 'average_clips', head.average_clips):
         try:
+            gradcam = FrameGradCAM(model, layer, colormap='turbo')
             pictures, scores = gradcam(pseudo_collate([data]))
-        except AttributeError as error:
+        except (AttributeError, KeyError) as error:
             raise ValueError(
-                f'the layer {layer} has no single map that Grad-CAM could '
-                'take: name a stage or a block, such as backbone/layer4'
-            ) from error
+                f'the model has no layer {layer} with a single map that '
+                'Grad-CAM could take: name a stage or a block, such as '
+                'backbone/layer4') from error
         probabilities = as_probabilities(scores[0].detach(), head)
     # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
     frames = (pictures.flatten(0, 1) * 255).round().byte()

@@ -1,6 +1,6 @@
 """Which frames of a video a network gets."""
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from mmaction.registry import TRANSFORMS
+from mmengine.dataset import Compose
 from torch import nn
 
 from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
@@ -23,9 +24,9 @@ MAX_CLIPS = 12
 # Frames of a line at least, and at most.
 SHORTEST, LONGEST = 8, 16
 # In inches.
-WIDTH, LEFT, TOP, GAP, BELOW_AXIS = 10, 0.7, 0.35, 0.1, 0.5
+WIDTH = 10
 # In pixels.
-THUMBNAIL, BAR = 128, 34
+THUMBNAIL, BAR, GAP = 128, 36, 2
 
 
 class Clip(NamedTuple):
@@ -59,17 +60,17 @@ def prepare_video(model: nn.Module, video: str,
     if not Path(video).is_file():
         raise FileNotFoundError(f'{video} does not exist')
     where = f'the {split} pipeline of {model.cfg.filename}'
-    data: Dict[str, Any] = dict(
+    # The last step keeps the network's input alone.
+    *steps, pack = video_pipeline_of(model.cfg, split)
+    results = dict(
         filename=str(video), label=0, start_index=0, modality='RGB')
-    for step in video_pipeline_of(model.cfg, split):
-        # The last step keeps the network's input alone.
-        sampled = data
-        try:
-            data = read_video(
-                TRANSFORMS.build(step), dict(data), video,
-                f'So it does not pass through {where}')
-        except BrokenVideoError as error:
-            raise ValueError(str(error)) from error
+    try:
+        sampled = read_video(
+            Compose(steps), results, video,
+            f'So it does not pass through {where}')
+    except BrokenVideoError as error:
+        raise ValueError(str(error)) from error
+    data = TRANSFORMS.build(pack)(sampled)
     images = data['inputs']
     clip_len = frames_per_view(model) or len(sampled['frame_inds'])
     if images.dim() == 5:
@@ -114,80 +115,59 @@ def draw_clips(clips: Sequence[Clip],
     shown = clips[:MAX_CLIPS]
     names = [f'{label} {i + 1}' for i in range(len(shown))]
     colors = (LITTLE, BIG) if paired else (PLAIN, PLAIN)
-    strips = [_strip(clip.frames, colors) for clip in shown]
-    width = WIDTH - LEFT - GAP
-    heights = [0.3 + 0.2 * len(shown)] + [
-        width * len(strip) / strip.shape[1] for strip in strips
+    strips = [_strip(clip, colors) for clip in shown]
+    heights = [0.6 + 0.2 * len(shown)] + [
+        0.1 + WIDTH * len(strip) / strip.shape[1] for strip in strips
     ]
-    gaps = [BELOW_AXIS] + [GAP] * len(strips)
-    height = TOP + sum(heights) + sum(gaps) + GAP
-    figure = Figure(figsize=(WIDTH, height))
-    axes, bottom = [], height - TOP
-    for row, gap in zip(heights, gaps):
-        axes.append(figure.add_axes((
-            LEFT / WIDTH, (bottom - row) / height, width / WIDTH,
-            row / height)))
-        bottom -= row + gap
-    _draw_times(axes[0], shown, names, colors)
-    for place, name, clip, strip in zip(axes[1:], names, shown, strips):
-        _draw_strip(place, name, clip, strip)
+    figure = Figure((WIDTH, sum(heights)), layout='constrained')
+    times, *places = figure.subplots(len(heights), height_ratios=heights)
+    _draw_times(times, shown, names, colors)
+    for axes, name, strip in zip(places, names, strips):
+        axes.imshow(strip, interpolation='antialiased')
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
+        axes.spines[:].set_visible(False)
     if len(clips) > len(shown):
         title += f' (the first {len(shown)} of {len(clips)} {label}s)'
-    figure.text(LEFT / WIDTH, 1 - GAP / height, title, va='top')
+    times.set_title(title, loc='left', fontsize=10)
     if paired:
-        figure.legend([Patch(color=color) for color in colors], BRANCHES,
-                      loc='upper right', ncols=2, frameon=False)
+        times.legend([Patch(color=color) for color in colors], BRANCHES,
+                     loc='lower right', bbox_to_anchor=(1, 1), ncols=2,
+                     frameon=False)
     figure.savefig(out, dpi=100)
 
 
-def _strip(frames: np.ndarray, colors: Sequence[str]) -> np.ndarray:
-    """Thumbnails side by side, under a bar in the colour of their branch."""
-    height, width = frames.shape[1:3]
-    size = (THUMBNAIL, max(1, round(THUMBNAIL * height / width)))
-    cells = []
-    for i, frame in enumerate(frames):
-        picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        bar = np.empty((BAR, THUMBNAIL, 3), np.uint8)
-        bar[:] = np.array(to_rgb(colors[i % 2])) * 255
-        cells.append(np.pad(np.concatenate([bar, picture]),
-                            ((0, 0), (1, 1), (0, 0)), constant_values=255))
-    columns = max(SHORTEST, min(LONGEST, len(cells)))
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    return np.concatenate([
-        np.concatenate(cells[i:i + columns], 1)
-        for i in range(0, len(cells), columns)
-    ])
+def _strip(clip: Clip, colors: Sequence[str]) -> np.ndarray:
+    """Thumbnails in lines, each under a bar with its number."""
+    height, width = clip.frames.shape[1:3]
+    height = max(1, round(THUMBNAIL * height / width))
+    columns = max(SHORTEST, min(LONGEST, len(clip.frames)))
+    lines = -(-len(clip.frames) // columns)
+    strip = np.full((lines * (BAR + height), columns * (THUMBNAIL + GAP), 3),
+                    255, np.uint8)
+    for i, (number, frame) in enumerate(zip(clip.numbers, clip.frames)):
+        line, column = divmod(i, columns)
+        cell = strip[line * (BAR + height):, column * (THUMBNAIL + GAP):]
+        cell[:BAR, :THUMBNAIL] = np.array(to_rgb(colors[i % 2])) * 255
+        cell[BAR:BAR + height, :THUMBNAIL] = cv2.resize(
+            frame, (THUMBNAIL, height), interpolation=cv2.INTER_AREA)
+        cv2.putText(cell, str(number), (THUMBNAIL // 3, BAR * 3 // 4),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.9, (255, 255, 255), 2,
+                    cv2.LINE_AA)
+    return strip
 
 
 def _draw_times(axes: Axes, clips: Sequence[Clip], names: Sequence[str],
                 colors: Sequence[str]) -> None:
-    total_frames = clips[0].total_frames
-    for row, clip in enumerate(clips):
-        axes.plot((0, total_frames - 1), (row, row), color='#d0d6dc',
-                  linewidth=1, zorder=0)
-        for parity in (1, 0):
-            numbers = clip.numbers[parity::2]
-            axes.scatter(numbers, [row] * len(numbers), s=36, marker='|',
-                         linewidth=2.5, color=colors[parity])
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set(xlim=(-0.01 * total_frames, 1.01 * total_frames - 1),
-             ylim=(len(names) - 0.4, -0.6))
+    rows, total_frames = range(len(clips)), clips[0].total_frames
+    axes.hlines(rows, 0, total_frames - 1, '#d0d6dc', linewidth=1)
+    for first in (1, 0):
+        axes.eventplot([clip.numbers[first::2] for clip in clips],
+                       lineoffsets=rows, linelengths=0.6, linewidths=2.5,
+                       colors=colors[first])
+    axes.set_yticks(rows, names, fontsize=8)
+    axes.invert_yaxis()
     axes.set_xlabel('frame of the video', fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8, left=False)
     axes.spines[['left', 'top', 'right']].set_visible(False)
-
-
-def _draw_strip(axes: Axes, name: str, clip: Clip,
-                strip: np.ndarray) -> None:
-    axes.imshow(strip, aspect='auto', interpolation='antialiased')
-    axes.set_axis_off()
-    axes.text(-0.01, 0.5, name, transform=axes.transAxes, ha='right',
-              va='center', fontsize=8)
-    width = THUMBNAIL + 2
-    columns = strip.shape[1] // width
-    height = len(strip) / -(-len(clip.numbers) // columns)
-    for i, number in enumerate(clip.numbers):
-        line, column = divmod(i, columns)
-        axes.text((column + 0.5) * width, line * height + BAR / 2, number,
-                  color='white', ha='center', va='center', fontsize=8)

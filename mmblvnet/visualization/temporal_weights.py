@@ -2,6 +2,7 @@
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Sequence, Union
 
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -16,8 +17,8 @@ PRESENT = '#c9c9c9'
 FUTURE = LinearSegmentedColormap.from_list('future', ['#f6c38f', '#c8590b'])
 SIGNS = {'average': '#8fb996', 'difference': '#8c6bb1', 'silent': '#4a4a4a'}
 # In inches: the height of a module, that of each of its offsets at least,
-# and that of the legends.
-ROW, OFFSET, LEGEND = 0.4, 0.13, 0.6
+# and that of titles and legends.
+ROW, OFFSET, BELOW = 0.4, 0.13, 1.3
 TITLES = ('where each channel looks', 'mean over the channels',
           'channels by their signs')
 
@@ -38,8 +39,7 @@ class TemporalWeights(NamedTuple):
 
         The absolute values of a channel add up to 1, unless all are 0.
         """
-        total = self.weight.abs().sum(0)
-        return self.weight / total.where(total > 0, 1)
+        return F.normalize(self.weight, p=1, dim=0)
 
     @property
     def mean_shares(self) -> Tensor:
@@ -53,10 +53,12 @@ class TemporalWeights(NamedTuple):
         ``average`` has no negative weight, ``difference`` both signs and
         ``silent`` no positive one: behind a ReLU its output is 0.
         """
-        silent = (self.weight <= 0).all(0)
-        average = (self.weight >= 0).all(0) & ~silent
+        positive = (self.weight > 0).any(0)
+        negative = (self.weight < 0).any(0)
         kinds = dict(
-            average=average, difference=~average & ~silent, silent=silent)
+            average=positive & ~negative,
+            difference=positive & negative,
+            silent=~positive)
         return {kind: is_it.float().mean().item()
                 for kind, is_it in kinds.items()}
 
@@ -104,10 +106,10 @@ def draw_temporal_weights(layers: Sequence[TemporalWeights],
                           out: Union[str, Path]) -> None:
     """Draw temporal weights, a row for each module."""
     heights = [max(ROW, OFFSET * len(layer.offsets)) for layer in layers]
-    heights.append(LEGEND)
-    figure = Figure(figsize=(10, sum(heights) + ROW), layout='constrained')
+    figure = Figure((10, sum(heights) + BELOW), layout='constrained')
     rows = figure.subplots(
-        len(heights), 3, width_ratios=(5, 2, 2), height_ratios=heights)
+        len(heights), 3, width_ratios=(5, 2, 2), height_ratios=heights,
+        squeeze=False)
     for (channels, shares, signs), layer in zip(rows, layers):
         image = _draw_channels(channels, layer)
         _draw_bar(shares, layer.mean_shares.tolist(),
@@ -115,14 +117,12 @@ def draw_temporal_weights(layers: Sequence[TemporalWeights],
         _draw_bar(signs, layer.signs.values(), SIGNS.values())
     for axes, title in zip(rows[0], TITLES):
         axes.set_title(title, fontsize=10)
-    for axes in rows[-1]:
-        axes.set_axis_off()
     bar = figure.colorbar(
-        image, cax=rows[-1, 0].inset_axes((0.2, 0.7, 0.6, 0.2)),
-        orientation='horizontal', ticks=(-1, -0.5, 0, 0.5, 1))
+        image, ax=list(rows[:, 0]), location='bottom', shrink=0.6, aspect=40,
+        ticks=(-1, -0.5, 0, 0.5, 1))
     bar.set_label('share of the weights, with their sign', fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    longest = max(layers, key=lambda layer: len(layer.offsets)).offsets
+    longest = max((layer.offsets for layer in layers), key=len)
     _add_legend(rows[-1, 1], map(_signed, longest),
                 [offset_color(o, longest) for o in longest])
     _add_legend(rows[-1, 2], SIGNS.keys(), SIGNS.values())
@@ -172,5 +172,6 @@ def _draw_bar(axes: Axes, lengths: Iterable[float],
 def _add_legend(axes: Axes, labels: Iterable[str],
                 colors: Iterable) -> None:
     axes.legend([Patch(color=color) for color in colors], labels,
-                loc='upper center', fontsize=8, ncols=4, handlelength=0.8,
+                loc='upper center', bbox_to_anchor=(0.5, 0), fontsize=8,
+                ncols=4, handlelength=0.8,
                 handletextpad=0.4, columnspacing=0.6, frameon=False)

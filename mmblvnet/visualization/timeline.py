@@ -41,14 +41,14 @@ class Timeline:
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
         """Add the next window: the seconds that it counts for, and classes.
         """
-        columns = self.columns
-        columns.append(Column(start, end, probabilities, 1))
-        if len(columns) > 1 and columns[-2].num_windows < self._per_column:
-            columns[-2:] = [columns[-2].join(columns[-1])]
-        if len(columns) > self.max_columns:
+        columns, new = self.columns, Column(start, end, probabilities, 1)
+        if columns and columns[-1].num_windows < self._per_column:
+            columns[-1] = columns[-1].join(new)
+            return
+        if len(columns) == self.max_columns:
             self._per_column *= 2
-            pairs = zip(columns[:-1:2], columns[1:-1:2])
-            columns[:-1] = [one.join(other) for one, other in pairs]
+            columns[:] = map(Column.join, columns[::2], columns[1::2])
+        columns.append(new)
 
     @property
     def probabilities(self) -> Tensor:

@@ -2,28 +2,31 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmblvnet.apis import StreamingRecognizer
 from mmblvnet.models import BLVNet
 from networks import SMALL_CHANNELS, recognizer
 
-PAIRS = dict(type='SmallBLVNet', frame_output='pair')
+PAIRS = dict(type='SmallBLVNet', depth=50, frame_output='pair')
+# Two stages, which are quick.
+RESNET = dict(type='ResNet', depth=18, num_stages=2, strides=(1, 2),
+              dilations=(1, 1), out_indices=(1, ))
+RESNET_TAM = dict(RESNET, type='ResNetTAM')
 BLVNETS = [
     *[dict(PAIRS, blend_frames=r) for r in range(1, 8)],
-    *[dict(PAIRS, blend_frames=r, causal=True) for r in (1, 2, 3, 6)],
+    *[dict(PAIRS, blend_frames=r, causal=True) for r in (2, 3, 6)],
     dict(PAIRS, temporal_module='TSM'),
     dict(PAIRS, temporal_module='TSM', causal=True),
     dict(PAIRS, temporal_module=None),
     dict(PAIRS, in_channels=10),
-    dict(type='BLVNet', frame_output='pair'),
 ]
 OTHERS = [
-    dict(type='ResNetTAM'),
-    dict(type='ResNetTAM', blend_frames=2, causal=True),
-    dict(type='ResNet', tam_neck=dict()),
-    dict(type='ResNet', tam_neck=dict(causal=True)),
-    dict(type='ResNet'),
+    RESNET_TAM,
+    dict(RESNET_TAM, blend_frames=2, causal=True),
+    dict(RESNET, tam_neck=dict()),
+    dict(RESNET, tam_neck=dict(causal=True)),
+    RESNET,
 ]
 
 
@@ -34,15 +37,13 @@ def make_model(config=PAIRS):
     paired = 'BLVNet' in config['type']
     if config['type'] != 'ResNet':
         config['num_segments'] = 4
-    channels = dict(SmallBLVNet=SMALL_CHANNELS, BLVNet=2048).get(
-        config['type'], 512)
+    channels = SMALL_CHANNELS if paired else 128
     if neck is not None:
         neck = dict(type='TAMNeck', in_channels=channels, keep_frames=True,
                     num_segments=4, **neck)
     head = dict(type='TSMHead', in_channels=channels,
                 num_segments=2 if paired else 4)
-    return recognizer(dict(config, depth=50 if paired else 18), head,
-                      neck).double().eval()
+    return recognizer(config, head, neck).double().eval()
 
 
 @torch.no_grad()
@@ -107,7 +108,7 @@ def test_every_stream_has_the_scores_of_one_clip(configs):
         check(model, StreamingRecognizer(model), 9, [1, 2, 5, 1, 1, 4])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(num_pairs=st.integers(1, 10), sizes=st.lists(st.integers(1, 7)))
 def test_it_has_in_any_portions(num_pairs, sizes):
     model = make_model()
@@ -116,7 +117,7 @@ def test_it_has_in_any_portions(num_pairs, sizes):
 
 def test_the_lookahead_is_that_of_the_modules():
     expected = [(PAIRS, 13), (dict(PAIRS, blend_frames=5), 20),
-                (dict(PAIRS, causal=True), 0), (dict(type='ResNetTAM'), 8)]
+                (dict(PAIRS, causal=True), 0), (RESNET_TAM, 4)]
     for config, lookahead in expected:
         stream = StreamingRecognizer(make_model(config))
         assert stream.lookahead == lookahead
@@ -124,20 +125,12 @@ def test_the_lookahead_is_that_of_the_modules():
     assert stream.num_pairs == 4
 
 
-def test_float32_is_right_to_rounding(model):
-    frames = pictures(20).float()
-    expected = scores_in_one_clip(model, frames.double())
-    stream = StreamingRecognizer(model.float())
-    predictions = push_in_chunks(stream, frames, [3, 4])
-    scores = torch.stack([p.scores for p in predictions + stream.close()])
-    error = (scores - expected).norm() / expected.norm()
-    assert error < 1e-4
-
-
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(turns=st.lists(
     st.dictionaries(st.sampled_from('abc'), st.integers(1, 5), min_size=1),
     min_size=2, max_size=6))
+# One begins while the other goes on.
+@example(turns=[dict(a=2), dict(a=2, b=2), dict(a=9, b=9)])
 def test_streams_of_a_batch_know_nothing_of_each_other(turns):
     model = make_model()
     batch, alone = StreamingRecognizer(model), StreamingRecognizer(model)
@@ -168,10 +161,9 @@ def test_the_average_is_of_the_last_pairs(model):
 
 def test_the_average_is_of_a_training_clip_by_default(stream):
     assert stream.num_pairs == 2
-    model = recognizer(dict(type='ResNet', depth=18),
-                       dict(type='TSNHead', in_channels=512))
     with pytest.raises(ValueError, match='give num_pairs'):
-        StreamingRecognizer(model)
+        StreamingRecognizer(
+            recognizer(RESNET, dict(type='TSNHead', in_channels=128)))
 
 
 def test_a_saved_stream_goes_on_elsewhere(model, stream, tmp_path):
@@ -224,28 +216,27 @@ def test_the_model_is_left_as_it_is(model):
         assert torch.equal(value, state[name])
 
 
-@pytest.mark.parametrize('neck', [None, dict(type='TAMNeck')])
-def test_a_head_and_a_neck_that_average_frames_average_pairs(neck):
+def test_a_head_and_a_neck_that_average_frames_average_pairs():
 
     def make(num_segments):
         return recognizer(
             dict(type='SmallBLVNet', depth=50, num_segments=num_segments),
             dict(type='TSNHead', in_channels=SMALL_CHANNELS),
-            neck and dict(neck, in_channels=SMALL_CHANNELS,
-                          num_segments=num_segments)).double().eval()
+            dict(type='TAMNeck', in_channels=SMALL_CHANNELS,
+                 num_segments=num_segments)).double().eval()
 
     model, whole = make(4), make(12)
     whole.load_state_dict(model.state_dict())
     frames = pictures(12)
-    feats, kwargs = whole.extract_feat(frames[None], test_mode=True)
-    expected = whole.cls_head(feats, num_segs=12 if neck is None else 1)[0]
+    feats, _ = whole.extract_feat(frames[None], test_mode=True)
+    expected = whole.cls_head(feats, num_segs=1)[0]
     stream = StreamingRecognizer(model, num_pairs=6)
     predictions = push_in_chunks(stream, frames, [5]) + stream.close()
     torch.testing.assert_close(predictions[-1].average, expected)
 
 
 @pytest.mark.parametrize('backbone, head, problem', [
-    (dict(PAIRS, depth=50), dict(type='TRNHead', num_segments=16),
+    (PAIRS, dict(type='TRNHead', num_segments=16),
      'TRNHead does not average'),
     (dict(type='ResNetTSM', depth=18, pretrained2d=False),
      dict(type='TSMHead'), 'ResNetTSM does not see each frame by itself'),

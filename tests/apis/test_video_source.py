@@ -1,6 +1,5 @@
 import time
 
-import av
 import numpy as np
 import pytest
 from mmblvnet.apis import open_source
@@ -81,16 +80,14 @@ def test_a_live_stream_drops_what_there_is_no_time_for():
         dropped)
 
 
-@pytest.mark.parametrize(
-    'error', [av.InvalidDataError(1, 'lost'), MemoryError('lost')], ids=type)
-def test_an_error_of_a_live_stream_is_told(error):
+def test_an_error_of_a_live_stream_is_told():
 
     def broken():
         yield np.zeros((2, 2, 3), np.uint8)
         time.sleep(0.5)
-        raise error
+        raise MemoryError('lost')
 
     frames = live_frames(broken(), 'rtsp://camera')
     next(frames)
-    with pytest.raises(EOFError, match='rtsp://camera: .*lost'):
+    with pytest.raises(EOFError, match='rtsp://camera: lost'):
         next(frames)

@@ -18,7 +18,10 @@ TSM_OF_PAIRS = dict(
 TSN = dict(type='TSNHead', in_channels=SMALL_CHANNELS)
 NECK = dict(
     type='TAMNeck', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES)
-RESNET_HEAD = dict(type='TSMHead', in_channels=512, num_segments=NUM_FRAMES)
+# Two stages, which are quick.
+RESNET = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1),
+              out_indices=(1, ))
+RESNET_HEAD = dict(type='TSMHead', in_channels=128, num_segments=NUM_FRAMES)
 
 FAMILIES = {
     'bLVNet-TAM': (PAIRS, TSM_OF_PAIRS, None),
@@ -30,12 +33,12 @@ FAMILIES = {
     'bLVNet': (dict(PAIRS, temporal_module=None), TSM_OF_PAIRS, None),
     'TSN-bLResNet': (dict(type='BLResNet', depth=50),
                      dict(RESNET_HEAD, in_channels=2048), None),
-    'ResNetTAM': (dict(type='ResNetTAM', depth=18, num_segments=NUM_FRAMES),
+    'ResNetTAM': (dict(RESNET, type='ResNetTAM', num_segments=NUM_FRAMES),
                   RESNET_HEAD, None),
     'BLVNet-TAMNeck': (dict(PAIRS, frame_output='repeat'), TSN, NECK),
-    'ResNet-TAMNeck': (dict(type='ResNet', depth=18, norm_eval=False),
+    'ResNet-TAMNeck': (dict(RESNET, type='ResNet', norm_eval=False),
                        RESNET_HEAD,
-                       dict(NECK, in_channels=512, keep_frames=True)),
+                       dict(NECK, in_channels=128, keep_frames=True)),
 }
 
 

@@ -5,26 +5,34 @@ import numpy as np
 import pytest
 import torch
 from documents import code_blocks
+from mmaction.registry import MODELS
 from mmblvnet.deployment import (ExportableStream, check_stream_parity,
                                  export_onnx, export_openvino)
-from networks import SMALL_CHANNELS, recognizer
+from networks import SMALL_CHANNELS, SmallBLVNet, recognizer
 from onnxruntime import InferenceSession
 from packaging.version import Version
 from paths import ROOT
 
 SHAPE = (3, 32, 32)
-PAIRS = dict(type='SmallBLVNet', depth=50, num_segments=4)
+PAIRS = dict(type='TinyBLVNet', depth=50, num_segments=4)
 FAMILIES = {
     'tam': PAIRS,
     'causal': dict(PAIRS, causal=True),
     'tsm': dict(PAIRS, temporal_module='TSM'),
-    'resnet': dict(type='ResNetTAM', depth=18, num_segments=4),
+    'resnet': dict(type='ResNetTAM', depth=18, num_segments=4, num_stages=1,
+                   strides=(1, ), dilations=(1, ), out_indices=(0, )),
 }
+
+
+@MODELS.register_module(force=True)
+class TinyBLVNet(SmallBLVNet):
+    """One block in layer4."""
+    arch_settings = {50: (1, 2, 2, 1)}
 
 
 def make_model(family):
     torch.manual_seed(0)
-    channels = 512 if family == 'resnet' else SMALL_CHANNELS
+    channels = 64 if family == 'resnet' else SMALL_CHANNELS
     head = dict(type='TSMHead', in_channels=channels, num_segments=4)
     model = recognizer(FAMILIES[family], head).eval()
     # Scores of about 1, as trained ones.
@@ -50,10 +58,6 @@ def tam(tmp_path_factory):
 def test_a_step_agrees_with_the_model_over_a_video(tam):
     model, path = tam
     assert check_stream_parity(path, model, SHAPE, True) < 1e-4
-
-
-def test_a_step_that_does_not_agree_is_refused(tam):
-    _, path = tam
     with pytest.raises(ValueError, match='does not agree'):
         check_stream_parity(path, make_model('causal'), SHAPE, True)
 
@@ -61,11 +65,11 @@ def test_a_step_that_does_not_agree_is_refused(tam):
 def test_states_have_at_most_four_dimensions(tam):
     _, path = tam
     session = InferenceSession(path, providers=['CPUExecutionProvider'])
-    inputs = session.get_inputs()
-    assert max(len(i.shape) for i in inputs) == 4
-    states = [i.shape for i in inputs if i.name.startswith('state.')]
+    states = [i.shape for i in session.get_inputs()
+              if i.name.startswith('state.')]
+    # Of each TAM.
+    assert [len(shape) for shape in states] == [4] * 5
     assert [o.shape for o in session.get_outputs()[1:]] == states
-    assert len(states) == 7
 
 
 @pytest.mark.slow

@@ -56,8 +56,8 @@ def maps_by_definition(model, layer, frames):
 def test_a_map_lies_on_all_frames_that_it_is_of():
     frames = torch.randint(256, (VIEWS * NUM_FRAMES, 3, 64, 64))
     for layer, frames_per_map in {
-            'backbone/layer4': 2, 'backbone/layer4/1/tam': 2,
-            'backbone/layer1/big': 2, 'backbone/conv1': 1}.items():
+            'backbone/layer4': 2, 'backbone/layer1/big': 2,
+            'backbone/conv1': 1}.items():
         # The hooks of Grad-CAM stay on a model.
         model = network()
         expected = maps_by_definition(model, layer, frames)
@@ -113,10 +113,7 @@ def test_the_maps_lie_on_the_frames_that_the_network_gets(
 
 
 def test_a_layer_without_maps_is_refused(motion_network, video):
-    for layer, message in {
-        'backbone/layer8': 'backbone has conv1, .*layer4',
-        'nothing': 'the model has .*backbone',
-        'backbone/layer3/tam': 'no single map .* such as backbone/layer4',
-    }.items():
-        with pytest.raises(ValueError, match=message):
+    for layer in ('backbone/layer8', 'backbone/layer3/tam'):
+        with pytest.raises(ValueError, match=f'no layer {layer} with a single '
+                           'map .* such as backbone/layer4'):
             explain(motion_network, video, layer, 'val')

@@ -119,7 +119,7 @@ def test_even_and_odd_frames_are_marked_by_their_branch(tmp_path):
         picture = cv2.imread(str(out))[..., ::-1]
         # The bars above the thumbnails are the widest of that colour.
         little, big = (paint_of(picture, c) for c in (LITTLE, BIG))
-        wide = [paint.sum(1).max() > picture.shape[1] * 0.4
+        wide = [paint.sum(1).max() > picture.shape[1] * 0.3
                 for paint in (little, big)]
         assert wide == [backbone is BLVNet] * 2
     row = little.sum(1).argmax()
@@ -136,6 +136,8 @@ def test_a_picture_grows_with_lines_and_with_so_many_clips(
         draw_clips([clip] * count, tmp_path / 'out.png', 'view', True)
         return cv2.imread(str(tmp_path / 'out.png')).shape
 
-    assert shape(16, 1)[1] == shape(64, 1)[1]
-    assert shape(64, 1)[0] > 1.5 * shape(16, 1)[0]
-    assert shape(16, 1)[0] < shape(16, 2)[0] == shape(16, 4)[0]
+    one, lines, two, more = (
+        shape(*args) for args in ((16, 1), (64, 1), (16, 2), (16, 3)))
+    assert one[1] == lines[1]
+    assert lines[0] > 1.5 * one[0]
+    assert one[0] < two[0] == more[0]

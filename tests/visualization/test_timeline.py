@@ -8,9 +8,6 @@ def test_columns_hold_ever_more_windows():
     timeline = Timeline(max_columns=4)
     for i in range(13):
         timeline.add(i, i + 1, torch.tensor([float(i)]))
-        if i < 4:
-            assert timeline.probabilities.flatten().tolist() == [
-                *range(i + 1)]
         assert len(timeline.columns) <= 4
     assert [c.num_windows for c in timeline.columns] == [4, 4, 4, 1]
     assert [c.start for c in timeline.columns] == [0, 4, 8, 12]
