@@ -41,7 +41,7 @@ HERE = [d for d in DOCUMENTS if d.name not in ELSEWHERE]
 NOT_RUN = (
     r'bash tools/(demo|test|gpu_check)\.sh',
     r'pip install -e \.',
-    r'python tools/(analysis/)?(benchmark|profile_operators)',
+    r'python tools/(analysis/)?benchmark',
     r'python tools/analysis/study\.py (--measure-cost|--streams)',
     # tests/test_mim.py
     r'mim train .* compile=True',

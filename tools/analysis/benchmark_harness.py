@@ -1,6 +1,5 @@
 """What the benchmarks share: options, rounds, memory, processes and tables."""
 import argparse
-import json
 import logging
 import os
 import time
@@ -84,10 +83,3 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ['---'] * len(columns), *rows]
     text = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
     return text.replace('|  |', '| |')
-
-
-def write(folder: Path, name: str, results: dict, text: str) -> None:
-    """Write results as JSON and Markdown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f'{name}.json').write_text(json.dumps(results, indent=2))
-    (folder / f'{name}.md').write_text(text, 'utf-8')
