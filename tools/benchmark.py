@@ -35,7 +35,7 @@ from mmblvnet.models.common import TemporalAggregation
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
 from benchmark_harness import (in_fresh_process, interleave,  # noqa: E402
-                               make_parser, peak_memory, set_up, spread, table)
+                               peak_memory, set_up, spread, table)
 from reference import ReferenceNetwork  # noqa: E402
 
 MODES = ('inference', 'training')
@@ -287,7 +287,7 @@ def table_of(results: Dict[str, dict]) -> str:
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
-    parser = make_parser(__doc__, rounds=5)
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--rows', nargs='+', choices=ROWS, default=[],
         help='all that can be trained by default')
@@ -296,7 +296,9 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     add('--frames', type=int, nargs='+', default=[16], help='per clip')
     add('--size', type=int, nargs='+', default=[224], help='in pixels')
     add('--clips', type=int, default=1, help='per batch')
-    add('--warm-up', type=int, default=2, help='rounds')
+    add('--warm-up', type=int, default=2, help='rounds that do not count')
+    add('--rounds', type=int, default=5)
+    add('--threads', type=int, default=torch.get_num_threads())
     add('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
     if not (args.rows or args.configs):

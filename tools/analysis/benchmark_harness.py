@@ -1,5 +1,4 @@
-"""What the benchmarks share: options, rounds, memory, processes and tables."""
-import argparse
+"""What the benchmarks share: rounds, memory, processes and tables."""
 import logging
 import os
 import time
@@ -14,14 +13,6 @@ import mmblvnet  # noqa: F401
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-
-
-def make_parser(description: str, rounds: int) -> argparse.ArgumentParser:
-    """A parser of the options that all benchmarks on a CPU have."""
-    parser = argparse.ArgumentParser(description=description.split('\n')[0])
-    parser.add_argument('--rounds', type=int, default=rounds)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    return parser
 
 
 def set_up(threads: int) -> None:

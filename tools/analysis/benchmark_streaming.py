@@ -5,6 +5,7 @@ All ways run in turns in one process, on the same pictures.
 Example:
     python tools/analysis/benchmark_streaming.py --threads 1
 """
+import argparse
 import sys
 import tempfile
 from functools import partial
@@ -13,8 +14,7 @@ from typing import Callable, Dict, List
 
 import numpy as np
 import torch
-from benchmark_harness import (interleave, make_parser, median, set_up, spread,
-                               table)
+from benchmark_harness import interleave, median, set_up, spread, table
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
@@ -85,9 +85,12 @@ WAYS: Dict[str, Callable[[Tensor], Callable[[], None]]] = {
 
 
 def main(argv: List[str]) -> None:
-    parser = make_parser(__doc__, rounds=9)
-    parser.add_argument('--ways', nargs='+', choices=WAYS, default=list(WAYS))
-    parser.add_argument('--size', type=int, default=224, help='in pixels')
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add = parser.add_argument
+    add('--ways', nargs='+', choices=WAYS, default=list(WAYS))
+    add('--size', type=int, default=224, help='in pixels')
+    add('--rounds', type=int, default=9)
+    add('--threads', type=int, default=torch.get_num_threads())
     args = parser.parse_args(argv)
     set_up(args.threads)
     torch.manual_seed(0)
