@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [
     str(ROOT / folder)
     for folder in ('tests', 'tools', 'tools/data', 'tools/analysis',
-                   'tools/deployment', 'tools/visualization')
+                   'tools/deployment')
 ]
 
 import mmblvnet  # noqa: E402,F401

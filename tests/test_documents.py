@@ -35,13 +35,12 @@ ELSEWHERE = {
     'streaming.md': 'tests/tools/test_predict_stream.py',
     'visualization.md': 'tests/tools/test_visualize.py',
 }
-HARNESS = ROOT / 'tools' / 'analysis' / 'benchmark_harness.py'
 HERE = [d for d in DOCUMENTS if d.name not in ELSEWHERE]
 # What is run by hand or by everybody, or by a test of its own.
 NOT_RUN = (
     r'bash tools/(demo|test|gpu_check)\.sh',
     r'pip install -e \.',
-    r'python tools/(analysis/)?(benchmark|profile_operators)',
+    r'python tools/(analysis/)?benchmark',
     r'python tools/analysis/study\.py (--measure-cost|--streams)',
     # tests/test_mim.py
     r'mim train .* compile=True',
@@ -256,8 +255,6 @@ def test_documented_commands_name_what_exists(document):
     for command in commands:
         for tool in re.findall(r'python (tools/[\w/]+\.py)', command):
             source = (ROOT / tool).read_text()
-            if 'benchmark' in tool:
-                source += HARNESS.read_text()
             for option in re.findall(r' (--[\w-]+)', command):
                 assert f"'{option}'" in source, command
 

@@ -6,13 +6,16 @@ do not count. The classifier is left out of all of them.
 
 Examples:
     python tools/benchmark.py --rows reference blvnet_tam tsn --rounds 5
-    python tools/benchmark.py --rows blvnet_tam --configs CONFIG..
+    python tools/benchmark.py --rows blvnet_tam --frames 8 16 32 --size 112 224
+    python tools/benchmark.py --configs CONFIG..
 """
 import argparse
 import copy
+import json
 import sys
 import tempfile
-from functools import lru_cache, partial
+from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
@@ -32,8 +35,7 @@ from mmblvnet.models.common import TemporalAggregation
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
 from benchmark_harness import (in_fresh_process, interleave,  # noqa: E402
-                               make_parser, peak_memory, set_up, spread, table,
-                               write)
+                               peak_memory, set_up, spread, table)
 from reference import ReferenceNetwork  # noqa: E402
 
 MODES = ('inference', 'training')
@@ -53,14 +55,16 @@ def blvnet(num_frames: int, **config) -> nn.Module:
              frame_output='pair', **config))
 
 
-def resnet(kind: str, **config) -> nn.Module:
-    return MODELS.build(dict(type=kind, depth=50, norm_eval=False, **config))
+def resnet(num_frames: int, kind: str = 'ResNet') -> nn.Module:
+    """A network of MMAction2; a plain ResNet does not know its frames."""
+    segments = {} if kind == 'ResNet' else dict(num_segments=num_frames)
+    return MODELS.build(dict(type=kind, depth=50, norm_eval=False, **segments))
 
 
 class Features(nn.Module):
-    """The recognizer of a config without its head."""
+    """The recognizer of a config, which tells its frames, without its head."""
 
-    def __init__(self, config: str) -> None:
+    def __init__(self, config: str, _: Optional[int] = None) -> None:
         super().__init__()
         self.model = load_recognizer(config, None, 'cpu')
         inputs, self.num_frames, _ = example_of(self.model, 'val')
@@ -77,12 +81,12 @@ class Features(nn.Module):
 
 
 class Row(NamedTuple):
-    """A network to measure."""
+    """A network to measure, with clips of so many frames and pixels."""
     name: str
-    # From the number of frames per clip.
+    # From the number of frames; pickled for fresh processes.
     make: Callable[[int], nn.Module]
-    # If they are not those that are asked for.
-    num_frames: Optional[int] = None
+    frames: Optional[int] = None
+    size: int = 224
     channels: int = 3
     # For inference: onnx or openvino instead of PyTorch; bfloat16, or int8 in
     # another runtime; and compiled with the weights as constants.
@@ -102,10 +106,7 @@ def variant(suffix: str, **options) -> Row:
     return Row(f'bLVNet-TAM, {suffix}', blvnet, **options)
 
 
-def tsm(num_frames: int) -> nn.Module:
-    return resnet('ResNetTSM', num_segments=num_frames)
-
-
+tsm = partial(resnet, kind='ResNetTSM')
 ROWS = {
     'reference': Row('bLVNet-TAM, reference', reference),
     'blvnet_tam': Row('bLVNet-TAM', blvnet),
@@ -123,32 +124,38 @@ ROWS = {
     variant('OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
     'blvnet_tam_openvino_int8':
     variant('OpenVINO, INT8 and bf16', runtime='openvino', precision='int8'),
-    'tsn': Row('TSN-R50', lambda t: resnet('ResNet')),
+    'tsn': Row('TSN-R50', resnet),
     'tsm': Row('TSM-R50', tsm),
-    'tsm_8': Row('TSM-R50, 8 frames', tsm, num_frames=8),
-    'tanet': Row('TANet-R50', lambda t: resnet('TANet', num_segments=t)),
+    'tsm_8': Row('TSM-R50, 8 frames', tsm, frames=8),
+    'tanet': Row('TANet-R50', partial(resnet, kind='TANet')),
 }
 
 
-@lru_cache(maxsize=None)
-def row_of(key: str) -> Row:
-    """One of ``ROWS``, or the row of a config's recognizer."""
-    if key in ROWS:
-        return ROWS[key]
-    network = Features(key)
-    return Row(
-        Path(key).stem,
-        lambda _: copy.deepcopy(network),
-        num_frames=network.num_frames,
-        channels=network.channels)
+def rows_of(args: argparse.Namespace) -> Dict[str, Row]:
+    """By name, each network in all numbers of frames and sizes."""
+    asked = [ROWS[key] for key in args.rows]
+    for config in args.configs:
+        network = Features(config)
+        asked.append(
+            Row(Path(config).stem, partial(Features, config),
+                network.num_frames, channels=network.channels))
+    rows = {}
+    for row, frames, size in product(asked, args.frames, args.size):
+        name = row.name
+        if row.frames is None and len(args.frames) > 1:
+            name += f', {frames} frames'
+        if len(args.size) > 1:
+            name += f', {size} pixels'
+        rows[name] = row._replace(frames=row.frames or frames, size=size)
+    return rows
 
 
-def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
+def in_runtime(network: nn.Module, clips: Tensor,
                row: Row) -> Callable[[Tensor], Tensor]:
     """A backbone as ONNX Runtime or OpenVINO runs it; clips calibrate it."""
-    free = {0: num_frames * torch.export.Dim('clips')}
+    free = {0: row.frames * torch.export.Dim('clips')}
     # Traced with a single one, it would be fixed to that.
-    example = clips[:num_frames].repeat(2, 1, 1, 1)
+    example = clips[:row.frames].repeat(2, 1, 1, 1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'network.onnx')
         export_onnx(network, example, free, file)
@@ -167,24 +174,20 @@ def in_runtime(network: nn.Module, clips: Tensor, num_frames: int,
 class Network:
     """A row's network with a batch of clips to run it on."""
 
-    def __init__(self, key: str, args: argparse.Namespace,
-                 batch_size: int) -> None:
-        row = row_of(key)
-        self.num_frames = row.num_frames or args.frames
+    def __init__(self, row: Row, num_clips: int) -> None:
         torch.manual_seed(0)
-        self.trained = row.make(self.num_frames)
+        self.trained = row.make(row.frames)
         self.tested = copy.deepcopy(self.trained)
         # MMAction2's backbones return nothing here.
         self.trained.train()
         self.tested.eval()
         backbone = (self.tested.model.backbone
                     if isinstance(self.tested, Features) else self.tested)
-        self.clips = torch.randn(batch_size * self.num_frames, row.channels,
-                                 args.size, args.size)
+        self.clips = torch.randn(num_clips * row.frames, row.channels,
+                                 row.size, row.size)
         if row.runtime:
             accelerate(backbone)
-            self.tested = in_runtime(
-                self.tested, self.clips, self.num_frames, row)
+            self.tested = in_runtime(self.tested, self.clips, row)
         else:
             accelerate(backbone, row.precision, row.compile)
 
@@ -199,30 +202,14 @@ class Network:
         self.trained.zero_grad()
 
 
-def measure_speeds(args: argparse.Namespace) -> Dict[str, dict]:
-    """Clips per second by row and mode: median, lowest and highest."""
-    networks = {key: Network(key, args, args.clips) for key in args.rows}
-    speeds = {key: {} for key in args.rows}
-    for mode in MODES:
-        runs = {key: getattr(network, mode)
-                for key, network in networks.items()
-                if mode in row_of(key).modes}
-        times = interleave(runs, args.warm_up, args.rounds)
-        for key, taken in times.items():
-            speeds[key][mode] = [args.clips / of_times(taken)
-                                 for of_times in (median, max, min)]
-    return speeds
-
-
-def memory_per_clip(key: str, mode: str, args: argparse.Namespace) -> float:
+def memory_per_clip(row: Row, mode: str, num_clips: int) -> float:
     """By how much the peak grows per clip in MiB. For a fresh process."""
-    few, many = args.clips, 3 * args.clips
-    network = Network(key, args, batch_size=many)
-    clips, peaks = network.clips, []
-    for batch_size in (few, many):
-        network.clips = clips[:batch_size * network.num_frames]
+    network, peaks = Network(row, 3 * num_clips), []
+    clips = network.clips
+    for part in (clips[:num_clips * row.frames], clips):
+        network.clips = part
         peaks.append(peak_memory(getattr(network, mode)))
-    return (peaks[1] - peaks[0]) / (many - few)
+    return (peaks[1] - peaks[0]) / (2 * num_clips)
 
 
 def watch_tams(network: nn.Module, watch: Callable) -> None:
@@ -253,27 +240,35 @@ def count_macs(network: nn.Module, clip: Tensor) -> int:
     return counter.get_total_flops() // 2 + sum(blended)
 
 
-def measure_size(key: str, args: argparse.Namespace) -> dict:
-    """Parameters and MACs per clip of a row."""
-    row = row_of(key)
-    num_frames = row.num_frames or args.frames
-    network = row.make(num_frames)
-    clip = torch.randn(num_frames, row.channels, args.size, args.size)
+def count(row: Row) -> Dict[str, int]:
+    """Parameters and MACs per clip."""
+    network = row.make(row.frames)
+    clip = torch.randn(row.frames, row.channels, row.size, row.size)
     return dict(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=count_macs(network, clip))
 
 
-def measure(args: argparse.Namespace) -> Dict[str, dict]:
-    """All that is measured, by row; memory in a process of its own."""
-    return {
-        key: dict(
-            speeds,
-            memory={mode: in_fresh_process(memory_per_clip, key, mode, args)
-                    for mode in row_of(key).modes},
-            **measure_size(key, args))
-        for key, speeds in measure_speeds(args).items()
-    }
+def measure(rows: Dict[str, Row], num_clips: int, warm_up: int, rounds: int,
+            modes: Sequence[str] = MODES) -> Dict[str, dict]:
+    """What each network costs, by name.
+
+    By mode the clips per second (median, lowest and highest), ``memory`` with
+    the MiB per clip by mode, ``parameters`` and ``macs``.
+    """
+    results = {name: dict(count(row), memory={}) for name, row in rows.items()}
+    networks = {name: Network(row, num_clips) for name, row in rows.items()}
+    for mode in modes:
+        times = interleave(
+            {name: getattr(network, mode)
+             for name, network in networks.items()
+             if mode in rows[name].modes}, warm_up, rounds)
+        for name, taken in times.items():
+            results[name][mode] = [
+                num_clips / of_times(taken) for of_times in (median, max, min)]
+            results[name]['memory'][mode] = in_fresh_process(
+                memory_per_clip, rows[name], mode, num_clips)
+    return results
 
 
 def table_of(results: Dict[str, dict]) -> str:
@@ -282,43 +277,45 @@ def table_of(results: Dict[str, dict]) -> str:
                *(f'{mode}, MiB/clip' for mode in MODES), 'parameters, M',
                'GMACs']
     return table(columns, [[
-        row_of(key).name,
+        name,
         *(spread(result[mode]) if mode in result else '-' for mode in MODES),
         *(f'{result["memory"][mode]:.0f}' if mode in result else '-'
           for mode in MODES),
         f'{result["parameters"] / 1e6:.2f}',
         f'{result["macs"] / 1e9:.2f}',
-    ] for key, result in results.items()])
+    ] for name, result in results.items()])
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
-    parser = make_parser(__doc__, rounds=5)
-    parser.add_argument(
-        '--rows', nargs='+', choices=ROWS,
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add = parser.add_argument
+    add('--rows', nargs='+', choices=ROWS, default=[],
         help='all that can be trained by default')
-    parser.add_argument(
-        '--configs', nargs='+', default=[], metavar='CONFIG',
+    add('--configs', nargs='+', default=[], metavar='CONFIG',
         help='recognizers of configs, which tell their frames per clip')
-    parser.add_argument('--frames', type=int, default=16)
-    parser.add_argument('--size', type=int, default=224)
-    parser.add_argument('--clips', type=int, default=1, help='per batch')
-    parser.add_argument('--warm-up', type=int, default=2, help='rounds')
-    parser.add_argument('--out', type=Path, help='folder for table and JSON')
+    add('--frames', type=int, nargs='+', default=[16], help='per clip')
+    add('--size', type=int, nargs='+', default=[224], help='in pixels')
+    add('--clips', type=int, default=1, help='per batch')
+    add('--warm-up', type=int, default=2, help='rounds that do not count')
+    add('--rounds', type=int, default=5)
+    add('--threads', type=int, default=torch.get_num_threads())
+    add('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
     if not (args.rows or args.configs):
         args.rows = [key for key, row in ROWS.items() if row.modes == MODES]
-    args.rows = [*(args.rows or []), *args.configs]
     return args
 
 
 def main(argv: List[str]) -> None:
     args = parse_args(argv)
     set_up(args.threads)
-    results = measure(args)
+    results = measure(rows_of(args), args.clips, args.warm_up, args.rounds)
     text = table_of(results)
     print(text)
     if args.out:
-        write(args.out, 'benchmark', results, text)
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / 'benchmark.json').write_text(json.dumps(results, indent=2))
+        (args.out / 'benchmark.md').write_text(text, 'utf-8')
 
 
 if __name__ == '__main__':

@@ -26,20 +26,11 @@ CLASSIFIER = 'classifier.'
 def convert(source: Path,
             destination: Path,
             flow_channels: Optional[int] = None) -> dict:
-    """Convert a published file.
+    """Convert a published file, for so many channels of flow if given.
 
-    Args:
-        source (Path): The published file.
-        destination (Path): The file to write, as a whole or not at all.
-        flow_channels (int, optional): Channels of optical flow that the
-            network of an RGB file is to take instead. Defaults to None.
-
-    Returns:
-        dict: What was found in the file.
-
-    Raises:
-        ValueError: If the source cannot be converted.
-        OSError: If there is no source, or the destination cannot be written.
+    The destination is written as a whole or not at all. What was found in the
+    file is returned. A ValueError says why a source cannot be converted, an
+    OSError why a file cannot be read or written.
     """
 
     def change(content: dict) -> Tuple[dict, dict]:
@@ -62,22 +53,13 @@ def convert(source: Path,
             converted['classifier'] = classifier
         return converted, found
 
-    return rewrite(source, destination, change)
+    return _rewrite(source, destination, change)
 
 
 def publish(source: Path, destination: Path) -> dict:
     """Convert a file of this package back into the published key format.
 
-    Args:
-        source (Path): A converted file, or a checkpoint of training.
-        destination (Path): The file to write, as a whole or not at all.
-
-    Returns:
-        dict: What was found in the file.
-
-    Raises:
-        ValueError: If the source cannot be converted.
-        OSError: If there is no source, or the destination cannot be written.
+    The source may be a checkpoint of training; otherwise as :func:`convert`.
     """
 
     def change(content: dict) -> Tuple[dict, dict]:
@@ -91,11 +73,11 @@ def publish(source: Path, destination: Path) -> dict:
             found = found.get(key) if isinstance(found, dict) else None
         return to_published(weights, found)
 
-    return rewrite(source, destination, change)
+    return _rewrite(source, destination, change)
 
 
-def rewrite(source: Path, destination: Path,
-            change: Callable[[dict], Tuple[dict, dict]]) -> dict:
+def _rewrite(source: Path, destination: Path,
+             change: Callable[[dict], Tuple[dict, dict]]) -> dict:
     """Write what a file holds in another form; return what was found."""
     if destination.exists() and destination.samefile(source):
         raise ValueError(f'{destination} is the source itself; give another '
@@ -113,27 +95,19 @@ def rewrite(source: Path, destination: Path,
     return found
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('source', type=Path, help='the published file')
-    parser.add_argument('destination', type=Path, help='the file to write')
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument(
-        '--flow',
-        type=int,
-        metavar='N',
+    add = parser.add_argument
+    add('source', type=Path, help='the published file')
+    add('destination', type=Path, help='the file to write')
+    add = parser.add_mutually_exclusive_group().add_argument
+    add('--flow', type=int, metavar='N',
         help='turn an RGB network into one for N channels of optical flow')
-    ways.add_argument(
-        '--to-published',
-        action='store_true',
+    add('--to-published', action='store_true',
         help='turn a file of this package back into the published key format')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args()
     try:
         if args.to_published:
             found = publish(args.source, args.destination)

@@ -60,23 +60,22 @@ def export_clips(model: nn.Module, module: ExportableRecognizer,
         export_openvino(onnx_file, draft)
     run = load_exported(draft).run
     report(check(run))
+    if not args.int8 and args.precision == 'float32':
+        return draft
     other = draft.with_stem('other')
     if args.int8:
         clips = calibration_clips(model, args.calibration_clips,
                                   args.calibration_list,
                                   args.with_preprocessing)
-        quantize(onnx_file, other.with_suffix('.onnx'), clips)
-        onnx_file = other.with_suffix('.onnx')
-    elif args.precision == 'float32':
-        return draft
+        source, onnx_file = onnx_file, other.with_suffix('.onnx')
+        quantize(source, onnx_file, clips)
     if args.format == 'openvino':
         export_openvino(onnx_file, other, args.precision)
     other_run = load_exported(other).run
     if args.int8:
         report_int8(other_run, run, clips)
     else:
-        difference = check(other_run, tolerance=BFLOAT16_TOLERANCE)
-        print(f'{args.precision}: scores differ by {difference:.1e} at most')
+        report(check(other_run, tolerance=BFLOAT16_TOLERANCE), args.precision)
     return other
 
 
@@ -94,8 +93,9 @@ def export_step(model: nn.Module, module: ExportableStream,
     return draft
 
 
-def report(difference: float) -> None:
-    print(f'Agrees with the model: scores differ by {difference:.1e} at most')
+def report(difference: float, precision: str = 'float32') -> None:
+    print(f'Agrees with the model in {precision}: scores differ by '
+          f'{difference:.1e} at most')
 
 
 def report_int8(run: Callable[[Tensor], Tensor],
@@ -106,10 +106,10 @@ def report_int8(run: Callable[[Tensor], Tensor],
     pairs = [torch.cat(clips[i:i + 2]) for i in range(0, len(clips), 2)]
     scores, expected = (
         torch.cat([file(pair) for pair in pairs]) for file in (run, other))
-    difference = (scores - expected).abs().mean()
     same = (scores.argmax(-1) == expected.argmax(-1)).sum()
     print(f'INT8: scores of the {len(clips)} calibration clips differ by '
-          f'{difference:.4f} on average, {same} have the same best class')
+          f'{(scores - expected).abs().mean():.4f} on average, {same} have '
+          'the same best class')
 
 
 def parse_args() -> argparse.Namespace:

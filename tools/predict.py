@@ -12,10 +12,8 @@ import os
 import shutil
 import sys
 from argparse import Namespace
-from contextlib import nullcontext
 from pathlib import Path
-from typing import (ContextManager, Dict, Iterable, Iterator, List, Optional,
-                    Sequence, TextIO, Tuple, Union)
+from typing import Iterable, Iterator, List, Optional, Sequence, TextIO, Tuple
 
 import numpy as np
 from mmengine.utils import track_iter_progress
@@ -45,7 +43,6 @@ USEFUL_WITH = dict(
     fps=['--window', '--stream'],
     sample_fps=['--stream'],
     reopen=['--stream'])
-Result = Union[List[Prediction], Exception]
 
 
 def predict_files(model: nn.Module, names: Sequence[str],
@@ -56,23 +53,23 @@ def predict_files(model: nn.Module, names: Sequence[str],
     video_pipeline_of(model.cfg, 'test')
     accelerate(model.backbone, args.precision, args.compile)
     root = os.path.commonpath([Path(v).absolute().parent for v in videos])
-    results: Dict[str, Result] = {}
-    progress = videos if len(videos) == 1 else (
-        track_iter_progress(videos, file=sys.stderr))
-    for video in progress:
+    results, broken = [], []
+    for video in track_iter_progress(videos, file=sys.stderr) if (
+            len(videos) > 1) else videos:
         try:
-            results[video] = top_predictions(
+            best = top_predictions(
                 classify_video(model, video), names, args.topk)
             if args.video_out:
                 out = annotated_file(args.video_out, video, root)
-                annotate_video(video, out, results[video])
+                annotate_video(video, out, best)
+            results.append(dict(video=video, **predictions_of(best)))
         except (BrokenVideoError, ValueError) as error:
-            results[video] = error
+            results.append(dict(video=video, error=reason(error)))
+            broken.append(f'{video}: {reason(error)}')
     show(results)
     if args.json:
-        write_json(results, args.json)
-    broken = [f'{video}: {reason(result)}' for video, result in
-              results.items() if isinstance(result, Exception)]
+        Path(args.json).write_text(json.dumps(results, indent=1) + '\n',
+                                   'utf-8')
     if not broken:
         return None
     return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be '
@@ -91,30 +88,19 @@ def annotated_file(folder: str, video: str, root: str) -> Path:
     return out
 
 
-def show(results: Dict[str, Result]) -> None:
+def show(results: Sequence[dict]) -> None:
     """Print the predictions of each video with a bar for each."""
-    for video, predictions in results.items():
-        if isinstance(predictions, Exception):
-            continue
-        if len(results) > 1:
-            print(f'\n{video}')
-        for _, name, probability in predictions:
+    for result in results:
+        if len(results) > 1 and 'predictions' in result:
+            print(f'\n{result["video"]}')
+        for best in result.get('predictions', ()):
+            probability = best['probability']
             bar = '#' * round(probability * BAR_LENGTH)
-            print(f'{probability:8.3f}  {bar:{BAR_LENGTH}}  {name}')
+            print(f'{probability:8.3f}  {bar:{BAR_LENGTH}}  {best["name"]}')
 
 
-def write_json(results: Dict[str, Result], file: str) -> None:
-    """Write the predictions of each video, and what went wrong."""
-    content = []
-    for video, result in results.items():
-        of_video = dict(error=reason(result)) if isinstance(
-            result, Exception) else predictions_of(result)
-        content.append(dict(video=video, **of_video))
-    Path(file).write_text(json.dumps(content, indent=1) + '\n', 'utf-8')
-
-
-def predictions_of(result: List[Prediction]) -> dict:
-    return dict(predictions=[p._asdict() for p in result])
+def predictions_of(best: List[Prediction]) -> dict:
+    return dict(predictions=[p._asdict() for p in best])
 
 
 def reason(error: Exception) -> str:
@@ -197,33 +183,24 @@ def write_parts(moments: Iterable[Moment], names: Sequence[str],
                 args: Namespace) -> Iterator[Tuple[Moment, List[Prediction]]]:
     """Write each part's best classes as it passes, so others can follow."""
     with output(args.csv) as table, output(args.json_lines) as lines:
-        if table:
-            count = range(1, min(args.topk, len(names)) + 1)
-            csv.writer(table).writerow([*TIMES] + [
-                f'{column}_{i}' for i in count
-                for column in ('class', 'probability')
-            ])
+        rows = csv.writer(table)
+        rows.writerow([*TIMES] + [
+            f'{column}_{i + 1}' for i in range(min(args.topk, len(names)))
+            for column in ('class', 'probability')])
         for moment in moments:
             best = top_predictions(moment.probabilities, names, args.topk)
-            times = {name: getattr(moment, name) for name in TIMES}
-            if table:
-                row = [f'{time:.3f}' for time in times.values()]
-                for _, name, probability in best:
-                    row += [name, f'{probability:.4f}']
-                csv.writer(table).writerow(row)
-            if lines:
-                rounded = {name: round(time, 3)
-                           for name, time in times.items()}
-                content = dict(rounded, **predictions_of(best))
-                lines.write(json.dumps(content) + '\n')
+            times = {name: round(getattr(moment, name), 3) for name in TIMES}
+            row = [f'{time:.3f}' for time in times.values()]
+            for _, name, probability in best:
+                row += [name, f'{probability:.4f}']
+            rows.writerow(row)
+            lines.write(json.dumps({**times, **predictions_of(best)}) + '\n')
             yield moment, best
 
 
-def output(path: Optional[str]) -> ContextManager[Optional[TextIO]]:
+def output(path: Optional[str]) -> TextIO:
     """A file that is written line by line, if there is to be one."""
-    if path is None:
-        return nullcontext()
-    return open(path, 'w', 1, encoding='utf-8', newline='')
+    return open(path or os.devnull, 'w', 1, encoding='utf-8', newline='')
 
 
 def positive(text: str) -> float:

@@ -11,7 +11,7 @@ import argparse
 import runpy
 import sys
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, Sequence
 
 import matplotlib
 import mmaction
@@ -61,10 +61,9 @@ def show_curves(args: argparse.Namespace) -> None:
 
 
 def run_confusion_matrix(args: Sequence[str]) -> None:
-    """Run MMAction2's tool, which alone does not start.
+    """Run MMAction2's tool, which imports what its wheel lacks.
 
-    The wheel of MMAction2 1.2.0 lacks a module that it imports, which this
-    package provides (``compat.provide_drn``).
+    This package provides it (``compat.provide_drn``).
     """
     tool = Path(mmaction.__file__).parent.joinpath(
         '.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
@@ -82,57 +81,48 @@ def positive(text: str) -> int:
     return number
 
 
-def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    def add(name: str, show: Callable,
-            arguments: List[str]) -> argparse.ArgumentParser:
+    def add_command(name: str, show: Callable, arguments: str) -> Callable:
         command = commands.add_parser(
             name, help=show.__doc__, description=show.__doc__)
-        for argument in arguments:
-            command.add_argument(argument, metavar=argument.upper())
+        for argument in arguments.split():
+            command.add_argument(argument.lower(), metavar=argument)
         command.add_argument(
             '--out', required=True, help='the picture, as .png, .svg or .pdf')
         command.set_defaults(show=show)
-        return command
+        return command.add_argument
 
-    add('weights', show_weights, ['config', 'checkpoint'])
-    frames = add('frames', show_frames, ['config', 'video'])
-    frames.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='train',
+    add_command('weights', show_weights, 'CONFIG CHECKPOINT')
+    add = add_command('frames', show_frames, 'CONFIG VIDEO')
+    add('--split', choices=('train', 'val', 'test'), default='train',
         help='whose pipeline; train by default')
-    frames.add_argument(
-        '--draws', type=positive, default=3,
+    add('--draws', type=positive, default=3,
         help='how often a training clip is drawn; 3 by default')
-    frames.add_argument('--seed', type=int, default=0)
-    gradcam = add('gradcam', show_gradcam, ['config', 'checkpoint', 'video'])
-    gradcam.add_argument(
-        '--layer', default='backbone/layer4',
+    add('--seed', type=int, default=0)
+    add = add_command('gradcam', show_gradcam, 'CONFIG CHECKPOINT VIDEO')
+    add('--layer', default='backbone/layer4',
         help='backbone/layer4 by default')
-    gradcam.add_argument(
-        '--split', choices=('val', 'test'), default='val',
+    add('--split', choices=('val', 'test'), default='val',
         help='whose pipeline; val by default')
-    gradcam.add_argument(
-        '--label-map', help='a file with the name of a class per line')
-    gradcam.add_argument(
-        '--device', help='the GPU by default, if there is one')
-    curves = add('curves', show_curves, [])
-    curves.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
-    curves.add_argument(
-        '--metric', default='acc/top1', help='acc/top1 by default')
+    add('--label-map', help='a file with the name of a class per line')
+    add('--device', help='the GPU by default, if there is one')
+    add = add_command('curves', show_curves, '')
+    add('work_dirs', nargs='+', metavar='WORK_DIR')
+    add('--metric', default='acc/top1', help='acc/top1 by default')
     commands.add_parser(
-        'confusion', help='Draw a confusion matrix with MMAction2\'s tool.')
-    return parser.parse_args(argv)
+        'confusion', help="Draw a confusion matrix with MMAction2's tool.")
+    return parser.parse_args()
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ['confusion']:
-        return run_confusion_matrix(argv[1:])
-    args = parse_args(argv)
+def main() -> None:
+    if sys.argv[1:2] == ['confusion']:
+        return run_confusion_matrix(sys.argv[2:])
+    args = parse_args()
     try:
         args.show(args)
     except (FileNotFoundError, ValueError) as error:

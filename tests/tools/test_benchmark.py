@@ -9,7 +9,7 @@ from mmaction.models.backbones.resnet_tsm import TemporalShift
 from mmaction.registry import MODELS
 from paths import MOTION
 
-SMALL = ['--frames', '4', '--size', '32', '--rounds', '1', '--warm-up', '0']
+SMALL = ['--rounds', '1', '--warm-up', '0']
 RUNTIMES = ['blvnet_tam_onnx', 'blvnet_tam_int8', 'blvnet_tam_openvino',
             'blvnet_tam_openvino_bf16', 'blvnet_tam_openvino_int8']
 
@@ -31,44 +31,60 @@ def measured(tmp_path, monkeypatch):
 def test_rows_and_configs_are_measured_side_by_side(
         measured, tmp_path, capsys):
     results = measured('--rows', 'reference', 'blvnet_tam_bf16', '--configs',
-                       MOTION)
-    assert list(results) == ['reference', 'blvnet_tam_bf16', MOTION]
-    for key, result in results.items():
-        only_inference = key == 'blvnet_tam_bf16'
-        assert list(result['memory']) == ['inference', 'training'][
-            :1 if only_inference else 2]
-        for mode in result['memory']:
+                       str(MOTION), '--frames', '4', '--size', '32')
+    names = ['bLVNet-TAM, reference', 'bLVNet-TAM, bf16',
+             'blvnet_tam_r50_4x2_motion']
+    assert list(results) == names
+    for name, result in results.items():
+        modes = benchmark.MODES[:1 if name == names[1] else 2]
+        assert tuple(result['memory']) == modes
+        for mode in modes:
             middle, lowest, highest = result[mode]
             assert 0 < lowest <= middle <= highest
     # The reference has the operations of the network.
-    assert results['reference']['macs'] == results['blvnet_tam_bf16']['macs']
+    macs = [results[name]['macs'] for name in names]
     # 8 frames, as the config has, but as small as the others.
-    assert results[MOTION]['macs'] == 2 * results['reference']['macs']
+    assert macs == [macs[0], macs[0], 2 * macs[0]]
     printed = capsys.readouterr().out
-    assert '| bLVNet-TAM, reference |' in printed
-    assert '| blvnet_tam_r50_4x2_motion |' in printed
+    for name in names:
+        assert f'| {name} |' in printed
     assert (tmp_path / 'benchmark.md').read_text() in printed
+
+
+def test_several_frames_and_sizes_make_a_row_each():
+    rows = benchmark.rows_of(benchmark.parse_args([
+        '--rows', 'blvnet_tam', 'tsm_8', '--frames', '2', '4', '--size', '32',
+        '64']))
+    assert {name: row[2:4] for name, row in rows.items()} == {
+        'bLVNet-TAM, 2 frames, 32 pixels': (2, 32),
+        'bLVNet-TAM, 2 frames, 64 pixels': (2, 64),
+        'bLVNet-TAM, 4 frames, 32 pixels': (4, 32),
+        'bLVNet-TAM, 4 frames, 64 pixels': (4, 64),
+        'TSM-R50, 8 frames, 32 pixels': (8, 32),
+        'TSM-R50, 8 frames, 64 pixels': (8, 64),
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('rows', [RUNTIMES, ['blvnet_tam_compile_bf16']])
 def test_other_runtimes_are_measured_in_inference_alone(rows, measured):
-    results = measured('--size', '64', '--rows', *rows)
-    for key in rows:
-        assert results[key]['inference'][0] > 0
-        assert 'training' not in results[key]
+    results = measured('--size', '64', '--frames', '4', '--rows', *rows)
+    assert len(results) == len(rows)
+    for result in results.values():
+        assert result['inference'][0] > 0
+        assert 'training' not in result
 
 
-@pytest.mark.parametrize('row, bound', [
+@pytest.mark.parametrize('key, bound', [
     ('blvnet_tam_bf16', 0.1),
     pytest.param('blvnet_tam_compile', 1e-4, marks=pytest.mark.slow),
     pytest.param('blvnet_tam_openvino', 1e-4, marks=pytest.mark.slow),
     pytest.param('blvnet_tam_openvino_int8', 0.5, marks=pytest.mark.slow),
 ])
-def test_each_row_runs_the_same_network(row, bound):
-    args = benchmark.parse_args([*SMALL, '--size', '64'])
+def test_each_row_runs_the_same_network(key, bound):
     plain, other = (
-        benchmark.Network(key, args, 2) for key in ('blvnet_tam', row))
+        benchmark.Network(benchmark.ROWS[key]._replace(frames=4, size=64), 2)
+        for key in ('blvnet_tam', key))
     with torch.no_grad():
         expected, maps = (n.tested(plain.clips) for n in (plain, other))
     assert (maps - expected).std() < bound * expected.std()

@@ -104,8 +104,9 @@ def test_the_command_says_what_it_wrote(tmp_path, monkeypatch, capsys):
     make_videos(tmp_path, *many('a', 5), *many('b', 5))
     monkeypatch.setattr(sys, 'argv', ['', str(tmp_path)])
     make_annotations.main()
-    assert ('2 classes, 8 train videos and 2 val videos'
-            in capsys.readouterr().out)
+    assert capsys.readouterr().out == ''.join(
+        f'{tmp_path}/{name}.txt: {number} lines\n' for name, number in (
+            ('label_map', 2), ('train_list', 8), ('val_list', 2)))
     monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / 'absent')])
     with pytest.raises(SystemExit, match='absent is no folder'):
         make_annotations.main()

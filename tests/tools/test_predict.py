@@ -140,10 +140,12 @@ def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
     # Of 20 frames at 25 per second.
     status, printed = run(
         f'{COMMAND} --window 0.4 --stride 0.2 --csv out.csv --picture out.png '
-        '--label-map NAMES --topk 2', CHECKPOINT=decided)
+        '--label-map NAMES --topk 9', CHECKPOINT=decided)
     assert status is None
     with open('out.csv', newline='') as file:
         rows = list(csv.DictReader(file))
+    # There are 8 classes.
+    assert [len(row) for row in rows] == [3 + 2 * 8] * 3
     assert [row['start'] for row in rows] == ['0.000', '0.200', '0.400']
     assert [row['end'] for row in rows] == ['0.400', '0.600', '0.800']
     assert [row['class_2'] for row in rows] == [names[6]] * 3

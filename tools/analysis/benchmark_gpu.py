@@ -290,24 +290,25 @@ def table_of(results: Dict[str, dict]) -> str:
     arithmetic, and that of reading and writing its elements.
     """
     card, lines = results['card'], []
+    measured = {key: result for key, result in results.items()
+                if 'clips_per_s' in result}
     for row, precision in dict.fromkeys(
-            (r['row'], r['precision']) for r in results.values()
-            if 'row' in r):
-        own = [
-            results.get(Job(row, mode, precision).key, {})
+            (r['row'], r['precision']) for r in measured.values()):
+        inference, _ = own = [
+            measured.get(Job(row, mode, precision).key, {})
             for mode in ('inference', 'training')]
-        if not any('clips_per_s' in result for result in own):
+        if own == [{}, {}]:
             continue
         published, counted = PUBLISHED[row], count(row)
         floor = '-'
-        if precision == 'bfloat16' and 'clips_per_s' in own[0]:
-            floor = '{:.0f} %'.format(100 * own[0]['clips_per_s'] * max(
+        if precision == 'bfloat16' and inference:
+            floor = '{:.0f} %'.format(100 * inference['clips_per_s'] * max(
                 2e-12 * counted['macs'] / card['bf16_tflop_per_s'],
                 2e-9 * counted['elements'] / card['copy_gb_per_s']))
         lines.append([
             published.name, precision,
-            *(f'{r[cost]:.0f}' if cost in r else '-'
-              for cost in ('clips_per_s', 'mib_per_clip') for r in own),
+            *(f'{result[cost]:.0f}' if result else '-'
+              for cost in ('clips_per_s', 'mib_per_clip') for result in own),
             f'{counted["parameters"] / 1e6:.1f}',
             f'{counted["macs"] / 1e9:.1f}', floor,
             *(str(value or '-') for value in published[1:4])])

@@ -1,6 +1,4 @@
-"""What the benchmarks share: options, rounds, memory, processes and tables."""
-import argparse
-import json
+"""What the benchmarks share: rounds, memory, processes and tables."""
 import logging
 import os
 import time
@@ -15,14 +13,6 @@ import mmblvnet  # noqa: F401
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-
-
-def make_parser(description: str, rounds: int) -> argparse.ArgumentParser:
-    """A parser of the options that all benchmarks on a CPU have."""
-    parser = argparse.ArgumentParser(description=description.split('\n')[0])
-    parser.add_argument('--rounds', type=int, default=rounds)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    return parser
 
 
 def set_up(threads: int) -> None:
@@ -84,10 +74,3 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ['---'] * len(columns), *rows]
     text = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
     return text.replace('|  |', '| |')
-
-
-def write(folder: Path, name: str, results: dict, text: str) -> None:
-    """Write results as JSON and Markdown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f'{name}.json').write_text(json.dumps(results, indent=2))
-    (folder / f'{name}.md').write_text(text, 'utf-8')

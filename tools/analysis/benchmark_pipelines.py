@@ -62,10 +62,10 @@ def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
         # Even sides.
         pictures = [p[:len(p) // 2 * 2, :p.shape[1] // 2 * 2]
                     for p in reader.get_batch(range(len(reader)))]
-        file = folder / clip.stem
         intra.append(
-            write_video(file.with_suffix('.mp4'), pictures, 'libx264'))
-        jpeg.append(write_video(file.with_suffix('.avi'), pictures, 'mjpeg'))
+            write_video(folder / f'{clip.stem}.mp4', pictures, 'libx264'))
+        jpeg.append(
+            write_video(folder / f'{clip.stem}.avi', pictures, 'mjpeg'))
     long = write_video(folder / 'long.mp4',
                        list(islice(cycle(pictures), LONG)), 'libx264', GROUP)
     return {
@@ -102,14 +102,13 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
             runs[name, decoder] = run
     times = interleave(runs, 0, rounds, time.process_time)
     rows = []
-    for name, case in cases.items():
-        per_video = {
-            decoder: [1000 * seconds / len(case.videos) for seconds in taken]
-            for (of_case, decoder), taken in times.items() if of_case == name}
-        size = sum(video.stat().st_size for video in case.videos) / 1e6
-        rows.append([name, *(
-            spread(per_video[decoder], '.1f') if decoder in per_video
-            else 'refused' for decoder in DECODERS), f'{size:.2f}'])
+    for name, (videos, _) in cases.items():
+        cells = [
+            spread([1000 * seconds / len(videos)
+                    for seconds in times[name, decoder]], '.1f')
+            if (name, decoder) in times else 'refused' for decoder in DECODERS]
+        size = sum(video.stat().st_size for video in videos) / 1e6
+        rows.append([name, *cells, f'{size:.2f}'])
     return table(['', *DECODERS, 'MB'], rows)
 
 

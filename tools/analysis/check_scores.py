@@ -14,16 +14,9 @@ from mmengine.fileio import load
 def check_scores(files: Sequence[str]) -> int:
     """Check that files dumped by ``mim test --dump`` belong together.
 
-    Args:
-        files (Sequence[str]): The files.
-
-    Returns:
-        int: The number of videos.
-
-    Raises:
-        ValueError: If the files differ in their number of videos, in the
-            labels or their order, or in the number of classes, or if their
-            scores are no probabilities.
+    Returns the number of videos, or raises a ValueError if the files differ in
+    that, in the labels or their order, or in the number of classes, or if
+    their scores are no probabilities.
     """
     first = None
     for file in files:

@@ -1,83 +1,64 @@
 #!/usr/bin/env python
-"""Compare the tests of MMAction2 and MMEngine with and without mmblvnet."""
+"""Run the tests of MMAction2 or MMEngine without and with mmblvnet imported.
+
+Prints how many end how, and which end otherwise in two pairs of runs.
+"""
 import argparse
-import collections
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 from xml.etree import ElementTree
 
 
-def outcomes(source: Path, part: Path, plugins: list,
-             timeout: float) -> Dict[str, str]:
-    """How each test of a part ends, by its name, in a process of their own."""
-    options = [f'-p{plugin}' for plugin in ['no:cacheprovider', *plugins]]
-    options += ['--continue-on-collection-errors', part.absolute()]
+def outcomes(source: Path, file: Path, *options: str) -> Dict[str, str]:
+    """How each test of a file ends, by its name, in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, 'report.xml')
-        try:
-            run = subprocess.run(
-                [sys.executable, '-mpytest', f'--junitxml={report}', *options],
-                cwd=source, timeout=timeout, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired:
-            return {part.name: 'too long'}
+        run = subprocess.run(
+            [sys.executable, '-mpytest', '-pno:cacheprovider', *options,
+             f'--junitxml={report}', file.absolute()],
+            cwd=source, capture_output=True)
         if not report.exists():
-            return {part.name: f'ends with {run.returncode}'}
-        cases = ElementTree.parse(report).iter('testcase')
+            return {file.name: f'ends with {run.returncode}'}
         return {
             f'{case.get("classname")}.{case.get("name")}':
-            next((child.tag for child in case
-                  if child.tag in ('failure', 'error', 'skipped')), 'passed')
-            for case in cases
+            next((child.tag for child in case if child.tag in (
+                'failure', 'error', 'skipped')), 'passed')
+            for case in ElementTree.parse(report).iter('testcase')
         }
 
 
+def run_twice(source: Path, file: Path) -> List[Dict[str, str]]:
+    """The outcomes without and with the import."""
+    return [outcomes(source, file), outcomes(source, file, '-pmmblvnet')]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Run the tests of MMAction2 or MMEngine twice, the second '
-        'time with mmblvnet imported before them, and print those that end '
-        'otherwise, in two pairs of runs.')
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
-    add('sources', nargs='+', type=Path, help='folders with a folder "tests"')
-    add('--parts', default='*', help='pattern of files and folders in it')
-    add('--timeout', type=float, default=1800, help='seconds for each part')
+    add('source', type=Path, help='a folder with a folder "tests"')
+    add('--files', default='**/test_*.py', help='pattern of files in that')
     args = parser.parse_args()
-    counts = collections.defaultdict(collections.Counter)
-    differing = {}
-    for source in args.sources:
-        parts = [
-            part for part in sorted(Path(source, 'tests').glob(args.parts))
-            if part.match('test_*.py') or any(part.glob('**/test_*.py'))
-            and part.name != 'data'
-        ]
-        if not parts:
-            raise SystemExit(f'{source}/tests/{args.parts} has no tests')
-        for part in parts:
-            pairs = []
-            # A second time only where the first shows a difference.
-            while len(pairs) < 2 and (not pairs or pairs[0][0] != pairs[0][1]):
-                pairs.append([
-                    outcomes(source, part, plugins, args.timeout)
-                    for plugins in ([], ['mmblvnet'])
-                ])
-            for how, results in zip(('without', 'with'), pairs[0]):
-                counts[how].update(results.values())
-            for test in sorted(set().union(*pairs[0])):
-                ends = [tuple(run.get(test) for run in pair) for pair in pairs]
-                if all(plain != imported for plain, imported in ends):
-                    differing[test] = ends[0]
-            print(part, file=sys.stderr, flush=True)
-    kinds = sorted(set().union(*counts.values()))
-    print('| mmblvnet |', *[f'{kind} |' for kind in kinds])
-    print('|---' * (len(kinds) + 1) + '|')
-    for how, count in counts.items():
-        print(f'| {how} |', *[f'{count[kind]} |' for kind in kinds])
-    print('\n| test | without | with |\n|---|---|---|')
-    for test, (plain, imported) in differing.items():
-        print(f'| `{test}` | {plain} | {imported} |')
+    counts, differing = (Counter(), Counter()), []
+    for file in sorted(args.source.glob(f'tests/{args.files}')):
+        print(file, file=sys.stderr, flush=True)
+        plain, imported = run_twice(args.source, file)
+        counts[0].update(plain.values())
+        counts[1].update(imported.values())
+        if plain != imported:
+            again = run_twice(args.source, file)
+            differing += [
+                (test, plain.get(test), imported.get(test))
+                for test in sorted({*plain, *imported})
+                if plain.get(test) != imported.get(test)
+                and again[0].get(test) != again[1].get(test)]
+    for how, count in zip(('without', 'with'), counts):
+        print(f'{how}: {dict(sorted(count.items()))}')
+    for test, without, imported in differing:
+        print(f'{test}: {without} without, {imported} with')
 
 
 if __name__ == '__main__':

@@ -19,27 +19,23 @@ Example:
 import argparse
 import json
 import sys
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import _tools  # noqa: F401
 import benchmark
 import make_motion_dataset as motion
-import numpy as np
 import study_streams
 import torch
-from benchmark_harness import in_fresh_process, set_up, table
+from benchmark_harness import set_up, table
 from matplotlib.figure import Figure
-from mmaction.registry import MODELS, TRANSFORMS
-from mmcv.transforms import BaseTransform
+from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from scipy import stats
 from torch import nn
-
-from mmblvnet.datasets import VideoReader
 
 # A model's key and the frames per clip.
 Row = Tuple[str, int]
@@ -50,24 +46,18 @@ VALIDATIONS = 4
 
 
 class Model(NamedTuple):
-    """A model of the study: its name, its backbone, and what it is trained
-    with besides."""
+    """A model of the study."""
     name: str
     backbone: dict
-    hook: Optional[str] = None
 
 
-def of_blvnet(name: str, hook: Optional[str] = None, **backbone) -> Model:
-    return Model(
-        name, dict(type='BLVNet', depth=50, frame_output='pair', **backbone),
-        hook)
-
-
+BLVNET = dict(type='BLVNet', depth=50, frame_output='pair')
 CLIPS = {
     'tsn': Model('TSN-bLResNet', dict(type='BLResNet', depth=50)),
-    'blvnet': of_blvnet('bLVNet', temporal_module=None),
-    'tsm': of_blvnet('bLVNet-TSM', temporal_module='TSM'),
-    **{f'tam_r{r}': of_blvnet(f'bLVNet-TAM, r = {r}', blend_frames=r)
+    'blvnet': Model('bLVNet', dict(BLVNET, temporal_module=None)),
+    'tsm': Model('bLVNet-TSM', dict(BLVNET, temporal_module='TSM')),
+    **{f'tam_r{r}':
+       Model(f'bLVNet-TAM, r = {r}', dict(BLVNET, blend_frames=r))
        for r in (1, 3, 5, 7)},
     'resnet_tam': Model('ResNet-TAM', dict(type='ResNetTAM', depth=50)),
     'tsm_r50':
@@ -76,18 +66,17 @@ CLIPS = {
     'tanet_r50':
     Model('TANet-R50', dict(type='TANet', depth=50, norm_eval=False)),
 }
+# Each as it is, and trained for streams.
+FOR_STREAMS = '_stream'
 STREAMS = {
-    f'{key}{suffix}': of_blvnet(f'{name}{how}', hook, **backbone)
-    for key, name, backbone in (
+    f'{key}{suffix}': Model(f'{name}{how}', dict(BLVNET, **options))
+    for key, name, options in (
         ('tam', 'TAM, lookahead', dict()),
         ('causal', 'TAM, causal', dict(causal=True)),
         ('online_tsm', 'TSM, online',
          dict(temporal_module='TSM', causal=True)))
-    for suffix, how, hook in (
-        ('', '', None),
-        ('_stream', ', trained for streams', 'StreamTrainingHook'))
+    for suffix, how in (('', ''), (FOR_STREAMS, ', trained for streams'))
 }
-ALL = {**CLIPS, **STREAMS}
 # Which models the paper's questions compare, at the same frames.
 QUESTIONS = {
     'RQ1: accuracy per cost': [('tam_r3', 'tsm_r50'), ('tam_r3', 'tanet_r50'),
@@ -96,36 +85,20 @@ QUESTIONS = {
         (f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)],
     'RQ4: TAM against TSM': [(f'tam_r{r}', 'tsm') for r in (3, 5, 7)],
 }
-
-
-@lru_cache(maxsize=None)
-def read_video(file: str) -> np.ndarray:
-    """All frames of a video, kept from the first time on."""
-    reader = VideoReader(file)
-    return np.stack(reader.get_batch(range(len(reader))))
-
-
-@TRANSFORMS.register_module()
-class CachedVideo(BaseTransform):
-    """Opens or decodes a video, but each once per process."""
-
-    def transform(self, results: dict) -> dict:
-        frames = read_video(results['filename'])
-        results['total_frames'] = len(frames)
-        if 'frame_inds' in results:
-            results['imgs'] = list(frames[results['frame_inds']])
-            results['original_shape'] = frames.shape[1:3]
-            results['img_shape'] = frames.shape[1:3]
-        return results
+# The names of the costs, and what makes them small numbers.
+COSTS = {
+    'macs': ('MMACs', 1e-6),
+    'parameters': ('parameters, M', 1e-6),
+    'memory': ('training, MiB/clip', 1),
+    'seconds': ('training, ms/clip', 1e3),
+}
 
 
 def adapt_pipeline(pipeline: list, size: int, frames: int) -> None:
-    """Let a pipeline take videos from memory, in another size and length."""
+    """Let a pipeline make clips of another size and length."""
     for transform in pipeline:
         kind = transform['type']
-        if kind in ('ExactVideoInit', 'ExactVideoDecode'):
-            transform['type'] = 'CachedVideo'
-        elif kind == 'BigLittleSampleFrames':
+        if kind == 'BigLittleSampleFrames':
             transform.clip_len = frames
         elif kind == 'Resize':
             # As much larger than the crop as in the demo.
@@ -139,7 +112,7 @@ def adapt_pipeline(pipeline: list, size: int, frames: int) -> None:
 def backbone_of(key: str, frames: int) -> dict:
     """The backbone's config; TSN's alone does not tell the frames."""
     segments = {} if key == 'tsn' else dict(num_segments=frames)
-    return dict(ALL[key].backbone, **segments)
+    return dict({**CLIPS, **STREAMS}[key].backbone, **segments)
 
 
 def make_backbone(key: str, frames: int) -> nn.Module:
@@ -168,22 +141,17 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
     cfg.model.backbone = backbone_of(run['model'], run['frames'])
     pairs = cfg.model.backbone.type == 'BLVNet'
     cfg.model.cls_head.num_segments = run['frames'] // (2 if pairs else 1)
-    if ALL[run['model']].hook:
-        cfg.custom_hooks.append(dict(type=ALL[run['model']].hook))
+    if run['model'].endswith(FOR_STREAMS):
+        cfg.custom_hooks.append(dict(type='StreamTrainingHook'))
     return cfg
-
-
-def validations(runner: Runner) -> List[float]:
-    """The accuracies in per cent of all validations of a training."""
-    history = runner.message_hub.get_scalar('val/acc/top1').data[0]
-    return [round(100 * float(value), 2) for value in history]
 
 
 def train(args: argparse.Namespace, run: dict) -> dict:
     """The line of a run, which adds results to what it is known by."""
     runner = Runner.from_cfg(make_config(args, run))
     runner.train()
-    curve = validations(runner)
+    history = runner.message_hub.get_scalar('val/acc/top1').data[0]
+    curve = [round(100 * float(value), 2) for value in history]
     line = dict(run, accuracy=curve[-1], curve=curve)
     if args.streams:
         # Windows are computed for the model that is neither causal nor
@@ -204,15 +172,12 @@ def runs_asked_for(args: argparse.Namespace) -> List[dict]:
     ]
 
 
-def finished_runs(args: argparse.Namespace) -> List[dict]:
+def lines_of(args: argparse.Namespace, run: dict) -> List[dict]:
+    """The lines that are there for a run."""
     file = args.out / 'runs.jsonl'
-    lines = file.read_text('utf-8').splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def is_line_of(run: dict, line: dict) -> bool:
-    """Whether a finished run is the one asked for."""
-    return all(line.get(name) == value for name, value in run.items())
+    text = file.read_text('utf-8') if file.exists() else ''
+    lines = map(json.loads, text.splitlines())
+    return [line for line in lines if run.items() <= line.items()]
 
 
 def train_missing(args: argparse.Namespace) -> None:
@@ -222,7 +187,7 @@ def train_missing(args: argparse.Namespace) -> None:
                  f'tools/data/make_motion_dataset.py {args.data} makes it')
     for run in runs_asked_for(args):
         # Another process may be at the same study.
-        if any(is_line_of(run, line) for line in finished_runs(args)):
+        if lines_of(args, run):
             continue
         line = json.dumps(train(args, run))
         with open(args.out / 'runs.jsonl', 'a', encoding='utf-8') as file:
@@ -230,45 +195,25 @@ def train_missing(args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
-def benchmark_options(args: argparse.Namespace,
-                      asked: Sequence[Row]) -> argparse.Namespace:
-    """The benchmark's options, with a row for each model and its frames."""
-    rows = {
-        f'{key}_{frames}': benchmark.Row(
-            CLIPS[key].name, lambda t, key=key: make_backbone(key, t),
-            num_frames=frames)
-        for key, frames in asked
-    }
-    benchmark.ROWS.update(rows)
-    return benchmark.parse_args([
-        '--rows', *rows, '--size', str(args.size), '--clips',
-        str(args.batch_size), '--threads', '1'
-    ])
-
-
-def training_memory(args: argparse.Namespace, key: str, frames: int) -> float:
-    """MiB per clip. For a fresh process."""
-    options = benchmark_options(args, [(key, frames)])
-    return benchmark.memory_per_clip(options.rows[0], 'training', options)
-
-
-def costs_file(args: argparse.Namespace) -> Path:
-    return args.out / f'costs_{args.batch_size}_{args.size}.json'
+def read_costs(args: argparse.Namespace) -> Dict[str, dict]:
+    """What was measured before, by "MODEL_FRAMES"."""
+    return json.loads(args.costs.read_text()) if args.costs.exists() else {}
 
 
 def measure_costs(args: argparse.Namespace) -> None:
     """Measure what training costs, beside what was measured before."""
-    asked = [(key, frames) for key in args.models for frames in args.frames]
-    file = costs_file(args)
-    costs = json.loads(file.read_text()) if file.exists() else {}
-    options = benchmark_options(args, asked)
-    speeds = benchmark.measure_speeds(options)
-    for row, (key, frames) in zip(options.rows, asked):
-        costs[row] = dict(
-            benchmark.measure_size(row, options),
-            seconds=1 / speeds[row]['training'][0],
-            memory=in_fresh_process(training_memory, args, key, frames))
-    file.write_text(json.dumps(costs, indent=2))
+    rows = {
+        f'{key}_{frames}': benchmark.Row(
+            CLIPS[key].name, partial(make_backbone, key), frames, args.size)
+        for key in args.models for frames in args.frames
+    }
+    costs = read_costs(args)
+    for name, cost in benchmark.measure(
+            rows, args.batch_size, 2, 5, ['training']).items():
+        speed, _, _ = cost.pop('training')
+        costs[name] = dict(
+            cost, seconds=1 / speed, memory=cost['memory']['training'])
+    args.costs.write_text(json.dumps(costs, indent=2))
 
 
 def interval(values: Sequence[float]) -> str:
@@ -281,32 +226,27 @@ def interval(values: Sequence[float]) -> str:
 
 def finished_lines(args: argparse.Namespace) -> Dict[Row, List[dict]]:
     """By model and frames, the lines of the seeds that are done."""
-    finished, result = finished_runs(args), {}
-    for run in sorted(runs_asked_for(args), key=lambda run: (
-            run['frames'], args.models.index(run['model']))):
-        for line in finished:
-            if is_line_of(run, line):
-                result.setdefault((run['model'], run['frames']),
-                                  []).append(line)
-    if not result:
+    results = {(key, frames): [] for frames in sorted(args.frames)
+               for key in args.models}
+    for run in runs_asked_for(args):
+        results[run['model'], run['frames']] += lines_of(args, run)
+    if not any(results.values()):
         sys.exit('study.py: no run is done, so that there is nothing to '
                  'report; run the same command without --report-only')
-    return result
+    return {row: lines for row, lines in results.items() if lines}
 
 
 def model_table(of_models: Accuracies, costs: Dict[str, dict]) -> str:
     """The models with accuracy and costs as a Markdown table."""
-    scales = dict(macs=1e-6, parameters=1e-6, memory=1, seconds=1e3)
     lines = []
     for (key, frames), values in of_models.items():
         cost = costs.get(f'{key}_{frames}', {})
         lines.append([
             CLIPS[key].name, str(frames), interval(values), str(len(values)),
             *(f'{scale * cost[name]:.0f}' if name in cost else 'not measured'
-              for name, scale in scales.items())])
-    return table(['model', 'frames', 'top-1, %', 'seeds', 'MMACs',
-                  'parameters, M', 'training, MiB/clip', 'training, ms/clip'],
-                 lines)
+              for name, (_, scale) in COSTS.items())])
+    return table(['model', 'frames', 'top-1, %', 'seeds',
+                  *(title for title, _ in COSTS.values())], lines)
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
@@ -330,38 +270,35 @@ def question_table(of_models: Accuracies) -> str:
         for key in CLIPS for fewer, more in zip(frames_of, frames_of[1:])
     ]
     lines = []
-    for question, one, other in sorted(pairs):
-        if one in of_models and other in of_models:
-            names = (f'{CLIPS[key].name} at {frames}'
-                     for key, frames in (one, other))
+    for question, *rows in sorted(pairs):
+        if all(row in of_models for row in rows):
+            names = (f'{CLIPS[key].name} at {frames}' for key, frames in rows)
             lines.append([question, ' against '.join(names),
-                          *difference(of_models[one], of_models[other])])
+                          *difference(*(of_models[row] for row in rows))])
     return table(
         ['question', 'compared', 'difference, points', '95 % interval'], lines)
 
 
 def plot(of_models: Accuracies, costs: Dict[str, dict], file: Path) -> None:
-    """Draw accuracy over each cost, by model and frames."""
-    of_models = {row: values for row, values in of_models.items()
-                 if '{}_{}'.format(*row) in costs}
-    titles = dict(macs=('MMACs per clip', 1e-6),
-                  memory=('training memory, MiB per clip', 1),
-                  seconds=('training time, ms per clip', 1e3))
-    figure = Figure((4.5 * len(titles), 4.5), layout='constrained')
-    axes = figure.subplots(1, len(titles), sharey=True)
-    for axis, (cost, (title, scale)) in zip(axes, titles.items()):
-        for key in dict.fromkeys(key for key, _ in of_models):
-            rows = [row for row in of_models if row[0] == key]
-            means = [mean(of_models[row]) for row in rows]
+    """Draw accuracy over each cost, from the lowest to the highest seed."""
+    figure = Figure((13.5, 4.5), layout='constrained')
+    names = ('macs', 'memory', 'seconds')
+    axes = figure.subplots(1, len(names), sharey=True)
+    measured = {row: costs['{}_{}'.format(*row)] for row in of_models
+                if '{}_{}'.format(*row) in costs}
+    for axis, cost in zip(axes, names):
+        title, scale = COSTS[cost]
+        for key in dict.fromkeys(key for key, _ in measured):
+            rows = [row for row in measured if row[0] == key]
+            values = [of_models[row] for row in rows]
             axis.errorbar(
-                [scale * costs['{}_{}'.format(*row)][cost] for row in rows],
-                means,
-                ([m - min(of_models[row]) for m, row in zip(means, rows)],
-                 [max(of_models[row]) - m for m, row in zip(means, rows)]),
+                [scale * measured[row][cost] for row in rows],
+                [mean(v) for v in values],
+                ([mean(v) - min(v) for v in values],
+                 [max(v) - mean(v) for v in values]),
                 marker='o', capsize=3, label=CLIPS[key].name)
         axis.axhline(100 / len(motion.CLASSES), color='grey', linestyle=':')
-        axis.set_xlim(left=0)
-        axis.set_xlabel(title)
+        axis.set(xlim=(0, None), xlabel=title)
     axes[0].set(ylim=(0, 100), ylabel='top-1 accuracy, %')
     figure.legend(*axes[0].get_legend_handles_labels(), loc='lower center',
                   bbox_to_anchor=(0.5, 1), ncols=4)
@@ -372,8 +309,7 @@ def report_clips(args: argparse.Namespace) -> str:
     """The tables of clips; draws the plot where costs are measured."""
     of_models = {row: [line['accuracy'] for line in lines]
                  for row, lines in finished_lines(args).items()}
-    file = costs_file(args)
-    costs = json.loads(file.read_text()) if file.exists() else {}
+    costs = read_costs(args)
     if costs:
         plot(of_models, costs, args.out / f'{args.data.name}.png')
     return f'{model_table(of_models, costs)}\n{question_table(of_models)}'
@@ -392,25 +328,25 @@ def report_streams(args: argparse.Namespace) -> str:
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--streams', action='store_true',
-                        help='compare windows and streams on long videos')
-    parser.add_argument('--models', nargs='+', metavar='MODEL',
-                        help=f'of {", ".join(CLIPS)}; with --streams of '
-                        f'{", ".join(STREAMS)}; all by default')
-    parser.add_argument('--frames', nargs='+', type=int, default=[8, 16, 32])
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, default=12)
-    parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--size', type=int, help='in pixels',
-                        default=112 if torch.cuda.is_available() else 32)
-    parser.add_argument('--videos', type=int, default=20,
-                        help='long ones with cuts, and as many without')
-    parser.add_argument('--data', type=Path, default=Path('data/motion'))
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
-    parser.add_argument('--report-only', action='store_true',
-                        help='train nothing')
-    parser.add_argument('--measure-cost', action='store_true',
-                        help='measure what training costs instead')
+    add = parser.add_argument
+    add('--streams', action='store_true',
+        help='compare windows and streams on long videos')
+    add('--models', nargs='+', metavar='MODEL',
+        help=f'of {", ".join(CLIPS)}; with --streams of '
+        f'{", ".join(STREAMS)}; all by default')
+    add('--frames', nargs='+', type=int, default=[8, 16, 32])
+    add('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    add('--epochs', type=int, default=12)
+    add('--batch-size', type=int, default=16)
+    add('--size', type=int, help='in pixels',
+        default=112 if torch.cuda.is_available() else 32)
+    add('--videos', type=int, default=20,
+        help='long ones with cuts, and as many without')
+    add('--data', type=Path, default=Path('data/motion'))
+    add('--out', type=Path, default=Path('work_dirs/study'))
+    add('--report-only', action='store_true', help='train nothing')
+    add('--measure-cost', action='store_true',
+        help='measure what training costs instead')
     args = parser.parse_args(argv)
     models = STREAMS if args.streams else CLIPS
     args.models = args.models or list(models)
@@ -421,6 +357,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     if args.streams:
         # Streams are compared with windows of one length.
         args.frames = [2 * study_streams.PAIRS]
+    args.costs = args.out / f'costs_{args.batch_size}_{args.size}.json'
     return args
 
 

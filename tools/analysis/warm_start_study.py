@@ -10,25 +10,26 @@ Example:
 """
 import argparse
 import json
-import logging
+import sys
+from collections import OrderedDict
 from itertools import product
 from pathlib import Path
-from typing import Tuple
+from typing import List, Tuple
 
 import _tools  # noqa: F401
 import cv2
 import make_motion_dataset as motion
 import numpy as np
 import torch
-from convert_checkpoint import convert, save_whole
+from benchmark_harness import set_up
+from convert_checkpoint import convert
 from mmaction.registry import MODELS
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 SIZE = 48
 CLASSES = len(motion.SHAPES)
+RESNET_STEPS = 200
 Images = Tuple[Tensor, Tensor]
 
 
@@ -54,19 +55,17 @@ def images(split: int, start: int, count: int) -> Images:
     return (drawn - 114) / 57, torch.tensor(numbers) % CLASSES
 
 
-class Classifier(nn.Module):
+def make_classifier(seed: int, **backbone) -> nn.Module:
     """A backbone and a linear classifier."""
-
-    def __init__(self, seed: int, **config) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.backbone = MODELS.build(dict(depth=50, **config))
-        self.fc = nn.Linear(2048, CLASSES)
-        self.backbone.init_weights()
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.backbone(x).mean((2, 3)))
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        OrderedDict(
+            backbone=MODELS.build(dict(depth=50, **backbone)),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(2048, CLASSES)))
+    model.backbone.init_weights()
+    return model.to(memory_format=torch.channels_last)
 
 
 def train(model: nn.Module, data: Images, steps: int, batch_size: int,
@@ -102,36 +101,26 @@ def warm_start(out: Path) -> dict:
     """The start from a ResNet, which is trained where it is missing."""
     resnet, converted = out / 'resnet50.pth', out / 'blresnet50.pth'
     if not resnet.exists():
-        model = Classifier(0, type='ResNet')
-        train(model, images(0, 0, 3200), 200, 32, 0)
+        model = make_classifier(0, type='ResNet')
+        train(model, images(0, 0, 3200), RESNET_STEPS, 32, 0)
         print('ResNet-50:', accuracy(model, images(1, 0, 400)))
-        save_whole(model.state_dict(), resnet)
+        torch.save(model.state_dict(), resnet)
     convert(resnet, converted)
     return dict(type='Pretrained', checkpoint=str(converted))
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/warm_start_study'))
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
-    parser.add_argument('--steps', type=int, default=40)
-    parser.add_argument(
-        '--norm-eval',
-        action='store_true',
+def main(argv: List[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add = parser.add_argument
+    add('--out', type=Path, default=Path('work_dirs/warm_start_study'))
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    add('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
+    add('--steps', type=int, default=40)
+    add('--norm-eval', action='store_true',
         help='train with the statistics that the norms start with, and with '
         'those that they have on the few images')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    torch.set_num_threads(1)
-    init_default_scope('mmaction')
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    args = parser.parse_args(argv)
+    set_up(1)
     args.out.mkdir(parents=True, exist_ok=True)
     warm = warm_start(args.out)
     starts = dict(scratch=None, warm=warm)
@@ -139,7 +128,7 @@ def main() -> None:
         starts = {'warm': warm, 'warm, norms estimated': warm}
     few, held_out = images(0, 10000, 640), images(1, 0, 400)
     for seed, lr, name in product(args.seeds, args.lr, starts):
-        model = Classifier(seed, type='BLResNet', init_cfg=starts[name])
+        model = make_classifier(seed, type='BLResNet', init_cfg=starts[name])
         if 'estimated' in name:
             update_bn(few[0].split(64), model)
         model.backbone.norm_eval = args.norm_eval
@@ -152,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1:])

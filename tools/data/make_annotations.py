@@ -79,10 +79,9 @@ def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
 
 def find_splits(folder: Path, fraction: float,
                 seed: int) -> Dict[str, Videos]:
-    """The videos of each class, by split.
+    """The videos of each class by split; a ValueError says what is wrong.
 
-    A fraction of them is drawn for validation if the folder does not tell. A
-    ValueError says why videos cannot be split.
+    A fraction of them is drawn for validation if the folder does not tell.
     """
     if not folder.is_dir():
         raise ValueError(f'{folder} is no folder')
@@ -94,18 +93,6 @@ def find_splits(folder: Path, fraction: float,
         raise ValueError('The classes of train and val differ: '
                          f'{sorted(train ^ val)} are only in one of them')
     return splits
-
-
-def write_annotations(folder: Path, splits: Dict[str, Videos]) -> None:
-    """Write the lists and the label map into the folder of the videos."""
-    names = list(splits['train'])
-    (folder / 'label_map.txt').write_text(
-        ''.join(f'{n}\n' for n in names), encoding='utf-8')
-    for split, videos in splits.items():
-        lines = [f'{path} {names.index(name)}\n'
-                 for name, paths in videos.items() for path in paths]
-        (folder / f'{split}_list.txt').write_text(
-            ''.join(lines), encoding='utf-8')
 
 
 def main() -> None:
@@ -120,12 +107,16 @@ def main() -> None:
         splits = find_splits(args.folder, args.val_fraction, args.seed)
     except ValueError as error:
         sys.exit(str(error))
-    write_annotations(args.folder, splits)
-    counts = ' and '.join(
-        f'{sum(map(len, splits[split].values()))} {split} videos'
-        for split in SPLITS)
-    print(f'{len(splits["train"])} classes, {counts}: '
-          f'{args.folder}/{{train,val}}_list.txt, label_map.txt')
+    names = list(splits['train'])
+    files = dict(label_map=names)
+    for split, videos in splits.items():
+        files[f'{split}_list'] = [
+            f'{path} {names.index(name)}'
+            for name, paths in videos.items() for path in paths]
+    for name, lines in files.items():
+        (args.folder / f'{name}.txt').write_text(
+            ''.join(f'{line}\n' for line in lines), encoding='utf-8')
+        print(f'{args.folder / name}.txt: {len(lines)} lines')
 
 
 if __name__ == '__main__':

@@ -18,20 +18,13 @@ With `--task order` a class is two motions, one after the other, each of which
 undoes the other: left then right, right then left, and so on. The switch comes
 at a random moment of the middle third, and both motions are drawn alike. So
 the two orders of a pair have the same pairs of neighbouring frames: a model
-that adds up what it sees in those tells the pair but not its order, and
-answers at most every second question correctly.
-
-All else is random. `--textured` adds a texture and distractors to the scenes
-that the same seed gives without it, so train and validate on different splits
-even then. `--hard` also adds a camera that sways, and doubles the length.
+that adds up what it sees in those tells the pair but not its order.
 
 Made are VP9 videos in WebM and the annotations of `VideoDataset`::
 
     OUT/videos/train/000000.webm ...      OUT/videos/val/000000.webm ...
     OUT/motion_train_list_videos.txt      OUT/motion_val_list_videos.txt
-    OUT/label_map.txt                     OUT/motion_dataset.json
-
-The last one holds the arguments; a directory that has it is complete.
+    OUT/label_map.txt                     OUT/motion_dataset.json (arguments)
 
 Example:
     python tools/data/make_motion_dataset.py data/motion --train 480 --val 160
@@ -108,7 +101,6 @@ SPLITS = ('train', 'val')
 GENERATOR = 1
 LABEL_MAP = 'label_map.txt'
 RECORD = 'motion_dataset.json'
-UNFINISHED_RECORD = 'motion_dataset_unfinished.json'
 
 
 def _advance(rng, length):
@@ -342,9 +334,9 @@ def label_of(seed, split, index):
     return int(rng.permutation(len(CLASSES))[place])
 
 
-def _check_arguments(counts, seed, short_side):
+def _check_arguments(train, val, seed, short_side):
     """Refuses arguments that make no sense."""
-    for split, count in counts.items():
+    for split, count in dict(train=train, val=val).items():
         if count < len(CLASSES):
             raise ValueError(f'{split} is {count}. Ask for at least '
                              f'{len(CLASSES)} videos, one of each class.')
@@ -356,22 +348,16 @@ def _check_arguments(counts, seed, short_side):
                          f'from {SMALLEST_SHORT_SIDE} on, the lower first.')
 
 
-def _is_complete(out, arguments, files):
+def _is_complete(out, arguments):
     """Tells the very data set from none; refuses anything else."""
     if (out / RECORD).exists():
-        found = dict(task='motion', hard=False)  # of older records
-        found.update(json.loads((out / RECORD).read_text('utf-8')))
+        found = json.loads((out / RECORD).read_text('utf-8'))
         if found != arguments:
             raise ValueError(
                 f'{out} was made with {found}, not with {arguments}. Give '
                 'another directory, or delete that one first.')
-        for path in files:
-            if not path.exists():
-                raise ValueError(f'{path} has been deleted from a complete '
-                                 f'data set. Delete {out} and run again.')
         return True
-    if out.exists() and not (out / UNFINISHED_RECORD).exists() and (
-            not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(
             f'{out} is a file, or has files that do not belong to a motion '
             'data set. Give a directory that is empty or does not exist yet.')
@@ -383,8 +369,7 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
     """Makes the data set, or does nothing if it has been made already.
 
     The arguments are those of the command line. A video depends on the seed,
-    its split and its number alone. What a run that was cut short has left in
-    the directory is deleted.
+    its split and its number alone. What is unfinished is in OUT.part.
 
     Returns:
         bool: Whether it had to be made.
@@ -393,43 +378,45 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         ValueError: If an argument or what is in the directory is wrong.
         RuntimeError: If a video cannot be written.
     """
-    out, counts = Path(out), dict(train=train, val=val)
-    _check_arguments(counts, seed, short_side)
-    arguments = dict(generator=GENERATOR, **counts, seed=seed,
+    _check_arguments(train, val, seed, short_side)
+    arguments = dict(generator=GENERATOR, train=train, val=val, seed=seed,
                      textured=textured, short_side=list(short_side),
                      task=task, hard=hard)
-    videos = {out / f'videos/{split}/{index:06d}.webm': (split, index)
-              for split in SPLITS for index in range(counts[split])}
-    lists = [list_path(out, split) for split in SPLITS]
-    if _is_complete(out, arguments, [out / LABEL_MAP, *lists, *videos]):
+    # A link stays one.
+    out = Path(os.path.realpath(out))
+    if _is_complete(out, arguments):
         return False
+    part = out.with_name(f'{out.name}.part')
+    shutil.rmtree(part, ignore_errors=True)
+    for split in SPLITS:
+        (part / 'videos' / split).mkdir(parents=True)
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / UNFINISHED_RECORD).write_text(json.dumps(arguments) + '\n', 'utf-8')
-    shutil.rmtree(out / 'videos', ignore_errors=True)
-    for split, path in zip(SPLITS, lists):
-        path.unlink(missing_ok=True)
-        (out / 'videos' / split).mkdir(parents=True)
+    videos = [(split, index) for split in SPLITS
+              for index in range(arguments[split])]
 
-    def write(path):
-        split, index = videos[path]
+    def write(video):
+        split, index = video
         rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
-        write_video(path, *make_video(rng, label_of(seed, split, index),
-                                      textured, short_side, task, hard))
+        write_video(part / f'videos/{split}/{index:06d}.webm', *make_video(
+            rng, label_of(seed, split, index), textured, short_side, task,
+            hard))
 
     # Threads are enough: the encoder runs without Python's lock.
     with _quiet_standard_error(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(write, videos), 1):
             print(f'\r{done}/{len(videos)} videos', end='', flush=True)
     print()
-    for number, (split, path) in enumerate(zip(SPLITS, lists)):
+    for number, split in enumerate(SPLITS):
         rng = np.random.default_rng([2, seed, number])
-        path.write_text(''.join(
+        list_path(part, split).write_text(''.join(
             f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n'
-            for index in rng.permutation(counts[split])), 'utf-8')
-    (out / LABEL_MAP).write_text('\n'.join(TASKS[task]) + '\n', 'utf-8')
+            for index in rng.permutation(arguments[split])), 'utf-8')
+    (part / LABEL_MAP).write_text('\n'.join(TASKS[task]) + '\n', 'utf-8')
+    (part / RECORD).write_text(json.dumps(arguments) + '\n', 'utf-8')
     # In one step, so that a run cut short never looks complete.
-    os.replace(out / UNFINISHED_RECORD, out / RECORD)
+    if out.exists():
+        out.rmdir()
+    part.rename(out)
     return True
 
 

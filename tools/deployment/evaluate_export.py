@@ -23,15 +23,7 @@ from mmblvnet.deployment.parity import preprocessed
 
 
 def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
-    """Run exported files on the test set of a config.
-
-    Args:
-        cfg (Config): The config.
-        files (Sequence[str]): The files.
-
-    Returns:
-        tuple: By file, the scores of each video, and the videos' labels.
-    """
+    """By file, the scores of each video of a test set; and their labels."""
     exported = {file: load_exported(file) for file in files}
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
     loader = Runner.build_dataloader(cfg.test_dataloader)
@@ -60,15 +52,9 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
 
 
 def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
-    """A table of the files' accuracies, and how each differs from the first.
+    """The files' accuracies, and how each differs from the first, in Markdown.
 
-    Args:
-        scores (dict): By file, the scores of each video.
-        labels (Sequence[np.ndarray]): The videos' labels, a number each or a
-            0 or 1 for each class.
-
-    Returns:
-        str: The table in Markdown.
+    A video's label is a number, or a 0 or 1 for each class.
     """
     multi_label = any(label.size > 1 for label in labels)
     columns = ['mAP'] if multi_label else ['top-1', 'top-5']
