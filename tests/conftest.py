@@ -13,7 +13,9 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import av  # noqa: E402,F401
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from mmengine.config import config as mmengine_config  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 # The helpers of the tests, and the scripts under test, import by name.
@@ -24,6 +26,8 @@ sys.path[:0] = [
 ]
 
 import mmblvnet  # noqa: E402,F401
+from config_files import remembering  # noqa: E402
+from make_motion_dataset import make_dataset  # noqa: E402
 
 
 init_default_scope('mmaction')
@@ -47,6 +51,25 @@ def quick_garbage_collection():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick_runs():
+    """What a run does again and again to format and find configs, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ('FormatCode', '_get_external_cfg_path'):
+            function = getattr(mmengine_config, name)
+            patch.setattr(mmengine_config, name, remembering(function))
+        patch.setattr(Runner, '_log_env', lambda *args: None)
+        yield
+
+
+@pytest.fixture(scope='session')
+def motion(tmp_path_factory):
+    """The motion data, of 8 small clips for training and 8 to validate."""
+    folder = tmp_path_factory.mktemp('motion')
+    make_dataset(folder, train=8, val=8, seed=0, short_side=(32, 40))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,17 @@
-"""The commands that people type."""
+"""The commands that people type, and their scripts without mim."""
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
+import mmaction
+import pytest
 from paths import MOTION
+
+TOOLS = Path(mmaction.__file__).parent / '.mim' / 'tools'
 
 # Stands in for moviepy: it writes the frames instead of a video.
 MOVIEPY = """
@@ -48,18 +56,36 @@ def mim(command, *args, package='mmaction', check=True, **environment):
     return result.stdout
 
 
-def train(data, work_dir, *options, args=(), check=True, config=MOTION,
-          **environment):
-    """Train with a config of the motion data on a few of its clips."""
-    return mim(
-        'train',
-        config,
-        '--work-dir',
-        work_dir,
-        *args,
-        '--cfg-options',
-        'default_hooks.logger.interval=1',
-        *data_options(data),
-        *options,
-        check=check,
-        **environment)
+def script(name):
+    """MMAction2's tool of a name."""
+    found, = TOOLS.rglob(f'{name}.py')
+    return found
+
+
+def here(script, *args):
+    """What a script prints that runs in this process, not in one of mim."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, \
+            contextlib.redirect_stdout(printed):
+        patch.setattr('sys.argv', [str(script), *map(str, args)])
+        # MMAction2's tools set it, for good.
+        patch.setenv('LOCAL_RANK', '0')
+        runpy.run_path(str(script), run_name='__main__')
+    return printed.getvalue()
+
+
+def on_clips(data, work_dir, *options, args=()):
+    """The arguments with which a config of the motion data reads few clips.
+
+    Runs that begin within a second are told apart by the name of the folder.
+    """
+    return ('--work-dir', work_dir, *args, '--cfg-options',
+            f'experiment_name={Path(work_dir).name}',
+            'default_hooks.logger.interval=1', *data_options(data), *options)
+
+
+def train(data, work_dir, *options, args=(), check=True, **environment):
+    """Train with the config of the motion data on a few of its clips."""
+    return mim('train', MOTION,
+               *on_clips(data, work_dir, *options, args=args), check=check,
+               **environment)

@@ -1,14 +1,13 @@
 """The commands of docs/fusion.md, as they stand there."""
-import os
 import re
+import shlex
+import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from check_scores import check_scores
-from make_motion_dataset import make_dataset
+from mim_commands import here, script
 from mmaction.registry import DATASETS
 from mmengine.config import Config
 from mmengine.fileio import dump
@@ -21,15 +20,18 @@ MODELS = ('blvnet_tam_r50_4x2_motion', 'tsm_r18_8_motion',
           'blvnet_tam_r50_4x2_motion-flow')
 
 
-def bash(commands, folder):
-    folders = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-    commands = commands.replace('tools/', f'{ROOT}/tools/')
-    done = subprocess.run(
-        ['bash', '-e', '-c', commands], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=dict(os.environ, PATH=folders, PYTHONWARNINGS='ignore'))
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+def run_tools(commands):
+    """What the tools print that the commands name, one after the other."""
+    log = ''
+    for line in commands.replace('\\\n', '').splitlines():
+        program, *words = shlex.split(line)
+        if program == 'python':
+            log += here(ROOT / words[0], *words[1:])
+        else:
+            command, package, tool, *arguments = words
+            assert (program, command, package) == ('mim', 'run', 'mmaction2')
+            log += here(script(tool), *arguments)
+    return log
 
 
 def dump_scores(file, scores, labels=(0, 1, 1)):
@@ -45,13 +47,15 @@ SURE = [.9, .1, 0., 0., 0., 0.], [.1, .9, 0., 0., 0., 0.]
 WRONG = [.4, .6, 0., 0., 0., 0.], [.6, .4, 0., 0., 0., 0.]
 
 
-def test_the_sum_of_three_models_is_right_where_most_are_sure(tmp_path):
+def test_the_sum_of_three_models_is_right_where_most_are_sure(
+        tmp_path, monkeypatch):
     right = [SURE[0], SURE[1], SURE[1]]
     for model, wrong_at in zip(MODELS, range(3)):
         scores = list(right)
         scores[wrong_at] = WRONG[min(wrong_at, 1)]
         dump_scores(tmp_path / f'{model}.pkl', scores)
-    log = bash(SUM, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    log = run_tools(SUM)
     assert '3 videos, with the same labels in the same order' in log
     assert 'Top 1 Accuracy: 1.0000' in log
 
@@ -70,9 +74,16 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
             check_scores([first, other])
 
 
-def test_the_flow_is_what_its_config_reads(tmp_path):
-    make_dataset(tmp_path / 'data' / 'motion', train=8, val=8, seed=0)
-    bash(FLOW, tmp_path)
+def test_the_flow_is_what_its_config_reads(motion, tmp_path, monkeypatch):
+    shutil.copytree(motion, tmp_path / 'data' / 'motion')
+    monkeypatch.chdir(tmp_path)
+    extraction = re.search(r'mim run (?:.*\\\n)*.*\n', FLOW)[0]
+    for split in ('train', 'val'):
+        # The loop goes on where the tool has ended.
+        before, after = FLOW.replace('train val', split).split(extraction)
+        subprocess.run(['bash', '-ec', f'{before}done'], check=True)
+        run_tools(extraction.replace('$split', split))
+        subprocess.run(['bash', '-ec', before + after], check=True)
     cfg = Config.fromfile(CONFIGS / 'blvnet_tam_r50_4x2_motion-flow.py')
     for split in ('train', 'val'):
         dataset = cfg[f'{split}_dataloader'].dataset

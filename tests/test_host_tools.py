@@ -3,15 +3,13 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
-import mmaction
 import numpy as np
 import pytest
 import torch
 from make_motion_dataset import make_dataset
-from mim_commands import MOVIEPY, data_options
+from mim_commands import MOVIEPY, data_options, script
 from mmaction.registry import MODELS
 from mmblvnet.checkpoints.safe_loading import load_safely
 from mmengine.config import Config
@@ -20,7 +18,6 @@ from paths import CONFIGS, FLAGSHIP, MOTION
 
 pytestmark = pytest.mark.slow
 
-TOOLS = Path(mmaction.__file__).parent / '.mim' / 'tools'
 FLOW = str(CONFIGS / 'blvnet_tam_r50_4x2_motion-flow.py')
 # A head of MMAction2's that counts frames, as docs/mixing.md has it.
 MIXED = f"""
@@ -173,11 +170,6 @@ def test_a_config_is_printed_that_names_the_same_data_sets(folder):
     printed = Config.fromfile(folder / 'printed.py')
     dataset = printed.test_dataloader.dataset
     assert (dataset.type, dataset._scope_) == ('VideoDataset', 'mmblvnet')
-
-
-def script(name):
-    found, = TOOLS.rglob(f'{name}.py')
-    return found
 
 
 @pytest.fixture(scope='module')

@@ -4,8 +4,8 @@ from pathlib import PurePath
 
 import benchmark
 import torch
+from config_files import frames_per_clip, read_config, remembering
 from mmaction.registry import MODELS
-from mmengine.config import Config
 from modelindex.load_model_index import load
 from paths import CONFIGS, ROOT
 
@@ -40,19 +40,29 @@ INDEX = read_index()
 TABLES = read_tables()
 
 
-def count(name):
-    """Million parameters and GMACs of a config's model, as written."""
-    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+@remembering
+def count_backbone(backbone, clip_len):
+    """Parameters and MACs of a backbone's config."""
     # Counting needs shapes alone, which meta tensors have.
     with torch.device('meta'):
-        model = MODELS.build(cfg.model)
-    clip_len, = [t.clip_len for t in cfg.test_pipeline if 'clip_len' in t]
-    channels = cfg.model.backbone.get('in_channels', 3)
-    clip = torch.empty(clip_len, channels, 224, 224, device='meta')
-    head = model.cls_head
-    macs = benchmark.count_macs(model.backbone, clip)
+        module = MODELS.build(backbone)
+        channels = backbone.get('in_channels', 3)
+        clip = torch.empty(clip_len, channels, 224, 224)
+    return count_parameters(module), benchmark.count_macs(module, clip)
+
+
+def count_parameters(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def count(name):
+    """Million parameters and GMACs of a config's model, as written."""
+    cfg = read_config(name)
+    model = cfg.model
+    parameters, macs = count_backbone(model.backbone, frames_per_clip(cfg))
+    head = MODELS.build(model.cls_head)
+    parameters += count_parameters(head)
     macs += head.num_segments * head.fc_cls.weight.numel()
-    parameters = sum(weight.numel() for weight in model.parameters())
     return f'{parameters / 1e6:.2f}', f'{macs / 1e9:.2f}'
 
 
@@ -116,8 +126,7 @@ def test_the_imagenet_files_are_those_that_the_configs_load():
         for _, destination, flow in re.findall(COMMAND, section)
     }
     backbones = [
-        Config.fromfile(CONFIGS / f'{name}.py').model.backbone
-        for name in INDEX
+        read_config(name).model.backbone for name in INDEX
     ]
     loaded = {
         backbone.init_cfg.checkpoint: backbone.get('in_channels', 3)

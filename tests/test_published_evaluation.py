@@ -1,21 +1,19 @@
 """A converted checkpoint against the published protocol, done by hand."""
-import os
 import re
-import subprocess
-import sys
 
 import decord
 import mmcv
 import numpy as np
 import torch
 from convert_checkpoint import convert
-from make_motion_dataset import make_dataset
+from mim_commands import here, on_clips, script
 from mmengine.fileio import load
 from networks import randomize
-from reference import ReferenceNetwork
 from paths import MOTION
+from reference import ReferenceNetwork
 
 NUM_FRAMES, NUM_CLIPS, SIZE, NUM_CLASSES = 8, 2, 64, 8
+NUM_VIDEOS = 4
 MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
 STD = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
 
@@ -58,15 +56,15 @@ def scores_by_hand(network, videos):
     return torch.stack([network(views(video)).mean(0) for video in videos])
 
 
-def test_a_converted_model_gets_the_published_accuracy(tmp_path):
-    make_dataset(tmp_path / 'motion', train=8, val=8, seed=3)
+def test_a_converted_model_gets_the_published_accuracy(motion, tmp_path):
     network = randomize(
         ReferenceNetwork(50, num_frames=NUM_FRAMES, num_classes=NUM_CLASSES))
     network.eval()
-    annotations = tmp_path / 'motion' / 'motion_val_list_videos.txt'
-    lines = [line.split() for line in annotations.read_text().splitlines()]
-    folder = tmp_path / 'motion' / 'videos'
-    by_hand = scores_by_hand(network, [folder / name for name, _ in lines])
+    annotations = motion / 'motion_val_list_videos.txt'
+    lines = annotations.read_text().splitlines()[:NUM_VIDEOS]
+    lines = [line.split() for line in lines]
+    by_hand = scores_by_hand(
+        network, [motion / 'videos' / name for name, _ in lines])
     # Random weights would find the same class in all videos.
     network.fc.bias.data -= by_hand.mean(0)
     by_hand -= by_hand.mean(0)
@@ -80,20 +78,14 @@ def test_a_converted_model_gets_the_published_accuracy(tmp_path):
     convert(published, converted)
 
     dump = tmp_path / 'scores.pkl'
-    dataset = 'test_dataloader.dataset'
-    log = subprocess.run(
-        [
-            sys.executable, '-m', 'mim', 'test', 'mmaction', MOTION,
-            '--checkpoint', converted, '--work-dir', tmp_path, '--dump', dump,
-            '--cfg-options', 'model.cls_head.average_clips=score',
-            'test_dataloader.num_workers=0',
-            f'{dataset}.data_prefix.video={folder}',
-            f'{dataset}.ann_file={annotations}'
-        ],
-        env=dict(os.environ, PYTHONWARNINGS='ignore'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True).stdout
+    log = here(
+        script('test'), MOTION, converted,
+        *on_clips(
+            motion,
+            tmp_path,
+            f'test_dataloader.dataset.indices={NUM_VIDEOS}',
+            'model.cls_head.average_clips=score',
+            args=('--dump', dump)))
     assert 'Views per video: 6, each of 8 frames' in log, log[-3000:]
     reported, = re.findall(r'acc/top1: ([\d.]+)', log.split('Epoch(test)')[-1])
     assert float(reported) == accuracy

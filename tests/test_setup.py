@@ -123,24 +123,33 @@ def test_the_same_sources_give_the_same_wheel(wheel, tmp_path):
     assert again.read_bytes() == wheel.read_bytes()
 
 
+# Several commands in one process, which takes seconds to start.
+MIM = """
+import sys
+from mim.cli import cli
+for command in sys.argv[1:]:
+    cli(command.split(), standalone_mode=False)
+"""
+
+
 def test_mim_finds_models_configs_and_tools(wheel, tmp_path):
     config, installed = 'blvnet_tam_r50_8x2_sthv2', tmp_path / 'packages'
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
 
-    def mim(*args):
-        process = subprocess.run(
-            [sys.executable, '-W', 'ignore', '-m', 'mim', *map(str, args)],
-            cwd=tmp_path,
-            env=dict(os.environ, PYTHONPATH=str(installed)),
-            capture_output=True,
-            text=True)
-        return process.stdout + process.stderr
-
-    assert f'configs/{config}.py' in mim('search', 'mmblvnet', '--config',
-                                         config, '--field', 'config')
-    mim('download', 'mmblvnet', '--config', config, '--dest', tmp_path / 'to')
+    process = subprocess.run(
+        [
+            sys.executable, '-W', 'ignore', '-c', MIM,
+            f'search mmblvnet --config {config} --field config',
+            f'download mmblvnet --config {config} --dest to',
+            'run mmblvnet train'
+        ],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(installed)),
+        capture_output=True,
+        text=True)
+    log = process.stdout + process.stderr
+    assert f'configs/{config}.py' in log
     assert "type='BLVNet'" in (tmp_path / 'to' / f'{config}.py').read_text()
-    log = mim('run', 'mmblvnet', 'train')
     assert 'train.py: error: the following arguments are' in log
     assert f'{installed}/mmblvnet/.mim/tools/train.py' in log

@@ -7,5 +7,5 @@ source tools/environment.sh
 if [ -z "$versions" ]; then
     bash tools/lint.sh || exit
 fi
-# Each test uses one thread.
-exec python -m pytest --numprocesses auto --maxprocesses 4 "$@"
+# Each test uses one thread. Those of a file share what they need.
+exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
