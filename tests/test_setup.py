@@ -85,15 +85,22 @@ def run_setup(folder, *command):
     return source
 
 
-def build_wheel(folder):
-    source = run_setup(folder, 'bdist_wheel')
+def build(folder):
+    """The sdist and the wheel."""
+    source = run_setup(folder, 'sdist', 'bdist_wheel')
+    sdist, = source.glob('dist/*.tar.gz')
     wheel, = source.glob('dist/*.whl')
-    return wheel
+    return sdist, wheel
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    return build_wheel(tmp_path_factory.mktemp('wheel'))
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp('built'))
+
+
+@pytest.fixture(scope='module')
+def wheel(built):
+    return built[1]
 
 
 def test_the_wheel_holds_what_the_repository_has(wheel):
@@ -118,9 +125,10 @@ def test_the_wheel_holds_what_the_repository_has(wheel):
         assert (ROOT / 'mmblvnet' / '.mim' / name).samefile(ROOT / name)
 
 
-def test_the_same_sources_give_the_same_wheel(wheel, tmp_path):
-    again = build_wheel(tmp_path)
-    assert again.read_bytes() == wheel.read_bytes()
+def test_the_same_sources_give_the_same_files(built, tmp_path):
+    for one, other in zip(built, build(tmp_path)):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
 
 
 # Several commands in one process, which takes seconds to start.
