@@ -18,7 +18,8 @@ from .containers import (TRANSPORT_STREAM, check_container,
 from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
                              reading)
 
-# Larger files are not read into memory.
+# Larger files are not read into memory, nor are so many packets kept; those are
+# read again when they are wanted.
 MAX_IN_MEMORY = 2**27
 # Decoders allocate what headers say. No camera's pictures are larger than
 # this, four times 8K.
@@ -147,6 +148,9 @@ class VideoReader:
         """Learn from all packets what there is, and count them."""
         codec, num_packets = self._stream.codec_context.name, 0
         self._packets: List[Packet] = []
+        # With their content, or none if there is too much of it.
+        self._kept: List[av.Packet] = []
+        num_bytes = 0
         for packet in self._container.demux(self._stream):
             num_packets += 1
             if not packet.size:
@@ -159,6 +163,11 @@ class VideoReader:
                     packet.pts, packet.dts, packet.size, packet.is_keyframe,
                     not packet.is_discard
                     and _is_shown(codec, memoryview(packet))))
+            num_bytes += packet.size
+            if num_bytes <= MAX_IN_MEMORY:
+                self._kept.append(packet)
+            else:
+                self._kept.clear()
         keys = [n for n, p in enumerate(self._packets) if p.is_keyframe]
         self._first_key = keys[0] if keys else len(self._packets)
         # Where decoding may start.
@@ -278,7 +287,8 @@ class VideoReader:
         codec = self._stream.codec_context
         if codec.is_open:
             codec.flush_buffers()
-        for number, packet in enumerate(self._read_from(start), start):
+        packets = self._kept[start:] or self._read_from(start)
+        for number, packet in enumerate(packets, start):
             try:
                 yield from codec.decode(packet)
             except av.InvalidDataError:

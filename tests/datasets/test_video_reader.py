@@ -210,8 +210,12 @@ COUNTED = {
 
 
 @pytest.mark.parametrize('container', CONTAINERS)
-def test_frames_are_those_that_are_shown_in_order(content, shown, container):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize('in_memory', [2**27, 0], ids=['short', 'long'])
+def test_frames_are_those_that_are_shown_in_order(content, shown, monkeypatch,
+                                                  container, in_memory):
+    """Also where packets are read again, as of files that are long."""
+    monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', in_memory)
+    rng = np.random.default_rng(in_memory)
     for name in (*KINDS, *PATCHED):
         if container != ('others' if not name.endswith(CONTAINERS) else
                          name.rpartition('_')[2]):
