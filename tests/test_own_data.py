@@ -1,12 +1,13 @@
 """The way of docs/own_data.md, on a few tiny clips."""
 import re
 import shutil
+import sys
 
 import golden
+import make_annotations
 import pytest
 import torch
 from convert_checkpoint import convert
-from make_annotations import find_splits, write_annotations
 from mmaction.registry import DATASETS
 from mmblvnet.apis import (classify_video, load_recognizer,
                            read_class_names)
@@ -21,14 +22,16 @@ BLOCKS = re.findall(r'```python\n(.*?)```',
 
 
 @pytest.fixture
-def own_videos(motion, tmp_path):
-    """Three classes of five videos."""
+def own_videos(motion, tmp_path, monkeypatch):
+    """Three classes of five videos, with their annotations."""
     videos = sorted((motion / 'videos').glob('*/*'))
     folder = tmp_path / 'own'
     for i, video in enumerate(videos[:15]):
         class_folder = folder / ('jumping', 'running', 'waving')[i % 3]
         class_folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(video, class_folder / f'{i}.webm')
+    monkeypatch.setattr(sys, 'argv', ['make_annotations', str(folder)])
+    make_annotations.main()
     return folder
 
 
@@ -44,7 +47,6 @@ def documented_config(folder, checkpoint):
 
 def test_a_published_model_becomes_one_of_the_users_classes(
         own_videos, tmp_path):
-    write_annotations(own_videos, find_splits(own_videos, 0.2, 0))
     weights = golden.weights(golden.cases('blvnet_tam', mode='eval')[0])
     published = tmp_path / 'published.pth.tar'
     torch.save(weights, published)
@@ -75,7 +77,6 @@ def test_a_published_model_becomes_one_of_the_users_classes(
 
 
 def test_rare_classes_are_balanced_as_documented(own_videos):
-    write_annotations(own_videos, find_splits(own_videos, 0.2, 0))
     settings = dict(train_pipeline=[])
     exec(BLOCKS[0].replace('data/own', str(own_videos)), settings)
     dataset = DATASETS.build(settings['rare_more_often'])
