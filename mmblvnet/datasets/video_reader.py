@@ -18,7 +18,7 @@ from .containers import (TRANSPORT_STREAM, check_container,
 from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
                              reading)
 
-# Larger files are not read into memory, nor are so many packets kept; those are
+# Larger files are not read into memory, and so many packets are not kept but
 # read again when they are wanted.
 MAX_IN_MEMORY = 2**27
 # Decoders allocate what headers say. No camera's pictures are larger than
