@@ -4,6 +4,7 @@ Some packages take the place of others: they own the same folder, so installing
 one over the other breaks both, and a requirement has no way to say "either of
 them". And an sdist should be the same, byte for byte, from the same sources.
 """
+
 import gzip
 import os
 import re
@@ -40,10 +41,7 @@ def installation_folders() -> list:
         return folders + [site.getusersitepackages()]
     if 'include-system-site-packages = true' in settings.read_text().lower():
         base = {'base': sys.base_prefix, 'platbase': sys.base_exec_prefix}
-        folders += [
-            sysconfig.get_path('purelib', vars=base),
-            site.getusersitepackages()
-        ]
+        folders += [sysconfig.get_path('purelib', vars=base), site.getusersitepackages()]
     return folders
 
 
@@ -54,17 +52,13 @@ def needed(requirements: list) -> list:
     for package, others in LEFT_OUT.items():
         if any(distributions(name=package, path=folders)):
             left_out |= others
-    return [
-        requirement for requirement in requirements
-        if re.match(r'[\w-]+', requirement).group() not in left_out
-    ]
+    return [requirement for requirement in requirements if re.match(r'[\w-]+', requirement).group() not in left_out]
 
 
 class ReproducibleSdist(sdist):
     """Gives all files the time of ``SOURCE_DATE_EPOCH``, where it is set."""
 
-    def make_archive(self, base_name: str, format: str, root_dir: str = None,
-                     base_dir: str = None, **kwargs) -> str:
+    def make_archive(self, base_name: str, format: str, root_dir: str = None, base_dir: str = None, **kwargs) -> str:
         epoch = int(os.getenv('SOURCE_DATE_EPOCH', time.time()))
 
         def owned_by_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -75,8 +69,7 @@ class ReproducibleSdist(sdist):
 
         name = Path(f'{base_name}.tar.gz')
         name.parent.mkdir(exist_ok=True)
-        with name.open('wb') as file, gzip.GzipFile(
-                '', 'wb', fileobj=file, mtime=epoch) as compressed:
+        with name.open('wb') as file, gzip.GzipFile('', 'wb', fileobj=file, mtime=epoch) as compressed:
             with tarfile.open(fileobj=compressed, mode='w') as archive:
                 archive.add(base_dir, filter=owned_by_nobody)
         return str(name)
@@ -84,5 +77,4 @@ class ReproducibleSdist(sdist):
 
 if __name__ == '__main__':
     declared = read_configuration('setup.cfg')['options']['install_requires']
-    setup(install_requires=needed(declared),
-          cmdclass=dict(sdist=ReproducibleSdist))
+    setup(install_requires=needed(declared), cmdclass=dict(sdist=ReproducibleSdist))

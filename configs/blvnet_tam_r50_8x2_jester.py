@@ -1,6 +1,8 @@
 _base_ = [
-    '_base_/models/blvnet_tam_r50.py', '_base_/datasets/jester.py',
-    '_base_/schedules/sgd_50e.py', '_base_/default_runtime.py'
+    '_base_/models/blvnet_tam_r50.py',
+    '_base_/datasets/jester.py',
+    '_base_/schedules/sgd_50e.py',
+    '_base_/default_runtime.py',
 ]
 
 model = dict(cls_head=dict(num_classes=27))

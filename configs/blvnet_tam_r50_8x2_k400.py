@@ -1,6 +1,8 @@
 _base_ = [
-    '_base_/models/blvnet_tam_r50.py', '_base_/datasets/k400.py',
-    '_base_/schedules/sgd_50e.py', '_base_/default_runtime.py'
+    '_base_/models/blvnet_tam_r50.py',
+    '_base_/datasets/k400.py',
+    '_base_/schedules/sgd_50e.py',
+    '_base_/default_runtime.py',
 ]
 
 # The published protocol averages the scores of the views before softmax.

@@ -9,9 +9,10 @@ model = dict(
         type='ResNetTAM',
         depth=50,
         num_segments=num_frames,
-        pretrained='https://download.pytorch.org/models/resnet50-0676ba61.pth'
+        pretrained='https://download.pytorch.org/models/resnet50-0676ba61.pth',
     ),
-    cls_head=dict(num_segments=num_frames))
+    cls_head=dict(num_segments=num_frames),
+)
 train_pipeline = with_clip_len(_base_.train_pipeline, num_frames)
 val_pipeline = with_clip_len(_base_.val_pipeline, num_frames)
 test_pipeline = with_clip_len(_base_.test_pipeline, num_frames)

@@ -1,4 +1,5 @@
 """Sphinx's settings: python -m sphinx -W docs build/site."""
+
 from mmblvnet import __version__
 
 project = 'mmblvnet'
@@ -6,10 +7,7 @@ author = 'The mmblvnet authors'
 copyright = '2026, The mmblvnet authors'
 version = release = __version__
 
-extensions = [
-    'myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon',
-    'sphinx.ext.viewcode', 'sphinx_copybutton'
-]
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
 
 # Links to headings, as GitHub names them.
 myst_heading_anchors = 3

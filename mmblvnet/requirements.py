@@ -1,4 +1,5 @@
 """Whether the packages that this one plugs into are there and fit."""
+
 from importlib import import_module
 
 from packaging.version import Version
@@ -8,12 +9,22 @@ from packaging.version import Version
 # mmcv-lite own the same folder, so one has to go before the other comes, as
 # do MMEngine and OneDL's fork of it, which mmcv-lite does not ask for.
 REQUIREMENTS = (
-    ('mmengine', '0.10.7', '1.0.0', "pip install 'mmengine>=0.10.7,<1.0', or "
-     "for OneDL's fork: pip uninstall -y mmengine && "
-     "pip install 'onedl-mmengine>=0.10.12,<1.0'"),
-    ('mmcv', '2.0.0', '2.2.0', 'pip uninstall -y mmcv mmcv-lite && '
-     "pip install 'mmcv-lite>=2.0.0,<2.2.0', with --no-deps beside "
-     'onedl-mmengine'),
+    (
+        'mmengine',
+        '0.10.7',
+        '1.0.0',
+        "pip install 'mmengine>=0.10.7,<1.0', or "
+        "for OneDL's fork: pip uninstall -y mmengine && "
+        "pip install 'onedl-mmengine>=0.10.12,<1.0'",
+    ),
+    (
+        'mmcv',
+        '2.0.0',
+        '2.2.0',
+        'pip uninstall -y mmcv mmcv-lite && '
+        "pip install 'mmcv-lite>=2.0.0,<2.2.0', with --no-deps beside "
+        'onedl-mmengine',
+    ),
     ('mmaction', '1.2.0', '1.3.0', "pip install 'mmaction2>=1.2.0,<1.3'"),
 )
 
@@ -30,10 +41,8 @@ def check_requirements() -> None:
             version = import_module(module).__version__
         # What uninstalling leaves of a folder imports, but has no version.
         except (ImportError, AttributeError) as error:
-            raise ImportError(
-                f'mmblvnet needs {module}, which cannot be imported '
-                f'({error}); run: {command}') from error
+            raise ImportError(f'mmblvnet needs {module}, which cannot be imported ({error}); run: {command}') from error
         if not Version(lowest) <= Version(version) < Version(first_above):
             raise ImportError(
-                f'mmblvnet needs {module} >= {lowest} and < {first_above}, '
-                f'but {version} is installed; run: {command}')
+                f'mmblvnet needs {module} >= {lowest} and < {first_above}, but {version} is installed; run: {command}'
+            )

@@ -1,4 +1,5 @@
 """The configs of this repository, each of which is read once."""
+
 import copy
 import functools
 from typing import Callable, Iterator, Tuple
@@ -37,5 +38,5 @@ def all_configs() -> Iterator[Tuple[str, Config]]:
 
 def frames_per_clip(cfg: Config) -> int:
     """How many frames the sampler of the test takes per clip."""
-    clip_len, = [t.clip_len for t in cfg.test_pipeline if 'clip_len' in t]
+    (clip_len,) = [t.clip_len for t in cfg.test_pipeline if 'clip_len' in t]
     return clip_len

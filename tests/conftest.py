@@ -19,11 +19,7 @@ from mmengine.runner import Runner  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 # The helpers of the tests, and the scripts under test, import by name.
-sys.path[:0] = [
-    str(ROOT / folder)
-    for folder in ('tests', 'tools', 'tools/data', 'tools/analysis',
-                   'tools/deployment')
-]
+sys.path[:0] = [str(ROOT / folder) for folder in ('tests', 'tools', 'tools/data', 'tools/analysis', 'tools/deployment')]
 
 import mmblvnet  # noqa: E402,F401
 from config_files import remembering  # noqa: E402
@@ -39,10 +35,8 @@ if not (find_spec('timm') and find_spec('torchvision')):
 
 def pytest_addoption(parser):
     parser.addoption(
-        '--gpu-tests-on',
-        default='cuda',
-        choices=['cuda', 'cpu'],
-        help='the device that the tests for GPUs run on')
+        '--gpu-tests-on', default='cuda', choices=['cuda', 'cpu'], help='the device that the tests for GPUs run on'
+    )
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -1,4 +1,5 @@
 """The commands that the documents show."""
+
 import re
 from pathlib import Path
 from typing import List
@@ -11,8 +12,7 @@ PROGRAMS = ('awk', 'bash', 'mim', 'pip', 'pytest', 'python')
 
 def code_blocks(document: Path, language: str) -> List[str]:
     """The code blocks of a language."""
-    return re.findall(rf'```{language}\n(.*?)```', document.read_text(),
-                      re.DOTALL)
+    return re.findall(rf'```{language}\n(.*?)```', document.read_text(), re.DOTALL)
 
 
 def scripts(document: Path) -> List[List[str]]:
@@ -34,5 +34,4 @@ def inline_commands(document: Path) -> List[str]:
     """The commands that stand within the sentences of a document."""
     text = re.sub(r'```.*?```', '', document.read_text(), flags=re.DOTALL)
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', text)]
-    return [span for span in spans
-            if span.split()[0] in PROGRAMS and len(span.split()) > 1]
+    return [span for span in spans if span.split()[0] in PROGRAMS and len(span.split()) > 1]

@@ -1,4 +1,5 @@
 """The golden cases: numbers of the published implementation."""
+
 import json
 from pathlib import Path
 
@@ -16,16 +17,12 @@ DATA = Path(__file__).parent / 'data'
 def cases(name: str, **wanted) -> list:
     """The cases of a file whose items are as wanted."""
     everything = json.loads((DATA / f'{name}.json').read_text())
-    return [
-        case for case in everything
-        if all(case[key] == value for key, value in wanted.items())
-    ]
+    return [case for case in everything if all(case[key] == value for key, value in wanted.items())]
 
 
 def networks() -> list:
     """The cases that give the scores of a network."""
-    return (cases('blvnet_tam', mode='eval') + cases('tam_resnet') +
-            cases('blresnet'))
+    return cases('blvnet_tam', mode='eval') + cases('tam_resnet') + cases('blresnet')
 
 
 def weights(case: dict) -> dict:
@@ -53,7 +50,8 @@ def backbone(case: dict) -> nn.Module:
         case['in_channels'],
         num_segments=case['num_frames'],
         blend_frames=case['blending_frames'],
-        frame_output='pair')
+        frame_output='pair',
+    )
 
 
 class Network(nn.Module):
@@ -66,11 +64,9 @@ class Network(nn.Module):
         state = weights(case)
         if 'num_frames' in case:
             state, _ = convert_published(state)
-            state = {name.replace('cls_head.fc_cls.', 'fc.'): value
-                     for name, value in state.items()}
+            state = {name.replace('cls_head.fc_cls.', 'fc.'): value for name, value in state.items()}
         else:
-            state = {name if name.startswith('fc.') else f'backbone.{name}':
-                     value for name, value in state.items()}
+            state = {name if name.startswith('fc.') else f'backbone.{name}': value for name, value in state.items()}
         self.load_state_dict(state)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,11 +82,9 @@ def check_scores(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
     """
     model = Network(case).to(device).eval()
     maps = {}
-    model.backbone.layer1.register_forward_pre_hook(
-        lambda _, args: maps.update(stem=args[0]))
+    model.backbone.layer1.register_forward_pre_hook(lambda _, args: maps.update(stem=args[0]))
     for name, module in model.backbone.named_children():
-        module.register_forward_hook(
-            lambda _, args, out, name=name: maps.update({name: out}))
+        module.register_forward_hook(lambda _, args, out, name=name: maps.update({name: out}))
     with torch.no_grad():
         scores = model(inputs(case).to(device))
     assert_near(scores, case['logits'], 1e-4)
@@ -99,22 +93,17 @@ def check_scores(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
         assert list(actual.shape) == expected['shape']
         assert_near(actual.mean(), expected['mean'], atol)
         assert_near(actual.std(correction=0), expected['std'], atol)
-        first = actual.contiguous().flatten()[:len(expected['first'])]
+        first = actual.contiguous().flatten()[: len(expected['first'])]
         assert_near(first, expected['first'], 1e-4)
 
 
 def training_errors(dtype: torch.dtype, device: str = 'cpu') -> tuple:
     """The relative errors of the loss and of each gradient's norm."""
-    case, = cases('blvnet_tam', mode='train')
+    (case,) = cases('blvnet_tam', mode='train')
     model = Network(case).to(device, dtype).train()
-    loss = F.cross_entropy(
-        model(inputs(case).to(device, dtype)),
-        torch.tensor(case['labels'], device=device))
+    loss = F.cross_entropy(model(inputs(case).to(device, dtype)), torch.tensor(case['labels'], device=device))
     loss.backward()
-    norms = {
-        f'baseline_model.{name.removeprefix("backbone.")}': p.grad.norm()
-        for name, p in model.named_parameters()
-    }
+    norms = {f'baseline_model.{name.removeprefix("backbone.")}': p.grad.norm() for name, p in model.named_parameters()}
     expected = case['grad_norms']
     assert norms.keys() == expected.keys()
     errors = [abs(norms[name].item() / expected[name] - 1) for name in norms]
@@ -123,14 +112,12 @@ def training_errors(dtype: torch.dtype, device: str = 'cpu') -> tuple:
 
 def check_tam(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
     """Compare a TAM's output and gradients; ``atol`` is not of weights'."""
-    module = TemporalAggregation(case['channels'], case['num_frames'],
-                                 case['blending_frames']).to(device)
+    module = TemporalAggregation(case['channels'], case['num_frames'], case['blending_frames']).to(device)
     filled = published_state_dict(case['entries'], case['seed'])
     module.load_state_dict({k: torch.tensor(v) for k, v in filled.items()})
     x = inputs(case).to(device).requires_grad_()
     y = module(x)
-    y.backward(
-        torch.tensor(golden_input(y.shape, case['grad_seed'])).to(device))
+    y.backward(torch.tensor(golden_input(y.shape, case['grad_seed'])).to(device))
     assert_near(y, case['output'], atol)
     assert_near(x.grad, case['input_grad'], atol)
     gradients = {name: p.grad for name, p in module.named_parameters()}
@@ -140,6 +127,4 @@ def check_tam(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
 
 
 def assert_near(actual: torch.Tensor, expected: list, atol: float) -> None:
-    torch.testing.assert_close(
-        actual.cpu().flatten(), torch.tensor(expected).flatten(), atol=atol,
-        rtol=0)
+    torch.testing.assert_close(actual.cpu().flatten(), torch.tensor(expected).flatten(), atol=atol, rtol=0)

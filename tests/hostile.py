@@ -1,4 +1,5 @@
 """Files that are no checkpoints, or more than that."""
+
 import collections
 import functools
 import io
@@ -41,8 +42,7 @@ def written(content):
 
 
 def runs_code(file, trace, **options):
-    torch.save(
-        dict(SMALL, extra=Call(os.mkdir, str(trace))), file, **options)
+    torch.save(dict(SMALL, extra=Call(os.mkdir, str(trace))), file, **options)
 
 
 def truncated(file, trace, **options):
@@ -54,8 +54,7 @@ def truncated(file, trace, **options):
 def zip_bomb(file, trace):
     plain = io.BytesIO()
     torch.save(dict(weight=torch.zeros(80_000_000)), plain)
-    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(
-            file, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as target:
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
 
@@ -93,30 +92,22 @@ UNSAFE = 'no checkpoint that can be loaded safely'
 # How each is written, and the reason that has to be given.
 FILES = dict(
     code=(runs_code, f'{UNSAFE}.*mkdir'),
-    code_in_the_old_format=(functools.partial(runs_code, **OLD_FORMAT),
-                            f'{UNSAFE}.*mkdir'),
+    code_in_the_old_format=(functools.partial(runs_code, **OLD_FORMAT), f'{UNSAFE}.*mkdir'),
     memory_bomb=(saved(extra=Call(bytearray, 2**36)), f'{UNSAFE}.*memory'),
-    tensor_bomb=(saved(extra=Call(torch.Tensor, 2**34)),
-                 f'{UNSAFE}.*(?i:memory)'),
-    copied_dicts=(copies(collections.OrderedDict, COUNTED),
-                  f'{UNSAFE}.*memory'),
-    copied_counters=(copies(collections.Counter, COUNTED),
-                     f'{UNSAFE}.*memory'),
+    tensor_bomb=(saved(extra=Call(torch.Tensor, 2**34)), f'{UNSAFE}.*(?i:memory)'),
+    copied_dicts=(copies(collections.OrderedDict, COUNTED), f'{UNSAFE}.*memory'),
+    copied_counters=(copies(collections.Counter, COUNTED), f'{UNSAFE}.*memory'),
     copied_sets=(copies(set, [*COUNTED]), f'{UNSAFE}.*memory'),
     copied_bytes=(copies(bytearray, bytes(99999)), f'{UNSAFE}.*memory'),
     empty_sets=(empty_sets, f'{UNSAFE}.*memory'),
     zip_bomb=(zip_bomb, f'{UNSAFE}.*memory'),
-    many_views=(saved(extra=[SHARED.view(-1) for _ in range(2000)]),
-                f'{UNSAFE}.*memory'),
-    endless_view=(weight_is(torch.zeros(1).expand(2**40)),
-                  f'{UNSAFE}.*memory'),
+    many_views=(saved(extra=[SHARED.view(-1) for _ in range(2000)]), f'{UNSAFE}.*memory'),
+    endless_view=(weight_is(torch.zeros(1).expand(2**40)), f'{UNSAFE}.*memory'),
     sparse=(weight_is(torch.ones(2).to_sparse()), f'{UNSAFE}.*values'),
-    quantized=(weight_is(torch.quantize_per_tensor(
-        torch.ones(2), 1., 0, torch.quint8)), f'{UNSAFE}.*values'),
+    quantized=(weight_is(torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.quint8)), f'{UNSAFE}.*values'),
     no_values=(weight_is(torch.ones(2, device='meta')), f'{UNSAFE}.*values'),
     truncated=(truncated, UNSAFE),
-    truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT),
-                                 UNSAFE),
+    truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
     two_lists_of_records=(two_lists_of_records, 'begin or end'),
     tar=(tar, 'tar file'),
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),

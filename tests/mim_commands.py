@@ -1,4 +1,5 @@
 """The commands that people type, and their scripts without mim."""
+
 import contextlib
 import io
 import os
@@ -51,22 +52,22 @@ def mim(command, *args, package='mmaction', check=True, **environment):
         env=dict(os.environ, PYTHONWARNINGS='ignore', **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True)
+        text=True,
+    )
     assert not check or result.returncode == 0, result.stdout[-6000:]
     return result.stdout
 
 
 def script(name):
     """MMAction2's tool of a name."""
-    found, = TOOLS.rglob(f'{name}.py')
+    (found,) = TOOLS.rglob(f'{name}.py')
     return found
 
 
 def here(script, *args):
     """What a script prints that runs in this process, not in one of mim."""
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, \
-            contextlib.redirect_stdout(printed):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr('sys.argv', [str(script), *map(str, args)])
         # MMAction2's tools set it, for good.
         patch.setenv('LOCAL_RANK', '0')
@@ -79,13 +80,18 @@ def on_clips(data, work_dir, *options, args=()):
 
     Runs that begin within a second are told apart by the name of the folder.
     """
-    return ('--work-dir', work_dir, *args, '--cfg-options',
-            f'experiment_name={Path(work_dir).name}',
-            'default_hooks.logger.interval=1', *data_options(data), *options)
+    return (
+        '--work-dir',
+        work_dir,
+        *args,
+        '--cfg-options',
+        f'experiment_name={Path(work_dir).name}',
+        'default_hooks.logger.interval=1',
+        *data_options(data),
+        *options,
+    )
 
 
 def train(data, work_dir, *options, args=(), check=True, **environment):
     """Train with the config of the motion data on a few of its clips."""
-    return mim('train', MOTION,
-               *on_clips(data, work_dir, *options, args=args), check=check,
-               **environment)
+    return mim('train', MOTION, *on_clips(data, work_dir, *options, args=args), check=check, **environment)

@@ -1,4 +1,5 @@
 """The configs of docs/mixing.md, and how to run their models."""
+
 import re
 from pathlib import Path
 
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 DOCUMENTED = dict(
     re.findall(
         r'^### (.+?)\n(?:(?!^#).)*?```python\n(.*?)```',
-        (ROOT / 'docs' / 'mixing.md').read_text(), re.DOTALL | re.MULTILINE))
+        (ROOT / 'docs' / 'mixing.md').read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+)
 # What the document tells in a sentence.
 DOCUMENTED['UniformSample for BLVNet'] = re.sub(
-    r"dict\(type='SampleFrames'.*?\)",
-    "dict(type='UniformSample', clip_len=16)",
-    DOCUMENTED['SampleFrames for BLVNet'])
+    r"dict\(type='SampleFrames'.*?\)", "dict(type='UniformSample', clip_len=16)", DOCUMENTED['SampleFrames for BLVNet']
+)
 DOCUMENTED['torchvision'] = DOCUMENTED['timm'].replace(
-    "'timm.resnet18', pretrained=True",
-    "'torchvision.resnet18', weights='DEFAULT'")
+    "'timm.resnet18', pretrained=True", "'torchvision.resnet18', weights='DEFAULT'"
+)
 
 
 def read(name: str, folder: Path) -> Config:
@@ -52,10 +55,7 @@ def build(cfg: Config) -> nn.Module:
 
 def batch(num_videos: int, frames: int) -> dict:
     """Videos that differ."""
-    inputs = [
-        torch.randint(0, 120 * (i + 1), (frames, 3, 32, 32)).byte()
-        for i in range(num_videos)
-    ]
+    inputs = [torch.randint(0, 120 * (i + 1), (frames, 3, 32, 32)).byte() for i in range(num_videos)]
     samples = [ActionDataSample().set_gt_label(i) for i in range(num_videos)]
     return dict(inputs=inputs, data_samples=samples)
 
@@ -78,26 +78,19 @@ def check_network(cfg: Config, num_frames: int, rows_per_clip: int) -> None:
     model = build(cfg)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     rows = []
-    model.cls_head.register_forward_pre_hook(
-        lambda _, args: rows.append(len(args[0])))
+    model.cls_head.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
 
     def clips(num_views):
         data = batch(2, num_views * num_frames)
         if cfg.model.type == 'Recognizer3D':
             # [views * T, C, H, W] -> [views, C, T, H, W]
-            data['inputs'] = [
-                video.unflatten(0, (-1, num_frames)).transpose(1, 2)
-                for video in data['inputs']
-            ]
+            data['inputs'] = [video.unflatten(0, (-1, num_frames)).transpose(1, 2) for video in data['inputs']]
         return data
 
     model.eval()
     data = clips(num_views=2)
     together = scores(model, data)
-    alone = torch.cat([
-        scores(model, {key: values[i:i + 1]
-                       for key, values in data.items()}) for i in range(2)
-    ])
+    alone = torch.cat([scores(model, {key: values[i : i + 1] for key, values in data.items()}) for i in range(2)])
     mixed = (together - alone).abs().max()
     assert mixed < 0.01 * (together[0] - together[1]).abs().max()
 
@@ -105,18 +98,16 @@ def check_network(cfg: Config, num_frames: int, rows_per_clip: int) -> None:
     if cfg.model.cls_head.get('multi_class'):
         for i, sample in enumerate(data['data_samples']):
             yes_or_no = torch.zeros(model.cls_head.num_classes)
-            yes_or_no[i:i + 2] = 1
+            yes_or_no[i : i + 2] = 1
             sample.set_gt_label(yes_or_no)
     model.train()
     data = model.data_preprocessor(data, training=True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     assert loss.isfinite()
     optim_wrapper.backward(loss)
-    without_gradient = [n for n, p in model.named_parameters()
-                        if p.grad is None or not p.grad.any()]
+    without_gradient = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without_gradient == []
-    optimized = {id(p) for group in optim_wrapper.param_groups
-                 for p in group['params']}
+    optimized = {id(p) for group in optim_wrapper.param_groups for p in group['params']}
     assert optimized >= {id(p) for p in model.parameters()}
     optim_wrapper.step()
 

@@ -1,4 +1,5 @@
 """Small things that several tests of the models need."""
+
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.models import BLResNet, BLVNet
@@ -8,6 +9,7 @@ from torch import nn
 
 class Thin:
     """All blocks of a network, an eighth as wide: quick, also in float64."""
+
     stage_channels = (32, 64, 128, 256)
 
 
@@ -27,6 +29,7 @@ class SmallBLVNet(BLVNet):
 
     Its maps have ``SMALL_CHANNELS`` channels.
     """
+
     arch_settings = {50: (1, 2, 2, 3)}
     stem_channels = 16
     stage_channels = (16, 32, 64, 128)
@@ -66,13 +69,11 @@ def pair_of_networks(num_frames=4, temporal='TAM', r=3, **config):
             temporal=temporal if num_frames > 1 else None,
             r=r,
             channels=Thin.stage_channels,
-            **config))
+            **config,
+        )
+    )
     if num_frames > 1:
-        config.update(
-            num_segments=num_frames,
-            temporal_module=temporal,
-            blend_frames=r,
-            frame_output='pair')
+        config.update(num_segments=num_frames, temporal_module=temporal, blend_frames=r, frame_output='pair')
     kind = 'ThinBLVNet' if num_frames > 1 else 'ThinBLResNet'
     backbone = MODELS.build(dict(type=kind, **config))
     result = backbone.load_state_dict(reference.state_dict(), strict=False)
@@ -81,27 +82,22 @@ def pair_of_networks(num_frames=4, temporal='TAM', r=3, **config):
     return backbone, reference
 
 
-def recognizer(backbone: dict,
-               head: dict,
-               neck: dict = None,
-               average_clips: str = 'score',
-               test_cfg: dict = None) -> nn.Module:
+def recognizer(
+    backbone: dict, head: dict, neck: dict = None, average_clips: str = 'score', test_cfg: dict = None
+) -> nn.Module:
     """A Recognizer2D without dropout whose weights all matter."""
     model = MODELS.build(
         dict(
             type='Recognizer2D',
             backbone=backbone,
             neck=neck,
-            cls_head=dict(
-                num_classes=5,
-                dropout_ratio=0,
-                average_clips=average_clips,
-                **head),
+            cls_head=dict(num_classes=5, dropout_ratio=0, average_clips=average_clips, **head),
             data_preprocessor=dict(
-                type='ActionDataPreprocessor',
-                mean=[123.675, 116.28, 103.53],
-                std=[58.395, 57.12, 57.375]),
-            test_cfg=test_cfg))
+                type='ActionDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
+            ),
+            test_cfg=test_cfg,
+        )
+    )
     return randomize(model)
 
 

@@ -4,6 +4,7 @@ Every operation of the published code is there: separate depthwise
 convolutions, padding, stacking, both copies of every fused map, frames picked
 by index. Parameters have the published names.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,23 +13,18 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (4, 8, 18, 3), 152: (5, 12, 30, 3)}
 
 
 class ReferenceTAM(nn.Module):
-
     def __init__(self, channels: int, num_frames: int, r: int = 3) -> None:
         super().__init__()
         self.num_frames = num_frames
         self.r = r
-        layers = [
-            nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
-            for _ in range(r)
-        ]
+        layers = [nn.Conv2d(channels, channels, 1, groups=channels, bias=False) for _ in range(r)]
         if r == 3:
             self.prev, self.next, self.curr = layers[0], layers[2], layers[1]
         else:
             self.blending_layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = ((self.prev, self.curr, self.next)
-                  if self.r == 3 else self.blending_layers)
+        layers = (self.prev, self.curr, self.next) if self.r == 3 else self.blending_layers
         terms = []
         for j, layer in enumerate(layers):
             offset = j - self.r // 2
@@ -41,11 +37,10 @@ class ReferenceTAM(nn.Module):
                 y = F.pad(y, (0, 0) * 3 + (-offset, 0))[:, :offset]
             terms.append(y)
         y = F.relu(torch.sum(torch.stack(terms), dim=0))
-        return y.reshape((-1, ) + y.shape[2:])
+        return y.reshape((-1,) + y.shape[2:])
 
 
 class ReferenceShift(nn.Module):
-
     def __init__(self, num_frames: int) -> None:
         super().__init__()
         self.num_frames = num_frames
@@ -54,16 +49,14 @@ class ReferenceShift(nn.Module):
         clips = x.view((-1, self.num_frames) + x.shape[1:])
         fold = x.size(1) // 8
         y = clips.clone()
-        y[:, :, :2 * fold] = 0
+        y[:, :, : 2 * fold] = 0
         y[:, :-1, :fold] = clips[:, 1:, :fold]
-        y[:, 1:, fold:2 * fold] = clips[:, :-1, fold:2 * fold]
+        y[:, 1:, fold : 2 * fold] = clips[:, :-1, fold : 2 * fold]
         return y.view_as(x)
 
 
 class ReferenceBottleneck(nn.Module):
-
-    def __init__(self, in_channels, out_channels, stride=1, last_relu=True,
-                 temporal=None):
+    def __init__(self, in_channels, out_channels, stride=1, last_relu=True, temporal=None):
         super().__init__()
         mid = out_channels // 4
         self.conv1 = nn.Conv2d(in_channels, mid, 1, bias=False)
@@ -76,10 +69,7 @@ class ReferenceBottleneck(nn.Module):
         if stride != 1:
             layers.append(nn.AvgPool2d(3, 2, 1))
         if in_channels != out_channels:
-            layers += [
-                nn.Conv2d(in_channels, out_channels, 1, bias=False),
-                nn.BatchNorm2d(out_channels)
-            ]
+            layers += [nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)]
         self.downsample = nn.Sequential(*layers) if layers else None
         self.tam = temporal
         self.last_relu = last_relu
@@ -99,26 +89,19 @@ class ReferenceBottleneck(nn.Module):
 
 
 class ReferenceStage(nn.Module):
-
-    def __init__(self, in_channels, out_channels, n, stride, alpha, beta,
-                 temporal, video):
+    def __init__(self, in_channels, out_channels, n, stride, alpha, beta, temporal, video):
         super().__init__()
         big = [ReferenceBottleneck(in_channels, out_channels, 2)]
         for i in range(1, n - 1):
-            big.append(
-                ReferenceBottleneck(
-                    out_channels, out_channels, last_relu=i < n - 2))
+            big.append(ReferenceBottleneck(out_channels, out_channels, last_relu=i < n - 2))
         self.big = nn.Sequential(*big)
         thin = out_channels // alpha
         little = [ReferenceBottleneck(in_channels, thin)]
         for _ in range(1, max(1, n // beta - 1)):
             little.append(ReferenceBottleneck(thin, thin))
         self.little = nn.Sequential(*little)
-        self.little_e = nn.Sequential(
-            nn.Conv2d(thin, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels))
-        self.fusion = nn.Sequential(
-            ReferenceBottleneck(out_channels, out_channels, stride))
+        self.little_e = nn.Sequential(nn.Conv2d(thin, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+        self.fusion = nn.Sequential(ReferenceBottleneck(out_channels, out_channels, stride))
         self.tam = temporal
         self.video = video
 
@@ -126,8 +109,7 @@ class ReferenceStage(nn.Module):
         even = odd = x
         if self.video:
             # [2, N * K, ..] -> [N * K, 2, ..] -> [N * T, ..]
-            x = torch.stack((x, x)).transpose(0, 1).reshape((-1, ) +
-                                                            x.shape[1:])
+            x = torch.stack((x, x)).transpose(0, 1).reshape((-1,) + x.shape[1:])
             if self.tam is not None:
                 x = self.tam(x)
             index = torch.arange(x.size(0))
@@ -145,9 +127,18 @@ class ReferenceNetwork(nn.Module):
     stages have the channels.
     """
 
-    def __init__(self, depth, num_frames, num_classes, temporal='TAM', r=3,
-                 alpha=2, beta=4, in_channels=3,
-                 channels=(256, 512, 1024, 2048)):
+    def __init__(
+        self,
+        depth,
+        num_frames,
+        num_classes,
+        temporal='TAM',
+        r=3,
+        alpha=2,
+        beta=4,
+        in_channels=3,
+        channels=(256, 512, 1024, 2048),
+    ):
         super().__init__()
         self.num_frames = num_frames
         self.video = num_frames > 1
@@ -173,19 +164,21 @@ class ReferenceNetwork(nn.Module):
         self.tam = make_temporal(64, num_frames)
         n = BLOCKS[depth]
         inputs, strides = (64, *channels), (2, 2, 1)
-        self.layer1, self.layer2, self.layer3 = (ReferenceStage(
-            inputs[i], channels[i], n[i], strides[i], alpha, beta,
-            make_temporal(inputs[i], num_frames), self.video)
-            for i in range(3))
+        self.layer1, self.layer2, self.layer3 = (
+            ReferenceStage(
+                inputs[i], channels[i], n[i], strides[i], alpha, beta, make_temporal(inputs[i], num_frames), self.video
+            )
+            for i in range(3)
+        )
         inputs = (channels[2], *[channels[3]] * (n[3] - 1))
-        self.layer4 = nn.Sequential(*[
-            ReferenceBottleneck(
-                inputs[i],
-                channels[3],
-                1 if i else 2,
-                temporal=make_temporal(inputs[i], num_frames // 2))
-            for i in range(n[3])
-        ])
+        self.layer4 = nn.Sequential(
+            *[
+                ReferenceBottleneck(
+                    inputs[i], channels[3], 1 if i else 2, temporal=make_temporal(inputs[i], num_frames // 2)
+                )
+                for i in range(n[3])
+            ]
+        )
         self.fc = nn.Linear(channels[3], num_classes)
 
     def features(self, x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Which part of the package may import which, as docs/architecture.md says."""
+
 import ast
 import re
 
@@ -16,8 +17,8 @@ LAYERS = [
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 PACKAGE = ROOT / 'mmblvnet'
 PARTS = sorted(
-    {path.relative_to(PACKAGE).parts[0].removesuffix('.py')
-     for path in PACKAGE.rglob('*.py')} - {'__init__'})
+    {path.relative_to(PACKAGE).parts[0].removesuffix('.py') for path in PACKAGE.rglob('*.py')} - {'__init__'}
+)
 
 
 def imported_parts(file):
@@ -27,7 +28,7 @@ def imported_parts(file):
         if isinstance(node, ast.Import):
             names = [alias.name.split('.') for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            start = package[:len(package) - node.level + 1]
+            start = package[: len(package) - node.level + 1]
             module = (node.module or '').split('.') if node.module else []
             base = [*(start if node.level else ()), *module]
             names = [[*base, alias.name] for alias in node.names]
@@ -44,8 +45,7 @@ def test_a_part_imports_from_below_alone():
         part = file.relative_to(PACKAGE).parts[0].removesuffix('.py')
         for other in imported_parts(file):
             # The package itself imports all of them, to register them.
-            if part not in ('__init__', other) and (
-                    LEVEL[other] >= LEVEL[part]):
+            if part not in ('__init__', other) and (LEVEL[other] >= LEVEL[part]):
                 wrong.add(f'{file.relative_to(ROOT)} imports {other}')
     assert not wrong
 

@@ -21,52 +21,45 @@ from networks import recognizer
 
 def run(code, *args):
     """Run code in a new process, where nothing is imported."""
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code, *args],
-        capture_output=True,
-        text=True)
+    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *args], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def test_a_fork_that_falls_back_to_running_pickles_does_not(
-        tmp_path, monkeypatch):
+def test_a_fork_that_falls_back_to_running_pickles_does_not(tmp_path, monkeypatch):
     """As MMEngine's fork by OneDL does, whose loader has this name."""
     monkeypatch.setattr(
-        compat_mmengine.mmengine_checkpoint,
-        '_safe_torch_load',
-        partial(torch.load, weights_only=False),
-        raising=False)
+        compat_mmengine.mmengine_checkpoint, '_safe_torch_load', partial(torch.load, weights_only=False), raising=False
+    )
     torch.save(dict(weight=Path), tmp_path / 'code.pth')
     compat_mmengine.load_mmengine_checkpoints()
     with pytest.raises(UnpicklingError, match='Path'):
-        compat_mmengine.mmengine_checkpoint._safe_torch_load(
-            tmp_path / 'code.pth', map_location='cpu')
+        compat_mmengine.mmengine_checkpoint._safe_torch_load(tmp_path / 'code.pth', map_location='cpu')
 
 
 def test_drn_says_what_is_missing():
     from mmaction.models import DRN
+
     with pytest.raises(ImportError, match='mmaction2/issues/2714'):
         DRN()
 
 
 def test_a_drn_of_the_users_is_the_one_in_the_registry():
-    run('from mmaction.registry import MODELS\n'
+    run(
+        'from mmaction.registry import MODELS\n'
         'class DRN: pass\nMODELS.register_module()(DRN)\nimport mmblvnet\n'
-        'import mmaction.models\nassert MODELS.get("DRN") is DRN')
+        'import mmaction.models\nassert MODELS.get("DRN") is DRN'
+    )
 
 
-def test_multimodal_models_need_a_transformers_that_fits(
-        tmp_path, monkeypatch):
+def test_multimodal_models_need_a_transformers_that_fits(tmp_path, monkeypatch):
     package = tmp_path / 'transformers'
     package.mkdir()
     (package / '__init__.py').write_text('')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(compat_mmaction.dependency, 'WITH_MULTIMODAL', True)
-    for name, with_multimodal in [('apply_chunking_to_forward', True),
-                                  ('Conv1D', False)]:
-        (package / 'modeling_utils.py').write_text(
-            f'from .pytorch_utils import {name}')
+    for name, with_multimodal in [('apply_chunking_to_forward', True), ('Conv1D', False)]:
+        (package / 'modeling_utils.py').write_text(f'from .pytorch_utils import {name}')
         compat_mmaction.leave_out_multimodal_models()
         assert compat_mmaction.dependency.WITH_MULTIMODAL == with_multimodal
 
@@ -76,8 +69,7 @@ def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
     folder = package / 'models' / 'localizers' / 'drn'
     folder.mkdir(parents=True)
     (folder / 'drn.py').write_text('')
-    monkeypatch.setattr(compat_mmaction.mmaction, '__file__',
-                        str(package / '__init__.py'))
+    monkeypatch.setattr(compat_mmaction.mmaction, '__file__', str(package / '__init__.py'))
     name = 'mmaction.models.localizers.drn'
     monkeypatch.delitem(sys.modules, name)
     compat_mmaction.provide_drn()
@@ -107,10 +99,15 @@ def test_a_second_time_changes_nothing():
     assert [dict(vars(owner)) for owner in OWNERS] == before
 
 
-OWNERS = [Recognizer2D, dist_utils, compat_mmengine.Runner,
-          compat_mmengine.EarlyStoppingHook, compat_mmengine.DataLoader,
-          compat_mmengine.MMDistributedDataParallel,
-          compat_mmengine.mmengine_checkpoint]
+OWNERS = [
+    Recognizer2D,
+    dist_utils,
+    compat_mmengine.Runner,
+    compat_mmengine.EarlyStoppingHook,
+    compat_mmengine.DataLoader,
+    compat_mmengine.MMDistributedDataParallel,
+    compat_mmengine.mmengine_checkpoint,
+]
 
 
 def test_nccl_without_cuda_is_explained(monkeypatch):
@@ -122,16 +119,16 @@ def test_nccl_without_cuda_is_explained(monkeypatch):
 def test_with_cuda_the_device_is_set_as_upstream_does(monkeypatch):
     calls = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    compat_mmengine._without_cuda_device(
-        lambda *args: calls.append(args), 'nccl')
-    assert calls == [('nccl', )]
+    compat_mmengine._without_cuda_device(lambda *args: calls.append(args), 'nccl')
+    assert calls == [('nccl',)]
 
 
 def test_testing_views_that_cut_a_clip_are_refused():
     model = recognizer(
         dict(type='BLVNet', depth=50, num_segments=4),
         dict(type='TSNHead', in_channels=2048),
-        test_cfg=dict(max_testing_views=6))
+        test_cfg=dict(max_testing_views=6),
+    )
     with pytest.raises(ValueError, match='max_testing_views = 6.*= 4'):
         model.extract_feat(torch.randn(1, 8, 3, 32, 32), test_mode=True)
 
@@ -140,32 +137,36 @@ def test_fully_convolutional_testing_still_works():
     model = recognizer(
         dict(type='BLVNet', depth=50, num_segments=4),
         dict(type='TSNHead', in_channels=2048),
-        test_cfg=dict(fcn_test=True, max_testing_views=4)).eval()
+        test_cfg=dict(fcn_test=True, max_testing_views=4),
+    ).eval()
     with torch.no_grad():
-        feats, kwargs = model.extract_feat(
-            torch.randn(2, 8, 3, 32, 32), test_mode=True)
+        feats, kwargs = model.extract_feat(torch.randn(2, 8, 3, 32, 32), test_mode=True)
     assert feats.shape == (4, 2048, 4, 1, 1)
     assert kwargs['fcn_test']
 
 
-HOSTS = ('import mmcv, mmengine.runner, mmaction.registry, mmaction.engine\n'
-         'import mmaction.datasets, mmaction.evaluation, mmaction.utils\n')
+HOSTS = (
+    'import mmcv, mmengine.runner, mmaction.registry, mmaction.engine\n'
+    'import mmaction.datasets, mmaction.evaluation, mmaction.utils\n'
+)
 
 
 def test_importing_loads_no_compiler_and_needs_no_sources_of_the_hosts():
     """Nor does it change the environment."""
-    new = run(HOSTS + 'import inspect, os, sys\n'
-              'found = inspect.findsource\n'
-              'def findsource(x):\n'
-              '    if str(getattr(x, "__module__", "")).startswith("mm"):\n'
-              '        raise OSError("could not get source code")\n'
-              '    return found(x)\n'
-              'inspect.findsource = findsource\n'
-              'modules, environment = set(sys.modules), dict(os.environ)\n'
-              'import mmblvnet, mmaction.models\n'
-              'assert "BLVNet" in mmaction.registry.MODELS.module_dict\n'
-              'assert os.environ == environment\n'
-              'print(*(set(sys.modules) - modules))').split()
+    new = run(
+        HOSTS + 'import inspect, os, sys\n'
+        'found = inspect.findsource\n'
+        'def findsource(x):\n'
+        '    if str(getattr(x, "__module__", "")).startswith("mm"):\n'
+        '        raise OSError("could not get source code")\n'
+        '    return found(x)\n'
+        'inspect.findsource = findsource\n'
+        'modules, environment = set(sys.modules), dict(os.environ)\n'
+        'import mmblvnet, mmaction.models\n'
+        'assert "BLVNet" in mmaction.registry.MODELS.module_dict\n'
+        'assert os.environ == environment\n'
+        'print(*(set(sys.modules) - modules))'
+    ).split()
     heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'decord', 'onnx')
     assert 'mmblvnet.models' in new
     assert not [name for name in new if name.startswith(heavy)]
@@ -173,12 +174,13 @@ def test_importing_loads_no_compiler_and_needs_no_sources_of_the_hosts():
 
 def test_a_confusion_matrix_leaves_unlabelled_samples_out():
     metric = ConfusionMatrix(num_classes=2)
-    metric.process(None, [
-        dict(
-            gt_label=torch.tensor([label]),
-            pred_label=torch.tensor([predicted]),
-            num_classes=2) for label, predicted in [(0, 0), (1, 0), (-1, 1)]
-    ])
+    metric.process(
+        None,
+        [
+            dict(gt_label=torch.tensor([label]), pred_label=torch.tensor([predicted]), num_classes=2)
+            for label, predicted in [(0, 0), (1, 0), (-1, 1)]
+        ],
+    )
     result = metric.compute_metrics(metric.results)
     matrix = result['result']
     assert matrix.tolist() == [[1, 0], [1, 0]]
@@ -186,10 +188,8 @@ def test_a_confusion_matrix_leaves_unlabelled_samples_out():
 
 def test_default_hooks_of_any_name_can_be_left_out():
     runner = MagicMock()
-    compat_mmengine.Runner.register_default_hooks(
-        runner, dict(learning_rate=None, timer=None, sync_buffers='hook'))
-    *hooks, last = [call.args[0] for call in
-                    runner.register_hook.call_args_list]
+    compat_mmengine.Runner.register_default_hooks(runner, dict(learning_rate=None, timer=None, sync_buffers='hook'))
+    *hooks, last = [call.args[0] for call in runner.register_hook.call_args_list]
     assert last == 'hook' and len(hooks) == 5
     assert dict(type='IterTimerHook') not in hooks
 

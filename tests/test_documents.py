@@ -5,6 +5,7 @@ in a copy of the repository's root with a few tiny videos, the weights' files
 as their authors lay them out, and less to do (``SMALLER``). What differs from
 another command in numbers alone does not run again.
 """
+
 import json
 import os
 import re
@@ -17,8 +18,7 @@ from typing import List
 import pytest
 import torch
 from data.fill import published_state_dict
-from documents import (DOCUMENTS, block_commands, code_blocks,
-                       inline_commands, scripts)
+from documents import DOCUMENTS, block_commands, code_blocks, inline_commands, scripts
 from golden import DATA
 from make_motion_dataset import make_dataset
 from mmaction import __file__ as mmaction_file
@@ -51,22 +51,22 @@ NOT_RUN = (
     r'mim train mmpretrain ',
 )
 DATALOADERS = ' '.join(
-    f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
-    for option in ('batch_size=2', 'num_workers=0'))
+    f'{split}_dataloader.{option}' for split in ('train', 'val', 'test') for option in ('batch_size=2', 'num_workers=0')
+)
 # Whole expressions, and what takes their place.
 SMALLER = (
-    (r'(mim train .*)', r'\1 OPTIONS train_cfg.max_epochs=1 '
-     f'env_cfg.dist_cfg.backend=gloo {DATALOADERS}'),
+    (
+        r'(mim train .*)',
+        r'\1 OPTIONS train_cfg.max_epochs=1 '
+        f'env_cfg.dist_cfg.backend=gloo {DATALOADERS}',
+    ),
     (r'(mim test .*)', rf'\1 OPTIONS {DATALOADERS}'),
     (r'(.* --cfg-options .*) OPTIONS(.*)', r'\1\2'),
     (r'(.*) OPTIONS(.*)', r'\1 --cfg-options\2'),
     (r'(.*epoch_)\d+(\.pth.*)', r'\g<1>1\2'),
-    (r'(.*) --gpus 8 --launcher pytorch(.*)',
-     r'\1 --gpus 2 --launcher pytorch\2'),
-    (r'(python tools/data/make_motion_dataset\.py .*)',
-     r'\1 --train 8 --val 8'),
-    (r'(python tools/analysis/study\.py.*)',
-     r'\1 --seeds 0 --models tsm --frames 4 --epochs 1'),
+    (r'(.*) --gpus 8 --launcher pytorch(.*)', r'\1 --gpus 2 --launcher pytorch\2'),
+    (r'(python tools/data/make_motion_dataset\.py .*)', r'\1 --train 8 --val 8'),
+    (r'(python tools/analysis/study\.py.*)', r'\1 --seeds 0 --models tsm --frames 4 --epochs 1'),
     (r'python (.*)', rf'{sys.executable} -W ignore \1'),
     (r'mim (.*)', rf'{sys.executable} -W ignore -m mim \1'),
 )
@@ -99,8 +99,7 @@ def write_something_something(folder: Path) -> None:
             lines['videos'].append(f'{number}.webm {number}\n')
             lines['rawframes'].append(f'{number} 20 {number}\n')
         for kind, text in lines.items():
-            (folder / f'sthv2_{split}_list_{kind}.txt').write_text(
-                ''.join(text))
+            (folder / f'sthv2_{split}_list_{kind}.txt').write_text(''.join(text))
 
 
 def write_own_videos(folder: Path) -> None:
@@ -120,8 +119,7 @@ def write_ucf101(folder: Path) -> None:
     for number in range(2):
         write_video(folder / 'videos' / f'{number}.webm')
     for split in ('train', 'val'):
-        (folder / f'ucf101_{split}_split_1_videos.txt').write_text(
-            '0.webm 0\n1.webm 100\n')
+        (folder / f'ucf101_{split}_split_1_videos.txt').write_text('0.webm 0\n1.webm 100\n')
 
 
 def write_published(folder: Path, names: set) -> None:
@@ -135,22 +133,15 @@ def write_published(folder: Path, names: set) -> None:
             key = 'SSV2-TAM-ResNet-50 (action-recognition-pytorch)'
         else:
             key = f'st2stv2-bLVNet-TAM-{depth}-a2-b4-f8x2'
-        weights = {
-            key: torch.from_numpy(value)
-            for key, value in published_state_dict(layouts[key]).items()
-        }
+        weights = {key: torch.from_numpy(value) for key, value in published_state_dict(layouts[key]).items()}
         if name.startswith('ImageNet'):
-            weights = dict(state_dict={
-                f'module.{key}': value for key, value in weights.items()})
+            weights = dict(state_dict={f'module.{key}': value for key, value in weights.items()})
         torch.save(weights, folder / name)
 
 
 def write_resnet(file: Path) -> None:
     """A plain ResNet-50 under torchvision's names."""
-    torch.save({
-        torchvision_name(name): value
-        for name, value in ResNet(50).state_dict().items()
-    }, file)
+    torch.save({torchvision_name(name): value for name, value in ResNet(50).state_dict().items()}, file)
 
 
 def write_scheduler(folder: Path) -> None:
@@ -159,7 +150,8 @@ def write_scheduler(folder: Path) -> None:
     (folder / 'srun').write_text(
         '#!/bin/bash\nshift 2\nwhile [[ $1 == --* ]]; do shift; done\n'
         'export SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1\n'
-        'SLURM_NODELIST=here exec "$@"\n')
+        'SLURM_NODELIST=here exec "$@"\n'
+    )
     (folder / 'scontrol').write_text('#!/bin/bash\necho localhost\n')
     for program in folder.iterdir():
         program.chmod(0o755)
@@ -167,8 +159,9 @@ def write_scheduler(folder: Path) -> None:
 
 def commands_in_sentences(document: Path) -> List[str]:
     """Those that are run: the conversions that the tables show."""
-    return [command for command in inline_commands(document)
-            if command.startswith('python tools/convert_checkpoint.py ')]
+    return [
+        command for command in inline_commands(document) if command.startswith('python tools/convert_checkpoint.py ')
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -183,19 +176,15 @@ def root(tmp_path_factory):
     write_own_videos(folder / 'data')
     write_resnet(folder / 'resnet50-0676ba61.pth')
     commands = ' '.join(
-        smaller(command) for document in HERE
-        for command in commands_in_sentences(document) +
-        block_commands(document))
-    write_published(
-        folder, {PUBLISHED, *re.findall(r'[\w-]+\.pth\.tar', commands)})
+        smaller(command) for document in HERE for command in commands_in_sentences(document) + block_commands(document)
+    )
+    write_published(folder, {PUBLISHED, *re.findall(r'[\w-]+\.pth\.tar', commands)})
     *_, own = code_blocks(ROOT / 'docs' / 'own_data.md', 'python')
     (folder / 'configs' / 'own.py').write_text(own)
     for name in ('rgb.pkl', 'flow.pkl'):
-        dump([dict(pred_score=torch.rand(174), gt_label=torch.tensor([1]))],
-             folder / name)
+        dump([dict(pred_score=torch.rand(174), gt_label=torch.tensor([1]))], folder / name)
     write_scheduler(folder / 'bin')
-    run([f'python tools/convert_checkpoint.py {PUBLISHED} CHECKPOINT'],
-        folder, set())
+    run([f'python tools/convert_checkpoint.py {PUBLISHED} CHECKPOINT'], folder, set())
     return folder
 
 
@@ -215,25 +204,28 @@ def run(script: List[str], root: Path, seen: set) -> None:
         seen.add(kind)
         lines.append(line)
     done = subprocess.run(
-        ['bash', '-ec', '\n'.join(lines)], cwd=root,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore',
-                 PATH=f'{root}/bin:{os.environ["PATH"]}'))
+        ['bash', '-ec', '\n'.join(lines)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore', PATH=f'{root}/bin:{os.environ["PATH"]}'),
+    )
     assert done.returncode == 0, f'{script}\n{done.stdout[-4000:]}'
 
 
 def runnable(document: Path) -> List[List[str]]:
     """The scripts of a document, without what is not run."""
     every = [[line] for line in commands_in_sentences(document)]
-    left = [[line for line in script
-             if not any(re.match(pattern, line) for pattern in NOT_RUN)]
-            for script in every + scripts(document)]
+    left = [
+        [line for line in script if not any(re.match(pattern, line) for pattern in NOT_RUN)]
+        for script in every + scripts(document)
+    ]
     return [script for script in left if script]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'document', filter(runnable, HERE), ids=lambda d: d.name)
+@pytest.mark.parametrize('document', filter(runnable, HERE), ids=lambda d: d.name)
 def test_the_commands_of_a_document_run(document, root, seen):
     for script in runnable(document):
         run(script, root, seen)
@@ -243,8 +235,7 @@ def test_the_commands_of_a_document_run(document, root, seen):
 def test_documented_commands_name_what_exists(document):
     commands = block_commands(document) + inline_commands(document)
     text = '\n'.join(commands)
-    names = re.findall(
-        r'(?<![\w/.-])(?:tools|tests|configs|requirements)/[\w./-]+', text)
+    names = re.findall(r'(?<![\w/.-])(?:tools|tests|configs|requirements)/[\w./-]+', text)
     missing = [name for name in names if not (ROOT / name).exists()]
     assert set(missing) <= {'configs/own.py'}
     for package, tool in re.findall(r'mim run (\w+) (\w+)', text):

@@ -1,4 +1,5 @@
 """The commands of docs/fusion.md, as they stand there."""
+
 import re
 import shlex
 import shutil
@@ -14,10 +15,8 @@ from mmengine.fileio import dump
 from paths import CONFIGS, ROOT
 
 TEXT = (ROOT / 'docs' / 'fusion.md').read_text()
-VIDEOS, FLOW, TRAINING, SCORES, SUM = re.findall(r'```bash\n(.*?)```', TEXT,
-                                                 re.DOTALL)
-MODELS = ('blvnet_tam_r50_4x2_motion', 'tsm_r18_8_motion',
-          'blvnet_tam_r50_4x2_motion-flow')
+VIDEOS, FLOW, TRAINING, SCORES, SUM = re.findall(r'```bash\n(.*?)```', TEXT, re.DOTALL)
+MODELS = ('blvnet_tam_r50_4x2_motion', 'tsm_r18_8_motion', 'blvnet_tam_r50_4x2_motion-flow')
 
 
 def run_tools(commands):
@@ -35,20 +34,19 @@ def run_tools(commands):
 
 
 def dump_scores(file, scores, labels=(0, 1, 1)):
-    dump([
-        dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
-        for score, label in zip(scores, labels)
-    ], file)
+    dump(
+        [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label])) for score, label in zip(scores, labels)],
+        file,
+    )
     return str(file)
 
 
 # Six classes, for a top-5 accuracy.
-SURE = [.9, .1, 0., 0., 0., 0.], [.1, .9, 0., 0., 0., 0.]
-WRONG = [.4, .6, 0., 0., 0., 0.], [.6, .4, 0., 0., 0., 0.]
+SURE = [0.9, 0.1, 0.0, 0.0, 0.0, 0.0], [0.1, 0.9, 0.0, 0.0, 0.0, 0.0]
+WRONG = [0.4, 0.6, 0.0, 0.0, 0.0, 0.0], [0.6, 0.4, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_the_sum_of_three_models_is_right_where_most_are_sure(
-        tmp_path, monkeypatch):
+def test_the_sum_of_three_models_is_right_where_most_are_sure(tmp_path, monkeypatch):
     right = [SURE[0], SURE[1], SURE[1]]
     for model, wrong_at in zip(MODELS, range(3)):
         scores = list(right)
@@ -65,9 +63,9 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     for scores, labels, message in (
         ([SURE[0], SURE[1], SURE[1]], (1, 0, 1), r'video 0 has the label \[1'),
         ([SURE[0], SURE[1]], (0, 1), '2 videos of 6 classes.*3 of 6'),
-        ([[1., 0.]] * 3, (0, 1, 1), '3 videos of 2 classes.*3 of 6'),
-        ([[3., -1., 0., 0., 0., 0.]] * 3, (0, 1, 1), 'no probabilities'),
-        ([[.9, .8, 0., 0., 0., 0.]] * 3, (0, 1, 1), 'a yes or no per class'),
+        ([[1.0, 0.0]] * 3, (0, 1, 1), '3 videos of 2 classes.*3 of 6'),
+        ([[3.0, -1.0, 0.0, 0.0, 0.0, 0.0]] * 3, (0, 1, 1), 'no probabilities'),
+        ([[0.9, 0.8, 0.0, 0.0, 0.0, 0.0]] * 3, (0, 1, 1), 'a yes or no per class'),
     ):
         other = dump_scores(tmp_path / 'other.pkl', scores, labels)
         with pytest.raises(ValueError, match=message):
@@ -89,11 +87,9 @@ def test_the_flow_is_what_its_config_reads(motion, tmp_path, monkeypatch):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.ann_file = str(tmp_path / dataset.ann_file)
         dataset.data_prefix.img = str(tmp_path / dataset.data_prefix.img)
-        videos = (tmp_path / 'data' / 'motion' /
-                  f'motion_{split}_list_videos.txt').read_text().splitlines()
+        videos = (tmp_path / 'data' / 'motion' / f'motion_{split}_list_videos.txt').read_text().splitlines()
         built = DATASETS.build(dataset)
-        assert [built.get_data_info(i)['label'] for i in range(8)] == [
-            int(line.split()[1]) for line in videos]
+        assert [built.get_data_info(i)['label'] for i in range(8)] == [int(line.split()[1]) for line in videos]
         for i in range(8):
             assert built[i]['inputs'].shape == (8, 10, 64, 64)
 

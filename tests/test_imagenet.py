@@ -1,4 +1,5 @@
 """ImageNet classifiers of bLResNet, trained with MMPretrain."""
+
 import re
 import runpy
 from importlib.util import find_spec
@@ -15,9 +16,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from paths import CONFIGS, FLAGSHIP
 
-needs_mmpretrain = pytest.mark.skipif(
-    not find_spec('mmpretrain'), reason='needs mmpretrain')
-CASE, = golden.cases('blresnet')
+needs_mmpretrain = pytest.mark.skipif(not find_spec('mmpretrain'), reason='needs mmpretrain')
+(CASE,) = golden.cases('blresnet')
 CONFIG = CONFIGS / 'imagenet' / 'blresnet50_in1k.py'
 
 
@@ -36,20 +36,18 @@ def build(file):
     """The classifier of a config, built as MMPretrain's scripts do."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         from mmpretrain.registry import MODELS
+
         return MODELS.build(Config.fromfile(file).model)
 
 
 @needs_mmpretrain
 def test_the_published_weights_give_the_published_scores():
     classifier = build(CONFIG).eval()
-    weights = {
-        (f'head.{k}' if k.startswith('fc.') else f'backbone.{k}'): v
-        for k, v in golden.weights(CASE).items()}
+    weights = {(f'head.{k}' if k.startswith('fc.') else f'backbone.{k}'): v for k, v in golden.weights(CASE).items()}
     classifier.load_state_dict(weights)
     with torch.no_grad():
         scores = classifier(golden.inputs(CASE), mode='tensor')
-    torch.testing.assert_close(
-        scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores, torch.tensor(CASE['logits']), atol=1e-4, rtol=1e-4)
 
 
 @needs_mmpretrain
@@ -58,11 +56,9 @@ def test_the_configs_follow_the_published_recipe():
     assert cfg.model.backbone.depth == 101
     cfg = Config.fromfile(CONFIG)
     assert cfg.model.backbone.depth == 50
-    recipe = dict(
-        type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    recipe = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
     assert cfg.optim_wrapper.optimizer == {**recipe, '_scope_': 'mmpretrain'}
-    assert cfg.param_scheduler == dict(
-        type='CosineAnnealingLR', T_max=110, eta_min=0)
+    assert cfg.param_scheduler == dict(type='CosineAnnealingLR', T_max=110, eta_min=0)
     assert cfg.train_cfg.max_epochs == 110
     assert cfg.auto_scale_lr.base_batch_size == 256
     pipeline = cfg.train_dataloader.dataset.pipeline
@@ -76,10 +72,8 @@ def write_images(folder, count):
     for split in ('train', 'val'):
         (folder / split).mkdir()
         for label in range(count):
-            cv2.imwrite(f'{folder}/{split}/{label}.jpg',
-                        rng.integers(0, 256, (80, 100, 3), np.uint8))
-        (folder / 'meta' / f'{split}.txt').write_text(
-            ''.join(f'{label}.jpg {label}\n' for label in range(count)))
+            cv2.imwrite(f'{folder}/{split}/{label}.jpg', rng.integers(0, 256, (80, 100, 3), np.uint8))
+        (folder / 'meta' / f'{split}.txt').write_text(''.join(f'{label}.jpg {label}\n' for label in range(count)))
 
 
 @needs_mmpretrain
@@ -88,16 +82,19 @@ def test_a_video_model_starts_from_what_mim_trains(tmp_path):
     write_images(tmp_path / 'images', count=4)
     options = ['--work-dir', tmp_path, '--cfg-options']
     options += [
-        f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
-        for option in (f'dataset.data_root={tmp_path}/images', 'batch_size=2',
-                       'num_workers=0', 'persistent_workers=False')
+        f'{split}_dataloader.{option}'
+        for split in ('train', 'val', 'test')
+        for option in (
+            f'dataset.data_root={tmp_path}/images',
+            'batch_size=2',
+            'num_workers=0',
+            'persistent_workers=False',
+        )
     ]
-    log = mim('train', CONFIG, *options, 'train_cfg.max_epochs=1',
-              package='mmpretrain')
+    log = mim('train', CONFIG, *options, 'train_cfg.max_epochs=1', package='mmpretrain')
     assert re.search(r'Epoch\(val\) \[1\]\[2/2\].*accuracy/top1', log)
     trained = tmp_path / 'epoch_1.pth'
-    log = mim('test', CONFIG, '--checkpoint', trained, *options,
-              package='mmpretrain')
+    log = mim('test', CONFIG, '--checkpoint', trained, *options, package='mmpretrain')
     assert re.search(r'Epoch\(test\) \[2/2\].*accuracy/top5', log)
 
     cfg = Config.fromfile(FLAGSHIP)
@@ -108,7 +105,8 @@ def test_a_video_model_starts_from_what_mim_trains(tmp_path):
     weights = {
         name.removeprefix('backbone.'): value
         for name, value in load_safely(trained)['state_dict'].items()
-        if name.startswith('backbone.')}
+        if name.startswith('backbone.')
+    }
     assert len(weights) == 426
     for name, value in weights.items():
         assert torch.equal(state[name], value), name

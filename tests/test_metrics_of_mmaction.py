@@ -2,6 +2,7 @@
 
 The values are those of NumPy 1.24.
 """
+
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -26,64 +27,59 @@ def evaluate(samples: list, batch=None, **cfg) -> dict:
     return metric.compute_metrics(metric.results)
 
 
-SCORES = [[.1, .7, .2], [.5, .3, .2], [.2, .3, .5], [.4, .35, .25]]
+SCORES = [[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.4, 0.35, 0.25]]
 LABELS = [[0, 1, 0], [1, 0, 1], [0, 1, 1], [0, 1, 0]]
 
 
 def scored(labels: list) -> list:
-    return [
-        dict(pred_score=torch.tensor(s), gt_label=torch.tensor(label))
-        for s, label in zip(SCORES, labels)
-    ]
+    return [dict(pred_score=torch.tensor(s), gt_label=torch.tensor(label)) for s, label in zip(SCORES, labels)]
 
 
 def single() -> list:
     return scored([[1], [0], [1], [1]])
 
 
-ACTIONS = dict(v_a=[dict(segment=[10, 30], label=0)],
-               v_b=[dict(segment=[0, 20], label=0)])
+ACTIONS = dict(v_a=[dict(segment=[10, 30], label=0)], v_b=[dict(segment=[0, 20], label=0)])
 SEGMENTS = [
-    dict(segment=[start, start + 20], score=start / 30, label=0)
-    for start in np.linspace(0, 30, 101)[:100].tolist()
+    dict(segment=[start, start + 20], score=start / 30, label=0) for start in np.linspace(0, 30, 101)[:100].tolist()
 ]
 
 
 def average_recall() -> dict:
-    batch = [
-        SimpleNamespace(metainfo=dict(video_name=name, annotations=actions))
-        for name, actions in ACTIONS.items()
-    ]
+    batch = [SimpleNamespace(metainfo=dict(video_name=name, annotations=actions)) for name, actions in ACTIONS.items()]
     return evaluate(
         [dict(video_name=v, proposal_list=SEGMENTS) for v in ACTIONS],
         dict(data_samples=batch),
         type='ANetMetric',
         metric_type='AR@AN',
-        dump_config=dict(out='a.json', output_format='json'))
+        dump_config=dict(out='a.json', output_format='json'),
+    )
 
 
 def tube(first: int = 1, last: int = 20) -> np.ndarray:
     return np.array([[f, 10, 10, 50, 60, 1] for f in range(first, last + 1)])
 
 
-TRUE_TUBES = dict(labels=['a', 'b'],
-                  test_videos=[['v']],
-                  nframes=dict(v=25),
-                  resolution=dict(v=(100, 100)),
-                  gttubes=dict(v={
-                      0: [tube()[:, :5]],
-                      1: [tube(5, 9)[:, :5]]
-                  }))
+TRUE_TUBES = dict(
+    labels=['a', 'b'],
+    test_videos=[['v']],
+    nframes=dict(v=25),
+    resolution=dict(v=(100, 100)),
+    gttubes=dict(v={0: [tube()[:, :5]], 1: [tube(5, 9)[:, :5]]}),
+)
 
 
 def tubes() -> dict:
     dump(TRUE_TUBES, 'true.pkl')
     samples = [
-        dict(video_id='v.mp4',
-             timestamp=frame,
-             pred_instances=dict(bboxes=torch.tensor([[.1, .1, .5, .58],
-                                                      [.6, .6, .9, .9]]),
-                                 scores=torch.tensor([[.9, .1], [.2, .3]])))
+        dict(
+            video_id='v.mp4',
+            timestamp=frame,
+            pred_instances=dict(
+                bboxes=torch.tensor([[0.1, 0.1, 0.5, 0.58], [0.6, 0.6, 0.9, 0.9]]),
+                scores=torch.tensor([[0.9, 0.1], [0.2, 0.3]]),
+            ),
+        )
         for frame in range(1, 19)
     ]
     return evaluate(samples, type='MultiSportsMetric', ann_file='true.pkl')
@@ -94,17 +90,14 @@ def test_the_accuracy_computes():
         single(),
         type='AccMetric',
         metric_list=('top_k_accuracy', 'mean_class_accuracy'),
-        metric_options=dict(top_k_accuracy=dict(topk=(1, 2)))
-    ) == pytest.approx(dict(top1=.5, top2=1, mean1=4 / 9))
+        metric_options=dict(top_k_accuracy=dict(topk=(1, 2))),
+    ) == pytest.approx(dict(top1=0.5, top2=1, mean1=4 / 9))
 
 
 def test_the_precision_of_several_labels_computes():
     assert evaluate(
-        scored(LABELS),
-        type='AccMetric',
-        metric_list=('mean_average_precision', 'mmit_mean_average_precision')
-    ) == pytest.approx(
-        dict(mean_average_precision=8 / 9, mmit_mean_average_precision=5 / 6))
+        scored(LABELS), type='AccMetric', metric_list=('mean_average_precision', 'mmit_mean_average_precision')
+    ) == pytest.approx(dict(mean_average_precision=8 / 9, mmit_mean_average_precision=5 / 6))
 
 
 def test_a_confusion_matrix_is_drawn():
@@ -115,26 +108,22 @@ def test_a_confusion_matrix_is_drawn():
 
 
 def test_the_average_recall_of_proposals_computes():
-    assert average_recall() == pytest.approx(
-        {'auc': 27.8, 'AR@1': 0, 'AR@5': 0, 'AR@10': 0, 'AR@100': 1})
+    assert average_recall() == pytest.approx({'auc': 27.8, 'AR@1': 0, 'AR@5': 0, 'AR@10': 0, 'AR@100': 1})
 
 
 def test_the_recall_of_a_retrieval_computes():
-    assert evaluate(
-        single(), type='RetrievalRecall',
-        topk=(1, 2)) == pytest.approx({'Recall@1': 75, 'Recall@2': 100})
+    assert evaluate(single(), type='RetrievalRecall', topk=(1, 2)) == pytest.approx({'Recall@1': 75, 'Recall@2': 100})
 
 
 def test_the_precision_of_tubes_computes():
-    assert tubes() == pytest.approx({
-        'frameAP': 45,
-        'v_map@0.2': 50,
-        'v_map@0.5': 50,
-        'v_map_0.05:0.45': 50,
-        'v_map_0.10:0.90': 44.4444,
-        'v_map_0.50:0.95': 40
-    })
-    multisports_utils.videoAP_error(TRUE_TUBES, {
-        0: [('v', .9, tube())],
-        1: [('v', .4, tube(1, 6))]
-    }, .5)
+    assert tubes() == pytest.approx(
+        {
+            'frameAP': 45,
+            'v_map@0.2': 50,
+            'v_map@0.5': 50,
+            'v_map_0.05:0.45': 50,
+            'v_map_0.10:0.90': 44.4444,
+            'v_map_0.50:0.95': 40,
+        }
+    )
+    multisports_utils.videoAP_error(TRUE_TUBES, {0: [('v', 0.9, tube())], 1: [('v', 0.4, tube(1, 6))]}, 0.5)

@@ -2,6 +2,7 @@
 
 What mim itself does is shown once; the rest runs without its processes.
 """
+
 import functools
 import os
 import re
@@ -39,10 +40,7 @@ def test_training_writes_a_checkpoint_and_validates(trained):
 
 
 def scores_and_log(test, data, trained, folder, *options):
-    log = test(
-        trained[0] / 'epoch_1.pth',
-        *on_clips(
-            data, folder, *options, args=('--dump', folder / 'scores.pkl')))
+    log = test(trained[0] / 'epoch_1.pth', *on_clips(data, folder, *options, args=('--dump', folder / 'scores.pkl')))
     scores = [result['pred_score'] for result in load(folder / 'scores.pkl')]
     return torch.stack(scores), log
 
@@ -51,8 +49,8 @@ def scores_and_log(test, data, trained, folder, *options):
 def tested(motion, trained, tmp_path_factory):
     """The scores of each video, and the log."""
     return scores_and_log(
-        functools.partial(mim, 'test', MOTION, '--checkpoint'), motion,
-        trained, tmp_path_factory.mktemp('tested'))
+        functools.partial(mim, 'test', MOTION, '--checkpoint'), motion, trained, tmp_path_factory.mktemp('tested')
+    )
 
 
 @pytest.fixture
@@ -61,8 +59,13 @@ def scores_of_two(motion, trained, tmp_path):
 
     def run(*options, config=MOTION):
         return scores_and_log(
-            functools.partial(here, script('test'), config), motion, trained,
-            tmp_path, 'test_dataloader.dataset.indices=2', *options)
+            functools.partial(here, script('test'), config),
+            motion,
+            trained,
+            tmp_path,
+            'test_dataloader.dataset.indices=2',
+            *options,
+        )
 
     return run
 
@@ -76,18 +79,15 @@ def test_testing_a_checkpoint_scores_every_video(tested):
     torch.testing.assert_close(scores.sum(1), torch.ones(8))
 
 
-def test_what_a_test_changes_is_in_its_config_for_every_tool(
-        motion, trained, scores_of_two, tmp_path):
+def test_what_a_test_changes_is_in_its_config_for_every_tool(motion, trained, scores_of_two, tmp_path):
     scores, log = scores_of_two(
-        'test_dataloader.dataset.pipeline.1.num_clips=1',
-        'test_dataloader.dataset.pipeline.4.type=CenterCrop')
+        'test_dataloader.dataset.pipeline.1.num_clips=1', 'test_dataloader.dataset.pipeline.4.type=CenterCrop'
+    )
     assert 'Views per video: 1, each of 8 frames' in log
     listed = (motion / 'motion_val_list_videos.txt').read_text().split()[0]
-    video, config = str(motion / 'videos' / listed), tmp_path / Path(
-        MOTION).name
+    video, config = str(motion / 'videos' / listed), tmp_path / Path(MOTION).name
     weights = str(trained[0] / 'epoch_1.pth')
-    by_mmaction = inference_recognizer(
-        init_recognizer(config, weights, 'cpu'), video)
+    by_mmaction = inference_recognizer(init_recognizer(config, weights, 'cpu'), video)
     ours = classify_video(load_recognizer(config, weights, 'cpu'), video)
     for given in (by_mmaction.pred_score, ours):
         torch.testing.assert_close(given, scores[0], atol=1e-5, rtol=1e-4)
@@ -107,10 +107,7 @@ def test_bounded_views_change_no_score(scores_of_two, tested):
 
 @pytest.mark.slow
 def test_training_compiles(motion, tmp_path):
-    log = here(
-        script('train'), MOTION,
-        *on_clips(motion, tmp_path, 'train_cfg.max_epochs=1',
-                  'compile.backend=eager'))
+    log = here(script('train'), MOTION, *on_clips(motion, tmp_path, 'train_cfg.max_epochs=1', 'compile.backend=eager'))
     assert 'Model has been "compiled"' in log
     assert 'Epoch(train) [1][2/2]' in log
 
@@ -118,10 +115,7 @@ def test_training_compiles(motion, tmp_path):
 def test_resumed_training_goes_on_where_it_stopped(motion, trained, tmp_path):
     folder, _ = trained
     (tmp_path / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
-    log = here(
-        script('train'), MOTION,
-        *on_clips(
-            motion, tmp_path, 'train_cfg.max_epochs=2', args=['--resume']))
+    log = here(script('train'), MOTION, *on_clips(motion, tmp_path, 'train_cfg.max_epochs=2', args=['--resume']))
     assert 'resumed epoch: 1' in log
     assert 'Epoch(train) [1]' not in log
     assert 'Epoch(train) [2][2/2]' in log
@@ -132,13 +126,22 @@ def test_resumed_training_goes_on_where_it_stopped(motion, trained, tmp_path):
 def test_the_flagship_trains_from_scratch_if_asked_to(motion, tmp_path):
     dataset = 'train_dataloader.dataset'
     log = here(
-        script('train'), FLAGSHIP,
-        *on_clips(motion, tmp_path, 'model.backbone.init_cfg=None',
-                  'train_cfg.max_epochs=1', 'val_cfg=None',
-                  'val_dataloader=None', 'val_evaluator=None',
-                  'train_dataloader.batch_size=2', f'{dataset}.indices=2',
-                  f'{dataset}.pipeline.4.input_size=64',
-                  f'{dataset}.pipeline.5.scale=(64,64)'))
+        script('train'),
+        FLAGSHIP,
+        *on_clips(
+            motion,
+            tmp_path,
+            'model.backbone.init_cfg=None',
+            'train_cfg.max_epochs=1',
+            'val_cfg=None',
+            'val_dataloader=None',
+            'val_evaluator=None',
+            'train_dataloader.batch_size=2',
+            f'{dataset}.indices=2',
+            f'{dataset}.pipeline.4.input_size=64',
+            f'{dataset}.pipeline.5.scale=(64,64)',
+        ),
+    )
     assert 'Saving checkpoint at 1 epochs' in log
 
 
@@ -166,13 +169,9 @@ env_cfg = dict(dist_cfg=dict(backend='gloo'))
 
 def train_a_step(rank, num_processes, port, data, folder):
     """Take a step in one of the processes that share a batch of 4 videos."""
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE=str(num_processes), MASTER_PORT=str(port),
-        MASTER_ADDR='127.0.0.1')
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(num_processes), MASTER_PORT=str(port), MASTER_ADDR='127.0.0.1')
     config = folder / 'one_step.py'
-    config.write_text(
-        ONE_STEP.format(
-            config=MOTION, data=data, batch_size=4 // num_processes))
+    config.write_text(ONE_STEP.format(config=MOTION, data=data, batch_size=4 // num_processes))
     launcher = 'pytorch' if num_processes > 1 else 'none'
     here(script('train'), config, '--work-dir', folder, '--launcher', launcher)
 
@@ -184,10 +183,7 @@ def test_two_processes_step_like_one_with_the_joint_batch(motion, tmp_path):
         folder.mkdir()
         with socket.create_server(('127.0.0.1', 0)) as server:
             port = server.getsockname()[1]
-        start_processes(
-            train_a_step, (num_processes, port, motion, folder),
-            num_processes,
-            start_method='fork')
+        start_processes(train_a_step, (num_processes, port, motion, folder), num_processes, start_method='fork')
         checkpoint = load_safely(folder / 'epoch_1.pth')
         assert checkpoint['meta']['iter'] == 1
         weights.append(checkpoint['state_dict'])

@@ -1,4 +1,5 @@
 """That the configs of docs/mixing.md do what the document says."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,10 +26,16 @@ NETWORKS = {
 }
 # The network of the config that they inherit.
 INHERITED = [
-    'SampleFrames for BLVNet', 'UniformSample for BLVNet', 'Mixup and Cutmix',
-    'Averaged weights', 'Rare classes', 'Class-balanced focal loss',
-    'Several labels per video', 'Label smoothing', 'Early stopping',
-    'Sharded training'
+    'SampleFrames for BLVNet',
+    'UniformSample for BLVNet',
+    'Mixup and Cutmix',
+    'Averaged weights',
+    'Rare classes',
+    'Class-balanced focal loss',
+    'Several labels per video',
+    'Label smoothing',
+    'Early stopping',
+    'Sharded training',
 ]
 ROWS = {**NETWORKS, **dict.fromkeys(INHERITED, (16, 8))}
 
@@ -37,18 +44,20 @@ def test_every_config_of_the_document_is_tested():
     assert set(DOCUMENTED) == {*ROWS, 'timm', 'torchvision'}
 
 
-@pytest.mark.parametrize('name', [
-    *NETWORKS,
-    *[pytest.param(name, marks=pytest.mark.slow) for name in INHERITED]
-])
+@pytest.mark.parametrize('name', [*NETWORKS, *[pytest.param(name, marks=pytest.mark.slow) for name in INHERITED]])
 def test_it_trains_a_step_and_tests(name, tmp_path):
     check_network(read(name, tmp_path), *ROWS[name])
 
 
-@pytest.mark.parametrize('name', [
-    'BLVNet in a config of TSM', 'SampleFrames for BLVNet',
-    'UniformSample for BLVNet', 'BigLittleSampleFrames for TSM'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'BLVNet in a config of TSM',
+        'SampleFrames for BLVNet',
+        'UniformSample for BLVNet',
+        'BigLittleSampleFrames for TSM',
+    ],
+)
 def test_each_clip_is_the_whole_video_in_order(name, tmp_path):
     cfg = read(name, tmp_path)
     write_video(tmp_path / 'tiny.webm')
@@ -57,8 +66,7 @@ def test_each_clip_is_the_whole_video_in_order(name, tmp_path):
     num_frames, _ = ROWS[name]
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
-        dataset.update(
-            ann_file=str(annotations), data_prefix=dict(video=str(tmp_path)))
+        dataset.update(ann_file=str(annotations), data_prefix=dict(video=str(tmp_path)))
         frames = DATASETS.build(dataset)[0]['inputs']
         for clip in frames.split(num_frames):
             numbers = shown_numbers(clip)
@@ -77,13 +85,13 @@ def test_label_smoothing_is_that_of_pytorch(tmp_path):
     scores, labels = torch.randn(3, 174), [5, 0, 173]
     torch.testing.assert_close(
         loss('Label smoothing', tmp_path, scores, labels),
-        F.cross_entropy(scores, torch.tensor(labels), label_smoothing=0.1))
+        F.cross_entropy(scores, torch.tensor(labels), label_smoothing=0.1),
+    )
 
 
-@pytest.mark.parametrize('name, ratio', [
-    ('Rare classes', 400 / 20),
-    ('Class-balanced focal loss', (1 - 0.9999**400) / (1 - 0.9999**20)),
-])
+@pytest.mark.parametrize(
+    'name, ratio', [('Rare classes', 400 / 20), ('Class-balanced focal loss', (1 - 0.9999**400) / (1 - 0.9999**20))]
+)
 def test_an_error_costs_more_the_rarer_its_class(name, ratio, tmp_path):
     # In each video all classes seem equally likely.
     scores = torch.zeros(2, 3, requires_grad=True)
@@ -99,9 +107,7 @@ def test_labels_mix_as_the_pictures_do(tmp_path):
     amounts = set()
     for _ in range(20):
         samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
-        data = preprocessor(
-            dict(inputs=[black, black + 255], data_samples=samples),
-            training=True)
+        data = preprocessor(dict(inputs=[black, black + 255], data_samples=samples), training=True)
         videos = (data['inputs'] * preprocessor.std + preprocessor.mean) / 255
         for video, sample in zip(videos, data['data_samples']):
             white = sample.gt_label[1].item()
@@ -109,7 +115,7 @@ def test_labels_mix_as_the_pictures_do(tmp_path):
             assert sample.gt_label.sum().item() == pytest.approx(1)
             assert torch.equal(video, video[:1].expand_as(video))
             amounts.add(round(white, 4))
-    assert len(amounts - {0., 1.}) > 5
+    assert len(amounts - {0.0, 1.0}) > 5
 
 
 @DATASETS.register_module(force=True)
@@ -130,8 +136,7 @@ def run(cfg, folder, num_videos):
     """A runner with videos of noise, two at a time."""
     for split in ('train', 'val', 'test'):
         dataloader = cfg[f'{split}_dataloader']
-        dataloader.update(
-            batch_size=2, num_workers=0, persistent_workers=False)
+        dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
         dataloader.dataset = dict(type='NoiseVideos', num_videos=num_videos)
     cfg.update(work_dir=str(folder), experiment_name=str(num_videos))
     return Runner.from_cfg(cfg)
@@ -143,30 +148,25 @@ def test_the_averaged_weights_are_saved_and_tested(tmp_path):
     # So that two steps tell the average from the weights.
     cfg.custom_hooks[-1].momentum = 0.5
     cfg.train_cfg.max_epochs = 1
-    cfg.model.cls_head.init_std = 1.
+    cfg.model.cls_head.init_std = 1.0
     runner = run(cfg, tmp_path, num_videos=4)
     runner.train()
     checkpoint = load_safely(tmp_path / 'epoch_1.pth')
     averaged = checkpoint['state_dict']
     name = 'cls_head.fc_cls.weight'
     trained = runner.model.state_dict()[name]
-    torch.testing.assert_close(checkpoint['ema_state_dict'][f'module.{name}'],
-                               trained)
+    torch.testing.assert_close(checkpoint['ema_state_dict'][f'module.{name}'], trained)
     assert not torch.equal(averaged[name], trained)
 
     model = MODELS.build(cfg.model).eval()
     model.load_state_dict(averaged)
     cfg.load_from = str(tmp_path / 'epoch_1.pth')
-    cfg.test_evaluator = [
-        cfg.test_evaluator,
-        dict(type='DumpResults', out_file_path=str(tmp_path / 'dump.pkl'))
-    ]
+    cfg.test_evaluator = [cfg.test_evaluator, dict(type='DumpResults', out_file_path=str(tmp_path / 'dump.pkl'))]
     runner = run(cfg, tmp_path, num_videos=2)
     runner.test()
     expected = scores(model, runner.test_dataloader.dataset.videos)
     dumped = [r['pred_score'] for r in load(tmp_path / 'dump.pkl')]
-    torch.testing.assert_close(
-        torch.stack(dumped), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(torch.stack(dumped), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_training_stops_early(tmp_path):
     assert cfg.custom_hooks[-1].patience == 5
     cfg.custom_hooks[-1].patience = 2
     # So that the accuracy does not change.
-    cfg.optim_wrapper.optimizer.lr = 0.
+    cfg.optim_wrapper.optimizer.lr = 0.0
     cfg.default_hooks.checkpoint = None
     runner = run(cfg, tmp_path, num_videos=2)
     runner.train()

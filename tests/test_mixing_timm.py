@@ -1,4 +1,5 @@
 """The configs of docs/mixing.md that need timm and torchvision."""
+
 import pytest
 from mixtures import check_network, read
 

@@ -1,4 +1,5 @@
 """That the model zoo lists every model, with what is counted and published."""
+
 import re
 from pathlib import PurePath
 
@@ -67,8 +68,7 @@ def count(name):
 
 
 def test_every_config_of_the_paper_is_listed():
-    configs = {f.stem for f in CONFIGS.glob('*.py')
-               if re.search('_(sthv1|sthv2|k400|mit)', f.stem)}
+    configs = {f.stem for f in CONFIGS.glob('*.py') if re.search('_(sthv1|sthv2|k400|mit)', f.stem)}
     assert set(INDEX) == configs
     assert set(TABLES) == configs
 
@@ -98,7 +98,7 @@ def test_index_and_table_say_the_same():
         if cells[0] == '-':
             assert not results, name
         else:
-            result, = results
+            (result,) = results
             assert str(result.metrics['Top 1 Accuracy']) == cells[0], name
             assert 'published by the paper' in model['Results From']
         page = re.fullmatch(r'\[page\]\((.+)\)', cells[3])
@@ -121,16 +121,12 @@ def test_converting_makes_the_file_that_longer_clips_start_from():
 
 def test_the_imagenet_files_are_those_that_the_configs_load():
     _, _, section = ZOO.partition('## ImageNet weights')
-    made = {
-        destination: flow
-        for _, destination, flow in re.findall(COMMAND, section)
-    }
-    backbones = [
-        read_config(name).model.backbone for name in INDEX
-    ]
+    made = {destination: flow for _, destination, flow in re.findall(COMMAND, section)}
+    backbones = [read_config(name).model.backbone for name in INDEX]
     loaded = {
         backbone.init_cfg.checkpoint: backbone.get('in_channels', 3)
-        for backbone in backbones if backbone.get('init_cfg')
+        for backbone in backbones
+        if backbone.get('init_cfg')
     }
     assert set(made) == set(loaded)
     for file, channels in loaded.items():

@@ -1,4 +1,5 @@
 """The way of docs/own_data.md, on a few tiny clips."""
+
 import re
 import shutil
 import sys
@@ -9,16 +10,14 @@ import pytest
 import torch
 from convert_checkpoint import convert
 from mmaction.registry import DATASETS
-from mmblvnet.apis import (classify_video, load_recognizer,
-                           read_class_names)
+from mmblvnet.apis import classify_video, load_recognizer, read_class_names
 from mmblvnet.checkpoints.safe_loading import load_safely
 from mmblvnet.datasets import CheckedVideoDataset
 from mmengine.config import Config
 from mmengine.runner import Runner
 from paths import CONFIGS, MOTION, ROOT
 
-BLOCKS = re.findall(r'```python\n(.*?)```',
-                    (ROOT / 'docs' / 'own_data.md').read_text(), re.DOTALL)
+BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'own_data.md').read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -38,15 +37,13 @@ def own_videos(motion, tmp_path, monkeypatch):
 def documented_config(folder, checkpoint):
     """The config in the document, on small frames."""
     config = BLOCKS[-1]
-    base, = re.findall(r"_base_ = '(.*)'", config)
+    (base,) = re.findall(r"_base_ = '(.*)'", config)
     assert (CONFIGS / base).exists()
-    start, = re.findall(r"load_from = '(.*)'", config)
-    return config.replace(base, MOTION).replace('data/own', str(
-        folder)).replace(start, str(checkpoint))
+    (start,) = re.findall(r"load_from = '(.*)'", config)
+    return config.replace(base, MOTION).replace('data/own', str(folder)).replace(start, str(checkpoint))
 
 
-def test_a_published_model_becomes_one_of_the_users_classes(
-        own_videos, tmp_path):
+def test_a_published_model_becomes_one_of_the_users_classes(own_videos, tmp_path):
     weights = golden.weights(golden.cases('blvnet_tam', mode='eval')[0])
     published = tmp_path / 'published.pth.tar'
     torch.save(weights, published)
@@ -61,17 +58,15 @@ def test_a_published_model_becomes_one_of_the_users_classes(
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].update(batch_size=5, num_workers=0)
     # So that the weights stay as they were loaded.
-    cfg.optim_wrapper.optimizer.lr = 0.
+    cfg.optim_wrapper.optimizer.lr = 0.0
     Runner.from_cfg(cfg).train()
-    trained = load_safely(
-        tmp_path / 'work_dir' / 'epoch_1.pth')['state_dict']
-    assert torch.equal(trained['backbone.tam.curr.weight'],
-                       weights['baseline_model.tam.curr.weight'])
+    trained = load_safely(tmp_path / 'work_dir' / 'epoch_1.pth')['state_dict']
+    assert torch.equal(trained['backbone.tam.curr.weight'], weights['baseline_model.tam.curr.weight'])
     assert trained['cls_head.fc_cls.weight'].shape == (3, 2048)
 
     video = next((own_videos / 'waving').iterdir())
     model = load_recognizer(file, f'{cfg.work_dir}/epoch_1.pth')
-    assert classify_video(model, str(video)).shape == (3, )
+    assert classify_video(model, str(video)).shape == (3,)
     names = read_class_names(own_videos / 'label_map.txt', 3)
     assert set(names) == {'jumping', 'running', 'waving'}
 

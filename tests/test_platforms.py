@@ -1,4 +1,5 @@
 """What only some systems and environments have is not needed."""
+
 import subprocess
 import sys
 
@@ -45,15 +46,14 @@ model = load_recognizer(config, folder + '/epoch_1.pth')
 video, *_ = find_videos([data])
 print(classify_video(model, video).shape)
 """
-FEWER = [f'{split}_dataloader.dataset.indices=2'
-         for split in ('train', 'val', 'test')]
+FEWER = [f'{split}_dataloader.dataset.indices=2' for split in ('train', 'val', 'test')]
 
 
-def test_training_testing_and_predicting_need_no_linux_nor_torchvision(
-        motion, tmp_path):
+def test_training_testing_and_predicting_need_no_linux_nor_torchvision(motion, tmp_path):
     done = subprocess.run(
-        [sys.executable, '-c', WITHOUT, MOTION, str(motion), str(tmp_path),
-         *data_options(motion), *FEWER],
-        capture_output=True, text=True)
+        [sys.executable, '-c', WITHOUT, MOTION, str(motion), str(tmp_path), *data_options(motion), *FEWER],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith('torch.Size([8])\n')

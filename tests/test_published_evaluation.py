@@ -1,4 +1,5 @@
 """A converted checkpoint against the published protocol, done by hand."""
+
 import re
 
 import decord
@@ -30,13 +31,12 @@ def crops(picture):
     """Three crops along the longer side of a picture of short side SIZE."""
     height, width = picture.shape[:2]
     factor = SIZE / min(height, width)
-    picture = mmcv.imresize(
-        picture, (int(width * factor + 0.5), int(height * factor + 0.5)))
+    picture = mmcv.imresize(picture, (int(width * factor + 0.5), int(height * factor + 0.5)))
     height, width = picture.shape[:2]
     for part in (0, 1, 2):
         top = part * ((height - SIZE) // 2)
         left = part * ((width - SIZE) // 2)
-        yield picture[top:top + SIZE, left:left + SIZE]
+        yield picture[top : top + SIZE, left : left + SIZE]
 
 
 def views(video):
@@ -57,14 +57,12 @@ def scores_by_hand(network, videos):
 
 
 def test_a_converted_model_gets_the_published_accuracy(motion, tmp_path):
-    network = randomize(
-        ReferenceNetwork(50, num_frames=NUM_FRAMES, num_classes=NUM_CLASSES))
+    network = randomize(ReferenceNetwork(50, num_frames=NUM_FRAMES, num_classes=NUM_CLASSES))
     network.eval()
     annotations = motion / 'motion_val_list_videos.txt'
     lines = annotations.read_text().splitlines()[:NUM_VIDEOS]
     lines = [line.split() for line in lines]
-    by_hand = scores_by_hand(
-        network, [motion / 'videos' / name for name, _ in lines])
+    by_hand = scores_by_hand(network, [motion / 'videos' / name for name, _ in lines])
     # Random weights would find the same class in all videos.
     network.fc.bias.data -= by_hand.mean(0)
     by_hand -= by_hand.mean(0)
@@ -73,21 +71,26 @@ def test_a_converted_model_gets_the_published_accuracy(motion, tmp_path):
 
     published, converted = tmp_path / 'a.pth.tar', tmp_path / 'b.pth'
     torch.save(
-        {f'baseline_model.{k}'.replace('baseline_model.fc', 'new_fc'): v
-         for k, v in network.state_dict().items()}, published)
+        {f'baseline_model.{k}'.replace('baseline_model.fc', 'new_fc'): v for k, v in network.state_dict().items()},
+        published,
+    )
     convert(published, converted)
 
     dump = tmp_path / 'scores.pkl'
     log = here(
-        script('test'), MOTION, converted,
+        script('test'),
+        MOTION,
+        converted,
         *on_clips(
             motion,
             tmp_path,
             f'test_dataloader.dataset.indices={NUM_VIDEOS}',
             'model.cls_head.average_clips=score',
-            args=('--dump', dump)))
+            args=('--dump', dump),
+        ),
+    )
     assert 'Views per video: 6, each of 8 frames' in log, log[-3000:]
-    reported, = re.findall(r'acc/top1: ([\d.]+)', log.split('Epoch(test)')[-1])
+    (reported,) = re.findall(r'acc/top1: ([\d.]+)', log.split('Epoch(test)')[-1])
     assert float(reported) == accuracy
     scores = torch.stack([result['pred_score'] for result in load(dump)])
     assert len(set(scores.argmax(1).tolist())) > 1

@@ -1,4 +1,5 @@
 """A config with classes instead of names, and a module of one's own."""
+
 import importlib
 import re
 
@@ -6,7 +7,7 @@ import pytest
 from mim_commands import here, script
 from paths import ROOT
 
-MODULE = '''
+MODULE = """
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
@@ -17,8 +18,8 @@ class Darken(BaseTransform):
     def transform(self, results):
         results['imgs'] = [picture // 2 for picture in results['imgs']]
         return results
-'''
-BASE = '''
+"""
+BASE = """
 from mmaction.evaluation import AccMetric
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import CosineAnnealingLR, OptimWrapper
@@ -38,8 +39,8 @@ val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.01))
 param_scheduler = [dict(type=CosineAnnealingLR, T_max=1)]
-'''
-PIPELINES = '''
+"""
+PIPELINES = """
 from mmaction.datasets import (CenterCrop, FormatShape, PackActionInputs,
                                RandomCrop, Resize)
 from mmengine.config import read_base
@@ -76,8 +77,8 @@ val_pipeline = [
     dict(type=CenterCrop, crop_size=64), *end
 ]
 test_pipeline = val_pipeline
-'''
-LOADER = '''
+"""
+LOADER = """
 {split}_dataloader = dict(
     batch_size=4,
     num_workers=0,
@@ -89,7 +90,7 @@ LOADER = '''
         test_mode=not {shuffle},
         ann_file='{folder}/motion_{listed}_list_videos.txt',
         data_prefix=dict(video='{folder}/videos')))
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -97,12 +98,12 @@ def folder(motion, tmp_path_factory):
     """A folder with what the document tells of, after a training."""
     folder = tmp_path_factory.mktemp('pure')
     text = (ROOT / 'docs' / 'mixing.md').read_text()
-    text = text[text.index('## Configs in pure Python'):]
-    head, = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    text = text[text.index('## Configs in pure Python') :]
+    (head,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     loaders = [
         LOADER.format(
-            split=split, folder=motion, shuffle=split == 'train',
-            listed='train' if split == 'train' else 'val')
+            split=split, folder=motion, shuffle=split == 'train', listed='train' if split == 'train' else 'val'
+        )
         for split in ('train', 'val', 'test')
     ]
     (folder / 'pure.py').write_text('\n'.join([head, PIPELINES, *loaders]))
@@ -110,35 +111,33 @@ def folder(motion, tmp_path_factory):
     (folder / 'own_module.py').write_text(MODULE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        log = here(script('train'), folder / 'pure.py', '--work-dir',
-                   folder / 'run')
+        log = here(script('train'), folder / 'pure.py', '--work-dir', folder / 'run')
         assert re.search(r'Epoch\(val\) \[1\]\[2/2\].*acc/top1', log)
         yield folder
 
 
 def test_the_copy_that_a_run_writes_is_tested(folder, tmp_path):
-    log = here(script('test'), folder / 'run' / 'pure.py',
-               folder / 'run' / 'epoch_1.pth', '--work-dir', tmp_path)
+    log = here(script('test'), folder / 'run' / 'pure.py', folder / 'run' / 'epoch_1.pth', '--work-dir', tmp_path)
     assert re.search(r'Epoch\(test\) \[2/2\].*acc/top1', log)
 
 
-@pytest.mark.parametrize('config, tool, arguments', [
-    ('pure.py', 'predict',
-     'VIDEO CONFIG CHECKPOINT --window 1 --csv OUT.csv'),
-    ('pure.py', 'visualize',
-     'frames CONFIG VIDEO --out OUT.png --split train'),
-    ('pure.py', 'visualize', 'gradcam CONFIG CHECKPOINT VIDEO --out OUT.png'),
-    ('pure.py', 'export',
-     'CONFIG CHECKPOINT OUT.pt2 --format torch --with-preprocessing'),
-    ('run/pure.py', 'predict', 'VIDEO CONFIG CHECKPOINT'),
-])
-def test_the_tools_take_it(config, tool, arguments, folder, motion, tmp_path,
-                           monkeypatch):
+@pytest.mark.parametrize(
+    'config, tool, arguments',
+    [
+        ('pure.py', 'predict', 'VIDEO CONFIG CHECKPOINT --window 1 --csv OUT.csv'),
+        ('pure.py', 'visualize', 'frames CONFIG VIDEO --out OUT.png --split train'),
+        ('pure.py', 'visualize', 'gradcam CONFIG CHECKPOINT VIDEO --out OUT.png'),
+        ('pure.py', 'export', 'CONFIG CHECKPOINT OUT.pt2 --format torch --with-preprocessing'),
+        ('run/pure.py', 'predict', 'VIDEO CONFIG CHECKPOINT'),
+    ],
+)
+def test_the_tools_take_it(config, tool, arguments, folder, motion, tmp_path, monkeypatch):
     names = dict(
         VIDEO=next((motion / 'videos').glob('*/*')),
         CONFIG=folder / config,
         CHECKPOINT=folder / 'run' / 'epoch_1.pth',
-        OUT=tmp_path / 'out')
+        OUT=tmp_path / 'out',
+    )
     for name, path in names.items():
         arguments = re.sub(rf'\b{name}\b', str(path), arguments)
     monkeypatch.setattr('sys.argv', [tool, *arguments.split()])

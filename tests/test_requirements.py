@@ -1,4 +1,5 @@
 """What a user reads whose MMEngine, MMCV or MMAction2 is not as needed."""
+
 import os
 import re
 import subprocess
@@ -16,7 +17,8 @@ COMMANDS = dict(
     mmcv='pip uninstall -y mmcv mmcv-lite && '
     "pip install 'mmcv-lite>=2.0.0,<2.2.0', with --no-deps beside "
     'onedl-mmengine',
-    mmaction="pip install 'mmaction2>=1.2.0,<1.3'")
+    mmaction="pip install 'mmaction2>=1.2.0,<1.3'",
+)
 
 
 @pytest.fixture
@@ -29,15 +31,17 @@ def import_plugin(tmp_path):
     def run(**versions) -> subprocess.CompletedProcess:
         for name, version in {**FITTING, **versions}.items():
             (tmp_path / name).mkdir()
-            content = f'__version__ = {version!r}' if version else (
-                f'raise ModuleNotFoundError("No module named {name!r}")')
+            content = (
+                f'__version__ = {version!r}' if version else (f'raise ModuleNotFoundError("No module named {name!r}")')
+            )
             (tmp_path / name / '__init__.py').write_text(content)
         return subprocess.run(
             [sys.executable, '-c', 'import mmblvnet'],
             env=dict(os.environ, PYTHONPATH=f'{tmp_path}{os.pathsep}{ROOT}'),
             cwd=tmp_path,
             capture_output=True,
-            text=True)
+            text=True,
+        )
 
     return run
 
@@ -61,26 +65,30 @@ def test_a_missing_package_is_one_sentence_with_the_remedy(import_plugin):
     assert process.returncode == 1
     sentence = process.stderr.splitlines()[-1]
     assert sentence == (
-        'ImportError: mmblvnet needs mmcv, which cannot be imported '
-        f"(No module named 'mmcv'); run: {COMMANDS['mmcv']}")
+        f"ImportError: mmblvnet needs mmcv, which cannot be imported (No module named 'mmcv'); run: {COMMANDS['mmcv']}"
+    )
 
 
-@pytest.mark.parametrize('name, version', [
-    ('mmengine', '0.10.6'),
-    ('mmengine', '1.0.0'),
-    ('mmcv', '2.0.0rc4'),
-    ('mmcv', '2.2.0+cu121'),
-    ('mmaction', '0.24.1'),
-    ('mmaction', '1.3.0'),
-])
-def test_a_package_of_another_version_is_named_with_the_remedy(
-        check, name, version):
+@pytest.mark.parametrize(
+    'name, version',
+    [
+        ('mmengine', '0.10.6'),
+        ('mmengine', '1.0.0'),
+        ('mmcv', '2.0.0rc4'),
+        ('mmcv', '2.2.0+cu121'),
+        ('mmaction', '0.24.1'),
+        ('mmaction', '1.3.0'),
+    ],
+)
+def test_a_package_of_another_version_is_named_with_the_remedy(check, name, version):
     with pytest.raises(ImportError) as caught:
         check(**{name: version})
     assert re.fullmatch(
         rf'mmblvnet needs {name} >= [\d.]+ and < [\d.]+, but '
         rf'{re.escape(version)} is installed; run: '
-        rf'{re.escape(COMMANDS[name])}', str(caught.value))
+        rf'{re.escape(COMMANDS[name])}',
+        str(caught.value),
+    )
 
 
 def test_packages_that_fit_are_accepted(check):
@@ -89,16 +97,15 @@ def test_packages_that_fit_are_accepted(check):
     check(mmcv='2.1.0+cu121')
 
 
-def test_what_uninstalling_left_of_a_package_counts_as_missing(
-        check, monkeypatch):
+def test_what_uninstalling_left_of_a_package_counts_as_missing(check, monkeypatch):
     """A folder without __init__.py imports, but is nothing.
 
     It is left of mmcv where mmcv-lite was installed over it and removed.
     """
     monkeypatch.setattr(
         'mmblvnet.requirements.import_module',
-        lambda module: ModuleType(module)
-        if module == 'mmcv' else sys.modules[module])
+        lambda module: ModuleType(module) if module == 'mmcv' else sys.modules[module],
+    )
     with pytest.raises(ImportError, match='mmblvnet needs mmcv') as caught:
         check()
     assert COMMANDS['mmcv'] in str(caught.value)

@@ -1,5 +1,6 @@
 """That installing never puts a package over another that owns its folder,
 and that what is installed holds what mim looks for."""
+
 import configparser
 import os
 import shutil
@@ -25,33 +26,31 @@ def required(setup_script, monkeypatch, tmp_path):
         for name in installed:
             folder = tmp_path / f'{name.replace("-", "_")}-2.1.0.dist-info'
             folder.mkdir()
-            (folder / 'METADATA').write_text(
-                f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
+            (folder / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
         folders = [str(tmp_path / 'none'), str(tmp_path)]
-        monkeypatch.setattr(setup_script, 'installation_folders',
-                            lambda: folders)
-        return {Requirement(line).name
-                for line in setup_script.needed(declared)}
+        monkeypatch.setattr(setup_script, 'installation_folders', lambda: folders)
+        return {Requirement(line).name for line in setup_script.needed(declared)}
 
     return names
 
 
-@pytest.mark.parametrize('installed, left_out', [
-    (['mmcv-lite', 'mmengine', 'openmim', 'mmcv-full', 'mmcvx'], set()),
-    (['mmengine', 'mmcv', 'numpy'], {'mmcv-lite'}),
-    (['onedl-mim', 'onedl-mmengine', 'mmcv-lite'],
-     {'openmim', 'click', 'setuptools', 'mmengine', 'mmcv-lite'}),
-])
-def test_what_an_installed_package_takes_the_place_of_is_not_required(
-        required, tmp_path, installed, left_out):
+@pytest.mark.parametrize(
+    'installed, left_out',
+    [
+        (['mmcv-lite', 'mmengine', 'openmim', 'mmcv-full', 'mmcvx'], set()),
+        (['mmengine', 'mmcv', 'numpy'], {'mmcv-lite'}),
+        (['onedl-mim', 'onedl-mmengine', 'mmcv-lite'], {'openmim', 'click', 'setuptools', 'mmengine', 'mmcv-lite'}),
+    ],
+)
+def test_what_an_installed_package_takes_the_place_of_is_not_required(required, tmp_path, installed, left_out):
     # One without metadata is passed over.
     (tmp_path / 'torn-1.0.dist-info').mkdir()
-    assert {'torch', 'mmaction2', 'mmcv-lite', 'mmengine', 'openmim', 'click',
-            'setuptools'} - required(*installed) == left_out
+    assert {'torch', 'mmaction2', 'mmcv-lite', 'mmengine', 'openmim', 'click', 'setuptools'} - required(
+        *installed
+    ) == left_out
 
 
-def test_packages_are_looked_for_where_pip_installs(
-        setup_script, monkeypatch, tmp_path):
+def test_packages_are_looked_for_where_pip_installs(setup_script, monkeypatch, tmp_path):
     folders = setup_script.installation_folders
     assert sysconfig.get_path('purelib') in folders()
     # Outside of environments, the folder of the user counts as well.
@@ -60,8 +59,7 @@ def test_packages_are_looked_for_where_pip_installs(
     assert site.getusersitepackages() in folders()
     # An environment may see those of the system and of the user.
     for setting in ('true', 'false'):
-        (tmp_path / 'pyvenv.cfg').write_text(
-            f'home = a\ninclude-system-site-packages = {setting}\n')
+        (tmp_path / 'pyvenv.cfg').write_text(f'home = a\ninclude-system-site-packages = {setting}\n')
         found = [str(tmp_path / 'system') in folder for folder in folders()]
         assert any(found) == (setting == 'true')
         assert (site.getusersitepackages() in folders()) == any(found)
@@ -71,8 +69,7 @@ def run_setup(folder, *command):
     """Run a command of setuptools in a copy of the repository."""
     source = folder / 'source'
     for name in ('configs', 'mmblvnet', 'tools'):
-        shutil.copytree(ROOT / name, source / name, symlinks=True,
-                        ignore=shutil.ignore_patterns('*cache*'))
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('*cache*'))
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, source)
@@ -81,15 +78,16 @@ def run_setup(folder, *command):
         cwd=source,
         env=dict(os.environ, SOURCE_DATE_EPOCH='1700000000'),
         stdout=subprocess.DEVNULL,
-        check=True)
+        check=True,
+    )
     return source
 
 
 def build(folder):
     """The sdist and the wheel."""
     source = run_setup(folder, 'sdist', 'bdist_wheel')
-    sdist, = source.glob('dist/*.tar.gz')
-    wheel, = source.glob('dist/*.whl')
+    (sdist,) = source.glob('dist/*.tar.gz')
+    (wheel,) = source.glob('dist/*.whl')
     return sdist, wheel
 
 
@@ -106,8 +104,7 @@ def wheel(built):
 def test_the_wheel_holds_what_the_repository_has(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     expected = {
-        str(path.relative_to(ROOT)) for pattern in ('*.py', '*.txt')
-        for path in (ROOT / 'mmblvnet').rglob(pattern)
+        str(path.relative_to(ROOT)) for pattern in ('*.py', '*.txt') for path in (ROOT / 'mmblvnet').rglob(pattern)
     }
     expected |= {
         f'mmblvnet/.mim/{path.relative_to(ROOT)}'
@@ -116,10 +113,7 @@ def test_the_wheel_holds_what_the_repository_has(wheel):
     }
     assert expected < held
     rest = {name for name in held - expected if '.dist-info/' not in name}
-    assert rest == {
-        'mmblvnet/py.typed', 'mmblvnet/.mim/model-index.yml',
-        'mmblvnet/.mim/configs/metafile.yml'
-    }
+    assert rest == {'mmblvnet/py.typed', 'mmblvnet/.mim/model-index.yml', 'mmblvnet/.mim/configs/metafile.yml'}
     assert any(name.endswith('licenses/LICENSE') for name in held)
     for name in ('configs', 'tools'):
         assert (ROOT / 'mmblvnet' / '.mim' / name).samefile(ROOT / name)
@@ -147,15 +141,20 @@ def test_mim_finds_models_configs_and_tools(wheel, tmp_path):
 
     process = subprocess.run(
         [
-            sys.executable, '-W', 'ignore', '-c', MIM,
+            sys.executable,
+            '-W',
+            'ignore',
+            '-c',
+            MIM,
             f'search mmblvnet --config {config} --field config',
             f'download mmblvnet --config {config} --dest to',
-            'run mmblvnet train'
+            'run mmblvnet train',
         ],
         cwd=tmp_path,
         env=dict(os.environ, PYTHONPATH=str(installed)),
         capture_output=True,
-        text=True)
+        text=True,
+    )
     log = process.stdout + process.stderr
     assert f'configs/{config}.py' in log
     assert "type='BLVNet'" in (tmp_path / 'to' / f'{config}.py').read_text()

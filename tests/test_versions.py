@@ -1,4 +1,5 @@
 """That the versions under test are the ends of what setup.cfg admits."""
+
 import configparser
 import os
 import re
@@ -42,7 +43,8 @@ def python_of(end):
 def test_the_oldest_versions_are_the_lower_bounds(requirements):
     bounds = {
         requirement.name: Version(specifier.version)
-        for requirement in requirements for specifier in requirement.specifier
+        for requirement in requirements
+        for specifier in requirement.specifier
         if specifier.operator == '>='
     }
     assert {'torch', 'numpy', 'mmengine', 'mmcv-lite'} <= set(bounds)
@@ -54,14 +56,12 @@ def test_the_versions_under_test_are_admitted(requirements):
     for name in ('oldest', 'constraints', 'newest'):
         pins = pinned(name)
         for requirement in requirements:
-            assert requirement.specifier.contains(pins[requirement.name]), (
-                requirement)
+            assert requirement.specifier.contains(pins[requirement.name]), requirement
 
 
 def test_the_tested_pythons_are_claimed_from_the_oldest_on(config):
     assert config['options']['python_requires'] == f'>={python_of("oldest")}'
-    claimed = re.findall(r'Python :: (3\.\d+)',
-                         config['metadata']['classifiers'])
+    claimed = re.findall(r'Python :: (3\.\d+)', config['metadata']['classifiers'])
     assert {python_of('oldest'), python_of('newest')} <= set(claimed)
     admitted = SpecifierSet(config['options']['python_requires'])
     assert list(admitted.filter(claimed)) == claimed
@@ -75,7 +75,8 @@ DOCUMENTED = dict(
     OpenCV='opencv-contrib-python',
     Decord='decord',
     PyAV='av',
-    **{'mmcv-lite': 'mmcv-lite'})
+    **{'mmcv-lite': 'mmcv-lite'},
+)
 
 
 def test_the_documented_versions_are_those_under_test():
@@ -83,11 +84,9 @@ def test_the_documented_versions_are_those_under_test():
     for row, package in DOCUMENTED.items():
         cells = re.search(rf'^\| {row} \|(.*)\|$', text, re.MULTILINE)
         documented = [cell.strip() for cell in cells.group(1).split('|')]
-        pins = [pinned(name)[package]
-                for name in ('oldest', 'constraints', 'newest')]
+        pins = [pinned(name)[package] for name in ('oldest', 'constraints', 'newest')]
         # OpenCV's wheels have a number more than OpenCV.
-        assert documented == [re.match(r'\d+\.\d+\.\d+', pin).group()
-                              for pin in pins], row
+        assert documented == [re.match(r'\d+\.\d+\.\d+', pin).group() for pin in pins], row
 
 
 # Builds environments that hold nothing but itself, and notes what it is told.
@@ -120,14 +119,11 @@ def test_versions(tmp_path):
                 'OLDEST_PYTHON': str(python),
                 'NEWEST_PYTHON': str(python),
                 'ONEDL_PYTHON': str(python),
-                **variables
-            })
+                **variables,
+            },
+        )
         (tmp_path / 'calls').unlink(missing_ok=True)
-        process = subprocess.run(['bash', TEST_VERSIONS, *args],
-                                 cwd=tmp_path,
-                                 env=env,
-                                 capture_output=True,
-                                 text=True)
+        process = subprocess.run(['bash', TEST_VERSIONS, *args], cwd=tmp_path, env=env, capture_output=True, text=True)
         calls = (tmp_path / 'calls').read_text().splitlines()
         return process, [call for call in calls if '--version' not in call]
 
@@ -143,8 +139,7 @@ def test_each_end_is_set_up_once_with_its_versions(test_versions):
     assert install.endswith('.[tests,timm]')
     assert tests.startswith('oldest||-m pytest ')
     assert tests.endswith(' tests/models')
-    assert calls[3:] == [call.replace('oldest', 'newest')
-                         for call in calls[:3]]
+    assert calls[3:] == [call.replace('oldest', 'newest') for call in calls[:3]]
     _, calls = test_versions('tests/models', BREAKS='')
     assert ['-m pytest ' in call for call in calls] == [True, True]
 
@@ -173,5 +168,4 @@ def test_the_forks_come_before_what_they_take_the_place_of(test_versions):
 def test_a_python_that_is_missing_says_how_to_name_another(test_versions):
     process, _ = test_versions(BREAKS='', NEWEST_PYTHON='absent')
     assert process.returncode == 1
-    assert process.stderr.endswith(
-        'absent does not run; set NEWEST_PYTHON to one that does\n')
+    assert process.stderr.endswith('absent does not run; set NEWEST_PYTHON to one that does\n')

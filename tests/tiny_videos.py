@@ -1,4 +1,5 @@
 """Tiny videos each frame of which shows its number, as a level of grey."""
+
 import contextlib
 import functools
 import http.server
@@ -34,7 +35,7 @@ def write_video(path: Path, num_frames: int = NUM_FRAMES) -> str:
 def spoil_frame(video: str, number: int) -> str:
     """Zero what a frame of an MP4 is decoded from; its container stays."""
     with av.open(video) as file:
-        packet, = (p for i, p in enumerate(file.demux(video=0)) if i == number)
+        (packet,) = (p for i, p in enumerate(file.demux(video=0)) if i == number)
     with open(video, 'r+b') as file:
         file.seek(packet.pos)
         file.write(bytes(packet.size))
@@ -44,8 +45,7 @@ def spoil_frame(video: str, number: int) -> str:
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
     """A server of the files in a folder, by its address."""
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f'http://127.0.0.1:{server.server_address[1]}'

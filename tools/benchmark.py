@@ -9,6 +9,7 @@ Examples:
     python tools/benchmark.py --rows blvnet_tam --frames 8 16 32 --size 112 224
     python tools/benchmark.py --configs CONFIG..
 """
+
 import argparse
 import copy
 import json
@@ -34,8 +35,7 @@ from mmblvnet.models.common import TemporalAggregation
 # The reference implementation is that of the tests.
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
-from benchmark_harness import (in_fresh_process, interleave,  # noqa: E402
-                               peak_memory, set_up, spread, table)
+from benchmark_harness import in_fresh_process, interleave, peak_memory, set_up, spread, table  # noqa: E402
 from reference import ReferenceNetwork  # noqa: E402
 
 MODES = ('inference', 'training')
@@ -50,9 +50,7 @@ def reference(num_frames: int) -> nn.Module:
 
 
 def blvnet(num_frames: int, **config) -> nn.Module:
-    return MODELS.build(
-        dict(type='BLVNet', depth=50, num_segments=num_frames,
-             frame_output='pair', **config))
+    return MODELS.build(dict(type='BLVNet', depth=50, num_segments=num_frames, frame_output='pair', **config))
 
 
 def resnet(num_frames: int, kind: str = 'ResNet') -> nn.Module:
@@ -76,12 +74,13 @@ class Features(nn.Module):
         if self.in_3d:
             x = x.transpose(1, 2).unsqueeze(1)
         maps, _ = self.model.extract_feat(x, test_mode=not self.training)
-        maps = (maps, ) if isinstance(maps, Tensor) else maps
+        maps = (maps,) if isinstance(maps, Tensor) else maps
         return torch.cat([of_stage.flatten() for of_stage in maps])
 
 
 class Row(NamedTuple):
     """A network to measure, with clips of so many frames and pixels."""
+
     name: str
     # From the number of frames; pickled for fresh processes.
     make: Callable[[int], nn.Module]
@@ -97,8 +96,7 @@ class Row(NamedTuple):
     @property
     def modes(self) -> Sequence[str]:
         """Which of ``MODES`` can be measured."""
-        special = (
-            self.runtime or self.compile or self.precision != 'float32')
+        special = self.runtime or self.compile or self.precision != 'float32'
         return MODES[:1] if special else MODES
 
 
@@ -110,20 +108,15 @@ tsm = partial(resnet, kind='ResNetTSM')
 ROWS = {
     'reference': Row('bLVNet-TAM, reference', reference),
     'blvnet_tam': Row('bLVNet-TAM', blvnet),
-    'blvnet_tam_cp':
-    Row('bLVNet-TAM, with_cp', partial(blvnet, with_cp=True)),
+    'blvnet_tam_cp': Row('bLVNet-TAM, with_cp', partial(blvnet, with_cp=True)),
     'blvnet_tam_bf16': variant('bf16', precision='bfloat16'),
     'blvnet_tam_compile': variant('compiled', compile=True),
-    'blvnet_tam_compile_bf16':
-    variant('compiled, bf16', precision='bfloat16', compile=True),
+    'blvnet_tam_compile_bf16': variant('compiled, bf16', precision='bfloat16', compile=True),
     'blvnet_tam_onnx': variant('ONNX Runtime', runtime='onnx'),
-    'blvnet_tam_int8':
-    variant('ONNX Runtime, INT8', runtime='onnx', precision='int8'),
+    'blvnet_tam_int8': variant('ONNX Runtime, INT8', runtime='onnx', precision='int8'),
     'blvnet_tam_openvino': variant('OpenVINO', runtime='openvino'),
-    'blvnet_tam_openvino_bf16':
-    variant('OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
-    'blvnet_tam_openvino_int8':
-    variant('OpenVINO, INT8 and bf16', runtime='openvino', precision='int8'),
+    'blvnet_tam_openvino_bf16': variant('OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
+    'blvnet_tam_openvino_int8': variant('OpenVINO, INT8 and bf16', runtime='openvino', precision='int8'),
     'tsn': Row('TSN-R50', resnet),
     'tsm': Row('TSM-R50', tsm),
     'tsm_8': Row('TSM-R50, 8 frames', tsm, frames=8),
@@ -136,9 +129,7 @@ def rows_of(args: argparse.Namespace) -> Dict[str, Row]:
     asked = [ROWS[key] for key in args.rows]
     for config in args.configs:
         network = Features(config)
-        asked.append(
-            Row(Path(config).stem, partial(Features, config),
-                network.num_frames, channels=network.channels))
+        asked.append(Row(Path(config).stem, partial(Features, config), network.num_frames, channels=network.channels))
     rows = {}
     for row, frames, size in product(asked, args.frames, args.size):
         name = row.name
@@ -150,12 +141,11 @@ def rows_of(args: argparse.Namespace) -> Dict[str, Row]:
     return rows
 
 
-def in_runtime(network: nn.Module, clips: Tensor,
-               row: Row) -> Callable[[Tensor], Tensor]:
+def in_runtime(network: nn.Module, clips: Tensor, row: Row) -> Callable[[Tensor], Tensor]:
     """A backbone as ONNX Runtime or OpenVINO runs it; clips calibrate it."""
     free = {0: row.frames * torch.export.Dim('clips')}
     # Traced with a single one, it would be fixed to that.
-    example = clips[:row.frames].repeat(2, 1, 1, 1)
+    example = clips[: row.frames].repeat(2, 1, 1, 1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'network.onnx')
         export_onnx(network, example, free, file)
@@ -165,9 +155,7 @@ def in_runtime(network: nn.Module, clips: Tensor,
             file = quantized
         if row.runtime == 'openvino':
             source, file = file, Path(folder, 'network.xml')
-            export_openvino(
-                source, file,
-                'float32' if row.precision == 'float32' else 'bfloat16')
+            export_openvino(source, file, 'float32' if row.precision == 'float32' else 'bfloat16')
         return load_exported(file).run
 
 
@@ -181,10 +169,8 @@ class Network:
         # MMAction2's backbones return nothing here.
         self.trained.train()
         self.tested.eval()
-        backbone = (self.tested.model.backbone
-                    if isinstance(self.tested, Features) else self.tested)
-        self.clips = torch.randn(num_clips * row.frames, row.channels,
-                                 row.size, row.size)
+        backbone = self.tested.model.backbone if isinstance(self.tested, Features) else self.tested
+        self.clips = torch.randn(num_clips * row.frames, row.channels, row.size, row.size)
         if row.runtime:
             accelerate(backbone)
             self.tested = in_runtime(self.tested, self.clips, row)
@@ -206,7 +192,7 @@ def memory_per_clip(row: Row, mode: str, num_clips: int) -> float:
     """By how much the peak grows per clip in MiB. For a fresh process."""
     network, peaks = Network(row, 3 * num_clips), []
     clips = network.clips
-    for part in (clips[:num_clips * row.frames], clips):
+    for part in (clips[: num_clips * row.frames], clips):
         network.clips = part
         peaks.append(peak_memory(getattr(network, mode)))
     return (peaks[1] - peaks[0]) / (2 * num_clips)
@@ -232,8 +218,7 @@ def watch_tams(network: nn.Module, watch: Callable) -> None:
 def count_macs(network: nn.Module, clip: Tensor) -> int:
     """Multiply-adds of a clip: convolutions, and r per value for a TAM."""
     blended = []
-    watch_tams(network, lambda tam, _, outs: blended.extend(
-        tam.blend_frames * maps.numel() for maps in outs))
+    watch_tams(network, lambda tam, _, outs: blended.extend(tam.blend_frames * maps.numel() for maps in outs))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()
         network(clip)
@@ -244,13 +229,12 @@ def count(row: Row) -> Dict[str, int]:
     """Parameters and MACs per clip."""
     network = row.make(row.frames)
     clip = torch.randn(row.frames, row.channels, row.size, row.size)
-    return dict(
-        parameters=sum(p.numel() for p in network.parameters()),
-        macs=count_macs(network, clip))
+    return dict(parameters=sum(p.numel() for p in network.parameters()), macs=count_macs(network, clip))
 
 
-def measure(rows: Dict[str, Row], num_clips: int, warm_up: int, rounds: int,
-            modes: Sequence[str] = MODES) -> Dict[str, dict]:
+def measure(
+    rows: Dict[str, Row], num_clips: int, warm_up: int, rounds: int, modes: Sequence[str] = MODES
+) -> Dict[str, dict]:
     """What each network costs, by name.
 
     By mode the clips per second (median, lowest and highest), ``memory`` with
@@ -260,39 +244,51 @@ def measure(rows: Dict[str, Row], num_clips: int, warm_up: int, rounds: int,
     networks = {name: Network(row, num_clips) for name, row in rows.items()}
     for mode in modes:
         times = interleave(
-            {name: getattr(network, mode)
-             for name, network in networks.items()
-             if mode in rows[name].modes}, warm_up, rounds)
+            {name: getattr(network, mode) for name, network in networks.items() if mode in rows[name].modes},
+            warm_up,
+            rounds,
+        )
         for name, taken in times.items():
-            results[name][mode] = [
-                num_clips / of_times(taken) for of_times in (median, max, min)]
-            results[name]['memory'][mode] = in_fresh_process(
-                memory_per_clip, rows[name], mode, num_clips)
+            results[name][mode] = [num_clips / of_times(taken) for of_times in (median, max, min)]
+            results[name]['memory'][mode] = in_fresh_process(memory_per_clip, rows[name], mode, num_clips)
     return results
 
 
 def table_of(results: Dict[str, dict]) -> str:
     """The results as a Markdown table, speeds with their spread."""
-    columns = ['network', *(f'{mode}, clips/s' for mode in MODES),
-               *(f'{mode}, MiB/clip' for mode in MODES), 'parameters, M',
-               'GMACs']
-    return table(columns, [[
-        name,
-        *(spread(result[mode]) if mode in result else '-' for mode in MODES),
-        *(f'{result["memory"][mode]:.0f}' if mode in result else '-'
-          for mode in MODES),
-        f'{result["parameters"] / 1e6:.2f}',
-        f'{result["macs"] / 1e9:.2f}',
-    ] for name, result in results.items()])
+    columns = [
+        'network',
+        *(f'{mode}, clips/s' for mode in MODES),
+        *(f'{mode}, MiB/clip' for mode in MODES),
+        'parameters, M',
+        'GMACs',
+    ]
+    return table(
+        columns,
+        [
+            [
+                name,
+                *(spread(result[mode]) if mode in result else '-' for mode in MODES),
+                *(f'{result["memory"][mode]:.0f}' if mode in result else '-' for mode in MODES),
+                f'{result["parameters"] / 1e6:.2f}',
+                f'{result["macs"] / 1e9:.2f}',
+            ]
+            for name, result in results.items()
+        ],
+    )
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
-    add('--rows', nargs='+', choices=ROWS, default=[],
-        help='all that can be trained by default')
-    add('--configs', nargs='+', default=[], metavar='CONFIG',
-        help='recognizers of configs, which tell their frames per clip')
+    add('--rows', nargs='+', choices=ROWS, default=[], help='all that can be trained by default')
+    add(
+        '--configs',
+        nargs='+',
+        default=[],
+        metavar='CONFIG',
+        help='recognizers of configs, which tell their frames per clip',
+    )
     add('--frames', type=int, nargs='+', default=[16], help='per clip')
     add('--size', type=int, nargs='+', default=[224], help='in pixels')
     add('--clips', type=int, default=1, help='per batch')

@@ -7,6 +7,7 @@ a TAM-ResNet become the checkpoint of a recognizer for ``mim test`` and
 becomes a backbone file as well, a start for a bLResNet: what came from where
 is printed.
 """
+
 import argparse
 import io
 import sys
@@ -23,9 +24,7 @@ from mmblvnet.conversion.warm_start import resnet_weights, warm_start
 CLASSIFIER = 'classifier.'
 
 
-def convert(source: Path,
-            destination: Path,
-            flow_channels: Optional[int] = None) -> dict:
+def convert(source: Path, destination: Path, flow_channels: Optional[int] = None) -> dict:
     """Convert a published file, for so many channels of flow if given.
 
     The destination is written as a whole or not at all. What was found in the
@@ -43,11 +42,9 @@ def convert(source: Path,
             found['arch'] = content['arch']
         # A backbone has no classifier; MMEngine reads the state dict alone.
         classifier = {
-            name.removeprefix(CLASSIFIER): weights.pop(name)
-            for name in [*weights] if name.startswith(CLASSIFIER)
+            name.removeprefix(CLASSIFIER): weights.pop(name) for name in [*weights] if name.startswith(CLASSIFIER)
         }
-        meta = dict(
-            mmblvnet_version=mmblvnet.__version__, converted_from=found)
+        meta = dict(mmblvnet_version=mmblvnet.__version__, converted_from=found)
         converted = dict(meta=meta, state_dict=weights)
         if classifier:
             converted['classifier'] = classifier
@@ -76,12 +73,10 @@ def publish(source: Path, destination: Path) -> dict:
     return _rewrite(source, destination, change)
 
 
-def _rewrite(source: Path, destination: Path,
-             change: Callable[[dict], Tuple[dict, dict]]) -> dict:
+def _rewrite(source: Path, destination: Path, change: Callable[[dict], Tuple[dict, dict]]) -> dict:
     """Write what a file holds in another form; return what was found."""
     if destination.exists() and destination.samefile(source):
-        raise ValueError(f'{destination} is the source itself; give another '
-                         'name for the converted file')
+        raise ValueError(f'{destination} is the source itself; give another name for the converted file')
     content = load_safely(source)
     try:
         content, found = change(content)
@@ -96,17 +91,13 @@ def _rewrite(source: Path, destination: Path,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('source', type=Path, help='the published file')
     add('destination', type=Path, help='the file to write')
     add = parser.add_mutually_exclusive_group().add_argument
-    add('--flow', type=int, metavar='N',
-        help='turn an RGB network into one for N channels of optical flow')
-    add('--to-published', action='store_true',
-        help='turn a file of this package back into the published key format')
+    add('--flow', type=int, metavar='N', help='turn an RGB network into one for N channels of optical flow')
+    add('--to-published', action='store_true', help='turn a file of this package back into the published key format')
     args = parser.parse_args()
     try:
         if args.to_published:
@@ -117,11 +108,9 @@ def main() -> None:
         sys.exit(str(error))
     for line in found.pop('sources', ()):
         print(line)
-    print(f'{args.source}: ' + ', '.join(f'{name} {value!s:.99}'
-                                         for name, value in found.items()))
+    print(f'{args.source}: ' + ', '.join(f'{name} {value!s:.99}' for name, value in found.items()))
     if found['type'] != 'BLResNet':
-        print('Weights do not tell the frames per clip: set num_segments to '
-              'those it was trained with')
+        print('Weights do not tell the frames per clip: set num_segments to those it was trained with')
     print(f'written: {args.destination}')
 
 

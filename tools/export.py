@@ -7,6 +7,7 @@ Examples:
     python tools/export.py CONFIG CHECKPOINT model.xml --format openvino
     python tools/export.py CONFIG CHECKPOINT stream.onnx --streaming
 """
+
 import argparse
 import json
 import logging
@@ -22,35 +23,44 @@ import torch
 from torch import Tensor, nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
-from mmblvnet.deployment import (ExportableRecognizer, ExportableStream,
-                                 check_parity, check_repeatable,
-                                 check_stream_parity, example_frames,
-                                 export_onnx, export_openvino, export_torch,
-                                 frames_shape, free_dimensions, load_exported)
+from mmblvnet.deployment import (
+    ExportableRecognizer,
+    ExportableStream,
+    check_parity,
+    check_repeatable,
+    check_stream_parity,
+    example_frames,
+    export_onnx,
+    export_openvino,
+    export_torch,
+    frames_shape,
+    free_dimensions,
+    load_exported,
+)
 from mmblvnet.deployment.formats import PRECISIONS, import_openvino
 from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
 # Of each format's files; the first is the one that is named.
-SUFFIXES = dict(
-    onnx=['.onnx'],
-    openvino=['.xml', '.bin'],
-    torch=['.pt2'])
+SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
 
 
-def export_clips(model: nn.Module, module: ExportableRecognizer,
-                 shape: Sequence[int], about: Dict[str, str], draft: Path,
-                 args: argparse.Namespace) -> Path:
+def export_clips(
+    model: nn.Module,
+    module: ExportableRecognizer,
+    shape: Sequence[int],
+    about: Dict[str, str],
+    draft: Path,
+    args: argparse.Namespace,
+) -> Path:
     """Write a draft of a recognizer of clips that agrees with the model."""
     free = free_dimensions(model)
     # Traced with one video or view, it would hold for one only.
-    example = example_frames(
-        shape, num_videos=2, num_views=2 if 1 in free else 1)
+    example = example_frames(shape, num_videos=2, num_views=2 if 1 in free else 1)
     check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
-    check = partial(check_parity, model=model, shape=shape,
-                    with_preprocessing=args.with_preprocessing)
+    check = partial(check_parity, model=model, shape=shape, with_preprocessing=args.with_preprocessing)
     onnx_file = draft.with_suffix('.onnx')
     if draft.suffix == '.pt2':
         export_torch(module, example, free, draft, about)
@@ -64,9 +74,7 @@ def export_clips(model: nn.Module, module: ExportableRecognizer,
         return draft
     other = draft.with_stem('other')
     if args.int8:
-        clips = calibration_clips(model, args.calibration_clips,
-                                  args.calibration_list,
-                                  args.with_preprocessing)
+        clips = calibration_clips(model, args.calibration_clips, args.calibration_list, args.with_preprocessing)
         source, onnx_file = onnx_file, other.with_suffix('.onnx')
         quantize(source, onnx_file, clips)
     if args.format == 'openvino':
@@ -79,66 +87,72 @@ def export_clips(model: nn.Module, module: ExportableRecognizer,
     return other
 
 
-def export_step(model: nn.Module, module: ExportableStream,
-                shape: Sequence[int], about: Dict[str, str], draft: Path,
-                args: argparse.Namespace) -> Path:
+def export_step(
+    model: nn.Module,
+    module: ExportableStream,
+    shape: Sequence[int],
+    about: Dict[str, str],
+    draft: Path,
+    args: argparse.Namespace,
+) -> Path:
     """Write a draft of a step of a stream that agrees with the model."""
     onnx_file, of_frame = draft.with_suffix('.onnx'), shape[1:]
-    export_onnx(module, module.examples(of_frame), {}, onnx_file, about,
-                module.input_names, module.output_names)
-    report(check_stream_parity(onnx_file, model, of_frame,
-                               args.with_preprocessing))
+    export_onnx(module, module.examples(of_frame), {}, onnx_file, about, module.input_names, module.output_names)
+    report(check_stream_parity(onnx_file, model, of_frame, args.with_preprocessing))
     if args.format == 'openvino':
         export_openvino(onnx_file, draft, args.precision)
     return draft
 
 
 def report(difference: float, precision: str = 'float32') -> None:
-    print(f'Agrees with the model in {precision}: scores differ by '
-          f'{difference:.1e} at most')
+    print(f'Agrees with the model in {precision}: scores differ by {difference:.1e} at most')
 
 
-def report_int8(run: Callable[[Tensor], Tensor],
-                other: Callable[[Tensor], Tensor],
-                clips: Sequence[Tensor]) -> None:
+def report_int8(run: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], clips: Sequence[Tensor]) -> None:
     """Say how far the scores of a file of integers are from another's."""
     # More than one at a time, as they may come.
-    pairs = [torch.cat(clips[i:i + 2]) for i in range(0, len(clips), 2)]
-    scores, expected = (
-        torch.cat([file(pair) for pair in pairs]) for file in (run, other))
+    pairs = [torch.cat(clips[i : i + 2]) for i in range(0, len(clips), 2)]
+    scores, expected = (torch.cat([file(pair) for pair in pairs]) for file in (run, other))
     same = (scores.argmax(-1) == expected.argmax(-1)).sum()
-    print(f'INT8: scores of the {len(clips)} calibration clips differ by '
-          f'{(scores - expected).abs().mean():.4f} on average, {same} have '
-          'the same best class')
+    print(
+        f'INT8: scores of the {len(clips)} calibration clips differ by '
+        f'{(scores - expected).abs().mean():.4f} on average, {same} have '
+        'the same best class'
+    )
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('out', metavar='OUT', type=Path)
-    add('--format', choices=SUFFIXES, default='onnx',
-        help='openvino: an .xml file and a .bin file beside it; torch: a '
-        'program of torch.export')
-    add('--precision', choices=PRECISIONS, default='float32',
-        help='of an OpenVINO file, faster in bfloat16 where the CPU has it '
-        '(AVX-512 BF16 or AMX)')
-    add('--with-preprocessing', action='store_true',
-        help='take frames from 0 to 255 and normalise them in the file')
-    add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-        help='of the frames, those of validation by default')
+    add(
+        '--format',
+        choices=SUFFIXES,
+        default='onnx',
+        help='openvino: an .xml file and a .bin file beside it; torch: a program of torch.export',
+    )
+    add(
+        '--precision',
+        choices=PRECISIONS,
+        default='float32',
+        help='of an OpenVINO file, faster in bfloat16 where the CPU has it (AVX-512 BF16 or AMX)',
+    )
+    add('--with-preprocessing', action='store_true', help='take frames from 0 to 255 and normalise them in the file')
+    add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the frames, those of validation by default')
     add('--label-map', help='a file with the name of a class per line')
-    add('--streaming', action='store_true',
-        help='one step of a stream, with its state as inputs and outputs')
+    add('--streaming', action='store_true', help='one step of a stream, with its state as inputs and outputs')
     add = parser.add_argument_group('quantisation').add_argument
     add('--int8', action='store_true', help='compute in 8-bit integers')
-    add('--calibration-clips', type=int, default=64, metavar='N',
-        help='training videos that show how large the maps are')
-    add('--calibration-list',
-        help="an annotation file in the place of the training set's")
+    add(
+        '--calibration-clips',
+        type=int,
+        default=64,
+        metavar='N',
+        help='training videos that show how large the maps are',
+    )
+    add('--calibration-list', help="an annotation file in the place of the training set's")
     args = parser.parse_args()
     suffix = SUFFIXES[args.format][0]
     if args.out.suffix != suffix:
@@ -151,8 +165,7 @@ def parse_args() -> argparse.Namespace:
     if args.precision != 'float32' and args.format != 'openvino':
         parser.error(f'--precision {args.precision} needs --format openvino')
     if args.calibration_clips < 1:
-        parser.error(f'--calibration-clips {args.calibration_clips} is less '
-                     'than 1')
+        parser.error(f'--calibration-clips {args.calibration_clips} is less than 1')
     if not args.out.absolute().parent.is_dir():
         parser.error(f'{args.out.parent} is no folder')
     return args
@@ -165,14 +178,12 @@ def export(args: argparse.Namespace) -> None:
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     shape = frames_shape(model, args.size)
-    kind, write = (ExportableStream, export_step) if args.streaming else (
-        ExportableRecognizer, export_clips)
+    kind, write = (ExportableStream, export_step) if args.streaming else (ExportableRecognizer, export_clips)
     module = kind(model, args.with_preprocessing)
     about = dict(module.describe(shape), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
-        draft = write(model, module, shape, about,
-                      Path(folder, 'model').with_suffix(first), args)
+        draft = write(model, module, shape, about, Path(folder, 'model').with_suffix(first), args)
         for suffix in suffixes:
             os.replace(draft.with_suffix(suffix), args.out.with_suffix(suffix))
     for name, text in about.items():

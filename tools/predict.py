@@ -5,6 +5,7 @@ Examples:
     python tools/predict.py VIDEO CONFIG CHECKPOINT --window 2 --stride 0.5
     python tools/predict.py rtsp://.. CONFIG CHECKPOINT --stream
 """
+
 import argparse
 import csv
 import json
@@ -19,14 +20,23 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-from mmblvnet.apis import (Moment, Prediction, StreamClassifier,
-                           WindowClassifier, accelerate, classify_video,
-                           find_videos, keep_open, load_recognizer,
-                           open_source, read_class_names, top_predictions)
+from mmblvnet.apis import (
+    Moment,
+    Prediction,
+    StreamClassifier,
+    WindowClassifier,
+    accelerate,
+    classify_video,
+    find_videos,
+    keep_open,
+    load_recognizer,
+    open_source,
+    read_class_names,
+    top_predictions,
+)
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.datasets.pipelines import video_pipeline_of
-from mmblvnet.visualization import (AnnotatedVideo, Timeline, annotate_video,
-                                    draw_timeline)
+from mmblvnet.visualization import AnnotatedVideo, Timeline, annotate_video, draw_timeline
 from mmblvnet.visualization.timeline import clock
 
 BAR_LENGTH = 30
@@ -42,11 +52,11 @@ USEFUL_WITH = dict(
     picture=['--window', '--stream'],
     fps=['--window', '--stream'],
     sample_fps=['--stream'],
-    reopen=['--stream'])
+    reopen=['--stream'],
+)
 
 
-def predict_files(model: nn.Module, names: Sequence[str],
-                  args: Namespace) -> Optional[str]:
+def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
     """Predict files and folders, and tell which of them failed."""
     videos = args.videos
     # Or else it would be refused for each video.
@@ -54,11 +64,9 @@ def predict_files(model: nn.Module, names: Sequence[str],
     accelerate(model.backbone, args.precision, args.compile)
     root = os.path.commonpath([Path(v).absolute().parent for v in videos])
     results, broken = [], []
-    for video in track_iter_progress(videos, file=sys.stderr) if (
-            len(videos) > 1) else videos:
+    for video in track_iter_progress(videos, file=sys.stderr) if (len(videos) > 1) else videos:
         try:
-            best = top_predictions(
-                classify_video(model, video), names, args.topk)
+            best = top_predictions(classify_video(model, video), names, args.topk)
             if args.video_out:
                 out = annotated_file(args.video_out, video, root)
                 annotate_video(video, out, best)
@@ -68,12 +76,10 @@ def predict_files(model: nn.Module, names: Sequence[str],
             broken.append(f'{video}: {reason(error)}')
     show(results)
     if args.json:
-        Path(args.json).write_text(json.dumps(results, indent=1) + '\n',
-                                   'utf-8')
+        Path(args.json).write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
     if not broken:
         return None
-    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be '
-                      'predicted:', *broken])
+    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be predicted:', *broken])
 
 
 def annotated_file(folder: str, video: str, root: str) -> Path:
@@ -82,8 +88,7 @@ def annotated_file(folder: str, video: str, root: str) -> Path:
     if out.suffix != '.mp4':
         out = out.with_name(f'{out.name}.mp4')
     if out.resolve() == Path(video).resolve():
-        raise ValueError(f'{folder} has the video itself: give --video-out '
-                         'another folder')
+        raise ValueError(f'{folder} has the video itself: give --video-out another folder')
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
@@ -111,29 +116,27 @@ def reason(error: Exception) -> str:
     return f'{type(error).__name__}: {lines[-1]}'
 
 
-def predict_parts(model: nn.Module, names: Sequence[str],
-                  args: Namespace) -> Optional[str]:
+def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
     """Predict part after part of a file or a stream, and tell what failed."""
     watcher = Watcher(args, names)
     if args.stream:
         classifier = StreamClassifier(model, 1 / args.sample_fps, watcher)
         backbone = classifier.recognizer.model.backbone
     else:
-        classifier = WindowClassifier(model, args.window,
-                                      args.stride or args.window / 2)
+        classifier = WindowClassifier(model, args.window, args.stride or args.window / 2)
         backbone = model.backbone
     accelerate(backbone, args.precision, args.compile)
     source = args.videos[0]
-    frames = open_source(source, args.fps) if args.reopen is None else (
-        keep_open(source, args.reopen))
+    frames = open_source(source, args.fps) if args.reopen is None else (keep_open(source, args.reopen))
     moments, period = classifier.classify(frames), classifier.period
     timeline, problem = Timeline(), None
     try:
         for moment, best in write_parts(moments, names, args):
             delay = f'  {moment.delay:+.1f} s' if args.stream else ''
-            print(f'{clock(moment.start)} - {clock(moment.end)}'
-                  f'{best[0].probability:8.3f}  {best[0].name}{delay}',
-                  flush=True)
+            print(
+                f'{clock(moment.start)} - {clock(moment.end)}{best[0].probability:8.3f}  {best[0].name}{delay}',
+                flush=True,
+            )
             middle, half = (moment.start + moment.end) / 2, period / 2
             timeline.add(middle - half, middle + half, moment.probabilities)
     except KeyboardInterrupt:
@@ -144,8 +147,7 @@ def predict_parts(model: nn.Module, names: Sequence[str],
         problem = str(error)
     watcher.close()
     if not timeline.columns:
-        part = (f'window of {args.window} s'
-                if args.window else 'pair of frames')
+        part = f'window of {args.window} s' if args.window else 'pair of frames'
         return problem or f'{source} ended before the first {part} did'
     if args.picture:
         draw_timeline(timeline, names, args.picture)
@@ -157,17 +159,14 @@ class Watcher:
 
     def __init__(self, args: Namespace, names: Sequence[str]) -> None:
         self.names, self.topk = names, args.topk
-        self.out = AnnotatedVideo(args.video_out, args.sample_fps) if (
-            args.video_out) else None
+        self.out = AnnotatedVideo(args.video_out, args.sample_fps) if (args.video_out) else None
         self.shown: List[Prediction] = []
         self.num_missed = 0
 
-    def __call__(self, picture: np.ndarray, moments: Sequence[Moment],
-                 count: int, missed: int) -> None:
+    def __call__(self, picture: np.ndarray, moments: Sequence[Moment], count: int, missed: int) -> None:
         self.num_missed += missed
         if moments:
-            self.shown = top_predictions(moments[-1].probabilities,
-                                         self.names, self.topk)
+            self.shown = top_predictions(moments[-1].probabilities, self.names, self.topk)
         for _ in range(count if self.out else 0):
             self.out.write(picture, self.shown)
 
@@ -175,18 +174,22 @@ class Watcher:
         if self.out:
             self.out.close()
         if self.num_missed:
-            print(f'{self.num_missed} sampled frames were dropped, for which '
-                  'there was no time: lower --sample-fps', file=sys.stderr)
+            print(
+                f'{self.num_missed} sampled frames were dropped, for which there was no time: lower --sample-fps',
+                file=sys.stderr,
+            )
 
 
-def write_parts(moments: Iterable[Moment], names: Sequence[str],
-                args: Namespace) -> Iterator[Tuple[Moment, List[Prediction]]]:
+def write_parts(
+    moments: Iterable[Moment], names: Sequence[str], args: Namespace
+) -> Iterator[Tuple[Moment, List[Prediction]]]:
     """Write each part's best classes as it passes, so others can follow."""
     with output(args.csv) as table, output(args.json_lines) as lines:
         rows = csv.writer(table)
-        rows.writerow([*TIMES] + [
-            f'{column}_{i + 1}' for i in range(min(args.topk, len(names)))
-            for column in ('class', 'probability')])
+        rows.writerow(
+            [*TIMES]
+            + [f'{column}_{i + 1}' for i in range(min(args.topk, len(names))) for column in ('class', 'probability')]
+        )
         for moment in moments:
             best = top_predictions(moment.probabilities, names, args.topk)
             times = {name: round(getattr(moment, name), 3) for name in TIMES}
@@ -212,46 +215,52 @@ def positive(text: str) -> float:
 
 
 def parse_args() -> Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('videos', nargs='+', metavar='VIDEO',
+    add(
+        'videos',
+        nargs='+',
+        metavar='VIDEO',
         help='files or folders; with --window or --stream one file, the '
         'number of a camera, an URL such as rtsp://.., or - for standard '
-        'input')
+        'input',
+    )
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('--label-map', help='a file with the name of a class per line')
     add('--topk', type=int, default=5)
-    add('--precision', choices=['float32', 'bfloat16'], default='float32',
-        help='bfloat16: faster where the processor has it (AVX-512 BF16, '
-        'AMX, or a GPU)')
-    add('--compile', action='store_true',
-        help='compile the network first, for many videos or a long one')
-    add('--video-out',
-        help='a folder for the videos with predictions in them; with --stream '
-        'an MP4 file for the sampled frames')
+    add(
+        '--precision',
+        choices=['float32', 'bfloat16'],
+        default='float32',
+        help='bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)',
+    )
+    add('--compile', action='store_true', help='compile the network first, for many videos or a long one')
+    add(
+        '--video-out',
+        help='a folder for the videos with predictions in them; with --stream an MP4 file for the sampled frames',
+    )
     add = parser.add_argument_group('of files and folders').add_argument
     add('--json', help='a file for the predictions')
     add = parser.add_argument_group('of a long or live video').add_argument
-    add('--window', type=positive,
-        help='length in seconds of the parts that are classified')
-    add('--stride', type=positive,
-        help='seconds from a part to the next, half a window by default')
-    add('--stream', action='store_true',
-        help='classify every moment, each frame computed once')
-    add('--sample-fps', type=positive,
-        help='with --stream: how many frames per second the network sees, as '
-        'in its training clips; 8 by default')
-    add('--reopen', type=positive, metavar='SECONDS',
-        help='with --stream: the source is live; when it breaks off, open it '
-        'again so often')
+    add('--window', type=positive, help='length in seconds of the parts that are classified')
+    add('--stride', type=positive, help='seconds from a part to the next, half a window by default')
+    add('--stream', action='store_true', help='classify every moment, each frame computed once')
+    add(
+        '--sample-fps',
+        type=positive,
+        help='with --stream: how many frames per second the network sees, as in its training clips; 8 by default',
+    )
+    add(
+        '--reopen',
+        type=positive,
+        metavar='SECONDS',
+        help='with --stream: the source is live; when it breaks off, open it again so often',
+    )
     add('--csv', help='a file for the classes of each part')
     add('--json-lines', help='the same, a JSON object per line')
     add('--picture', help='a file for the timeline, as .png')
-    add('--fps', type=positive,
-        help='frames per second of a file that does not say them')
+    add('--fps', type=positive, help='frames per second of a file that does not say them')
     args = parser.parse_args()
     check_options(parser, args)
     args.sample_fps = args.sample_fps or 8
@@ -261,8 +270,7 @@ def parse_args() -> Namespace:
 def check_options(parser: argparse.ArgumentParser, args: Namespace) -> None:
     """Refuse options that would do nothing."""
     if args.compile and not shutil.which(os.environ.get('CXX', 'g++')):
-        parser.error('--compile needs a C++ compiler: install g++, or name '
-                     'another in the variable CXX')
+        parser.error('--compile needs a C++ compiler: install g++, or name another in the variable CXX')
     if args.topk < 1:
         parser.error(f'--topk {args.topk} is less than 1')
     if args.window and args.stream:
@@ -274,8 +282,7 @@ def check_options(parser: argparse.ArgumentParser, args: Namespace) -> None:
             parser.error(f'{mode} takes one video')
     for name, modes in USEFUL_WITH.items():
         if mode not in modes and getattr(args, name) is not None:
-            parser.error(f'--{name.replace("_", "-")} does nothing with '
-                         f'{mode}')
+            parser.error(f'--{name.replace("_", "-")} does nothing with {mode}')
 
 
 def main() -> None:

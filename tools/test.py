@@ -1,4 +1,5 @@
 """Tests as MMAction2's tool does, for ``mim test mmblvnet CONFIG``."""
+
 import runpy
 from pathlib import Path
 

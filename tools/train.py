@@ -1,4 +1,5 @@
 """Trains as MMAction2's tool does, for ``mim train mmblvnet CONFIG``."""
+
 import runpy
 from pathlib import Path
 

@@ -7,6 +7,7 @@ Examples:
     python tools/visualize.py curves WORK_DIR --out out.png
     python tools/visualize.py confusion CONFIG SCORES --show-path out.png
 """
+
 import argparse
 import runpy
 import sys
@@ -17,12 +18,17 @@ import matplotlib
 import mmaction
 import numpy as np
 
-from mmblvnet.apis import (load_recognizer, read_class_names,
-                           top_predictions)
-from mmblvnet.visualization import (draw_clips, draw_curves,
-                                    draw_temporal_weights, explain,
-                                    has_branches, prepare_video, read_curves,
-                                    temporal_weights)
+from mmblvnet.apis import load_recognizer, read_class_names, top_predictions
+from mmblvnet.visualization import (
+    draw_clips,
+    draw_curves,
+    draw_temporal_weights,
+    explain,
+    has_branches,
+    prepare_video,
+    read_curves,
+    temporal_weights,
+)
 
 
 def show_weights(args: argparse.Namespace) -> None:
@@ -39,8 +45,7 @@ def show_frames(args: argparse.Namespace) -> None:
     clips = []
     for _ in range(args.draws if random else 1):
         clips += prepare_video(model, args.video, args.split)[1]
-    draw_clips(clips, args.out, 'draw' if random else 'view',
-               has_branches(model), f'{clips[0].total_frames} frames')
+    draw_clips(clips, args.out, 'draw' if random else 'view', has_branches(model), f'{clips[0].total_frames} frames')
 
 
 def show_gradcam(args: argparse.Namespace) -> None:
@@ -48,9 +53,8 @@ def show_gradcam(args: argparse.Namespace) -> None:
     model = load_recognizer(args.config, args.checkpoint, args.device)
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     clips, probabilities = explain(model, args.video, args.layer, args.split)
-    best, = top_predictions(probabilities, names, 1)
-    draw_clips(clips, args.out, 'view', has_branches(model),
-               f'{args.layer}: {best.probability:.0%} {best.name}')
+    (best,) = top_predictions(probabilities, names, 1)
+    draw_clips(clips, args.out, 'view', has_branches(model), f'{args.layer}: {best.probability:.0%} {best.name}')
 
 
 def show_curves(args: argparse.Namespace) -> None:
@@ -65,8 +69,7 @@ def run_confusion_matrix(args: Sequence[str]) -> None:
 
     This package provides it (``compat.provide_drn``).
     """
-    tool = Path(mmaction.__file__).parent.joinpath(
-        '.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
+    tool = Path(mmaction.__file__).parent.joinpath('.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
     sys.argv = [f'{sys.argv[0]} confusion', *args]
     # It leaves no room for long names.
     with matplotlib.rc_context({'savefig.bbox': 'tight'}):
@@ -82,40 +85,31 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
     def add_command(name: str, show: Callable, arguments: str) -> Callable:
-        command = commands.add_parser(
-            name, help=show.__doc__, description=show.__doc__)
+        command = commands.add_parser(name, help=show.__doc__, description=show.__doc__)
         for argument in arguments.split():
             command.add_argument(argument.lower(), metavar=argument)
-        command.add_argument(
-            '--out', required=True, help='the picture, as .png, .svg or .pdf')
+        command.add_argument('--out', required=True, help='the picture, as .png, .svg or .pdf')
         command.set_defaults(show=show)
         return command.add_argument
 
     add_command('weights', show_weights, 'CONFIG CHECKPOINT')
     add = add_command('frames', show_frames, 'CONFIG VIDEO')
-    add('--split', choices=('train', 'val', 'test'), default='train',
-        help='whose pipeline; train by default')
-    add('--draws', type=positive, default=3,
-        help='how often a training clip is drawn; 3 by default')
+    add('--split', choices=('train', 'val', 'test'), default='train', help='whose pipeline; train by default')
+    add('--draws', type=positive, default=3, help='how often a training clip is drawn; 3 by default')
     add('--seed', type=int, default=0)
     add = add_command('gradcam', show_gradcam, 'CONFIG CHECKPOINT VIDEO')
-    add('--layer', default='backbone/layer4',
-        help='backbone/layer4 by default')
-    add('--split', choices=('val', 'test'), default='val',
-        help='whose pipeline; val by default')
+    add('--layer', default='backbone/layer4', help='backbone/layer4 by default')
+    add('--split', choices=('val', 'test'), default='val', help='whose pipeline; val by default')
     add('--label-map', help='a file with the name of a class per line')
     add('--device', help='the GPU by default, if there is one')
     add = add_command('curves', show_curves, '')
     add('work_dirs', nargs='+', metavar='WORK_DIR')
     add('--metric', default='acc/top1', help='acc/top1 by default')
-    commands.add_parser(
-        'confusion', help="Draw a confusion matrix with MMAction2's tool.")
+    commands.add_parser('confusion', help="Draw a confusion matrix with MMAction2's tool.")
     return parser.parse_args()
 
 

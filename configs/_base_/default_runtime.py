@@ -9,10 +9,11 @@ custom_hooks = [
     dict(type='TestViewsHook'),
     dict(type='CheckpointCheckHook'),
     dict(type='InvalidLossHook'),
-    dict(type='PipelinesHook')
+    dict(type='PipelinesHook'),
 ]
 
 default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
     learning_rate=dict(type='LearningRateHook'),
-    visualization=dict(type='ClipVisualizationHook', enable=False))
+    visualization=dict(type='ClipVisualizationHook', enable=False),
+)

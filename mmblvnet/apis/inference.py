@@ -14,21 +14,21 @@ from mmblvnet.datasets.pipelines import update_pipelines, video_pipeline_of
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models import BLResNet
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.heads.probabilities import (as_probabilities,
-                                                 average_as_trained)
+from mmblvnet.models.heads.probabilities import as_probabilities, average_as_trained
 
 
 class Prediction(NamedTuple):
     """A class and how probable it is, from 0 to 1."""
+
     label: int
     # Its number where no names are known.
     name: str
     probability: float
 
 
-def load_recognizer(config: Union[str, Path],
-                    checkpoint: Optional[Union[str, Path]],
-                    device: Optional[str] = None) -> nn.Module:
+def load_recognizer(
+    config: Union[str, Path], checkpoint: Optional[Union[str, Path]], device: Optional[str] = None
+) -> nn.Module:
     """Build a recognizer, and refuse a checkpoint that is not its own.
 
     MMAction2's ``init_recognizer`` loads what fits and leaves the rest at
@@ -67,22 +67,19 @@ def load_recognizer(config: Union[str, Path],
     try:
         weights = weights_in(load_safely(Path(checkpoint)))
     except Exception as error:
-        raise ValueError(f'{checkpoint} cannot be read as a checkpoint '
-                         f'({type(error).__name__}): {error}') from error
+        raise ValueError(f'{checkpoint} cannot be read as a checkpoint ({type(error).__name__}): {error}') from error
     problems = mismatches(model.state_dict(), weights)
     if problems:
         raise ValueError(
             f'{checkpoint} does not belong to the model of {config}, in '
-            f'{len(problems)} weights. Give the one that does:\n'
-            + report(problems))
+            f'{len(problems)} weights. Give the one that does:\n' + report(problems)
+        )
     # Not strict, since old files do not count the batches of batch norms.
     model.load_state_dict(weights, strict=False)
     return model
 
 
-def accelerate(backbone: nn.Module,
-               precision: str = 'float32',
-               compiled: bool = False) -> None:
+def accelerate(backbone: nn.Module, precision: str = 'float32', compiled: bool = False) -> None:
     """Make a backbone faster that is to run in tests alone.
 
     The batch norms of Big-Little networks are folded into the convolutions,
@@ -102,19 +99,14 @@ def accelerate(backbone: nn.Module,
     if isinstance(backbone, BLResNet):
         fold_norms(backbone)
     if compiled:
-        backbone.forward = torch.compile(
-            backbone.forward, options=dict(freezing=True))
+        backbone.forward = torch.compile(backbone.forward, options=dict(freezing=True))
     if precision == 'bfloat16':
         device = next(backbone.parameters()).device.type
-        backbone.forward = torch.autocast(device, torch.bfloat16)(
-            backbone.forward)
-        backbone.register_forward_hook(
-            lambda _, inputs, maps: apply_to(maps, torch.is_tensor,
-                                             Tensor.float))
+        backbone.forward = torch.autocast(device, torch.bfloat16)(backbone.forward)
+        backbone.register_forward_hook(lambda _, inputs, maps: apply_to(maps, torch.is_tensor, Tensor.float))
 
 
-def read_class_names(label_map: Optional[Union[str, Path]],
-                     num_classes: int) -> List[str]:
+def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) -> List[str]:
     """The names of a model's classes.
 
     Args:
@@ -137,17 +129,14 @@ def read_class_names(label_map: Optional[Union[str, Path]],
         text = Path(label_map).read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(
-            f'{label_map} is no text in UTF-8 ({error}). Convert it: iconv '
-            '-f CP1252 (or UTF-16) -t UTF-8') from error
+            f'{label_map} is no text in UTF-8 ({error}). Convert it: iconv -f CP1252 (or UTF-16) -t UTF-8'
+        ) from error
     names = [name.strip() for name in text.rstrip().split('\n')]
     if len(names) != num_classes:
-        raise ValueError(f'{label_map} names {len(names)} classes, one per '
-                         f'line, but the model has {num_classes}')
+        raise ValueError(f'{label_map} names {len(names)} classes, one per line, but the model has {num_classes}')
     for number, name in enumerate(names):
         if not name or name in names[:number]:
-            raise ValueError(
-                f'{label_map}, line {number + 1}: {name!r} is no name, or '
-                'also that of a class before')
+            raise ValueError(f'{label_map}, line {number + 1}: {name!r} is no name, or also that of a class before')
     return names
 
 
@@ -168,15 +157,13 @@ def classify_video(model: nn.Module, video: str) -> Tensor:
     test_pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
 
     def read(results: dict) -> dict:
-        return read_video(test_pipeline, results, video,
-                          'Repair it, or leave it out')
+        return read_video(test_pipeline, results, video, 'Repair it, or leave it out')
 
     result = inference_recognizer(model, video, read)
     return as_probabilities(result.pred_score, model.cls_head)
 
 
-def top_predictions(probabilities: Tensor, names: Sequence[str],
-                    topk: int) -> List[Prediction]:
+def top_predictions(probabilities: Tensor, names: Sequence[str], topk: int) -> List[Prediction]:
     """The most probable classes, the highest first.
 
     Args:
@@ -185,7 +172,4 @@ def top_predictions(probabilities: Tensor, names: Sequence[str],
         topk (int): How many.
     """
     best = probabilities.topk(min(topk, len(probabilities)))
-    return [
-        Prediction(label, names[label], value) for label, value in zip(
-            best.indices.tolist(), best.values.tolist())
-    ]
+    return [Prediction(label, names[label], value) for label, value in zip(best.indices.tolist(), best.values.tolist())]

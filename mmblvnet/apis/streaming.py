@@ -1,9 +1,9 @@
 """The classes of every moment of a live video, each frame computed once."""
+
 import copy
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import (Dict, Hashable, Iterator, List, NamedTuple, Optional,
-                    Sequence)
+from typing import Dict, Hashable, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmaction.models import Recognizer2D, TSMHead, TSNHead
@@ -30,6 +30,7 @@ class StreamPrediction(NamedTuple):
         scores (Tensor): Its scores, before softmax, ``(num_classes, )``.
         average (Tensor): Their mean over the last pairs, ``(num_classes, )``.
     """
+
     pair: int
     scores: Tensor
     average: Tensor
@@ -38,6 +39,7 @@ class StreamPrediction(NamedTuple):
 @dataclass
 class _Stream:
     """What is kept of a stream."""
+
     # The frames for the next step, (n, C, H, W).
     waiting: Tensor
     # The scores that the next average is of, (pairs, num_classes).
@@ -75,18 +77,14 @@ class StreamingRecognizer:
         ValueError: If the model cannot run frame by frame.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 num_pairs: Optional[int] = None) -> None:
+    def __init__(self, model: nn.Module, num_pairs: Optional[int] = None) -> None:
         _check_streamable(model)
         self.model = copy.deepcopy(model).eval()
         backbone, head = self.model.backbone, self.model.cls_head
         self.group = 2 if isinstance(backbone, BLVNet) else 1
-        self.num_pairs = num_pairs or (
-            (frames_per_view(model) or 0) // self.group)
+        self.num_pairs = num_pairs or ((frames_per_view(model) or 0) // self.group)
         if not self.num_pairs:
-            raise ValueError('the model does not say how many frames a clip '
-                             'has: give num_pairs')
+            raise ValueError('the model does not say how many frames a clip has: give num_pairs')
         if isinstance(backbone, (BLResNet, ResNetTAM)):
             fold_norms(backbone)
         if isinstance(backbone, BLVNet):
@@ -110,9 +108,7 @@ class StreamingRecognizer:
         """int: Frames after a pair's last one until it is returned."""
         return self.delay * self.group - self._lead
 
-    def push(self,
-             frames: Tensor,
-             stream: Hashable = 0) -> List[StreamPrediction]:
+    def push(self, frames: Tensor, stream: Hashable = 0) -> List[StreamPrediction]:
         """Go on with a stream, which begins with its first frame.
 
         Args:
@@ -129,23 +125,19 @@ class StreamingRecognizer:
         """
         return self.push_many({stream: frames})[stream]
 
-    def push_many(
-        self, frames: Dict[Hashable, Tensor]
-    ) -> Dict[Hashable, List[StreamPrediction]]:
+    def push_many(self, frames: Dict[Hashable, Tensor]) -> Dict[Hashable, List[StreamPrediction]]:
         """Go on with several streams, which run as one batch.
 
         It takes the next frames of each stream and gives its predictions, as
         :meth:`push` does.
         """
-        prepared = {
-            name: self._prepare(name, new)
-            for name, new in frames.items()
-        }
+        prepared = {name: self._prepare(name, new) for name, new in frames.items()}
         for name, new in prepared.items():
             if name not in self.streams:
                 self.streams[name] = _Stream(
                     waiting=new.new_zeros(self._lead, *new.shape[1:]),
-                    recent=new.new_zeros(0, self.model.cls_head.num_classes))
+                    recent=new.new_zeros(0, self.model.cls_head.num_classes),
+                )
             stream = self.streams[name]
             stream.waiting = torch.cat((stream.waiting, new))
         return self._run(list(frames))
@@ -167,8 +159,7 @@ class StreamingRecognizer:
         ending.num_frames = start + len(waiting) - self._lead
         end = (ending.num_frames // self.group + self.delay) * self.group
         missing = max(0, end - start - len(waiting))
-        ending.waiting = torch.cat(
-            (waiting, waiting.new_zeros(missing, *waiting.shape[1:])))
+        ending.waiting = torch.cat((waiting, waiting.new_zeros(missing, *waiting.shape[1:])))
         predictions = self._run([stream])[stream]
         del self.streams[stream]
         return predictions
@@ -184,15 +175,13 @@ class StreamingRecognizer:
         """
         kept = self._stream(stream)
         return dict(
-            {f'maps.{name}': maps.clone()
-             for name, maps in kept.maps.items()},
+            {f'maps.{name}': maps.clone() for name, maps in kept.maps.items()},
             waiting=kept.waiting.clone(),
             recent=kept.recent.clone(),
-            num_steps=torch.tensor(kept.num_steps))
+            num_steps=torch.tensor(kept.num_steps),
+        )
 
-    def load_state_dict(self,
-                        state: Dict[str, Tensor],
-                        stream: Hashable = 0) -> None:
+    def load_state_dict(self, state: Dict[str, Tensor], stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
         What the stream of that name had before is lost.
@@ -207,13 +196,16 @@ class StreamingRecognizer:
             raise ValueError(
                 'this is not the state of a stream of this model: it has '
                 f'{sorted(state)}, but the temporal modules are '
-                f'{sorted(self.modules)}')
+                f'{sorted(self.modules)}'
+            )
         device = next(self.model.parameters()).device
         state = {name: value.to(device) for name, value in state.items()}
         self.streams[stream] = _Stream(
-            state['waiting'], state['recent'],
+            state['waiting'],
+            state['recent'],
             {maps[key]: state[key] for key in maps if key in state},
-            int(state['num_steps']))
+            int(state['num_steps']),
+        )
 
     def _stream(self, name: Hashable) -> _Stream:
         if name not in self.streams:
@@ -223,25 +215,20 @@ class StreamingRecognizer:
     def _prepare(self, name: Hashable, frames: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
         if frames.dim() != 4 or not len(frames):
-            raise ValueError(
-                f'{tuple(frames.shape)} are no frames (n, C, H, W) of a '
-                'stream, n >= 1')
+            raise ValueError(f'{tuple(frames.shape)} are no frames (n, C, H, W) of a stream, n >= 1')
         if frames.dtype == torch.uint8:
-            frames = self.model.data_preprocessor(
-                dict(inputs=[frames],
-                     data_samples=[ActionDataSample()]))['inputs'][0]
+            frames = self.model.data_preprocessor(dict(inputs=[frames], data_samples=[ActionDataSample()]))['inputs'][0]
         known = self.streams.get(name)
         if known and known.waiting.shape[1:] != frames.shape[1:]:
             raise ValueError(
                 f'the frames of the stream {name!r} were '
                 f'{tuple(known.waiting.shape[1:])} and are now '
-                f'{tuple(frames.shape[1:])}: close it and begin another')
+                f'{tuple(frames.shape[1:])}: close it and begin another'
+            )
         return frames.to(parameter.device, parameter.dtype)
 
     @torch.no_grad()
-    def _run(
-        self, names: Sequence[Hashable]
-    ) -> Dict[Hashable, List[StreamPrediction]]:
+    def _run(self, names: Sequence[Hashable]) -> Dict[Hashable, List[StreamPrediction]]:
         """Run what can be run of some streams, those alike as a batch."""
         predictions = {name: [] for name in names}
         batches = defaultdict(list)
@@ -249,47 +236,34 @@ class StreamingRecognizer:
             stream = self.streams[name]
             num_groups = len(stream.waiting) // self.group
             if num_groups:
-                batches[num_groups, bool(stream.maps),
-                        stream.waiting.shape[1:]].append(name)
+                batches[num_groups, bool(stream.maps), stream.waiting.shape[1:]].append(name)
         for (num_groups, *_), batch in batches.items():
             streams = [self.streams[name] for name in batch]
             predictions.update(zip(batch, self._step(streams, num_groups)))
         return predictions
 
-    def _step(self, streams: Sequence[_Stream],
-              num_groups: int) -> Iterator[List[StreamPrediction]]:
+    def _step(self, streams: Sequence[_Stream], num_groups: int) -> Iterator[List[StreamPrediction]]:
         """Run the next groups of frames of each stream."""
         num_frames = num_groups * self.group
         device = streams[0].waiting.device
         step = StreamStep(
-            {name: _joined([s.maps[name] for s in streams])
-             for name in streams[0].maps},
+            {name: _joined([s.maps[name] for s in streams]) for name in streams[0].maps},
             first=torch.tensor([s.num_steps for s in streams], device=device),
-            num_frames=torch.tensor(
-                [s.num_frames for s in streams], device=device),
+            num_frames=torch.tensor([s.num_frames for s in streams], device=device),
             group=self.group,
-            within=all(s.num_steps > self.delay and s.num_frames == ENDLESS
-                       for s in streams))
-        scores = self.scores_of(
-            _joined([s.waiting[:num_frames] for s in streams]), step)
-        for i, (stream, new) in enumerate(
-                zip(streams, scores.chunk(len(streams)))):
+            within=all(s.num_steps > self.delay and s.num_frames == ENDLESS for s in streams),
+        )
+        scores = self.scores_of(_joined([s.waiting[:num_frames] for s in streams]), step)
+        for i, (stream, new) in enumerate(zip(streams, scores.chunk(len(streams)))):
             first = stream.num_steps - self.delay
             stream.num_steps += num_groups
             stream.waiting = stream.waiting[num_frames:]
-            stream.maps = {
-                name: maps.chunk(len(streams))[i]
-                for name, maps in step.maps.items()
-            }
-            yield [
-                self._predict(stream, pair, of_pair)
-                for pair, of_pair in enumerate(new, first) if pair >= 0
-            ]
+            stream.maps = {name: maps.chunk(len(streams))[i] for name, maps in step.maps.items()}
+            yield [self._predict(stream, pair, of_pair) for pair, of_pair in enumerate(new, first) if pair >= 0]
 
-    def _predict(self, stream: _Stream, pair: int,
-                 scores: Tensor) -> StreamPrediction:
+    def _predict(self, stream: _Stream, pair: int, scores: Tensor) -> StreamPrediction:
         recent = torch.cat((stream.recent, scores[None]))
-        stream.recent = recent[-self.num_pairs:]
+        stream.recent = recent[-self.num_pairs :]
         return StreamPrediction(pair, scores, stream.recent.mean(0))
 
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
@@ -301,15 +275,13 @@ class StreamingRecognizer:
         """
         for module in self.modules.values():
             module.step = step
-        feats, _ = self.model.extract_feat(
-            frames[None], stage='backbone', test_mode=True)
+        feats, _ = self.model.extract_feat(frames[None], stage='backbone', test_mode=True)
         if not isinstance(feats, Tensor):
             feats = feats[-1]
         if self.model.with_neck:
             tam = self.model.neck.tams[-1]
             # The head, which is linear, averages both frames of a pair.
-            feats = tam(feats) if self.group == 1 else (
-                sum(tam.forward_pairs(feats)) / 2)
+            feats = tam(feats) if self.group == 1 else (sum(tam.forward_pairs(feats)) / 2)
         return self.model.cls_head(feats, num_segs=1)
 
     @torch.no_grad()
@@ -332,23 +304,20 @@ def _check_streamable(model: nn.Module) -> None:
     """Refuse a model that cannot run frame by frame."""
     backbone, head = model.backbone, model.cls_head
     if 'forward' in vars(backbone):
-        raise ValueError('the backbone was accelerated before; accelerate '
-                         'that of the model in the StreamingRecognizer '
-                         'instead')
+        raise ValueError(
+            'the backbone was accelerated before; accelerate that of the model in the StreamingRecognizer instead'
+        )
     if not isinstance(model, Recognizer2D):
-        raise ValueError(f'{type(model).__name__} sees clips, not frames: '
-                         'only a Recognizer2D can run along a stream')
-    if type(head).forward not in (TSMHead.forward, TSNHead.forward) or (
-            getattr(head, 'temporal_pool', False)):
-        raise ValueError(f'{type(head).__name__} does not average the scores '
-                         'of frames: TSMHead without temporal_pool and '
-                         'TSNHead do')
+        raise ValueError(f'{type(model).__name__} sees clips, not frames: only a Recognizer2D can run along a stream')
+    if type(head).forward not in (TSMHead.forward, TSNHead.forward) or (getattr(head, 'temporal_pool', False)):
+        raise ValueError(
+            f'{type(head).__name__} does not average the scores of frames: TSMHead without temporal_pool and TSNHead do'
+        )
     if model.with_neck and not isinstance(model.neck, TAMNeck):
-        raise ValueError(f'{type(model.neck).__name__} cannot run along a '
-                         'stream; TAMNeck can')
+        raise ValueError(f'{type(model.neck).__name__} cannot run along a stream; TAMNeck can')
     # Those of MMAction2 that relate frames to each other say how many.
-    if not isinstance(backbone, (BLVNet, ResNetTAM)) and (
-            getattr(backbone, 'num_segments', None)):
+    if not isinstance(backbone, (BLVNet, ResNetTAM)) and (getattr(backbone, 'num_segments', None)):
         raise ValueError(
             f'{type(backbone).__name__} does not see each frame by itself, '
-            'and cannot run along a stream; BLVNet and ResNetTAM can')
+            'and cannot run along a stream; BLVNet and ResNetTAM can'
+        )

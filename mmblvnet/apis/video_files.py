@@ -1,9 +1,24 @@
 from pathlib import Path
 from typing import Iterable, List
 
-VIDEO_SUFFIXES = ('.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov',
-                  '.mp4', '.mpeg', '.mpg', '.mts', '.ogg', '.ogv', '.ts',
-                  '.webm', '.wmv')
+VIDEO_SUFFIXES = (
+    '.3gp',
+    '.avi',
+    '.flv',
+    '.m2ts',
+    '.m4v',
+    '.mkv',
+    '.mov',
+    '.mp4',
+    '.mpeg',
+    '.mpg',
+    '.mts',
+    '.ogg',
+    '.ogv',
+    '.ts',
+    '.webm',
+    '.wmv',
+)
 
 
 def is_hidden(path: Path) -> bool:
@@ -49,7 +64,6 @@ def find_videos(paths: Iterable[str]) -> List[str]:
             raise FileNotFoundError(f'{path} does not exist')
         found = videos_in(path) if path.is_dir() else [path]
         if not found:
-            raise FileNotFoundError(f'{path} has no videos; they end in '
-                                    f'{", ".join(VIDEO_SUFFIXES)}')
+            raise FileNotFoundError(f'{path} has no videos; they end in {", ".join(VIDEO_SUFFIXES)}')
         videos += map(str, found)
     return videos

@@ -1,4 +1,5 @@
 """What happens when in a long or live video."""
+
 from collections import deque
 from typing import Callable, Deque, Iterable, Iterator, List, NamedTuple, Tuple
 
@@ -8,8 +9,7 @@ from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
 from mmblvnet.datasets.pipelines import example_of
-from mmblvnet.models.heads.probabilities import (activate, activation_of,
-                                                 as_probabilities)
+from mmblvnet.models.heads.probabilities import activate, activation_of, as_probabilities
 
 from .streaming import StreamingRecognizer
 from .video_source import Frame
@@ -20,12 +20,13 @@ TOLERANCE = 1e-6
 
 class Moment(NamedTuple):
     """What happens in a part of a video; all times are in seconds."""
+
     start: float
     end: float
     # Of each class, (num_classes, ).
     probabilities: Tensor
     # From its end until this was known.
-    delay: float = 0.
+    delay: float = 0.0
 
 
 class PartClassifier:
@@ -39,6 +40,7 @@ class PartClassifier:
     Raises:
         ValueError: If the model does not take single RGB frames.
     """
+
     # Seconds from a frame that is sampled to the next.
     interval: float
 
@@ -48,7 +50,8 @@ class PartClassifier:
             raise ValueError(
                 'Parts of a video are made of single RGB frames: the val '
                 f'pipeline of {model.cfg.filename} gives '
-                f'{tuple(example.inputs.shape)}, not (frames, 3, H, W)')
+                f'{tuple(example.inputs.shape)}, not (frames, 3, H, W)'
+            )
         self.model = model
         self.num_frames = example.num_frames
         self._transforms = example.prepare
@@ -57,8 +60,8 @@ class PartClassifier:
         """All crops, ``(crops, C, H, W)``, of a picture, ``(H, W, 3)``."""
         size = picture.shape[:2]
         return self._transforms(
-            dict(imgs=[picture], img_shape=size, original_shape=size,
-                 clip_len=1, num_clips=1, modality='RGB', label=-1))['inputs']
+            dict(imgs=[picture], img_shape=size, original_shape=size, clip_len=1, num_clips=1, modality='RGB', label=-1)
+        )['inputs']
 
     def sample(self, frames: Iterable[Frame]) -> Iterator[Tuple[int, Frame]]:
         """What there is to see in the middle of each interval of a video.
@@ -98,8 +101,7 @@ class WindowClassifier(PartClassifier):
         period (float): Seconds from a window to the next.
     """
 
-    def __init__(self, model: nn.Module, length: float,
-                 stride: float) -> None:
+    def __init__(self, model: nn.Module, length: float, stride: float) -> None:
         super().__init__(model)
         self.length = length
         self.interval = length / self.num_frames
@@ -131,16 +133,14 @@ class WindowClassifier(PartClassifier):
                     ended = first * self.interval, tuple(window)
             if ended:
                 start, shown = ended
-                yield Moment(start, start + self.length,
-                             self.probabilities(shown))
+                yield Moment(start, start + self.length, self.probabilities(shown))
 
     @torch.no_grad()
     def probabilities(self, window: Tuple[Tensor, ...]) -> Tensor:
         """Those of the classes, ``(num_classes, )``, of prepared frames."""
         # [crops * T, C, H, W]
         frames = torch.stack(window, 1).flatten(0, 1)
-        sample, = self.model.test_step(
-            dict(inputs=[frames], data_samples=[ActionDataSample()]))
+        (sample,) = self.model.test_step(dict(inputs=[frames], data_samples=[ActionDataSample()]))
         return as_probabilities(sample.pred_score, self.model.cls_head).cpu()
 
 
@@ -167,8 +167,7 @@ class StreamClassifier(PartClassifier):
         self,
         model: nn.Module,
         interval: float,
-        watch: Callable[[np.ndarray, List[Moment], int, int], None] = (
-            lambda *_: None)
+        watch: Callable[[np.ndarray, List[Moment], int, int], None] = (lambda *_: None),
     ) -> None:
         super().__init__(model)
         self.recognizer = StreamingRecognizer(model)
@@ -193,7 +192,7 @@ class StreamClassifier(PartClassifier):
         Raises:
             EOFError: Where the video breaks off, after the moments before.
         """
-        number, now = 0, 0.
+        number, now = 0, 0.0
         try:
             for count, frame in self.sample(frames):
                 if frame.restarted:
@@ -214,12 +213,10 @@ class StreamClassifier(PartClassifier):
             raise
         yield from self.close(now)
 
-    def push(self, picture: np.ndarray, time: float,
-             now: float) -> List[Moment]:
+    def push(self, picture: np.ndarray, time: float, now: float) -> List[Moment]:
         """What a picture of some time finishes, which is there now."""
         self._times.append(time)
-        predictions = self.recognizer.push_many(
-            {i: crop[None] for i, crop in enumerate(self.prepare(picture))})
+        predictions = self.recognizer.push_many({i: crop[None] for i, crop in enumerate(self.prepare(picture))})
         return self._moments(predictions.values(), now)
 
     def close(self, now: float) -> List[Moment]:
@@ -229,16 +226,11 @@ class StreamClassifier(PartClassifier):
         self._times.clear()
         return moments
 
-    def _moments(self, predictions: Iterable[list],
-                 now: float) -> List[Moment]:
+    def _moments(self, predictions: Iterable[list], now: float) -> List[Moment]:
         moments = []
         for of_crops in zip(*predictions):
-            times = [
-                self._times.popleft() for _ in range(self.recognizer.group)
-            ]
+            times = [self._times.popleft() for _ in range(self.recognizer.group)]
             averages = torch.stack([p.average for p in of_crops])
             probabilities = activate(averages, self._activation).mean(0)
-            moments.append(
-                Moment(times[0], times[-1], probabilities.cpu(),
-                       now - times[-1]))
+            moments.append(Moment(times[0], times[-1], probabilities.cpu(), now - times[-1]))
         return moments

@@ -1,4 +1,5 @@
 """Frames of files and streams, one at a time."""
+
 import contextlib
 import queue
 import sys
@@ -11,14 +12,14 @@ import av
 import numpy as np
 
 from mmblvnet.datasets.reading_errors import UnreadableVideoError
-from mmblvnet.datasets.video_reader import (PictureMaker, VideoReader,
-                                            video_stream)
+from mmblvnet.datasets.video_reader import PictureMaker, VideoReader, video_stream
 
 LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
 
 
 class Frame(NamedTuple):
     """A frame that was decoded."""
+
     # It is what there is to see until this time, in seconds from the start.
     until: float
     # Gives the picture, (H, W, 3) in RGB, until a later frame is asked for.
@@ -35,9 +36,7 @@ def is_live(source: str) -> bool:
     return source.isdigit() or bool(colon) and scheme.lower() in LIVE_SCHEMES
 
 
-def open_source(source: str,
-                fps: Optional[float] = None,
-                live: Optional[bool] = None) -> Iterator[Frame]:
+def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] = None) -> Iterator[Frame]:
     """The frames of a file or a stream, each decoded once.
 
     Args:
@@ -75,13 +74,11 @@ def open_source(source: str,
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source} does not exist') from error
     except (av.FFmpegError, ValueError) as error:
-        raise ValueError(
-            f'{source} cannot be opened as a video: {error}') from error
+        raise ValueError(f'{source} cannot be opened as a video: {error}') from error
     fps = fps or own_fps
     # 1000 is what FFmpeg takes for containers that count milliseconds.
     if not 0 < fps < 1000:
-        raise ValueError(f'{source} does not say how many frames it has per '
-                         'second: give --fps')
+        raise ValueError(f'{source} does not say how many frames it has per second: give --fps')
     return _file_frames(frames, picture, fps, source)
 
 
@@ -106,8 +103,7 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
         opened = time.monotonic() - start
         try:
             for frame in frames:
-                yield frame._replace(
-                    until=opened + frame.until, restarted=restarted)
+                yield frame._replace(until=opened + frame.until, restarted=restarted)
                 restarted = False
         except EOFError as error:
             print(f'{error}. Opening it again.', file=sys.stderr)
@@ -120,20 +116,17 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
 
 
 def _is_stream(source: str) -> bool:
-    return source == '-' or '://' in source or (
-        Path(source).exists() and not Path(source).is_file())
+    return source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file())
 
 
 def _open_container(source: str) -> av.container.InputContainer:
     if source.isdigit():
         # PyAV's wheels know the cameras of Linux.
         return av.open(f'/dev/video{source}', format='v4l2')
-    return av.open('pipe:0' if source == '-' else source,
-                   metadata_errors='replace')
+    return av.open('pipe:0' if source == '-' else source, metadata_errors='replace')
 
 
-def _pictures(container: av.container.InputContainer,
-              stream: av.VideoStream) -> Iterator[np.ndarray]:
+def _pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[np.ndarray]:
     """The pictures of a live stream, in which packets may get lost."""
     picture = PictureMaker()
     for packet in container.demux(stream):
@@ -144,9 +137,9 @@ def _pictures(container: av.container.InputContainer,
         yield from map(picture, frames)
 
 
-def _file_frames(frames: Iterator[av.VideoFrame],
-                 picture: Callable[[av.VideoFrame], np.ndarray], fps: float,
-                 source: str) -> Iterator[Frame]:
+def _file_frames(
+    frames: Iterator[av.VideoFrame], picture: Callable[[av.VideoFrame], np.ndarray], fps: float, source: str
+) -> Iterator[Frame]:
     """The frames of a file, timed by their number.
 
     Pictures that are not asked for are decoded, but not converted to RGB.
@@ -158,16 +151,14 @@ def _file_frames(frames: Iterator[av.VideoFrame],
         raise EOFError(f'{source}: {error}') from error
 
 
-def live_frames(pictures: Iterator[np.ndarray],
-                source: str = 'the stream') -> Iterator[Frame]:
+def live_frames(pictures: Iterator[np.ndarray], source: str = 'the stream') -> Iterator[Frame]:
     """The frames of a live stream, timed by their arrival.
 
     Frames that arrive while the caller is busy are dropped but for the last
     one, so that neither delay nor memory grow.
     """
     latest: queue.Queue = queue.Queue(maxsize=1)
-    threading.Thread(
-        target=_keep_reading, args=(pictures, latest), daemon=True).start()
+    threading.Thread(target=_keep_reading, args=(pictures, latest), daemon=True).start()
     start, taken = time.monotonic(), 0
     while True:
         arrival, number, picture = latest.get()
@@ -179,8 +170,7 @@ def live_frames(pictures: Iterator[np.ndarray],
         taken = number
 
 
-def _keep_reading(pictures: Iterator[np.ndarray],
-                  latest: queue.Queue) -> None:
+def _keep_reading(pictures: Iterator[np.ndarray], latest: queue.Queue) -> None:
     """Keep the newest picture, with its number from 1, and then the end."""
     for item in enumerate(_and_the_end(pictures), 1):
         with contextlib.suppress(queue.Empty):

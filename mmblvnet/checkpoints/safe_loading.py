@@ -1,4 +1,5 @@
 """Loading checkpoints of strangers."""
+
 import math
 import os
 import re
@@ -16,17 +17,31 @@ import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import (get_external_models,
-                                        get_torchvision_models)
+from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 from torch import Tensor, nn
 
 from mmblvnet.checkpoints import unpickling
 
 TENSORS = (Tensor, nn.Parameter)
 DICTS = (dict, OrderedDict, Counter)
-DATA = (list, tuple, set, str, bytes, bytearray, bool, int, float, complex,
-        type(None), torch.Size, torch.dtype, torch.device, HistoryBuffer,
-        Namespace)
+DATA = (
+    list,
+    tuple,
+    set,
+    str,
+    bytes,
+    bytearray,
+    bool,
+    int,
+    float,
+    complex,
+    type(None),
+    torch.Size,
+    torch.dtype,
+    torch.device,
+    HistoryBuffer,
+    Namespace,
+)
 # What interpreting a small file may take beyond a multiple of its size.
 HEADROOM = 256 * 2**20
 # The names of models in MMEngine's lists of URLs.
@@ -34,8 +49,7 @@ MODEL_ZOOS = {
     ('torchvision://', 'modelzoo://'): get_torchvision_models,
     ('open-mmlab://', 'openmmlab://'): get_external_models,
 }
-REMEDY = ('Copy or download it again; if it is whole, ask whoever made it for '
-          'its state dict alone.')
+REMEDY = 'Copy or download it again; if it is whole, ask whoever made it for its state dict alone.'
 
 
 def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
@@ -102,8 +116,7 @@ def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
     if not file.exists():
         raise FileNotFoundError(f'{file} can not be found.')
     if not file.is_file():
-        raise ValueError(f'{file} is no file: give the checkpoint itself, '
-                         'such as epoch_50.pth')
+        raise ValueError(f'{file} is no file: give the checkpoint itself, such as epoch_50.pth')
     limit = 4 * file.stat().st_size + HEADROOM
     with file.open('rb') as stream:
         trusted = os.getenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0')
@@ -123,12 +136,10 @@ def _checked(name: str, load: Callable, limit: float) -> dict:
         content = load(_check_of_objects(limit))
     except Exception as error:
         raise ValueError(
-            f'{name} is no checkpoint that can be loaded safely '
-            f'({type(error).__name__}): {_reason(error)}\n{REMEDY}'
+            f'{name} is no checkpoint that can be loaded safely ({type(error).__name__}): {_reason(error)}\n{REMEDY}'
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f'{name} holds a {type(content).__name__} instead '
-                         f'of a state dict. {REMEDY}')
+        raise ValueError(f'{name} holds a {type(content).__name__} instead of a state dict. {REMEDY}')
     return content
 
 
@@ -142,12 +153,10 @@ def _check_archive(stream: IO[bytes]) -> None:
             records = archive.infolist()
             # PyTorch could read another list of records than Python then.
             if archive.comment or min(r.header_offset for r in records):
-                raise UnpicklingError('it does not begin or end with what '
-                                      'PyTorch writes')
+                raise UnpicklingError('it does not begin or end with what PyTorch writes')
             size = stream.seek(0, os.SEEK_END)
             if sum(record.file_size for record in records) > size:
-                raise MemoryError('its records would take more memory than '
-                                  f'its {size} bytes')
+                raise MemoryError(f'its records would take more memory than its {size} bytes')
     stream.seek(0)
 
 
@@ -166,8 +175,7 @@ def _check_of_objects(limit: float) -> Callable[[Any], None]:
     which shadow the methods that later look at them, and in the indices of
     sparse tensors, which it does not check.
     """
-    declared = [entry[0] if isinstance(entry, tuple) else entry
-                for entry in torch.serialization.get_safe_globals()]
+    declared = [entry[0] if isinstance(entry, tuple) else entry for entry in torch.serialization.get_safe_globals()]
     num_bytes = 0
 
     def check(item: Any) -> None:
@@ -181,15 +189,13 @@ def _check_of_objects(limit: float) -> Callable[[Any], None]:
             if vars(item) or item._backward_hooks or item.grad is not None:
                 _refuse('gives a tensor attributes or hooks')
             if not is_dense(item):
-                _refuse('holds a tensor that has not all the values that its '
-                        'shape says')
+                _refuse('holds a tensor that has not all the values that its shape says')
             num_bytes += math.prod(item.shape) * item.itemsize
             if num_bytes > limit:
                 raise MemoryError(
-                    'it holds tensors that would take more than the '
-                    f'{limit} bytes of memory that its size admits')
-        elif not (kind in DATA or kind in declared
-                  or isinstance(item, (np.generic, np.ndarray))):
+                    f'it holds tensors that would take more than the {limit} bytes of memory that its size admits'
+                )
+        elif not (kind in DATA or kind in declared or isinstance(item, (np.generic, np.ndarray))):
             _refuse(f'holds a {kind.__module__}.{kind.__qualname__}')
 
     return check
@@ -201,5 +207,4 @@ def _refuse(what: str) -> None:
 
 def is_dense(value: Tensor) -> bool:
     """Whether a tensor is one of plain numbers in memory."""
-    return value.layout == torch.strided and not (
-        value.is_meta or value.is_quantized or value.is_nested)
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)

@@ -3,6 +3,7 @@
 The loader has a list of harmless types for the process. This one is a copy of
 it with a list of its own, so that no other load sees what is added here.
 """
+
 import argparse
 import inspect
 import pickle
@@ -20,23 +21,39 @@ STATISTICS = ('min', 'max', 'current', 'mean')
 # What an empty set takes, the largest object that one byte asks for.
 OBJECT = 224
 OPCODES = {
-    pickle.EMPTY_SET, pickle.EMPTY_DICT, pickle.EMPTY_LIST, pickle.MARK,
-    pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3
+    pickle.EMPTY_SET,
+    pickle.EMPTY_DICT,
+    pickle.EMPTY_LIST,
+    pickle.MARK,
+    pickle.TUPLE,
+    pickle.TUPLE1,
+    pickle.TUPLE2,
+    pickle.TUPLE3,
 }
 # What copies its argument.
-COPIES = ('collections.OrderedDict', 'collections.Counter', 'torch.Size',
-          'builtins.bytearray', 'builtins.set', '_codecs.encode')
+COPIES = (
+    'collections.OrderedDict',
+    'collections.Counter',
+    'torch.Size',
+    'builtins.bytearray',
+    'builtins.set',
+    '_codecs.encode',
+)
 # What makes tensors of other values than those in the file.
-REBUILDS = ('torch._utils._rebuild_device_tensor_from_cpu_tensor',
-            'torch._utils._rebuild_device_tensor_from_numpy',
-            'torch._utils._rebuild_nested_tensor',
-            'torch._utils._rebuild_wrapper_subclass')
+REBUILDS = (
+    'torch._utils._rebuild_device_tensor_from_cpu_tensor',
+    'torch._utils._rebuild_device_tensor_from_numpy',
+    'torch._utils._rebuild_nested_tensor',
+    'torch._utils._rebuild_wrapper_subclass',
+)
 
 
-def load(file: IO[bytes],
-         map_location: Any = None,
-         limit: Optional[int] = None,
-         visit: Callable[[Any], None] = lambda item: None) -> Any:
+def load(
+    file: IO[bytes],
+    map_location: Any = None,
+    limit: Optional[int] = None,
+    visit: Callable[[Any], None] = lambda item: None,
+) -> Any:
     """Load what PyTorch admits, the user has declared or MMEngine writes.
 
     ``limit`` bounds the bytes that objects other than tensors may take, and
@@ -59,8 +76,7 @@ def load(file: IO[bytes],
     return walk(content, visit)
 
 
-def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any],
-          limit: Optional[int]) -> Any:
+def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any], limit: Optional[int]) -> Any:
     """``torch.load`` with other types than those declared for the process."""
     spec = find_spec('torch._weights_only_unpickler')
     unpickler = module_from_spec(spec)
@@ -70,9 +86,12 @@ def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any],
         _bound_memory(unpickler, limit)
     original = inspect.unwrap(torch.serialization.load)
     loader = FunctionType(
-        original.__code__, {
-            **original.__globals__, '_weights_only_unpickler': unpickler
-        }, original.__name__, original.__defaults__, original.__closure__)
+        original.__code__,
+        {**original.__globals__, '_weights_only_unpickler': unpickler},
+        original.__name__,
+        original.__defaults__,
+        original.__closure__,
+    )
     loader.__kwdefaults__ = original.__kwdefaults__
     return loader(file, map_location=map_location, weights_only=True)
 
@@ -85,8 +104,9 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
         nonlocal left
         left -= num_bytes
         if left < 0:
-            raise MemoryError('it makes objects that would take more than the '
-                              f'{limit} bytes of memory that its size admits')
+            raise MemoryError(
+                f'it makes objects that would take more than the {limit} bytes of memory that its size admits'
+            )
 
     def bounded(function: Callable) -> Callable:
 
@@ -99,7 +119,6 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
         return call
 
     class Unpickler(unpickler.Unpickler):  # type: ignore[name-defined]
-
         def __init__(self, file: IO[bytes], **kwargs) -> None:
             super().__init__(file, **kwargs)
             self.read = lambda size: self._count(file.read(size))
@@ -108,11 +127,7 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
             spend(OBJECT * (data in OPCODES))
             return data
 
-    allowed = {
-        name: value
-        for name, value in unpickler._get_allowed_globals().items()
-        if name not in REBUILDS
-    }
+    allowed = {name: value for name, value in unpickler._get_allowed_globals().items() if name not in REBUILDS}
     # The types themselves are what BUILD compares with.
     for name in COPIES:
         allowed[None, name] = allowed[name]
@@ -122,8 +137,7 @@ def _bound_memory(unpickler: ModuleType, limit: int) -> None:
 
 
 def _refuse(what: str) -> None:
-    raise UnpicklingError(f'the checkpoint {what}, which no checkpoint of '
-                          'MMEngine does; do not load it')
+    raise UnpicklingError(f'the checkpoint {what}, which no checkpoint of MMEngine does; do not load it')
 
 
 class _Numbers:
@@ -187,14 +201,18 @@ class _History(HistoryBuffer):
     def __setstate__(self, state: dict) -> None:
         state = {name: _own(value) for name, value in state.items()}
         for name, method in state.pop('statistics_methods', {}).items():
-            if method != getattr(HistoryBuffer, name) if (
-                    name in STATISTICS) else (
-                        name not in HistoryBuffer._statistics_methods):
+            if (
+                method != getattr(HistoryBuffer, name)
+                if (name in STATISTICS)
+                else (name not in HistoryBuffer._statistics_methods)
+            ):
                 _refuse('changes the statistics of logs')
         logs = state['_log_history'], state['_count_history']
-        if len(state) != 3 or type(state['max_length']) is not int or not all(
-                type(log) is np.ndarray and log.shape == logs[0].shape
-                and log.ndim == 1 for log in logs):
+        if (
+            len(state) != 3
+            or type(state['max_length']) is not int
+            or not all(type(log) is np.ndarray and log.shape == logs[0].shape and log.ndim == 1 for log in logs)
+        ):
             _refuse('has a log that is none of MMEngine')
         self.__class__ = HistoryBuffer
         self.__dict__.update(state)
@@ -220,8 +238,7 @@ def _types_of_mmengine() -> Dict[str, Any]:
         'numpy.ndarray': _Array,
     }
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        types[f'{module}._reconstruct'] = (
-            lambda *_: np.ndarray.__new__(_Array, 0))
+        types[f'{module}._reconstruct'] = lambda *_: np.ndarray.__new__(_Array, 0)
         types[f'{module}.scalar'] = _number
     for name, method in HistoryBuffer._statistics_methods.items():
         if name not in STATISTICS:
@@ -229,9 +246,7 @@ def _types_of_mmengine() -> Dict[str, Any]:
     return types
 
 
-def walk(item: Any,
-         visit: Callable[[Any], None],
-         done: Optional[Dict[int, tuple]] = None) -> Any:
+def walk(item: Any, visit: Callable[[Any], None], done: Optional[Dict[int, tuple]] = None) -> Any:
     """Visit every object in what was loaded, with arrays in their places.
 
     Returns what is in the place of the object; ``done`` holds, by number,

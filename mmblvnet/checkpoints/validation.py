@@ -1,4 +1,5 @@
 """Whether a checkpoint belongs to a model."""
+
 import math
 from typing import Dict
 
@@ -24,27 +25,24 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
             shape says.
     """
     weights = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(weights, dict) or not weights or not all(
-            isinstance(name, str) and type(value) in TENSORS
-            for name, value in weights.items()):
-        raise ValueError('it holds no state dict, neither by itself nor as '
-                         "'state_dict'")
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(name, str) and type(value) in TENSORS for name, value in weights.items())
+    ):
+        raise ValueError("it holds no state dict, neither by itself nor as 'state_dict'")
     # An attribute of a tensor could stand in for any of its methods.
     weights = {name: Tensor.detach(value) for name, value in weights.items()}
     for name, value in weights.items():
         # Only then is the memory for work on it bounded by the file's size.
-        if not is_dense(value) or (
-                math.prod(value.shape) * value.itemsize >
-                value.untyped_storage().nbytes()):
-            raise ValueError(f'{name!r:.99} has not all the values that its '
-                             'shape says')
+        if not is_dense(value) or (math.prod(value.shape) * value.itemsize > value.untyped_storage().nbytes()):
+            raise ValueError(f'{name!r:.99} has not all the values that its shape says')
     if all(name.startswith('module.') for name in weights):
         weights = {k.removeprefix('module.'): v for k, v in weights.items()}
     return weights
 
 
-def mismatches(wanted: Dict[str, Tensor],
-               weights: Dict[str, Tensor]) -> Dict[str, str]:
+def mismatches(wanted: Dict[str, Tensor], weights: Dict[str, Tensor]) -> Dict[str, str]:
     """What is wrong with each weight that is not that of a model.
 
     Args:
@@ -55,7 +53,8 @@ def mismatches(wanted: Dict[str, Tensor],
         dict: What is wrong, by the names of the weights.
     """
     problems = {
-        name: 'is missing' for name in wanted
+        name: 'is missing'
+        for name in wanted
         # Files of old versions do not count batches.
         if name not in weights and not name.endswith('num_batches_tracked')
     }
@@ -63,8 +62,7 @@ def mismatches(wanted: Dict[str, Tensor],
         if name not in wanted:
             problems[name] = 'is left over'
         elif value.shape != wanted[name].shape:
-            problems[name] = (f'is {tuple(value.shape)} instead of '
-                              f'{tuple(wanted[name].shape)}')
+            problems[name] = f'is {tuple(value.shape)} instead of {tuple(wanted[name].shape)}'
         elif _kind(value) != _kind(wanted[name]):
             problems[name] = f'is of {value.dtype}, not {wanted[name].dtype}'
         elif not value.isfinite().all():

@@ -4,6 +4,7 @@ One module per package, one function per defect, which names the upstream
 issue where there is one. Here is only what crashes without: what is merely
 better is a class of this package that configs name.
 """
+
 from . import mmaction, mmengine
 
 
@@ -26,4 +27,5 @@ def apply() -> None:
     mmengine.stop_early_in_training_alone()
     # It imports MMAction2's data sets.
     from . import numpy2
+
     numpy2.apply()

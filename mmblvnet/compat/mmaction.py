@@ -1,4 +1,5 @@
 """Workarounds for defects of MMAction2 1.2.0."""
+
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +34,8 @@ def provide_drn() -> None:
                 'DRN cannot be built: the installed mmaction2 was published '
                 'without mmaction/models/localizers/drn '
                 '(https://github.com/open-mmlab/mmaction2/issues/2714); '
-                'install MMAction2 from its repository')
+                'install MMAction2 from its repository'
+            )
 
     package = ModuleType(name)
     package.__path__ = []
@@ -72,14 +74,15 @@ def hand_on_maps_of_2d_backbones() -> None:
     from mmaction.models import Recognizer2D
 
     @mend(Recognizer2D, 'extract_feat')
-    def extract_feat(upstream: Callable,
-                     self: nn.Module,
-                     inputs: Tensor,
-                     stage: str = 'neck',
-                     data_samples: Optional[list] = None,
-                     test_mode: bool = False) -> tuple:
-        max_views = test_mode and (self.test_cfg
-                                   or {}).get('max_testing_views')
+    def extract_feat(
+        upstream: Callable,
+        self: nn.Module,
+        inputs: Tensor,
+        stage: str = 'neck',
+        data_samples: Optional[list] = None,
+        test_mode: bool = False,
+    ) -> tuple:
+        max_views = test_mode and (self.test_cfg or {}).get('max_testing_views')
         to_neck = self.with_neck and stage != 'backbone'
         if not max_views and not to_neck:
             return upstream(self, inputs, stage, data_samples, test_mode)
@@ -88,17 +91,15 @@ def hand_on_maps_of_2d_backbones() -> None:
             raise ValueError(
                 f'test_cfg.max_testing_views = {max_views} counts frames and '
                 'has to be a multiple of the num_segments = '
-                f'{num_segments} of {type(self.backbone).__name__}')
+                f'{num_segments} of {type(self.backbone).__name__}'
+            )
         # [N, views * T, C, H, W] -> [N * views * T, C, H, W]
         frames = inputs.flatten(0, 1)
-        maps = [
-            upstream(self, chunk.unsqueeze(0), 'backbone')[0]
-            for chunk in frames.split(max_views or len(frames))
-        ]
+        maps = [upstream(self, chunk.unsqueeze(0), 'backbone')[0] for chunk in frames.split(max_views or len(frames))]
         if not isinstance(maps[0], Tensor):
             maps = tuple(torch.cat(level) for level in zip(*maps))
         else:
-            maps = (torch.cat(maps), ) if to_neck else torch.cat(maps)
+            maps = (torch.cat(maps),) if to_neck else torch.cat(maps)
 
         def backbone(_: Tensor) -> Any:
             return maps
@@ -107,12 +108,12 @@ def hand_on_maps_of_2d_backbones() -> None:
         rest = SimpleNamespace(
             backbone=backbone,
             backbone_from='mmaction2',
-            test_cfg={k: v for k, v in (self.test_cfg or {}).items()
-                      if k != 'max_testing_views'},
+            test_cfg={k: v for k, v in (self.test_cfg or {}).items() if k != 'max_testing_views'},
             with_neck=self.with_neck,
             neck=getattr(self, 'neck', None),
             with_cls_head=self.with_cls_head,
-            cls_head=getattr(self, 'cls_head', None))
+            cls_head=getattr(self, 'cls_head', None),
+        )
         return upstream(rest, inputs, stage, data_samples, test_mode)
 
 
@@ -125,8 +126,7 @@ def accept_bfloat16_scores() -> None:
     from mmaction.models.heads import BaseHead
 
     @mend(BaseHead, 'loss_by_feat')
-    def loss_by_feat(upstream: Callable, self: nn.Module, cls_scores: Tensor,
-                     data_samples: list) -> dict:
+    def loss_by_feat(upstream: Callable, self: nn.Module, cls_scores: Tensor, data_samples: list) -> dict:
         if cls_scores.dtype == torch.bfloat16:
             cls_scores = cls_scores.float()
         return upstream(self, cls_scores, data_samples)

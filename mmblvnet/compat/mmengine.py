@@ -1,4 +1,5 @@
 """Workarounds for defects of MMEngine 0.10.7."""
+
 from functools import partial
 from pickle import UnpicklingError
 from types import ModuleType
@@ -89,15 +90,15 @@ def start_distributed_without_cuda() -> None:
         mend(dist_utils, name)(_without_cuda_device)
 
 
-def _without_cuda_device(upstream: Callable, backend: str, *args,
-                         **kwargs) -> None:
+def _without_cuda_device(upstream: Callable, backend: str, *args, **kwargs) -> None:
     if torch.cuda.is_available() or get_device() != 'cpu':
         return upstream(backend, *args, **kwargs)
     if backend == 'nccl':
         raise RuntimeError(
             "dist_cfg.backend = 'nccl' needs CUDA, which this machine "
             'does not have; add --cfg-options '
-            'env_cfg.dist_cfg.backend=gloo to train on CPUs')
+            'env_cfg.dist_cfg.backend=gloo to train on CPUs'
+        )
     with patch.object(torch.cuda, 'set_device'):
         return upstream(backend, *args, **kwargs)
 
@@ -110,8 +111,7 @@ def wrap_cpu_models_for_distribution() -> None:
     """
 
     @mend(MMDistributedDataParallel, '__init__')
-    def init(upstream: Callable, self, module: nn.Module, *args,
-             **kwargs) -> None:
+    def init(upstream: Callable, self, module: nn.Module, *args, **kwargs) -> None:
         if all(p.device.type == 'cpu' for p in module.parameters()):
             kwargs.pop('device_ids', None)
         upstream(self, module, *args, **kwargs)
@@ -122,17 +122,11 @@ def leave_out_default_hooks() -> None:
 
     MMEngine 0.10.7 asserts that it is one of its own.
     """
-    own = ('runtime_info', 'timer', 'sampler_seed', 'logger',
-           'param_scheduler', 'checkpoint')
+    own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
     @mend(Runner, 'register_default_hooks')
-    def register_default_hooks(upstream: Callable,
-                               self,
-                               hooks: Optional[dict] = None) -> None:
-        upstream(self, {
-            name: hook for name, hook in (hooks or {}).items()
-            if hook is not None or name in own
-        })
+    def register_default_hooks(upstream: Callable, self, hooks: Optional[dict] = None) -> None:
+        upstream(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own})
 
 
 def stop_early_in_training_alone() -> None:

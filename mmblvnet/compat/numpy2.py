@@ -2,6 +2,7 @@
 
 One function per defect.
 """
+
 from types import ModuleType
 from typing import Any, Callable
 from unittest.mock import patch
@@ -12,9 +13,7 @@ import mmaction.evaluation.functional.multisports_utils as multisports_utils
 import mmaction.evaluation.metrics.multimodal_metric as multimodal_metric
 import mmaction.utils.misc as misc
 import numpy as np
-from mmaction.datasets.transforms import (ColorJitter, DecompressPose, ImgAug,
-                                          PyAVDecodeMotionVector,
-                                          pose_transforms)
+from mmaction.datasets.transforms import ColorJitter, DecompressPose, ImgAug, PyAVDecodeMotionVector, pose_transforms
 
 from .patching import mend
 
@@ -64,13 +63,11 @@ def turn_hues_both_ways() -> None:
     """
 
     @mend(ColorJitter, 'adjust_hue')
-    def adjust_hue(upstream: Callable, img: np.ndarray,
-                   factor: float) -> np.ndarray:
+    def adjust_hue(upstream: Callable, img: np.ndarray, factor: float) -> np.ndarray:
         angle = int(factor * 255)
         if angle >= 0:
             return upstream(img, factor)
-        hsv = cv2.cvtColor(
-            img.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV)
+        hsv = cv2.cvtColor(img.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV)
         hsv[..., 0] = (hsv[..., 0].astype(int) + angle) % 180
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
 
@@ -96,8 +93,7 @@ def bound_motion_vectors() -> None:
     """
 
     @mend(PyAVDecodeMotionVector, '_parse_vectors')
-    def parse_vectors(upstream: Callable, mv: np.ndarray,
-                      *args) -> np.ndarray:
+    def parse_vectors(upstream: Callable, mv: np.ndarray, *args) -> np.ndarray:
         vectors = upstream(mv.astype(int), *args)
         return vectors.clip(-128, 127).astype(mv.dtype)
 
@@ -110,12 +106,10 @@ def import_imgaug() -> None:
     """
     types = {
         kind: [np.dtype(code).type for code in np.typecodes[codes]]
-        for kind, codes in dict(
-            int='Integer', uint='UnsignedInteger', float='Float').items()
+        for kind, codes in dict(int='Integer', uint='UnsignedInteger', float='Float').items()
     }
 
     @mend(ImgAug, '__init__')
     def init(upstream: Callable, self, transforms: Any) -> None:
-        with patch.object(np, 'sctypes', types,
-                          create=True), patch.object(np, 'bool', np.bool):
+        with patch.object(np, 'sctypes', types, create=True), patch.object(np, 'bool', np.bool):
             upstream(self, transforms)

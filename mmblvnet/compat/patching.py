@@ -1,4 +1,5 @@
 """Replacing a function of another package."""
+
 import functools
 import inspect
 from typing import Any, Callable
@@ -28,8 +29,7 @@ def mend(owner: Any, name: str) -> Callable:
                 return repair(upstream, *args, **kwargs)
 
             mended.mended_by = __package__
-            static = isinstance(
-                inspect.getattr_static(owner, name), staticmethod)
+            static = isinstance(inspect.getattr_static(owner, name), staticmethod)
             setattr(owner, name, staticmethod(mended) if static else mended)
         return repair
 

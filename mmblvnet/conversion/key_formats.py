@@ -1,4 +1,5 @@
 """How published checkpoints name their weights, and of which networks."""
+
 import re
 from typing import Callable, Dict, Iterable, NamedTuple, Tuple
 
@@ -49,30 +50,23 @@ class KeyFormat(NamedTuple):
         :meth:`weights_of` gives for it.
         """
         backbone = {
-            name.removeprefix(self.backbone): value
-            for name, value in weights.items()
-            if name.startswith(self.backbone)
+            name.removeprefix(self.backbone): value for name, value in weights.items() if name.startswith(self.backbone)
         }
         try:
             config = dict(type=self.network, **self.read_config(backbone))
             num_classes = _size(weights, f'{self.classifier}bias', 0)
-            return (dict(config, num_classes=num_classes),
-                    self.weights_of(config, num_classes))
+            return (dict(config, num_classes=num_classes), self.weights_of(config, num_classes))
         except ValueError as error:
-            raise ValueError(
-                f'its key format is {self.name}, but {error}') from error
+            raise ValueError(f'its key format is {self.name}, but {error}') from error
 
     def weights_of(self, config: dict, num_classes: int) -> StateDict:
         """Tensors without values, by their names in this package."""
         with torch.device('meta'):
             backbone = MODELS.build(dict(config))
-            channels = (backbone.feat_dim if isinstance(backbone, ResNet) else
-                        backbone.stage_channels[-1])
+            channels = backbone.feat_dim if isinstance(backbone, ResNet) else backbone.stage_channels[-1]
             parts = (backbone, nn.Linear(channels, num_classes))
         return {
-            prefix + name: value
-            for prefix, part in zip(self.ours, parts)
-            for name, value in part.state_dict().items()
+            prefix + name: value for prefix, part in zip(self.ours, parts) for name, value in part.state_dict().items()
         }
 
 
@@ -87,10 +81,7 @@ def _size(weights: StateDict, name: str, dim: int) -> int:
 
 def _count(names: Iterable[str], prefix: str) -> int:
     """How many numbered modules there are under a prefix."""
-    return len({
-        name[len(prefix):].split('.')[0]
-        for name in names if name.startswith(prefix)
-    })
+    return len({name[len(prefix) :].split('.')[0] for name in names if name.startswith(prefix)})
 
 
 def _blended(names: Iterable[str], tam: str) -> int:
@@ -102,18 +93,15 @@ def _blended(names: Iterable[str], tam: str) -> int:
 
 def _big_little_config(backbone: StateDict) -> dict:
     big = _count(backbone, 'layer3.big.')
-    depths = {
-        blocks[2] - 1: depth
-        for depth, blocks in BLResNet.arch_settings.items()
-    }
+    depths = {blocks[2] - 1: depth for depth, blocks in BLResNet.arch_settings.items()}
     if big not in depths:
-        raise ValueError(f'its layer3 has {big} big blocks, which no depth '
-                         f'among {tuple(depths.values())} has')
+        raise ValueError(f'its layer3 has {big} big blocks, which no depth among {tuple(depths.values())} has')
     return dict(
         depth=depths[big],
         alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
         beta=_beta(backbone, depths[big]),
-        in_channels=_size(backbone, 'conv1.weight', 1))
+        in_channels=_size(backbone, 'conv1.weight', 1),
+    )
 
 
 def _beta(backbone: StateDict, depth: int) -> int:
@@ -123,8 +111,7 @@ def _beta(backbone: StateDict, depth: int) -> int:
     for beta in (4, 3, 2, 1, *range(5, 31)):
         if little == [max(1, n // beta - 1) for n in blocks]:
             return beta
-    raise ValueError(f'its little branches have {little} blocks, which no '
-                     f'beta gives at depth {depth}')
+    raise ValueError(f'its little branches have {little} blocks, which no beta gives at depth {depth}')
 
 
 def _video_config(backbone: StateDict) -> dict:
@@ -155,9 +142,11 @@ def resnet_config(backbone: StateDict) -> dict:
     # A network's depth counts its convolutions and the classifier.
     depth = convs * sum(blocks) + 2
     if ResNet.arch_settings.get(depth, (None, None))[1] != blocks:
-        raise ValueError(f'its stages have {blocks} blocks of {convs} '
-                         'convolutions, which no depth among '
-                         f'{tuple(ResNet.arch_settings)} has')
+        raise ValueError(
+            f'its stages have {blocks} blocks of {convs} '
+            'convolutions, which no depth among '
+            f'{tuple(ResNet.arch_settings)} has'
+        )
     return dict(depth=depth, in_channels=_size(backbone, 'conv1.weight', 1))
 
 
@@ -170,18 +159,14 @@ IMAGENET = KeyFormat(
     classifier='fc.',
     ours=('', 'classifier.'),
     nested=True,
-    wrapper='module.')
+    wrapper='module.',
+)
 VIDEO = KeyFormat(
-    'bLVNet-TAM',
-    'BLVNet',
-    r'layer\d\.little\.',
-    _video_config,
-    backbone='baseline_model.',
-    classifier='new_fc.')
+    'bLVNet-TAM', 'BLVNet', r'layer\d\.little\.', _video_config, backbone='baseline_model.', classifier='new_fc.'
+)
 VIDEO_WITHOUT_DROPOUT = VIDEO._replace(
-    name='bLVNet-TAM without dropout',
-    marker=r'fc\.',
-    classifier='baseline_model.fc.')
+    name='bLVNet-TAM without dropout', marker=r'fc\.', classifier='baseline_model.fc.'
+)
 TAM_RESNET = KeyFormat(
     'TAM-ResNet of action-recognition-pytorch',
     'ResNetTAM',
@@ -190,7 +175,8 @@ TAM_RESNET = KeyFormat(
     backbone='',
     classifier='fc.',
     rename=_tam_resnet_name,
-    nested=True)
+    nested=True,
+)
 # Of two that fit, the first is meant.
 KEY_FORMATS = (IMAGENET, VIDEO_WITHOUT_DROPOUT, VIDEO, TAM_RESNET)
 
@@ -204,14 +190,14 @@ def key_format_of(names: Iterable[str], published: bool) -> KeyFormat:
             return key_format
     raise ValueError(
         'none of its weights has a name that tells its key format; the known '
-        f'ones are {", ".join(known.name for known in KEY_FORMATS)}')
+        f'ones are {", ".join(known.name for known in KEY_FORMATS)}'
+    )
 
 
-def check_weights(weights: StateDict, wanted: StateDict,
-                  key_format: str) -> None:
+def check_weights(weights: StateDict, wanted: StateDict, key_format: str) -> None:
     """Refuse weights that do not fit a network, with their names."""
     problems = mismatches(wanted, weights)
     if problems:
         raise ValueError(
-            f'its key format is {key_format}, from which {len(problems)} '
-            f'weights differ:\n{report(problems)}')
+            f'its key format is {key_format}, from which {len(problems)} weights differ:\n{report(problems)}'
+        )

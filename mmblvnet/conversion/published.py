@@ -1,16 +1,14 @@
 """Checkpoints in the key formats that were published with the paper."""
+
 from typing import Optional, Tuple
 
 from torch import Tensor
 
 from mmblvnet.checkpoints.validation import weights_in
-from mmblvnet.conversion.key_formats import (KEY_FORMATS, StateDict,
-                                             check_weights, key_format_of)
+from mmblvnet.conversion.key_formats import KEY_FORMATS, StateDict, check_weights, key_format_of
 
 
-def convert_published(content: dict,
-                      flow_channels: Optional[int] = None
-                      ) -> Tuple[StateDict, dict]:
+def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
     """Turn published weights into those of this package's models.
 
     Args:
@@ -33,8 +31,7 @@ def convert_published(content: dict,
     key_format = key_format_of(weights, published=True)
     config, ours = key_format.network_of(weights)
     names = {key_format.published_name(name): name for name in ours}
-    check_weights(weights, {k: ours[name] for k, name in names.items()},
-                  key_format.name)
+    check_weights(weights, {k: ours[name] for k, name in names.items()}, key_format.name)
     if flow_channels is not None:
         first = f'{key_format.backbone}conv1.weight'
         weights[first] = for_flow(weights[first], flow_channels)
@@ -43,8 +40,7 @@ def convert_published(content: dict,
     return converted, dict(key_format=key_format.name, **config)
 
 
-def to_published(weights: StateDict,
-                 key_format_name: Optional[str] = None) -> Tuple[dict, dict]:
+def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> Tuple[dict, dict]:
     """Turn weights of this package's models into a published file.
 
     Args:
@@ -63,8 +59,7 @@ def to_published(weights: StateDict,
     weights = weights_in(weights)
     key_format = key_format_of(weights, published=False)
     for other in KEY_FORMATS:
-        if (other.name, other.network) == (key_format_name,
-                                           key_format.network):
+        if (other.name, other.network) == (key_format_name, key_format.network):
             key_format = other
     published = {key_format.published_name(k): v for k, v in weights.items()}
     config, ours = key_format.network_of(published)
@@ -78,8 +73,7 @@ def to_published(weights: StateDict,
 def for_flow(weight: Tensor, channels: int) -> Tensor:
     """The mean over RGB of a convolution ``(C, 3, H, W)``, per channel."""
     if weight.size(1) != 3:
-        raise ValueError(f'its first convolution takes {weight.size(1)} '
-                         'channels instead of the 3 of RGB')
+        raise ValueError(f'its first convolution takes {weight.size(1)} channels instead of the 3 of RGB')
     if channels < 1:
         raise ValueError(f'{channels} channels of flow are less than 1')
     return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)

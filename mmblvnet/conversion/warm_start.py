@@ -1,4 +1,5 @@
 """A start for a bLResNet from the weights of a plain ResNet."""
+
 import re
 from typing import Dict, List, Optional, Tuple
 
@@ -9,8 +10,7 @@ from torch import nn
 
 from mmblvnet.checkpoints.pretrained import CLASSIFIERS
 from mmblvnet.checkpoints.validation import weights_in
-from mmblvnet.conversion.key_formats import (StateDict, check_weights,
-                                             resnet_config)
+from mmblvnet.conversion.key_formats import StateDict, check_weights, resnet_config
 from mmblvnet.conversion.published import for_flow
 from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
@@ -35,18 +35,15 @@ def resnet_weights(content: dict) -> StateDict:
     start = 'backbone.' if has_head else ''
     weights = {
         torchvision_name(name.removeprefix(start)): value
-        for name, value in weights.items() if name.startswith(start)
-        and not name.startswith(CLASSIFIERS)
-        and not name.endswith('.num_batches_tracked')
+        for name, value in weights.items()
+        if name.startswith(start) and not name.startswith(CLASSIFIERS) and not name.endswith('.num_batches_tracked')
     }
-    if 'layer1.0.conv1.weight' not in weights or any(
-            '.tam.' in name for name in weights):
+    if 'layer1.0.conv1.weight' not in weights or any('.tam.' in name for name in weights):
         return {}
     return weights
 
 
-def warm_start(weights: StateDict,
-               flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
+def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
     """Give the weights of a ResNet to the bLResNet of the same depth.
 
     A stage of a bLResNet has all blocks but one in its Big branch, and one
@@ -71,14 +68,10 @@ def warm_start(weights: StateDict,
     config = resnet_config(weights)
     with torch.device('meta'):
         plain = ResNet(**config)
-    check_weights(weights, {
-        torchvision_name(name): value
-        for name, value in plain.state_dict().items()
-    }, 'ResNet')
+    check_weights(weights, {torchvision_name(name): value for name, value in plain.state_dict().items()}, 'ResNet')
     if flow_channels is not None:
         weights = dict(weights)
-        weights['conv1.weight'] = for_flow(weights['conv1.weight'],
-                                           flow_channels)
+        weights['conv1.weight'] = for_flow(weights['conv1.weight'], flow_channels)
         config['in_channels'] = flow_channels
     started = _fresh_weights(config)
     sources = {}
@@ -89,9 +82,7 @@ def warm_start(weights: StateDict,
             value.copy_(_first_channels(weights[source], value.shape))
         if not name.endswith('.num_batches_tracked'):
             sources[_part(name)] = _part(source) if taken else None
-    return started, dict(
-        key_format='ResNet', type='BLResNet', **config,
-        sources=_lines(sources, weights))
+    return started, dict(key_format='ResNet', type='BLResNet', **config, sources=_lines(sources, weights))
 
 
 def _fresh_weights(config: dict) -> StateDict:
@@ -120,11 +111,10 @@ def _source_of(name: str, blocks: Tuple[int, ...]) -> Optional[str]:
         block = last
     elif branch and block >= last:
         return None
-    rest = name[match.end():]
+    rest = name[match.end() :]
     if branch != 'little':
         # A pool comes first.
-        rest = re.sub(r'(?<=downsample\.)\d',
-                      lambda index: str(int(index[0]) - 1), rest)
+        rest = re.sub(r'(?<=downsample\.)\d', lambda index: str(int(index[0]) - 1), rest)
     return f'{stage}.{block}{rest}'
 
 
@@ -140,16 +130,15 @@ def _part(name: str) -> str:
     return block[0] if block else name.rpartition('.')[0]
 
 
-def _lines(sources: Dict[str, Optional[str]],
-           weights: StateDict) -> List[str]:
+def _lines(sources: Dict[str, Optional[str]], weights: StateDict) -> List[str]:
     """What came from where, and what did not."""
     fresh = [part for part, source in sources.items() if not source]
     unused = sorted({_part(name) for name in weights} - {*sources.values()})
     return [
-        f'{part} from {source}' +
-        (', its first channels' if '.little.' in part else '')
-        for part, source in sources.items() if source
+        f'{part} from {source}' + (', its first channels' if '.little.' in part else '')
+        for part, source in sources.items()
+        if source
     ] + [
         f'not from the ResNet: {", ".join(fresh)}',
-        f'not used of the ResNet: {", ".join(unused + ["its classifier"])}'
+        f'not used of the ResNet: {", ".join(unused + ["its classifier"])}',
     ]

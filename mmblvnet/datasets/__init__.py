@@ -5,6 +5,10 @@ from .transforms import *  # noqa: F401,F403
 from .video_reader import VideoReader
 
 __all__ = [
-    'BrokenVideoError', 'CheckedRawframeDataset', 'CheckedVideoDataset',
-    'UnreadableVideoError', 'VideoReader', 'start_worker'
+    'BrokenVideoError',
+    'CheckedRawframeDataset',
+    'CheckedVideoDataset',
+    'UnreadableVideoError',
+    'VideoReader',
+    'start_worker',
 ]

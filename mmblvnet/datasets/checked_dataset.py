@@ -34,22 +34,19 @@ class _CheckedDataset:
     line_form = ''
     delimiter = ' '
 
-    def __init__(self,
-                 ann_file: str,
-                 *args,
-                 skip_broken: bool = False,
-                 max_refetch: int = 100,
-                 **kwargs) -> None:
+    def __init__(self, ann_file: str, *args, skip_broken: bool = False, max_refetch: int = 100, **kwargs) -> None:
         if not isinstance(ann_file, str):
             raise TypeError(
                 f'ann_file = {ann_file!r} is no path of a file. For several '
                 "files use dict(type='ConcatDataset', datasets=[..]) with a "
-                'data set for each')
+                'data set for each'
+            )
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
         super().__init__(  # type: ignore[call-arg]
-            ann_file, *args, max_refetch=max_refetch, **kwargs)
+            ann_file, *args, max_refetch=max_refetch, **kwargs
+        )
 
     def load_data_list(self) -> List[dict]:
         """Load the annotation file and check every line of it.
@@ -69,21 +66,20 @@ class _CheckedDataset:
                 f'The annotation file {self.ann_file} cannot be read as text '
                 f'in UTF-8: {error}. Give the path of one as ann_file of the '
                 'data set, or convert it: iconv -f CP1252 (or UTF-16) -t '
-                f'UTF-8. Each line has to be: {self.line_form}') from error
+                f'UTF-8. Each line has to be: {self.line_form}'
+            ) from error
         while lines and not lines[-1].strip():
             lines.pop()
         if not lines:
-            raise ValueError(
-                f'{self.ann_file} is empty; each line has to name a video: '
-                f'{self.line_form}')
+            raise ValueError(f'{self.ann_file} is empty; each line has to name a video: {self.line_form}')
         samples = []
         for number, line in enumerate(lines, 1):
             try:
                 samples.append(self._sample(*self._split(line.strip())))
             except ValueError as error:
                 raise ValueError(
-                    f'{self.ann_file}, line {number}: {line!r} {error}. '
-                    f'The form is: {self.line_form}') from None
+                    f'{self.ann_file}, line {number}: {line!r} {error}. The form is: {self.line_form}'
+                ) from None
         return samples
 
     def _split(self, line: str) -> Tuple[str, List[int]]:
@@ -97,8 +93,7 @@ class _CheckedDataset:
         *others, last = path.split(separator)
         is_signed = others and re.fullmatch(r'[-+]?[\d.]+', last.strip())
         if is_signed or not numbers and not self.test_mode:
-            raise ValueError(f'has no label: {last!r} is no whole number '
-                             'from 0')
+            raise ValueError(f'has no label: {last!r} is no whole number from 0')
         return path, list(map(int, numbers[::-1]))
 
     def _label(self, labels: List[int]) -> dict:
@@ -108,13 +103,14 @@ class _CheckedDataset:
         if self.num_classes and max(labels, default=0) >= self.num_classes:
             raise ValueError(
                 f'has the label {max(labels)}, but the labels of num_classes '
-                f'= {self.num_classes} classes end at {self.num_classes - 1}')
+                f'= {self.num_classes} classes end at {self.num_classes - 1}'
+            )
         if self.multi_class:
             return dict(label=labels)
         if len(labels) > 1:
             raise ValueError(
-                f'has {len(labels)} labels; for that set multi_class=True, or '
-                'rename the path if it ends with a number')
+                f'has {len(labels)} labels; for that set multi_class=True, or rename the path if it ends with a number'
+            )
         return dict(label=labels[0] if labels else -1)
 
     def _path(self, prefix: str, path: str) -> str:
@@ -141,24 +137,20 @@ class _CheckedDataset:
         info = self.get_data_info(idx)
         video = info.get('filename', info.get('frame_dir'))
         try:
-            data = read_video(self.pipeline, info, video,
-                              f'Repair it, or take it out of {self.ann_file}')
+            data = read_video(self.pipeline, info, video, f'Repair it, or take it out of {self.ann_file}')
         except BrokenVideoError as error:
             return self._without_video(idx, error)
         self._num_failures = 0
         if data is not None and self._broken:
-            data['data_samples'].set_metainfo(
-                dict(broken_videos=tuple(self._broken.items())))
+            data['data_samples'].set_metainfo(dict(broken_videos=tuple(self._broken.items())))
             self._broken = {}
         return data
 
-    def _without_video(self, idx: int,
-                       error: BrokenVideoError) -> Optional[dict]:
+    def _without_video(self, idx: int, error: BrokenVideoError) -> Optional[dict]:
         if self.test_mode and not self.skip_broken:
             raise BrokenVideoError(
-                error.video,
-                f'{error}, or set skip_broken=True in the dataset to count '
-                'it as wrong') from error
+                error.video, f'{error}, or set skip_broken=True in the dataset to count it as wrong'
+            ) from error
         self._broken[error.video] = error.message
         self._num_failures += 1
         if self._num_failures > self.max_refetch:
@@ -166,13 +158,12 @@ class _CheckedDataset:
                 error.video,
                 f'{self._num_failures} videos in a row cannot be read; does '
                 f'data_prefix = {self.data_prefix} lead to them? The last: '
-                f'{error}') from error
+                f'{error}',
+            ) from error
         if not self.test_mode:
             return None
-        data = self.prepare_data(
-            (idx + 1) % len(self))  # type: ignore[arg-type]
-        data['data_samples'].set_gt_label(
-            torch.zeros(self.num_classes) if self.multi_class else -1)
+        data = self.prepare_data((idx + 1) % len(self))  # type: ignore[arg-type]
+        data['data_samples'].set_gt_label(torch.zeros(self.num_classes) if self.multi_class else -1)
         return data
 
 
@@ -217,21 +208,18 @@ class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if self.modality == 'Flow' and any(
-                type(transform) is Flip
-                for transform in self.pipeline.transforms):
+        if self.modality == 'Flow' and any(type(transform) is Flip for transform in self.pipeline.transforms):
             print_log(
                 "MMAction2's Flip inverts both channels of every other image "
                 "of flow. Use dict(type='FlowFlip', ..) in its place",
                 logger='current',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
 
     def _sample(self, path: str, numbers: List[int]) -> dict:
-        names = ('offset', 'total_frames')[not self.with_offset:]
+        names = ('offset', 'total_frames')[not self.with_offset :]
         if len(numbers) < len(names):
-            raise ValueError('does not name a folder and how many frames it '
-                             'holds')
+            raise ValueError('does not name a folder and how many frames it holds')
         return dict(
-            frame_dir=self._path('img', path),
-            **dict(zip(names, numbers)),
-            **self._label(numbers[len(names):]))
+            frame_dir=self._path('img', path), **dict(zip(names, numbers)), **self._label(numbers[len(names) :])
+        )

@@ -24,8 +24,6 @@ def with_clip_len(pipeline: List[dict], clip_len: int) -> List[dict]:
         raise ValueError(
             f'{num_samplers} transforms of the pipeline have a clip_len, '
             'which only the one that samples the frames should: '
-            f'{[transform["type"] for transform in pipeline]}')
-    return [
-        dict(transform, clip_len=clip_len)
-        if 'clip_len' in transform else transform for transform in pipeline
-    ]
+            f'{[transform["type"] for transform in pipeline]}'
+        )
+    return [dict(transform, clip_len=clip_len) if 'clip_len' in transform else transform for transform in pipeline]

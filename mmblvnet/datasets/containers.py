@@ -1,4 +1,5 @@
 """What FFmpeg does not say about the containers of damaged videos."""
+
 import os
 import struct
 from typing import Iterator, List, Tuple
@@ -29,20 +30,19 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     raise UnreadableVideoError('it has no video track')
 
 
-def has_times_of_display(container: av.ContainerFormat,
-                         codec: av.CodecContext) -> bool:
+def has_times_of_display(container: av.ContainerFormat, codec: av.CodecContext) -> bool:
     """Whether packets are timed by their display, not by their decoding.
 
     AVI has the latter alone.
     """
     # Tracks that came from AVI name the codec as AVI does, or are MPEG-4.
-    is_timed = container.name in TIMED or (
-        container.name == MATROSKA and not codec.codec_tag.strip('\0'))
+    is_timed = container.name in TIMED or (container.name == MATROSKA and not codec.codec_tag.strip('\0'))
     return not codec.has_b_frames or is_timed and codec.name != 'mpeg4'
 
 
-def check_container(file: WatchedFile, container: av.container.InputContainer,
-                    num_packets: int, errors: List[tuple]) -> None:
+def check_container(
+    file: WatchedFile, container: av.container.InputContainer, num_packets: int, errors: List[tuple]
+) -> None:
     """Refuse a file that contradicts itself.
 
     Args:
@@ -71,13 +71,11 @@ def check_container(file: WatchedFile, container: av.container.InputContainer,
             num_frames = 0 if num_frames <= num_packets else num_frames
         elif not num_frames:
             raise UnreadableVideoError('its header has no frames')
-    if (name == AVI and num_packets < num_frames == stream.duration
-            and _riff_length(file) <= size):
+    if name == AVI and num_packets < num_frames == stream.duration and _riff_length(file) <= size:
         # Its header counts chunks without content, too.
         num_frames = len(stream.index_entries)
     if num_frames and num_frames != num_packets:
-        raise UnreadableVideoError(
-            f'{num_packets} of its {num_frames} frames are found')
+        raise UnreadableVideoError(f'{num_packets} of its {num_frames} frames are found')
     # From where FFmpeg reads on.
     file.seek(position)
 
@@ -85,9 +83,7 @@ def check_container(file: WatchedFile, container: av.container.InputContainer,
 def _packets_before_edits(file: WatchedFile) -> int:
     """The packets of an MP4 file with those that its edit list leaves out."""
     file.seek(0)
-    with av.open(
-            file, options=dict(ignore_editlist='1'),
-            metadata_errors='replace') as whole:
+    with av.open(file, options=dict(ignore_editlist='1'), metadata_errors='replace') as whole:
         packets = whole.demux(video_stream(whole))
         return sum(1 for packet in packets if packet.size)
 
@@ -104,11 +100,9 @@ def _is_fragmented(file: WatchedFile, size: int) -> bool:
     for kind, end in _top_boxes(file, size):
         kinds.add(kind)
         if end > size and kind in (b'moov', b'moof'):
-            raise UnreadableVideoError(
-                f'{end - size} bytes are missing at the end')
+            raise UnreadableVideoError(f'{end - size} bytes are missing at the end')
     if b'moof' in kinds and end != size:
-        raise UnreadableVideoError(
-            f'the structure of the file breaks at byte {end}')
+        raise UnreadableVideoError(f'the structure of the file breaks at byte {end}')
     return b'moof' in kinds
 
 
@@ -120,7 +114,7 @@ def _top_boxes(file: WatchedFile, size: int) -> Iterator[Tuple[bytes, int]]:
         header = file.read(16)
         length, kind = struct.unpack('>I4s', header[:8])
         if length == 1 and len(header) == 16:
-            length, = struct.unpack('>Q', header[8:])
+            (length,) = struct.unpack('>Q', header[8:])
         elif length == 0 and kind == b'mdat':
             length = size - position
         if length < 8 or not kind.isascii():

@@ -40,9 +40,7 @@ def _end_worker(error: Exception, _: Any) -> None:
         remedy = (
             ': shared memory (/dev/shm) is full. Make it larger (docker run '
             '--shm-size=8g, or --ipc=host), or use fewer workers '
-            '(num_workers) or smaller batches (batch_size)')
-    print(
-        f'A data loader worker cannot hand on a batch ({error}){remedy}',
-        file=sys.stderr,
-        flush=True)
+            '(num_workers) or smaller batches (batch_size)'
+        )
+    print(f'A data loader worker cannot hand on a batch ({error}){remedy}', file=sys.stderr, flush=True)
     os._exit(1)

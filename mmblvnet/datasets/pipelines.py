@@ -1,4 +1,5 @@
 """What a config prepares videos with, and what comes of it."""
+
 from typing import Iterator, List, NamedTuple, Optional
 
 import numpy as np
@@ -46,15 +47,13 @@ def pipeline_of(cfg: Config, split: str) -> List[dict]:
     Raises:
         ValueError: If there is no pipeline, or several that differ.
     """
-    pipelines = [
-        dataset['pipeline'] for dataset in _datasets_of(cfg, split)
-        if dataset.get('pipeline') is not None
-    ]
+    pipelines = [dataset['pipeline'] for dataset in _datasets_of(cfg, split) if dataset.get('pipeline') is not None]
     place = f'{split}_dataloader.dataset of {_name(cfg)}'
     if any(pipeline != pipelines[0] for pipeline in pipelines):
         raise ValueError(
             f'The {len(pipelines)} datasets in {place} have pipelines that '
-            'differ, so that none is the one of a video: give them the same')
+            'differ, so that none is the one of a video: give them the same'
+        )
     if pipelines:
         return pipelines[0]
     name = f'{split}_pipeline'
@@ -73,7 +72,8 @@ def video_pipeline_of(cfg: Config, split: str) -> List[dict]:
     if not any(name.endswith('Init') for name in names):
         raise ValueError(
             f'The {split} pipeline of {_name(cfg)} ({", ".join(names)}) '
-            'opens no video file: give a config whose data are videos')
+            'opens no video file: give a config whose data are videos'
+        )
     return pipeline
 
 
@@ -110,8 +110,7 @@ def frames_per_view(model: nn.Module) -> Optional[int]:
     None if it takes any number of frames, as TSN does.
     """
     for name in ('backbone', 'neck', 'cls_head'):
-        num_segments = getattr(
-            getattr(model, name, None), 'num_segments', None)
+        num_segments = getattr(getattr(model, name, None), 'num_segments', None)
         if num_segments:
             return num_segments
     return None
@@ -125,6 +124,7 @@ class Example(NamedTuple):
         num_frames (int): Frames of a view in it.
         prepare (Compose): The transforms after the decoder.
     """
+
     inputs: Tensor
     num_frames: int
     prepare: Compose
@@ -150,33 +150,20 @@ def example_of(model: nn.Module, split: str) -> Example:
     decoders = [i for i, name in enumerate(names) if 'Decode' in name]
     if not decoders:
         raise ValueError(f'{whose} decodes no frames')
-    samplers = [
-        transform for transform, name in zip(pipeline[:decoders[0]], names)
-        if 'Init' not in name
-    ]
-    modality = next((dataset['modality']
-                     for dataset in _datasets_of(model.cfg, split)
-                     if 'modality' in dataset), 'RGB')
+    samplers = [transform for transform, name in zip(pipeline[: decoders[0]], names) if 'Init' not in name]
+    modality = next((dataset['modality'] for dataset in _datasets_of(model.cfg, split) if 'modality' in dataset), 'RGB')
     channels = 2 if modality == 'Flow' else 3
     picture = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
-    prepare = Compose(pipeline[decoders[-1] + 1:])
+    prepare = Compose(pipeline[decoders[-1] + 1 :])
     try:
-        results = Compose(samplers)(
-            dict(
-                total_frames=TOTAL_FRAMES,
-                start_index=0,
-                modality=modality,
-                label=-1))
+        results = Compose(samplers)(dict(total_frames=TOTAL_FRAMES, start_index=0, modality=modality, label=-1))
         num_sampled = results['frame_inds'].size
-        results.update(
-            imgs=[picture] * num_sampled,
-            img_shape=(HEIGHT, WIDTH),
-            original_shape=(HEIGHT, WIDTH))
+        results.update(imgs=[picture] * num_sampled, img_shape=(HEIGHT, WIDTH), original_shape=(HEIGHT, WIDTH))
         inputs = prepare(results)['inputs']
     except KeyError as error:
         raise ValueError(
-            f'{whose} does not prepare frames alone: it needs {error}, which '
-            'only a data set tells') from error
+            f'{whose} does not prepare frames alone: it needs {error}, which only a data set tells'
+        ) from error
     if inputs.dim() == 5:
         # [views, C, T, H, W]
         return Example(inputs, inputs.size(2), prepare)
@@ -186,5 +173,6 @@ def example_of(model: nn.Module, split: str) -> Example:
         raise ValueError(
             f'{whose} gives {len(inputs)} frames, which are no views of '
             f'num_segments = {num_frames} frames: correct its sampler, or '
-            'num_segments')
+            'num_segments'
+        )
     return Example(inputs, num_frames, prepare)

@@ -1,4 +1,5 @@
 """Tells what is wrong with a video from what is wrong with the machine."""
+
 import contextlib
 import errno
 import os
@@ -21,8 +22,7 @@ GONE = (404, 410)
 # What FFmpeg warns of where packets of transport streams are missing.
 LOST = 'Packet corrupt'
 # Of defects, and of packages that are not there.
-NOT_OF_DECODERS = (ImportError, MemoryError, NameError,
-                   NotImplementedError)
+NOT_OF_DECODERS = (ImportError, MemoryError, NameError, NotImplementedError)
 
 
 class UnreadableVideoError(ValueError):
@@ -112,8 +112,7 @@ def errors_logged() -> Iterator[List[tuple]]:
             errors = []
             yield errors
     finally:
-        errors += [log for log in logs
-                   if log[0] <= logging.ERROR or LOST in log[2]]
+        errors += [log for log in logs if log[0] <= logging.ERROR or LOST in log[2]]
         with _capturing:
             level, skip_repeated = _captures.pop()
             # As it was before the first of those that do so at once.
@@ -122,8 +121,7 @@ def errors_logged() -> Iterator[List[tuple]]:
                 logging.set_skip_repeated(skip_repeated)
 
 
-def read_video(pipeline: Callable, results: dict, video: str,
-               remedy: str) -> Optional[dict]:
+def read_video(pipeline: Callable, results: dict, video: str, remedy: str) -> Optional[dict]:
     """Send a video through a pipeline that opens and decodes it.
 
     Args:
@@ -146,23 +144,25 @@ def read_video(pipeline: Callable, results: dict, video: str,
         if fault is not None:
             raise _with_remedy(fault)  # noqa: B904
         reason = str(error).strip() or 'no reason given'
-        raise BrokenVideoError(
-            video, f'{video} cannot be read ({type(error).__name__}: '
-            f'{reason}). {remedy}') from error
+        raise BrokenVideoError(video, f'{video} cannot be read ({type(error).__name__}: {reason}). {remedy}') from error
 
 
 def _fault(error: Exception, video: str) -> Optional[Exception]:
     """What is wrong if it is not the video, with which an error was met."""
     decoder = _decoder_of(error)
-    if isinstance(error, UnreadableVideoError) or decoder and isinstance(
-            error, (FileNotFoundError, IsADirectoryError,
-                    NotADirectoryError)):
+    if (
+        isinstance(error, UnreadableVideoError)
+        or decoder
+        and isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
+    ):
         return None
     if isinstance(error, HTTPError):
         return None if error.code in GONE else error
-    if not decoder or decoder.startswith('Exact') or (
-            isinstance(error, (OSError, *NOT_OF_DECODERS))
-            and not isinstance(error, av.FFmpegError)):
+    if (
+        not decoder
+        or decoder.startswith('Exact')
+        or (isinstance(error, (OSError, *NOT_OF_DECODERS)) and not isinstance(error, av.FFmpegError))
+    ):
         return error
     # MMAction2's decoders raise whatever they like, whatever is wrong.
     try:

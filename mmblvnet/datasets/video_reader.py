@@ -1,4 +1,5 @@
 """Exactly the frames that a video shows, decoded with PyAV."""
+
 import contextlib
 import io
 import os
@@ -6,17 +7,14 @@ from bisect import bisect_right
 from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import (BinaryIO, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional, Set, Tuple, Union)
+from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from .containers import (TRANSPORT_STREAM, check_container,
-                         has_times_of_display, video_stream)
-from .reading_errors import (UnreadableVideoError, WatchedFile, errors_logged,
-                             reading)
+from .containers import TRANSPORT_STREAM, check_container, has_times_of_display, video_stream
+from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged, reading
 
 # Larger files are not read into memory, and so many packets are not kept but
 # read again when they are wanted.
@@ -35,6 +33,7 @@ LONGEST_DELAY = 16
 
 class Packet(NamedTuple):
     """What is known of a packet once its content is gone."""
+
     # When its frame is shown and decoded, in ticks of the track.
     pts: Optional[int]
     dts: Optional[int]
@@ -85,8 +84,7 @@ class VideoReader:
     @property
     def avg_fps(self) -> float:
         """Frames per second on average, 0 where it is not known."""
-        return float(self._stream.average_rate
-                     or self._stream.guessed_rate or 0)
+        return float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
     def get_batch(self, indices: Iterable[int]) -> List[np.ndarray]:
         """Decode frames.
@@ -105,8 +103,7 @@ class VideoReader:
         indices = [int(index) for index in indices]
         for index in indices:
             if not 0 <= index < len(self):
-                raise IndexError(f'frame {index}, counted from 0, is asked '
-                                 f'for, but there are {len(self)}')
+                raise IndexError(f'frame {index}, counted from 0, is asked for, but there are {len(self)}')
         with reading(self._file):
             try:
                 pictures = self._find(set(indices))
@@ -118,8 +115,7 @@ class VideoReader:
         # Each its own, since some transforms change pictures in place.
         last = {index: place for place, index in enumerate(indices)}
         return [
-            pictures[index] if last[index] == place else
-            pictures[index].copy() for place, index in enumerate(indices)
+            pictures[index] if last[index] == place else pictures[index].copy() for place, index in enumerate(indices)
         ]
 
     def frames(self) -> Iterator[av.VideoFrame]:
@@ -136,9 +132,7 @@ class VideoReader:
         self._close()
         self._file.seek(0)
         # Titles may be in any encoding.
-        self._container = av.open(
-            self._file, options=dict(err_detect='explode'),
-            metadata_errors='replace')
+        self._container = av.open(self._file, options=dict(err_detect='explode'), metadata_errors='replace')
         self._stream = video_stream(self._container)
         codec = self._stream.codec_context
         codec.thread_count = 1
@@ -156,13 +150,16 @@ class VideoReader:
             if not packet.size:
                 continue
             if packet.is_corrupt:
-                raise UnreadableVideoError(
-                    f'bytes are missing or wrong before byte {packet.pos}')
+                raise UnreadableVideoError(f'bytes are missing or wrong before byte {packet.pos}')
             self._packets.append(
                 Packet(
-                    packet.pts, packet.dts, packet.size, packet.is_keyframe,
-                    not packet.is_discard
-                    and _is_shown(codec, memoryview(packet))))
+                    packet.pts,
+                    packet.dts,
+                    packet.size,
+                    packet.is_keyframe,
+                    not packet.is_discard and _is_shown(codec, memoryview(packet)),
+                )
+            )
             num_bytes += packet.size
             if num_bytes <= MAX_IN_MEMORY:
                 self._kept.append(packet)
@@ -180,10 +177,8 @@ class VideoReader:
             raise UnreadableVideoError('it has no frames')
         times = [p.pts for p in self._packets if p.pts is not None]
         in_order = sorted(range(len(times)), key=times.__getitem__)
-        if any(place - number > LONGEST_DELAY
-               for place, number in enumerate(in_order)):
-            raise UnreadableVideoError(
-                'the times of its frames contradict their order')
+        if any(place - number > LONGEST_DELAY for place, number in enumerate(in_order)):
+            raise UnreadableVideoError('the times of its frames contradict their order')
 
     def _count(self) -> None:
         """Count the frames that are shown, of which the first is decoded."""
@@ -205,8 +200,7 @@ class VideoReader:
         # Videos may start between key frames.
         self._order = [n for n in shown if self._time(n) >= first.pts]
         begin = self._packets[0].pts or 0
-        if self._first_key == 0 and any(
-                begin <= self._time(n) < first.pts for n in shown):
+        if self._first_key == 0 and any(begin <= self._time(n) < first.pts for n in shown):
             raise UnreadableVideoError('its first frame cannot be decoded')
         self._index = {self._time(n): i for i, n in enumerate(self._order)}
         self._head = chain([first], frames)
@@ -218,18 +212,15 @@ class VideoReader:
         """Whether each frame is known by the time of its packet."""
         codec, container = self._stream.codec_context, self._container.format
         times = [p.pts for p in self._packets if p.is_shown]
-        if None in times or first.pts not in times or (
-                len(set(times)) < len(times)):
+        if None in times or first.pts not in times or (len(set(times)) < len(times)):
             return False
-        if codec.name in MPEG4_KIN and any(
-                p.size < SMALLEST_PICTURE for p in self._packets):
+        if codec.name in MPEG4_KIN and any(p.size < SMALLEST_PICTURE for p in self._packets):
             return False
         # The two fields of a frame may be packets.
         if container.name == TRANSPORT_STREAM and first.interlaced_frame:
             return False
         in_order = [p.pts for p in self._packets if p.pts is not None]
-        return has_times_of_display(container, codec) or (
-            in_order != sorted(in_order))
+        return has_times_of_display(container, codec) or (in_order != sorted(in_order))
 
     def _find(self, indices: Set[int]) -> Dict[int, np.ndarray]:
         """Decode frames, each from the last key frame on."""
@@ -244,24 +235,22 @@ class VideoReader:
 
     def _start(self, number: int) -> int:
         """From which packet on the frame of a packet is decoded."""
-        for start in reversed(self._starts[:bisect_right(self._starts,
-                                                         number)]):
+        for start in reversed(self._starts[: bisect_right(self._starts, number)]):
             # What is shown before a key frame may need what is before it.
             if self._time(start) <= self._time(number):
                 return start
         return 0
 
-    def _numbered(self, start: int,
-                  last: int) -> Iterator[Tuple[int, av.VideoFrame]]:
+    def _numbered(self, start: int, last: int) -> Iterator[Tuple[int, av.VideoFrame]]:
         """Frames from a key frame on, with their numbers."""
         if not self._has_times:
             yield from enumerate(islice(self._run(0), last + 1))
             return
         begin = self._time(start) if start else None
         left = {
-            p.pts for p in self._packets[start:last + 1]
-            if p.is_shown and p.pts in self._index and
-            (begin is None or p.pts >= begin)
+            p.pts
+            for p in self._packets[start : last + 1]
+            if p.is_shown and p.pts in self._index and (begin is None or p.pts >= begin)
         }
         is_first = True
         for frame in self._run(start, last):
@@ -273,11 +262,9 @@ class VideoReader:
             left.remove(frame.pts)
             yield self._index[frame.pts], frame
         if left:
-            raise UnreadableVideoError(
-                f'{len(left)} of its {len(self)} frames cannot be decoded')
+            raise UnreadableVideoError(f'{len(left)} of its {len(self)} frames cannot be decoded')
 
-    def _run(self, start: int,
-             last: Optional[int] = None) -> Iterator[av.VideoFrame]:
+    def _run(self, start: int, last: Optional[int] = None) -> Iterator[av.VideoFrame]:
         """Decode packets, and what the decoder holds back at the end."""
         self._last = last
         frames, self._head = self._head, None
@@ -304,8 +291,7 @@ class VideoReader:
         pts, dts, _ = wanted = self._packets[start][:3]
         if dts is not None:
             with contextlib.suppress(av.FFmpegError):
-                self._container.seek(
-                    dts if pts is None else min(pts, dts), stream=self._stream)
+                self._container.seek(dts if pts is None else min(pts, dts), stream=self._stream)
             packets = self._read()
             for packet in packets:
                 if (packet.pts, packet.dts, packet.size) == wanted:
@@ -338,7 +324,7 @@ def _is_shown(codec: str, data: memoryview) -> bool:
     if codec == 'vp8':
         # show_frame (RFC 6386, section 9.1)
         return bool(header & 0x10)
-    if codec == 'vp9' and data[-1] & 0xe0 != 0xc0:
+    if codec == 'vp9' and data[-1] & 0xE0 != 0xC0:
         # No superframe, which shows its last one. show_existing_frame and
         # show_frame (VP9 Bitstream Specification, section 6.2), before which
         # profile 3 has a bit more.
@@ -358,15 +344,13 @@ class PictureMaker:
     def look_at(self, first: av.VideoFrame) -> None:
         self._size = first.width, first.height
         matrix = first.side_data.get('DISPLAYMATRIX')
-        self._matrix = None if matrix is None else np.frombuffer(
-            bytes(matrix), np.int32).reshape(3, 3)
+        self._matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """What a frame shows, upright, ``(H, W, 3)`` in RGB."""
         if self._size is None:
             self.look_at(frame)
-        frame = self._reformatter.reformat(frame, *self._size, 'rgb24',
-                                           threads=1)
+        frame = self._reformatter.reformat(frame, *self._size, 'rgb24', threads=1)
         return upright(frame.to_ndarray(), self._matrix)
 
 
@@ -380,5 +364,4 @@ def upright(pixels: np.ndarray, matrix: Optional[np.ndarray]) -> np.ndarray:
     (a, b), (c, d) = matrix[:2, :2]
     if abs(b) > abs(a):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(pixels[::-1 if d < 0 else 1,
-                                       ::-1 if a < 0 else 1])
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

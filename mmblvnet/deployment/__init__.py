@@ -1,13 +1,20 @@
 from .exportable import ExportableRecognizer, ExportableStream
-from .formats import (export_onnx, export_openvino, export_torch,
-                      load_exported)
+from .formats import export_onnx, export_openvino, export_torch, load_exported
 from .frames import example_frames, frames_shape, free_dimensions
-from .parity import (check_parity, check_repeatable, check_stream_parity,
-                     reference_scores)
+from .parity import check_parity, check_repeatable, check_stream_parity, reference_scores
 
 __all__ = [
-    'ExportableRecognizer', 'ExportableStream', 'check_parity',
-    'check_repeatable', 'check_stream_parity', 'example_frames',
-    'export_onnx', 'export_openvino', 'export_torch', 'frames_shape',
-    'free_dimensions', 'load_exported', 'reference_scores'
+    'ExportableRecognizer',
+    'ExportableStream',
+    'check_parity',
+    'check_repeatable',
+    'check_stream_parity',
+    'example_frames',
+    'export_onnx',
+    'export_openvino',
+    'export_torch',
+    'frames_shape',
+    'free_dimensions',
+    'load_exported',
+    'reference_scores',
 ]

@@ -28,16 +28,14 @@ class Exportable(nn.Module):
         ValueError: If it cannot normalise as the ``data_preprocessor`` does.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 with_preprocessing: bool = False) -> None:
+    def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
         super().__init__()
         preprocessor = model.data_preprocessor
-        if with_preprocessing and (
-                type(preprocessor) is not ActionDataPreprocessor):
+        if with_preprocessing and (type(preprocessor) is not ActionDataPreprocessor):
             raise ValueError(
                 f'{type(preprocessor).__name__} cannot go into the file, only '
-                'ActionDataPreprocessor can: leave out --with-preprocessing')
+                'ActionDataPreprocessor can: leave out --with-preprocessing'
+            )
         self.with_preprocessing = with_preprocessing
 
     def prepare(self, frames: Tensor) -> Tensor:
@@ -62,8 +60,8 @@ class Exportable(nn.Module):
             height=str(height),
             width=str(width),
             activation=activation_of(self.model.cls_head),
-            preprocessing='included'
-            if self.with_preprocessing else 'normalise first')
+            preprocessing='included' if self.with_preprocessing else 'normalise first',
+        )
         if not self.with_preprocessing:
             for name in ('mean', 'std'):
                 value = getattr(preprocessor, name, None)
@@ -79,9 +77,7 @@ class ExportableRecognizer(Exportable):
     For its arguments and errors see :class:`Exportable`.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 with_preprocessing: bool = False) -> None:
+    def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
         super().__init__(model, with_preprocessing)
         self.model = copy.deepcopy(model)
         head = self.model.cls_head
@@ -93,8 +89,7 @@ class ExportableRecognizer(Exportable):
         self.model.cpu().eval().requires_grad_(False)
         fold_norms(self.model.backbone)
         # Which only a bounded number of views needs.
-        self.model.test_cfg = dict(
-            self.model.test_cfg or {}, max_testing_views=False)
+        self.model.test_cfg = dict(self.model.test_cfg or {}, max_testing_views=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores of videos, ``(N, views * T, C, H, W)``.
@@ -117,7 +112,8 @@ class ExportableRecognizer(Exportable):
             layout='NTCHW',
             frames_per_view=str(shape[0]),
             views='any' if 1 in free_dimensions(self.model) else '1',
-            output='probabilities' if average_clips == 'prob' else 'scores')
+            output='probabilities' if average_clips == 'prob' else 'scores',
+        )
 
 
 class ExportableStream(Exportable):
@@ -130,9 +126,7 @@ class ExportableStream(Exportable):
         ValueError: Also if the model cannot run along a stream.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 with_preprocessing: bool = False) -> None:
+    def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
         super().__init__(model, with_preprocessing)
         self.recognizer = StreamingRecognizer(model.cpu())
         # A module of this one, so that it is exported.
@@ -141,8 +135,7 @@ class ExportableStream(Exportable):
             # Whole pairs come.
             module.lead = 0
 
-    def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor,
-                *states: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor, *states: Tensor) -> Tuple[Tensor, ...]:
         """Run a step.
 
         Args:
@@ -158,8 +151,7 @@ class ExportableStream(Exportable):
             num_classes)``, and the states for the next step.
         """
         names = list(self.recognizer.modules)
-        step = StreamStep(
-            dict(zip(names, states)), pair, num_frames, self.recognizer.group)
+        step = StreamStep(dict(zip(names, states)), pair, num_frames, self.recognizer.group)
         scores = self.recognizer.scores_of(self.prepare(frames), step)
         return (scores, *(step.maps[name] for name in names))
 
@@ -195,4 +187,5 @@ class ExportableStream(Exportable):
             # The scores of step n are those of pair n - delay.
             delay=str(self.recognizer.delay),
             average_over=str(self.recognizer.num_pairs),
-            output='scores')
+            output='scores',
+        )

@@ -8,6 +8,7 @@ The exporters take
 - path (str or Path): The file, whose suffix is that of the format.
 - about (dict, optional): Texts by name for the file's metadata.
 """
+
 import inspect
 import json
 import os
@@ -30,6 +31,7 @@ METADATA = 'metadata.json'
 
 class Exported(NamedTuple):
     """An exported file: what runs it, from frames to scores, and metadata."""
+
     run: Callable[[Tensor], Tensor]
     about: Dict[str, str]
 
@@ -57,23 +59,27 @@ def load_exported(path: Union[str, Path]) -> Exported:
     return LOADERS[path.suffix](path)
 
 
-def export_onnx(module: nn.Module,
-                example: Union[Tensor, Tuple[Tensor, ...]],
-                free: Dict[int, torch.export.Dim],
-                path: Union[str, Path],
-                about: Optional[Dict[str, str]] = None,
-                input_names: Sequence[str] = ('frames', ),
-                output_names: Sequence[str] = ('scores', )) -> None:
+def export_onnx(
+    module: nn.Module,
+    example: Union[Tensor, Tuple[Tensor, ...]],
+    free: Dict[int, torch.export.Dim],
+    path: Union[str, Path],
+    about: Optional[Dict[str, str]] = None,
+    input_names: Sequence[str] = ('frames',),
+    output_names: Sequence[str] = ('scores',),
+) -> None:
     """Write a network, which may have several inputs, as an ONNX file."""
-    examples = (example, ) if isinstance(example, Tensor) else example
+    examples = (example,) if isinstance(example, Tensor) else example
     with torch.no_grad():
         program = torch.onnx.export(
-            _traced(module, examples, free), (),
+            _traced(module, examples, free),
+            (),
             dynamo=True,
             input_names=list(input_names),
             output_names=list(output_names),
             opset_version=OPSET,
-            verbose=False)
+            verbose=False,
+        )
     for value in [*program.model.graph, *program.model.graph.inputs]:
         # Where each operator stands in the sources, on this machine.
         value.metadata_props.clear()
@@ -86,23 +92,21 @@ def export_onnx(module: nn.Module,
     program.save(os.fspath(path))
 
 
-def _traced(module: nn.Module, examples: Tuple[Tensor, ...],
-            free: Dict[int, torch.export.Dim]) -> torch.export.ExportedProgram:
-    return torch.export.export(
-        module,
-        examples,
-        dynamic_shapes=(free, ) if free else None,
-        strict=False)
+def _traced(
+    module: nn.Module, examples: Tuple[Tensor, ...], free: Dict[int, torch.export.Dim]
+) -> torch.export.ExportedProgram:
+    return torch.export.export(module, examples, dynamic_shapes=(free,) if free else None, strict=False)
 
 
 def _load_onnx(path: Path) -> Exported:
     from onnxruntime import InferenceSession, SessionOptions
+
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = InferenceSession(path, options, ['CPUExecutionProvider'])
 
     def run(frames: Tensor) -> Tensor:
-        scores, = session.run(None, {'frames': np.ascontiguousarray(frames)})
+        (scores,) = session.run(None, {'frames': np.ascontiguousarray(frames)})
         return torch.from_numpy(scores)
 
     return Exported(run, session.get_modelmeta().custom_metadata_map)
@@ -113,14 +117,11 @@ def import_openvino() -> ModuleType:
     try:
         import openvino
     except ImportError as error:
-        raise ImportError("OpenVINO is not installed: pip install "
-                          "-e '.[deployment]'") from error
+        raise ImportError("OpenVINO is not installed: pip install -e '.[deployment]'") from error
     return openvino
 
 
-def export_openvino(onnx_file: Union[str, Path],
-                    path: Union[str, Path],
-                    precision: str = 'float32') -> None:
+def export_openvino(onnx_file: Union[str, Path], path: Union[str, Path], precision: str = 'float32') -> None:
     """Write an ONNX file as an OpenVINO one, with the same metadata.
 
     Args:
@@ -145,9 +146,8 @@ def _load_openvino(path: Path) -> Exported:
     metadata = model.get_rt_info(FRAMEWORK).astype(dict)
     about = {name: value.astype(str) for name, value in metadata.items()}
     network = core.compile_model(
-        model, 'CPU',
-        dict(INFERENCE_PRECISION_HINT=about['precision'],
-             INFERENCE_NUM_THREADS=torch.get_num_threads()))
+        model, 'CPU', dict(INFERENCE_PRECISION_HINT=about['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
+    )
 
     def run(frames: Tensor) -> Tensor:
         return torch.from_numpy(network(np.ascontiguousarray(frames))[0])
@@ -155,17 +155,16 @@ def _load_openvino(path: Path) -> Exported:
     return Exported(run, about)
 
 
-def export_torch(module: nn.Module,
-                 example: Tensor,
-                 free: Dict[int, torch.export.Dim],
-                 path: Union[str, Path],
-                 about: Optional[Dict[str, str]] = None) -> None:
+def export_torch(
+    module: nn.Module,
+    example: Tensor,
+    free: Dict[int, torch.export.Dim],
+    path: Union[str, Path],
+    about: Optional[Dict[str, str]] = None,
+) -> None:
     """Write a network as a PyTorch program, which needs no sources to run."""
     with torch.no_grad():
-        torch.export.save(
-            _traced(module, (example, ), free),
-            path,
-            extra_files={METADATA: json.dumps(about or {})})
+        torch.export.save(_traced(module, (example,), free), path, extra_files={METADATA: json.dumps(about or {})})
 
 
 def _load_torch(path: Path) -> Exported:
@@ -174,10 +173,8 @@ def _load_torch(path: Path) -> Exported:
     # PyTorch guards against a single video, whose strides mean nothing; the
     # operators take it all the same. 2.6 has neither guards nor the option.
     takes = inspect.signature(program.module).parameters
-    module = program.module(
-        **(dict(check_guards=False) if 'check_guards' in takes else {}))
-    return Exported(torch.no_grad()(module),
-                    json.loads(extra_files[METADATA]))
+    module = program.module(**(dict(check_guards=False) if 'check_guards' in takes else {}))
+    return Exported(torch.no_grad()(module), json.loads(extra_files[METADATA]))
 
 
 LOADERS = {'.onnx': _load_onnx, '.xml': _load_openvino, '.pt2': _load_torch}

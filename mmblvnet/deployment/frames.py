@@ -1,4 +1,5 @@
 """The frames that a model takes, as its config's pipeline gives them."""
+
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
@@ -23,14 +24,12 @@ def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
     num_segments = frames_per_view(model)
     if num_segments is None:
         free[1] = Dim('frames', max=LARGEST)
-    elif not (hasattr(model.backbone, 'num_segments')
-              and type(model.backbone).__module__.startswith('mmaction.')):
+    elif not (hasattr(model.backbone, 'num_segments') and type(model.backbone).__module__.startswith('mmaction.')):
         free[1] = num_segments * Dim('views', max=LARGEST)
     return free
 
 
-def frames_shape(model: nn.Module,
-                 size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
+def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
     """The shape of a view as validation prepares it.
 
     Args:
@@ -51,12 +50,12 @@ def frames_shape(model: nn.Module,
         raise ValueError(
             'Only a Recognizer2D can be exported: the val pipeline of '
             f'{model.cfg.filename} gives {tuple(shape)}, not (frames, C, H, '
-            'W)')
+            'W)'
+        )
     return (example.num_frames, shape[1], *(size or shape[2:]))
 
 
-def example_frames(shape: Sequence[int], num_videos: int,
-                   num_views: int) -> Tensor:
+def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Tensor:
     """Frames of random patches, as the pipeline gives them.
 
     In fine noise a network sees the same in every frame. From the shape of a
@@ -64,7 +63,6 @@ def example_frames(shape: Sequence[int], num_videos: int,
     whole numbers from 0 to 255.
     """
     num_frames, channels, height, width = shape
-    patches = torch.randint(
-        0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
+    patches = torch.randint(0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
     frames = F.interpolate(patches.float(), (height, width))
     return frames.to(torch.uint8).unflatten(0, (num_videos, -1))

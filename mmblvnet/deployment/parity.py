@@ -1,4 +1,5 @@
 """Whether exported files have the scores of the model."""
+
 from pathlib import Path
 from typing import Callable, Sequence, Union
 from unittest.mock import patch
@@ -17,12 +18,10 @@ BFLOAT16_TOLERANCE = 0.05
 
 
 def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
-    """The scores of videos, as the pipeline gives them, in MMAction2's test.
-    """
+    """The scores of videos, as the pipeline gives them, in MMAction2's test."""
     samples = [ActionDataSample() for _ in frames]
     with torch.no_grad():
-        samples = model.test_step(
-            dict(inputs=list(frames), data_samples=samples))
+        samples = model.test_step(dict(inputs=list(frames), data_samples=samples))
     return torch.stack([sample.pred_score for sample in samples]).cpu()
 
 
@@ -40,14 +39,17 @@ def check_repeatable(model: nn.Module, frames: Tensor) -> None:
     if (first - second).abs().max() > TOLERANCE * first.abs().max():
         raise ValueError(
             f'{type(model.cls_head).__name__} gives a video other scores each '
-            'time, of which a file would keep one draw: it cannot be exported')
+            'time, of which a file would keep one draw: it cannot be exported'
+        )
 
 
-def check_parity(run: Callable[[Tensor], Tensor],
-                 model: nn.Module,
-                 shape: Sequence[int],
-                 with_preprocessing: bool,
-                 tolerance: float = TOLERANCE) -> float:
+def check_parity(
+    run: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    shape: Sequence[int],
+    with_preprocessing: bool,
+    tolerance: float = TOLERANCE,
+) -> float:
     """Compare an exported file with the model that it was made of.
 
     One, two and three videos go through both, the two with two views each
@@ -79,11 +81,9 @@ def check_parity(run: Callable[[Tensor], Tensor],
     return max(differences)
 
 
-def check_stream_parity(path: Union[str, Path],
-                        model: nn.Module,
-                        shape: Sequence[int],
-                        with_preprocessing: bool,
-                        num_frames: int = 48) -> float:
+def check_stream_parity(
+    path: Union[str, Path], model: nn.Module, shape: Sequence[int], with_preprocessing: bool, num_frames: int = 48
+) -> float:
     """Compare an exported step of a stream with the model, over a video.
 
     As :func:`check_parity`, but for the ONNX file of an
@@ -91,6 +91,7 @@ def check_stream_parity(path: Union[str, Path],
     even number of frames of the video.
     """
     from onnxruntime import InferenceSession
+
     recognizer = StreamingRecognizer(model)
     group, delay = recognizer.group, recognizer.delay
     frames = example_frames((1, *shape), num_frames, 1)
@@ -99,30 +100,25 @@ def check_stream_parity(path: Union[str, Path],
         frames = preprocessed(model.data_preprocessor, frames)
     frames = frames.flatten(0, 1).numpy()
     session = InferenceSession(path, providers=['CPUExecutionProvider'])
-    states = {
-        i.name: np.zeros(i.shape, np.float32)
-        for i in session.get_inputs() if i.name.startswith('state.')
-    }
+    states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
     scores = []
     for pair in range(num_frames // group + delay):
         # What follows the end does not matter.
         start = min(pair * group, num_frames - group)
-        of_pair, *new = session.run(None, dict(
-            states,
-            frames=frames[start:start + group],
-            pair=np.array([pair]),
-            num_frames=np.array([num_frames])))
+        of_pair, *new = session.run(
+            None,
+            dict(
+                states, frames=frames[start : start + group], pair=np.array([pair]), num_frames=np.array([num_frames])
+            ),
+        )
         scores.append(torch.from_numpy(of_pair[0]))
         states = dict(zip(states, new))
-    return _difference(
-        torch.stack(scores[delay:]),
-        torch.stack([p.scores for p in predictions]), TOLERANCE)
+    return _difference(torch.stack(scores[delay:]), torch.stack([p.scores for p in predictions]), TOLERANCE)
 
 
 def _difference(scores: Tensor, expected: Tensor, tolerance: float) -> float:
     """The largest difference, or a ValueError if it is too large."""
     difference = (scores - expected).abs().max().item()
     if not torch.allclose(scores, expected, atol=tolerance, rtol=tolerance):
-        raise ValueError('The exported file does not agree with the model: '
-                         f'scores differ by {difference:.2g}')
+        raise ValueError(f'The exported file does not agree with the model: scores differ by {difference:.2g}')
     return difference

@@ -1,4 +1,5 @@
 """INT8 by onnxruntime's static quantisation."""
+
 import copy
 from pathlib import Path
 from typing import List, Optional, Union
@@ -16,9 +17,7 @@ from .parity import preprocessed
 OPERATORS = ['Conv']
 
 
-def calibration_clips(model: nn.Module, number: int,
-                      ann_file: Optional[str],
-                      with_preprocessing: bool) -> List[Tensor]:
+def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], with_preprocessing: bool) -> List[Tensor]:
     """Videos of the training set as a test sees them.
 
     Args:
@@ -43,28 +42,24 @@ def calibration_clips(model: nn.Module, number: int,
     dataset = DATASETS.build(cfg)
     if len(dataset) < number:
         raise ValueError(
-            f'{ann_file or "The training set"} has {len(dataset)} videos, but '
-            f'--calibration-clips asks for {number}')
-    clips = [dataset[i * len(dataset) // number]['inputs'][None]
-             for i in range(number)]
+            f'{ann_file or "The training set"} has {len(dataset)} videos, but --calibration-clips asks for {number}'
+        )
+    clips = [dataset[i * len(dataset) // number]['inputs'][None] for i in range(number)]
     if with_preprocessing:
         return clips
     return [preprocessed(model.data_preprocessor, clip) for clip in clips]
 
 
-def quantize(path: Union[str, Path], quantized: Union[str, Path],
-             clips: List[Tensor]) -> None:
+def quantize(path: Union[str, Path], quantized: Union[str, Path], clips: List[Tensor]) -> None:
     """Write an ONNX file anew so that it computes in 8-bit integers.
 
     The clips are inputs that show how large its maps are.
     """
-    from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
-                                          QuantType, quantize_static)
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     inputs = iter([dict(frames=clip.numpy()) for clip in clips])
 
     class Reader(CalibrationDataReader):
-
         def get_next(self) -> Optional[dict]:
             return next(inputs, None)
 
@@ -76,4 +71,5 @@ def quantize(path: Union[str, Path], quantized: Union[str, Path],
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        op_types_to_quantize=OPERATORS)
+        op_types_to_quantize=OPERATORS,
+    )

@@ -15,12 +15,10 @@ class LabelledAccMetric(AccMetric):
     of it. They are still wrong in the top-k accuracy.
     """
 
-    def calculate(self, preds: List[np.ndarray],
-                  labels: List[Union[int, np.ndarray]]) -> Dict:
+    def calculate(self, preds: List[np.ndarray], labels: List[Union[int, np.ndarray]]) -> Dict:
         """The metrics of scores ``(num_classes, )`` and labels, by name."""
         results = super().calculate(preds, labels)
         labelled = [i for i, label in enumerate(labels) if np.min(label) >= 0]
         if 'mean1' in results and 0 < len(labelled) < len(labels):
-            results['mean1'] = mean_class_accuracy(
-                [preds[i] for i in labelled], [labels[i] for i in labelled])
+            results['mean1'] = mean_class_accuracy([preds[i] for i in labelled], [labels[i] for i in labelled])
         return results

@@ -6,8 +6,17 @@ from .temporal_weights import draw_temporal_weights, temporal_weights
 from .timeline import Timeline, draw_timeline
 
 __all__ = [
-    'AnnotatedVideo', 'Timeline', 'annotate_video', 'draw_clips',
-    'draw_curves', 'draw_predictions', 'draw_temporal_weights',
-    'draw_timeline', 'explain', 'has_branches', 'prepare_video', 'read_curves',
-    'temporal_weights'
+    'AnnotatedVideo',
+    'Timeline',
+    'annotate_video',
+    'draw_clips',
+    'draw_curves',
+    'draw_predictions',
+    'draw_temporal_weights',
+    'draw_timeline',
+    'explain',
+    'has_branches',
+    'prepare_video',
+    'read_curves',
+    'temporal_weights',
 ]

@@ -3,6 +3,7 @@
 MMAction2 1.2.0 has a visualizer, but it looks for predictions under a name
 that they no longer have, and so writes none.
 """
+
 import os
 from pathlib import Path
 from typing import Optional, Sequence, Union
@@ -19,14 +20,13 @@ BAR = (64, 128, 0)
 SHORT_SIDE = 240
 
 
-def draw_predictions(picture: np.ndarray,
-                     predictions: Sequence[Prediction]) -> np.ndarray:
+def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
     """A copy of a frame, ``(H, W, 3)`` in RGB, with predictions as bars."""
     picture = picture.copy()
     height, width = picture.shape[:2]
     row = max(12, height // 18)
     scale = row / 32
-    panel = picture[:row * len(predictions) + row // 2]
+    panel = picture[: row * len(predictions) + row // 2]
     panel[:] = panel // 3
     for number, prediction in enumerate(predictions):
         top = row * number + row // 4
@@ -34,9 +34,16 @@ def draw_predictions(picture: np.ndarray,
         cv2.rectangle(picture, (0, top + 1), (length, top + row - 2), BAR, -1)
         # OpenCV's own font has ASCII only.
         name = prediction.name.encode('ascii', 'replace').decode()
-        cv2.putText(picture, f'{prediction.probability:4.0%} {name}',
-                    (row // 4, top + row * 3 // 4), FONT, scale, TEXT, 1,
-                    cv2.LINE_AA)
+        cv2.putText(
+            picture,
+            f'{prediction.probability:4.0%} {name}',
+            (row // 4, top + row * 3 // 4),
+            FONT,
+            scale,
+            TEXT,
+            1,
+            cv2.LINE_AA,
+        )
     return picture
 
 
@@ -54,16 +61,12 @@ class AnnotatedVideo:
         self.fps = fps
         self._writer: Optional[cv2.VideoWriter] = None
 
-    def write(self, picture: np.ndarray,
-              predictions: Sequence[Prediction]) -> None:
-        """Add a frame, or raise a ValueError if the file cannot be written.
-        """
+    def write(self, picture: np.ndarray, predictions: Sequence[Prediction]) -> None:
+        """Add a frame, or raise a ValueError if the file cannot be written."""
         picture = draw_predictions(_enlarge(picture), predictions)
         if self._writer is None:
             height, width = picture.shape[:2]
-            self._writer = cv2.VideoWriter(
-                self.out, cv2.VideoWriter_fourcc(*'mp4v'), self.fps,
-                (width, height))
+            self._writer = cv2.VideoWriter(self.out, cv2.VideoWriter_fourcc(*'mp4v'), self.fps, (width, height))
             if not self._writer.isOpened():
                 raise ValueError(f'{self.out} cannot be written')
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -73,8 +76,7 @@ class AnnotatedVideo:
             self._writer.release()
 
 
-def annotate_video(video: str, out: Union[str, Path],
-                   predictions: Sequence[Prediction]) -> None:
+def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Prediction]) -> None:
     """Write a video file again as MP4, with predictions in every frame.
 
     Raises:

@@ -4,6 +4,7 @@ MMAction2 1.2.0 has a tool for it that MMEngine's logs are not made for
 (https://github.com/open-mmlab/mmaction2/issues/2612): it wants a key that
 they do not have, and leaves validation out.
 """
+
 import json
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple, Union
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 class Curves(NamedTuple):
     """The loss in training and the metric in validation, by iteration."""
+
     loss: List[Tuple[int, float]]
     metric: List[Tuple[int, float]]
 
@@ -32,8 +34,7 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
-        raise ValueError(f'{work_dir} has no */vis_data/scalars.json: give '
-                         'the work_dir of a training run')
+        raise ValueError(f'{work_dir} has no */vis_data/scalars.json: give the work_dir of a training run')
     loss, values, known = {}, {}, set()
     for log in logs:
         iteration = 0
@@ -47,16 +48,13 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
             elif iteration:
                 known.update(row)
     if not loss:
-        raise ValueError(f'the logs of {work_dir} have no loss: nothing was '
-                         'trained there')
+        raise ValueError(f'the logs of {work_dir} have no loss: nothing was trained there')
     if known and not values:
-        raise ValueError(f'the validations of {work_dir} have no {metric}, '
-                         f'but {", ".join(sorted(known))}')
+        raise ValueError(f'the validations of {work_dir} have no {metric}, but {", ".join(sorted(known))}')
     return Curves(sorted(loss.items()), sorted(values.items()))
 
 
-def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str,
-                out: Union[str, Path]) -> None:
+def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str, out: Union[str, Path]) -> None:
     """Draw the loss and the metric of training runs."""
     figure = Figure(figsize=(10, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2)
@@ -64,8 +62,7 @@ def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str,
         left.plot(*zip(*run.loss), label=name, linewidth=1)
         if run.metric:
             right.plot(*zip(*run.metric), marker='o', markersize=4)
-    for axes, title in ((left, 'loss in training'),
-                        (right, f'{metric} in validation')):
+    for axes, title in ((left, 'loss in training'), (right, f'{metric} in validation')):
         axes.set_title(title, fontsize=10)
         axes.set_xlabel('iteration')
         axes.grid(alpha=0.3)

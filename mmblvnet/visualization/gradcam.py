@@ -1,4 +1,5 @@
 """Where in a video a recognizer sees the class that it predicts."""
+
 from typing import Any, List, Tuple
 from unittest.mock import patch
 
@@ -20,10 +21,10 @@ class FrameGradCAM(GradCAM):
     last part of the maps alone, and takes them for those of all frames. Its
     arguments are those of ``GradCAM``.
     """
+
     num_frames = 0
 
-    def _calculate_localization_map(self, data: dict, *args,
-                                    **kwargs) -> tuple:
+    def _calculate_localization_map(self, data: dict, *args, **kwargs) -> tuple:
         # [V * T, 3, H, W] each, of a 2D recognizer.
         self.num_frames = sum(map(len, data['inputs']))
         test_cfg = dict(self.model.test_cfg or {}, max_testing_views=False)
@@ -31,17 +32,18 @@ class FrameGradCAM(GradCAM):
             return super()._calculate_localization_map(data, *args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if (name in ('target_activations', 'target_gradients')
-                and self.is_recognizer2d and value is not None
-                and self.num_frames % len(value) == 0):
+        if (
+            name in ('target_activations', 'target_gradients')
+            and self.is_recognizer2d
+            and value is not None
+            and self.num_frames % len(value) == 0
+        ):
             # A map for each frame instead of one for several.
-            value = value.repeat_interleave(
-                self.num_frames // len(value), 0)
+            value = value.repeat_interleave(self.num_frames // len(value), 0)
         super().__setattr__(name, value)
 
 
-def explain(model: nn.Module, video: str, layer: str,
-            split: str) -> Tuple[List[Clip], Tensor]:
+def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[Clip], Tensor]:
     """Lay MMAction2's Grad-CAM of the most probable class over a video.
 
     Args:
@@ -71,10 +73,10 @@ def explain(model: nn.Module, video: str, layer: str,
             raise ValueError(
                 f'the model has no layer {layer} with a single map that '
                 'Grad-CAM could take: name a stage or a block, such as '
-                'backbone/layer4') from error
+                'backbone/layer4'
+            ) from error
         probabilities = as_probabilities(scores[0].detach(), head)
     # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
     frames = (pictures.flatten(0, 1) * 255).round().byte()
     frames = frames.unflatten(0, (len(clips), -1)).numpy()
-    return [clip._replace(frames=of_clip)
-            for clip, of_clip in zip(clips, frames)], probabilities
+    return [clip._replace(frames=of_clip) for clip, of_clip in zip(clips, frames)], probabilities

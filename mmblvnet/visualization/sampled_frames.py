@@ -1,4 +1,5 @@
 """Which frames of a video a network gets."""
+
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
@@ -31,6 +32,7 @@ THUMBNAIL, BAR, GAP = 128, 36, 2
 
 class Clip(NamedTuple):
     """What the network gets of a clip, or of a view, in its order."""
+
     # Which frames of the video, (T, ).
     numbers: np.ndarray
     # What is left of them, (T, H, W, 3) in RGB.
@@ -39,8 +41,7 @@ class Clip(NamedTuple):
     total_frames: int
 
 
-def prepare_video(model: nn.Module, video: str,
-                  split: str) -> Tuple[dict, List[Clip]]:
+def prepare_video(model: nn.Module, video: str, split: str) -> Tuple[dict, List[Clip]]:
     """Send a video through a pipeline of a recognizer's config.
 
     Args:
@@ -62,12 +63,9 @@ def prepare_video(model: nn.Module, video: str,
     where = f'the {split} pipeline of {model.cfg.filename}'
     # The last step keeps the network's input alone.
     *steps, pack = video_pipeline_of(model.cfg, split)
-    results = dict(
-        filename=str(video), label=0, start_index=0, modality='RGB')
+    results = dict(filename=str(video), label=0, start_index=0, modality='RGB')
     try:
-        sampled = read_video(
-            Compose(steps), results, video,
-            f'So it does not pass through {where}')
+        sampled = read_video(Compose(steps), results, video, f'So it does not pass through {where}')
     except BrokenVideoError as error:
         raise ValueError(str(error)) from error
     data = TRANSFORMS.build(pack)(sampled)
@@ -80,14 +78,13 @@ def prepare_video(model: nn.Module, video: str,
     if images.size(1) != 3 or len(images) % clip_len:
         raise ValueError(
             f'{where} makes {len(images)} images of {images.size(1)} '
-            f'channels, which are no clips of {clip_len} RGB frames')
+            f'channels, which are no clips of {clip_len} RGB frames'
+        )
     # The crops follow one another, each with all frames.
     numbers = np.resize(sampled['frame_inds'], len(images))
     return data, [
-        Clip(of_clip, clip.permute(0, 2, 3, 1).byte().numpy(),
-             sampled['total_frames'])
-        for of_clip, clip in zip(
-            numbers.reshape(-1, clip_len), images.split(clip_len))
+        Clip(of_clip, clip.permute(0, 2, 3, 1).byte().numpy(), sampled['total_frames'])
+        for of_clip, clip in zip(numbers.reshape(-1, clip_len), images.split(clip_len))
     ]
 
 
@@ -96,11 +93,7 @@ def has_branches(model: nn.Module) -> bool:
     return isinstance(model.backbone, BLVNet)
 
 
-def draw_clips(clips: Sequence[Clip],
-               out: Union[str, Path],
-               label: str,
-               paired: bool,
-               title: str = '') -> None:
+def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired: bool, title: str = '') -> None:
     """Draw where the frames of clips are in the video, and the frames.
 
     Args:
@@ -116,9 +109,7 @@ def draw_clips(clips: Sequence[Clip],
     names = [f'{label} {i + 1}' for i in range(len(shown))]
     colors = (LITTLE, BIG) if paired else (PLAIN, PLAIN)
     strips = [_strip(clip, colors) for clip in shown]
-    heights = [0.6 + 0.2 * len(shown)] + [
-        0.1 + WIDTH * len(strip) / strip.shape[1] for strip in strips
-    ]
+    heights = [0.6 + 0.2 * len(shown)] + [0.1 + WIDTH * len(strip) / strip.shape[1] for strip in strips]
     figure = Figure((WIDTH, sum(heights)), layout='constrained')
     times, *places = figure.subplots(len(heights), height_ratios=heights)
     _draw_times(times, shown, names, colors)
@@ -131,9 +122,14 @@ def draw_clips(clips: Sequence[Clip],
         title += f' (the first {len(shown)} of {len(clips)} {label}s)'
     times.set_title(title, loc='left', fontsize=10)
     if paired:
-        times.legend([Patch(color=color) for color in colors], BRANCHES,
-                     loc='lower right', bbox_to_anchor=(1, 1), ncols=2,
-                     frameon=False)
+        times.legend(
+            [Patch(color=color) for color in colors],
+            BRANCHES,
+            loc='lower right',
+            bbox_to_anchor=(1, 1),
+            ncols=2,
+            frameon=False,
+        )
     figure.savefig(out, dpi=100)
 
 
@@ -143,28 +139,36 @@ def _strip(clip: Clip, colors: Sequence[str]) -> np.ndarray:
     height = max(1, round(THUMBNAIL * height / width))
     columns = max(SHORTEST, min(LONGEST, len(clip.frames)))
     lines = -(-len(clip.frames) // columns)
-    strip = np.full((lines * (BAR + height), columns * (THUMBNAIL + GAP), 3),
-                    255, np.uint8)
+    strip = np.full((lines * (BAR + height), columns * (THUMBNAIL + GAP), 3), 255, np.uint8)
     for i, (number, frame) in enumerate(zip(clip.numbers, clip.frames)):
         line, column = divmod(i, columns)
-        cell = strip[line * (BAR + height):, column * (THUMBNAIL + GAP):]
+        cell = strip[line * (BAR + height) :, column * (THUMBNAIL + GAP) :]
         cell[:BAR, :THUMBNAIL] = np.array(to_rgb(colors[i % 2])) * 255
-        cell[BAR:BAR + height, :THUMBNAIL] = cv2.resize(
-            frame, (THUMBNAIL, height), interpolation=cv2.INTER_AREA)
-        cv2.putText(cell, str(number), (THUMBNAIL // 3, BAR * 3 // 4),
-                    cv2.FONT_HERSHEY_SIMPLEX, 0.9, (255, 255, 255), 2,
-                    cv2.LINE_AA)
+        cell[BAR : BAR + height, :THUMBNAIL] = cv2.resize(frame, (THUMBNAIL, height), interpolation=cv2.INTER_AREA)
+        cv2.putText(
+            cell,
+            str(number),
+            (THUMBNAIL // 3, BAR * 3 // 4),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.9,
+            (255, 255, 255),
+            2,
+            cv2.LINE_AA,
+        )
     return strip
 
 
-def _draw_times(axes: Axes, clips: Sequence[Clip], names: Sequence[str],
-                colors: Sequence[str]) -> None:
+def _draw_times(axes: Axes, clips: Sequence[Clip], names: Sequence[str], colors: Sequence[str]) -> None:
     rows, total_frames = range(len(clips)), clips[0].total_frames
     axes.hlines(rows, 0, total_frames - 1, '#d0d6dc', linewidth=1)
     for first in (1, 0):
-        axes.eventplot([clip.numbers[first::2] for clip in clips],
-                       lineoffsets=rows, linelengths=0.6, linewidths=2.5,
-                       colors=colors[first])
+        axes.eventplot(
+            [clip.numbers[first::2] for clip in clips],
+            lineoffsets=rows,
+            linelengths=0.6,
+            linewidths=2.5,
+            colors=colors[first],
+        )
     axes.set_yticks(rows, names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel('frame of the video', fontsize=8)

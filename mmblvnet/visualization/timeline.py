@@ -1,4 +1,5 @@
 """A picture of what happens when in a long video."""
+
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Union
 
@@ -13,14 +14,14 @@ MAX_NAME = 48
 
 class Column(NamedTuple):
     """Windows that share a column, with the sum of their probabilities."""
+
     start: float
     end: float
     total: Tensor
     num_windows: int
 
     def join(self, later: 'Column') -> 'Column':
-        return Column(self.start, later.end, self.total + later.total,
-                      self.num_windows + later.num_windows)
+        return Column(self.start, later.end, self.total + later.total, self.num_windows + later.num_windows)
 
 
 class Timeline:
@@ -39,8 +40,7 @@ class Timeline:
         self._per_column = 1
 
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
-        """Add the next window: the seconds that it counts for, and classes.
-        """
+        """Add the next window: the seconds that it counts for, and classes."""
         columns, new = self.columns, Column(start, end, probabilities, 1)
         if columns and columns[-1].num_windows < self._per_column:
             columns[-1] = columns[-1].join(new)
@@ -56,8 +56,7 @@ class Timeline:
         return torch.stack([c.total / c.num_windows for c in self.columns])
 
 
-def draw_timeline(timeline: Timeline, names: Sequence[str],
-                  out: Union[str, Path]) -> None:
+def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path]) -> None:
     """Draw the most probable classes over time, a row for each."""
     probabilities = timeline.probabilities
     best = probabilities.amax(0).topk(min(MAX_ROWS, len(names))).indices
@@ -65,16 +64,12 @@ def draw_timeline(timeline: Timeline, names: Sequence[str],
     order = probabilities[:, best].argmax(0).sort(stable=True).indices
     labels = best[order].tolist()
 
-    figure = Figure(figsize=(11, 1.3 + 0.32 * len(labels)),
-                    layout='constrained')
+    figure = Figure(figsize=(11, 1.3 + 0.32 * len(labels)), layout='constrained')
     axes = figure.subplots()
     edges = [c.start for c in timeline.columns] + [timeline.columns[-1].end]
     rows = [y - 0.5 for y in range(len(labels) + 1)]
-    mesh = axes.pcolormesh(
-        edges, rows, probabilities[:, labels].T.numpy(), vmin=0, vmax=1,
-        cmap='viridis')
-    axes.set_yticks(range(len(labels)),
-                    [_shortened(names[label]) for label in labels])
+    mesh = axes.pcolormesh(edges, rows, probabilities[:, labels].T.numpy(), vmin=0, vmax=1, cmap='viridis')
+    axes.set_yticks(range(len(labels)), [_shortened(names[label]) for label in labels])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
     axes.set_xlabel('time')
@@ -83,7 +78,7 @@ def draw_timeline(timeline: Timeline, names: Sequence[str],
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[:MAX_NAME - 1] + '…'
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'
 
 
 def clock(seconds: float) -> str:

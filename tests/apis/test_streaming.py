@@ -10,8 +10,7 @@ from networks import SMALL_CHANNELS, recognizer
 
 PAIRS = dict(type='SmallBLVNet', depth=50, frame_output='pair')
 # Two stages, which are quick.
-RESNET = dict(type='ResNet', depth=18, num_stages=2, strides=(1, 2),
-              dilations=(1, 1), out_indices=(1, ))
+RESNET = dict(type='ResNet', depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 RESNET_TAM = dict(RESNET, type='ResNetTAM')
 BLVNETS = [
     *[dict(PAIRS, blend_frames=r) for r in range(1, 8)],
@@ -39,10 +38,8 @@ def make_model(config=PAIRS):
         config['num_segments'] = 4
     channels = SMALL_CHANNELS if paired else 128
     if neck is not None:
-        neck = dict(type='TAMNeck', in_channels=channels, keep_frames=True,
-                    num_segments=4, **neck)
-    head = dict(type='TSMHead', in_channels=channels,
-                num_segments=2 if paired else 4)
+        neck = dict(type='TAMNeck', in_channels=channels, keep_frames=True, num_segments=4, **neck)
+    head = dict(type='TSMHead', in_channels=channels, num_segments=2 if paired else 4)
     return recognizer(config, head, neck).double().eval()
 
 
@@ -65,7 +62,7 @@ def push_in_chunks(stream, frames, sizes):
     """The predictions while a stream goes on."""
     done, got = 0, []
     for size in [*sizes, len(frames)]:
-        new = frames[done:done + size]
+        new = frames[done : done + size]
         if len(new):
             done += len(new)
             got += stream.push(new)
@@ -96,8 +93,7 @@ def check(model, stream, num_pairs, sizes):
     predictions = early + stream.close()
     assert [p.pair for p in predictions] == list(range(len(expected)))
     scores = torch.stack([p.scores for p in predictions])
-    torch.testing.assert_close(
-        scores, expected, rtol=1e-9, atol=1e-9 * expected.abs().max())
+    torch.testing.assert_close(scores, expected, rtol=1e-9, atol=1e-9 * expected.abs().max())
     assert len(early) == max(0, num_frames - stream.lookahead) // group
 
 
@@ -116,8 +112,7 @@ def test_it_has_in_any_portions(num_pairs, sizes):
 
 
 def test_the_lookahead_is_that_of_the_modules():
-    expected = [(PAIRS, 13), (dict(PAIRS, blend_frames=5), 20),
-                (dict(PAIRS, causal=True), 0), (RESNET_TAM, 4)]
+    expected = [(PAIRS, 13), (dict(PAIRS, blend_frames=5), 20), (dict(PAIRS, causal=True), 0), (RESNET_TAM, 4)]
     for config, lookahead in expected:
         stream = StreamingRecognizer(make_model(config))
         assert stream.lookahead == lookahead
@@ -126,9 +121,7 @@ def test_the_lookahead_is_that_of_the_modules():
 
 
 @settings(deadline=None, max_examples=4)
-@given(turns=st.lists(
-    st.dictionaries(st.sampled_from('abc'), st.integers(1, 5), min_size=1),
-    min_size=2, max_size=6))
+@given(turns=st.lists(st.dictionaries(st.sampled_from('abc'), st.integers(1, 5), min_size=1), min_size=2, max_size=6))
 # One begins while the other goes on.
 @example(turns=[dict(a=2), dict(a=2, b=2), dict(a=9, b=9)])
 def test_streams_of_a_batch_know_nothing_of_each_other(turns):
@@ -162,8 +155,7 @@ def test_the_average_is_of_the_last_pairs(model):
 def test_the_average_is_of_a_training_clip_by_default(stream):
     assert stream.num_pairs == 2
     with pytest.raises(ValueError, match='give num_pairs'):
-        StreamingRecognizer(
-            recognizer(RESNET, dict(type='TSNHead', in_channels=128)))
+        StreamingRecognizer(recognizer(RESNET, dict(type='TSNHead', in_channels=128)))
 
 
 def test_a_saved_stream_goes_on_elsewhere(model, stream, tmp_path):
@@ -199,8 +191,7 @@ def test_a_closed_stream_is_forgotten(stream):
 
 def test_pictures_are_normalised(model, stream):
     frames = torch.randint(0, 256, (18, 3, 32, 32), dtype=torch.uint8)
-    prepared = model.data_preprocessor(
-        dict(inputs=[frames], data_samples=[]))['inputs'][0].double()
+    prepared = model.data_preprocessor(dict(inputs=[frames], data_samples=[]))['inputs'][0].double()
     expected = stream.push(prepared) + stream.close()
     assert_same(stream.push(frames) + stream.close(), expected)
 
@@ -219,11 +210,15 @@ def test_the_model_is_left_as_it_is(model):
 def test_a_head_and_a_neck_that_average_frames_average_pairs():
 
     def make(num_segments):
-        return recognizer(
-            dict(type='SmallBLVNet', depth=50, num_segments=num_segments),
-            dict(type='TSNHead', in_channels=SMALL_CHANNELS),
-            dict(type='TAMNeck', in_channels=SMALL_CHANNELS,
-                 num_segments=num_segments)).double().eval()
+        return (
+            recognizer(
+                dict(type='SmallBLVNet', depth=50, num_segments=num_segments),
+                dict(type='TSNHead', in_channels=SMALL_CHANNELS),
+                dict(type='TAMNeck', in_channels=SMALL_CHANNELS, num_segments=num_segments),
+            )
+            .double()
+            .eval()
+        )
 
     model, whole = make(4), make(12)
     whole.load_state_dict(model.state_dict())
@@ -235,12 +230,17 @@ def test_a_head_and_a_neck_that_average_frames_average_pairs():
     torch.testing.assert_close(predictions[-1].average, expected)
 
 
-@pytest.mark.parametrize('backbone, head, problem', [
-    (PAIRS, dict(type='TRNHead', num_segments=16),
-     'TRNHead does not average'),
-    (dict(type='ResNetTSM', depth=18, pretrained2d=False),
-     dict(type='TSMHead'), 'ResNetTSM does not see each frame by itself'),
-])
+@pytest.mark.parametrize(
+    'backbone, head, problem',
+    [
+        (PAIRS, dict(type='TRNHead', num_segments=16), 'TRNHead does not average'),
+        (
+            dict(type='ResNetTSM', depth=18, pretrained2d=False),
+            dict(type='TSMHead'),
+            'ResNetTSM does not see each frame by itself',
+        ),
+    ],
+)
 def test_what_mixes_frames_otherwise_is_refused(backbone, head, problem):
     with pytest.raises(ValueError, match=problem):
         StreamingRecognizer(recognizer(backbone, dict(head, in_channels=512)))

@@ -3,8 +3,7 @@ from mmblvnet.apis import find_videos, read_class_names
 
 
 def test_folders_stand_for_the_videos_in_them_that_are_not_hidden(tmp_path):
-    for name in ('b.mp4', 'a.WEBM', '._b.mp4', '.hidden/c.mp4', 'deep/d.ts',
-                 '.DS_Store', 'notes.txt'):
+    for name in ('b.mp4', 'a.WEBM', '._b.mp4', '.hidden/c.mp4', 'deep/d.ts', '.DS_Store', 'notes.txt'):
         (tmp_path / 'own' / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'own' / name).touch()
     (tmp_path / 'own' / 'deep' / 'loop').symlink_to(tmp_path / 'own')
@@ -12,8 +11,7 @@ def test_folders_stand_for_the_videos_in_them_that_are_not_hidden(tmp_path):
     (tmp_path / 'linked').symlink_to(tmp_path / 'own')
     for folder in ('own', 'linked'):
         assert find_videos([str(tmp_path / folder)]) == [
-            str(tmp_path / folder / name)
-            for name in ('a.WEBM', 'b.mp4', 'deep/d.ts')
+            str(tmp_path / folder / name) for name in ('a.WEBM', 'b.mp4', 'deep/d.ts')
         ]
 
 
@@ -34,8 +32,7 @@ def test_what_is_no_video_is_named(tmp_path):
 
 def test_a_label_map_of_any_editor_is_read(tmp_path):
     file = tmp_path / 'map.txt'
-    for content in ('walk\nmy run\n', '\ufeffwalk\nmy run',
-                    'walk\r\nmy run\r\n\r\n', 'walk \nmy run\n \n'):
+    for content in ('walk\nmy run\n', '\ufeffwalk\nmy run', 'walk\r\nmy run\r\n\r\n', 'walk \nmy run\n \n'):
         file.write_bytes(content.encode())
         assert read_class_names(file, 2) == ['walk', 'my run']
     assert read_class_names(None, 2) == ['0', '1']

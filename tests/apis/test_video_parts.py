@@ -17,8 +17,7 @@ FPS = 25
 
 def pictures(count, seed=0):
     """Large patches: much noise looks the same to a network as other noise."""
-    patches = np.random.default_rng(seed).integers(
-        0, 256, (count, 4, 4, 3), np.uint8)
+    patches = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), np.uint8)
     return list(patches.repeat(10, 1).repeat(13, 2))
 
 
@@ -34,16 +33,13 @@ def pipeline(crop='CenterCrop', form='NCHW'):
         dict(type='Resize', scale=(-1, 32)),
         dict(type=crop, crop_size=32),
         dict(type='FormatShape', input_format=form),
-        dict(type='PackActionInputs')
+        dict(type='PackActionInputs'),
     ]
 
 
 def make_model(head=None, crop='CenterCrop', average_clips='prob', **backbone):
-    backbone = dict(
-        dict(type='SmallBLVNet', depth=50, num_segments=4), **backbone)
-    head = dict(
-        dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=4),
-        **head or {})
+    backbone = dict(dict(type='SmallBLVNet', depth=50, num_segments=4), **backbone)
+    head = dict(dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=4), **head or {})
     model = recognizer(backbone, head, average_clips=average_clips)
     let_videos_differ(model)
     model.cfg = Config(dict(val_pipeline=pipeline(crop)))
@@ -55,11 +51,10 @@ def let_videos_differ(model):
     """Let batch norms take away what all videos have in common."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.
+            module.momentum = 1.0
     frames = torch.from_numpy(np.stack(pictures(16))).permute(0, 3, 1, 2)
     data = dict(inputs=[frames], data_samples=[ActionDataSample()])
-    model.train().extract_feat(
-        model.data_preprocessor(data)['inputs'], stage='backbone')
+    model.train().extract_feat(model.data_preprocessor(data)['inputs'], stage='backbone')
     model.eval()
 
 
@@ -67,9 +62,7 @@ def plain_probabilities(model, video):
     """What the model says of a whole video, by MMAction2's own means."""
     steps = [dict(step) for step in model.cfg.val_pipeline]
     steps[1]['type'] = 'ArrayDecode'
-    data = Compose(steps)(
-        dict(array=np.stack(video), total_frames=len(video), start_index=0,
-             modality='RGB', label=0))
+    data = Compose(steps)(dict(array=np.stack(video), total_frames=len(video), start_index=0, modality='RGB', label=0))
     with torch.no_grad():
         score = model.test_step(pseudo_collate([data]))[0].pred_score
     if model.cls_head.average_clips == 'score':
@@ -77,40 +70,32 @@ def plain_probabilities(model, video):
     return score
 
 
-@pytest.mark.parametrize('config', [
-    dict(),
-    dict(crop='ThreeCrop', average_clips='score'),
-])
+@pytest.mark.parametrize('config', [dict(), dict(crop='ThreeCrop', average_clips='score')])
 def test_windows_have_the_classes_of_the_plain_model(config):
     model = make_model(**config)
     video = pictures(20)
     # Windows of 8 frames that start every 4 frames.
-    windows = list(
-        WindowClassifier(model, 8 / FPS, 4 / FPS).classify(as_frames(video)))
+    windows = list(WindowClassifier(model, 8 / FPS, 4 / FPS).classify(as_frames(video)))
     assert len(windows) == 4
     for i, window in enumerate(windows):
         assert window.start == pytest.approx(4 * i / FPS)
         assert window.end == pytest.approx((4 * i + 8) / FPS)
     # Scores but for a constant.
     given = torch.stack([w.probabilities for w in windows]).log()
-    expected = torch.stack([
-        plain_probabilities(model, video[4 * i:4 * i + 8]) for i in range(4)
-    ]).log()
+    expected = torch.stack([plain_probabilities(model, video[4 * i : 4 * i + 8]) for i in range(4)]).log()
     # Or else those of another window would pass.
     change = (expected[0] - expected[1]).abs().max().item()
-    torch.testing.assert_close(
-        given, expected, atol=min(1e-4, change / 10), rtol=0)
+    torch.testing.assert_close(given, expected, atol=min(1e-4, change / 10), rtol=0)
 
 
 def test_classes_that_each_have_a_yes_or_no_stand_for_themselves():
     model = make_model(dict(loss_cls=dict(type='BCELossWithLogits')))
     average_as_trained(model.cls_head)
-    scores = torch.tensor([3., 3., 0., -3., -3.])
+    scores = torch.tensor([3.0, 3.0, 0.0, -3.0, -3.0])
     with torch.no_grad():
         model.cls_head.fc_cls.weight.zero_()
         model.cls_head.fc_cls.bias.copy_(scores)
-    for classifier in (WindowClassifier(model, 8 / FPS, 4 / FPS),
-                       StreamClassifier(model, 1 / FPS)):
+    for classifier in (WindowClassifier(model, 8 / FPS, 4 / FPS), StreamClassifier(model, 1 / FPS)):
         part, *_ = classifier.classify(as_frames(pictures(8)))
         torch.testing.assert_close(part.probabilities, scores.sigmoid())
 
@@ -141,11 +126,9 @@ def test_each_frame_is_prepared_once():
 
 
 def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
-    frames = [Frame(until, lambda until=until: until)
-              for until in (1, 2, 7, 8)]
+    frames = [Frame(until, lambda until=until: until) for until in (1, 2, 7, 8)]
     windows = NumberedWindows(2, 1, 1).classify(frames)
-    assert [(w.start, w.probabilities) for w in windows] == [
-        (0, [1, 2]), (5, [7, 7]), (6, [7, 8])]
+    assert [(w.start, w.probabilities) for w in windows] == [(0, [1, 2]), (5, [7, 7]), (6, [7, 8])]
 
 
 @settings(deadline=None, max_examples=20)
@@ -153,10 +136,8 @@ def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
 def test_the_frames_are_the_samplers(num_frames):
     sampler = BigLittleSampleFrames(clip_len=8, test_mode=True)
     expected = sampler(dict(total_frames=num_frames, start_index=0))
-    sampled = NumberedWindows(8, num_frames / 30 / 8, 1).sample(
-        as_frames(range(num_frames), 30))
-    assert [(count, frame.read()) for count, frame in sampled] == [
-        (1, i) for i in expected['frame_inds']]
+    sampled = NumberedWindows(8, num_frames / 30 / 8, 1).sample(as_frames(range(num_frames), 30))
+    assert [(count, frame.read()) for count, frame in sampled] == [(1, i) for i in expected['frame_inds']]
     # A frame may be sampled several times.
     (count, _), *_ = NumberedWindows(8, 0.5, 1).sample(as_frames([0], fps=1))
     assert count == 2
@@ -178,13 +159,12 @@ def test_a_stream_has_the_classes_of_one_clip_over_all_crops():
 
     model = make_model(crop='ThreeCrop')
     video = pictures(4)
-    moments = list(
-        StreamClassifier(model, 1 / FPS).classify(as_frames(video)))
-    assert [(m.start, m.end) for m in moments] == [
-        pytest.approx((n / FPS, (n + 1) / FPS)) for n in (0.5, 2.5)]
-    actual, expected, other = (probabilities.log() for probabilities in (
-        moments[-1].probabilities, probabilities_of(video),
-        probabilities_of(pictures(4, seed=1))))
+    moments = list(StreamClassifier(model, 1 / FPS).classify(as_frames(video)))
+    assert [(m.start, m.end) for m in moments] == [pytest.approx((n / FPS, (n + 1) / FPS)) for n in (0.5, 2.5)]
+    actual, expected, other = (
+        probabilities.log()
+        for probabilities in (moments[-1].probabilities, probabilities_of(video), probabilities_of(pictures(4, seed=1)))
+    )
     # Or else those of other frames would pass.
     change = (expected - other).abs().max().item()
     torch.testing.assert_close(actual, expected, atol=change / 10, rtol=0)
@@ -207,14 +187,11 @@ def test_a_source_that_was_opened_again_is_a_stream_of_its_own():
         # The last frame has no partner.
         yield from as_frames(video[:7])
         for number, frame in enumerate(as_frames(video[7:])):
-            yield frame._replace(
-                until=1 + frame.until, restarted=number == 0)
+            yield frame._replace(until=1 + frame.until, restarted=number == 0)
 
     moments = list(classifier.classify(broken_off()))
     alone = list(classifier.classify(as_frames(video[:7])))
-    torch.testing.assert_close(
-        [m.probabilities for m in moments[:3]],
-        [m.probabilities for m in alone])
+    torch.testing.assert_close([m.probabilities for m in moments[:3]], [m.probabilities for m in alone])
     assert moments[3].start == pytest.approx(7.5 / FPS)
 
 
@@ -237,9 +214,11 @@ class EchoingStream(StreamClassifier):
 
 def test_what_a_slow_consumer_misses_is_told():
     stream = EchoingStream()
-    moments = list(stream.classify([
-        Frame(1, lambda: 'a'), Frame(2, lambda: 'b'),
-        Frame(7, lambda: 'c', num_dropped=4), Frame(9, lambda: 'd')]))
+    moments = list(
+        stream.classify(
+            [Frame(1, lambda: 'a'), Frame(2, lambda: 'b'), Frame(7, lambda: 'c', num_dropped=4), Frame(9, lambda: 'd')]
+        )
+    )
     assert moments == ['a', 'b', 'c', 'd', 'd', 'end']
     assert stream.seen == [(1, 0), (1, 0), (5, 4), (2, 0)]
 

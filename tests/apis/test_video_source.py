@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from mmblvnet.apis import open_source
 from mmblvnet.apis.video_source import is_live, live_frames
-from tiny_videos import (NUM_FRAMES, served, shown_numbers, spoil_frame,
-                         write_video)
+from tiny_videos import NUM_FRAMES, served, shown_numbers, spoil_frame, write_video
 
 
 def camera(count, pause):
@@ -19,8 +18,7 @@ def test_every_frame_of_a_file_comes_once(tmp_path):
     file = write_video(tmp_path / 'a.webm')
     frames = [(f.until, f.read()) for f in open_source(file)]
     assert shown_numbers([p for _, p in frames]) == list(range(NUM_FRAMES))
-    assert [until for until, _ in frames] == pytest.approx(
-        [n / 25 for n in range(1, NUM_FRAMES + 1)])
+    assert [until for until, _ in frames] == pytest.approx([n / 25 for n in range(1, NUM_FRAMES + 1)])
     # The frame rate can be given.
     assert next(open_source(file, fps=10)).until == 0.1
 
@@ -55,8 +53,7 @@ def test_a_video_may_be_on_a_server(tmp_path):
     write_video(tmp_path / 'a.mp4')
     with served(tmp_path) as address:
         frames = open_source(f'{address}/a.mp4')
-        assert shown_numbers([f.read() for f in frames]) == list(
-            range(NUM_FRAMES))
+        assert shown_numbers([f.read() for f in frames]) == list(range(NUM_FRAMES))
 
 
 def test_what_is_live():
@@ -69,15 +66,13 @@ def test_what_is_live():
 def test_a_live_stream_drops_what_there_is_no_time_for():
     frames = []
     for frame in live_frames(camera(count=40, pause=0.01)):
-        frames.append((frame.until, int(frame.read()[0, 0, 0]),
-                       frame.num_dropped))
+        frames.append((frame.until, int(frame.read()[0, 0, 0]), frame.num_dropped))
         time.sleep(0.1)
     untils, numbers, dropped = zip(*frames)
     assert 2 <= len(numbers) < 20
     assert untils == tuple(sorted(untils))
     # What is missing between two frames was dropped.
-    assert [a - b - 1 for a, b in zip((40, *numbers), numbers)] == list(
-        dropped)
+    assert [a - b - 1 for a, b in zip((40, *numbers), numbers)] == list(dropped)
 
 
 def test_an_error_of_a_live_stream_is_told():

@@ -14,12 +14,12 @@ def test_a_checkpoint_is_loaded(tmp_path, new_format):
     content = dict(
         state_dict=dict(weight=torch.randn(3, 4)),
         best_top1=torch.tensor(59.1).double().numpy()[()],
-        optimizer=dict(state={0: dict(momentum_buffer=torch.ones(2))}))
+        optimizer=dict(state={0: dict(momentum_buffer=torch.ones(2))}),
+    )
     file = tmp_path / 'published.pth.tar'
     torch.save(content, file, _use_new_zipfile_serialization=new_format)
     loaded = load_safely(file)
-    assert torch.equal(loaded['state_dict']['weight'],
-                       content['state_dict']['weight'])
+    assert torch.equal(loaded['state_dict']['weight'], content['state_dict']['weight'])
     assert loaded['best_top1'] == content['best_top1']
 
 

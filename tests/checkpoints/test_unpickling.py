@@ -1,4 +1,5 @@
 """What PyTorch's safe loader makes of files that are MMEngine's, or not."""
+
 import argparse
 import collections
 import os
@@ -38,10 +39,11 @@ def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
     content = dict(
         message_hub=dict(log_scalars=dict(loss=history())),
         best=np.float64(0.5),
-        nested=(1, [array, (shared, )], shared),
+        nested=(1, [array, (shared,)], shared),
         big_endian=np.arange(5, dtype='>i4'),
         empty=np.zeros((0, 3)),
-        args=argparse.Namespace(lr=0.1, array=array))
+        args=argparse.Namespace(lr=0.1, array=array),
+    )
     loaded = load(saved(tmp_path / 'a.pth', **content))
     log = loaded['message_hub']['log_scalars']['loss']
     assert type(log) is HistoryBuffer
@@ -49,7 +51,7 @@ def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
     log.update(0.25)
     assert log.statistics('max') == 3 and log.statistics('current') == 0.25
     assert type(loaded['best']) is np.float64 and loaded['best'] == 0.5
-    number, (first, (second, )), third = loaded['nested']
+    number, (first, (second,)), third = loaded['nested']
     assert type(first) is np.ndarray and first.tolist() == [0, 1, 2]
     assert second is third and second.flags.owndata and second[0]
     assert loaded['big_endian'].tolist() == [0, 1, 2, 3, 4]
@@ -72,16 +74,19 @@ def test_a_load_leaves_no_type_safe_for_the_process(tmp_path):
 
 
 NUMPYS_OWN = [
-    np.ndarray, np.dtype, type(np.dtype('f8')), type(np.dtype('i8')),
-    type(np.dtype('O')), np.ndarray(0).__reduce__()[0],
-    np.float64(0).__reduce__()[0]
+    np.ndarray,
+    np.dtype,
+    type(np.dtype('f8')),
+    type(np.dtype('i8')),
+    type(np.dtype('O')),
+    np.ndarray(0).__reduce__()[0],
+    np.float64(0).__reduce__()[0],
 ]
 
 
 def test_what_is_declared_as_well_changes_nothing(tmp_path, load):
-    file = saved(tmp_path / 'a.pth', log=history(), order=np.arange(3.))
-    for declared in (NUMPYS_OWN, NUMPYS_OWN[1:3], NUMPYS_OWN[:1],
-                     [HistoryBuffer, getattr]):
+    file = saved(tmp_path / 'a.pth', log=history(), order=np.arange(3.0))
+    for declared in (NUMPYS_OWN, NUMPYS_OWN[1:3], NUMPYS_OWN[:1], [HistoryBuffer, getattr]):
         with torch.serialization.safe_globals(declared):
             content = load(file)
         assert content['log'].mean() == history().mean()
@@ -115,7 +120,8 @@ def test_what_the_user_has_declared_is_loaded(tmp_path, load):
         named=Named(np.arange(3)),
         doubling=Doubling(),
         log=history(),
-        names=np.array(['a', None], dtype=object))
+        names=np.array(['a', None], dtype=object),
+    )
     with pytest.raises(Exception, match='Custom|test_unpickling'):
         load(file)
     own = [Custom, Named, Doubling]
@@ -127,8 +133,7 @@ def test_what_the_user_has_declared_is_loaded(tmp_path, load):
     assert content['names'].tolist() == ['a', None]
 
 
-def test_who_trusts_all_files_or_none_can_load_them(tmp_path, load,
-                                                    monkeypatch):
+def test_who_trusts_all_files_or_none_can_load_them(tmp_path, load, monkeypatch):
     file = saved(tmp_path / 'a.pth', custom=Custom())
     with monkeypatch.context() as environment:
         environment.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
@@ -141,10 +146,8 @@ def median(log):
     return np.median(log.data[0])
 
 
-def test_logs_with_a_statistic_of_the_users_are_loaded(tmp_path, load,
-                                                       monkeypatch):
-    monkeypatch.setattr(HistoryBuffer, '_statistics_methods',
-                        dict(HistoryBuffer._statistics_methods))
+def test_logs_with_a_statistic_of_the_users_are_loaded(tmp_path, load, monkeypatch):
+    monkeypatch.setattr(HistoryBuffer, '_statistics_methods', dict(HistoryBuffer._statistics_methods))
     HistoryBuffer.register_statistics(median)
     file = saved(tmp_path / 'a.pth', log=history())
     assert load(file)['log'].statistics('median') == 1.75
@@ -155,11 +158,7 @@ def test_logs_with_a_statistic_of_the_users_are_loaded(tmp_path, load,
 
 def test_threads_load_at_once(tmp_path):
     file, results = saved(tmp_path / 'a.pth', log=history()), []
-    threads = [
-        threading.Thread(
-            target=lambda: results.append(load_checkpoint(file)['log'].max()))
-        for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(load_checkpoint(file)['log'].max())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -176,8 +175,12 @@ def attribute(owner, *names):
 def tensor_with(state):
     """A tensor with attributes, which shadow its methods."""
     return Call(
-        torch._tensor._rebuild_from_type_v2, torch._utils._rebuild_tensor,
-        torch.Tensor, (torch.zeros(1).storage(), 0, (1, ), (1, )), state)
+        torch._tensor._rebuild_from_type_v2,
+        torch._utils._rebuild_tensor,
+        torch.Tensor,
+        (torch.zeros(1).storage(), 0, (1,), (1,)),
+        state,
+    )
 
 
 def log_with(**state):
@@ -189,20 +192,18 @@ def log_with(**state):
 
 
 NUMBERS = (3, '<', None, None, None, -1, -1, 0)
-FIELDS = (3, '<', None, ('a', ), {'a': (Call(np.dtype, 'f8'), 0)}, -1, -1, 0)
-ARRAY = np.ndarray(0).__reduce__()[0], np.ndarray, (0, ), b'b'
+FIELDS = (3, '<', None, ('a',), {'a': (Call(np.dtype, 'f8'), 0)}, -1, -1, 0)
+ARRAY = np.ndarray(0).__reduce__()[0], np.ndarray, (0,), b'b'
 SCALAR = np.float64(0).__reduce__()[0]
 STORAGE = torch.zeros(1).storage()
 
 
 def array_of(numbers):
-    return Call(*ARRAY, state=(1, (1, ), numbers, False, b'12345678'))
+    return Call(*ARRAY, state=(1, (1,), numbers, False, b'12345678'))
 
 
 HOSTILE = dict(
-    calls=dict(
-        shell=Call(os.system, 'echo executed'),
-        builtin=Call(eval, '1')),
+    calls=dict(shell=Call(os.system, 'echo executed'), builtin=Call(eval, '1')),
     attributes=dict(
         globals=attribute(HistoryBuffer, 'mean', '__globals__'),
         class_of=attribute(HistoryBuffer, '__class__', '__base__'),
@@ -210,56 +211,52 @@ HOSTILE = dict(
         instance=attribute(Call(HistoryBuffer), 'mean'),
         of_tensor=attribute(torch.Tensor, 'mean'),
         of_array=attribute(np.ndarray, 'tofile'),
-        three_arguments=Call(getattr, HistoryBuffer, 'x', 1)),
+        three_arguments=Call(getattr, HistoryBuffer, 'x', 1),
+    ),
     types=dict(
         objects=Call(np.dtype, 'O'),
         record=Call(np.dtype, 'f8,O'),
         metadata=Call(np.dtype, 'M8', state=(4, *NUMBERS[1:], {})),
         size=Call(np.dtype, 'f8', state=(3, '<', None, None, None, 9, -1, 0)),
         function=torch._utils._rebuild_tensor,
-        type_of_a_tensor=torch.Tensor),
+        type_of_a_tensor=torch.Tensor,
+    ),
     arrays=dict(
-        of_objects=Call(*ARRAY, state=(1, (1, ), np.dtype('O'), False, [1])),
-        of_the_wrong_length=Call(
-            *ARRAY, state=(1, (99, ), np.dtype('f8'), False, b'few')),
-        of_another_type=Call(
-            *ARRAY, state=(1, (1, ), 'f8', False, b'12345678')),
-        of_numbers_with_flags=array_of(
-            Call(np.dtype, 'f8', False, True, state=(*NUMBERS[:-1], 63))),
-        of_numbers_with_fields=array_of(
-            Call(np.dtype, 'f8', False, True, state=FIELDS)),
-        on_a_buffer=Call(np.ndarray, (1, ), 'f8', b'12345678'),
+        of_objects=Call(*ARRAY, state=(1, (1,), np.dtype('O'), False, [1])),
+        of_the_wrong_length=Call(*ARRAY, state=(1, (99,), np.dtype('f8'), False, b'few')),
+        of_another_type=Call(*ARRAY, state=(1, (1,), 'f8', False, b'12345678')),
+        of_numbers_with_flags=array_of(Call(np.dtype, 'f8', False, True, state=(*NUMBERS[:-1], 63))),
+        of_numbers_with_fields=array_of(Call(np.dtype, 'f8', False, True, state=FIELDS)),
+        on_a_buffer=Call(np.ndarray, (1,), 'f8', b'12345678'),
         scalar_of_an_object=Call(SCALAR, np.dtype('O'), b'12345678'),
-        scalar_that_is_short=Call(SCALAR, np.dtype('f8'), b'few')),
+        scalar_that_is_short=Call(SCALAR, np.dtype('f8'), b'few'),
+    ),
     tensors=dict(
         that_says_it_is_finite=tensor_with(dict(isfinite=torch.Tensor)),
         with_hooks=tensor_with(dict(_backward_hooks={0: torch.Tensor})),
         with_a_gradient=tensor_with(dict(grad=torch.zeros(1))),
-        dict_without_items=Call(
-            collections.OrderedDict,
-            state=dict(items=collections.OrderedDict)),
+        dict_without_items=Call(collections.OrderedDict, state=dict(items=collections.OrderedDict)),
         indices_beyond_the_tensor=Call(
             torch._utils._rebuild_sparse_tensor,
             Call(torch.serialization._get_layout, 'torch.sparse_coo'),
-            (torch.tensor([[99]]), torch.ones(1), torch.Size([2]))),
-        beyond_its_storage=Call(
-            torch._utils._rebuild_tensor, STORAGE, 9, (1, ), (1, )),
-        before_its_storage=Call(
-            torch._utils._rebuild_tensor, STORAGE, -1, (1, ), (1, ))),
+            (torch.tensor([[99]]), torch.ones(1), torch.Size([2])),
+        ),
+        beyond_its_storage=Call(torch._utils._rebuild_tensor, STORAGE, 9, (1,), (1,)),
+        before_its_storage=Call(torch._utils._rebuild_tensor, STORAGE, -1, (1,), (1,)),
+    ),
     logs=dict(
-        mean_for_all=log_with(
-            statistics_methods=dict(mean=HistoryBuffer.max)),
-        statistics_of_a_type=log_with(
-            statistics_methods=dict(mean=torch.Tensor)),
+        mean_for_all=log_with(statistics_methods=dict(mean=HistoryBuffer.max)),
+        statistics_of_a_type=log_with(statistics_methods=dict(mean=torch.Tensor)),
         with_a_method=log_with(mean=torch.Tensor),
         of_text=log_with(_log_history='text'),
         without_counts=log_with(_count_history=np.ones(9)),
-        without_length=log_with(max_length='9')))
+        without_length=log_with(max_length='9'),
+    ),
+)
 
 
 @pytest.mark.parametrize('group', HOSTILE)
-def test_a_checkpoint_that_does_anything_else_is_refused(
-        tmp_path, capfd, group):
+def test_a_checkpoint_that_does_anything_else_is_refused(tmp_path, capfd, group):
     before = dict(HistoryBuffer._statistics_methods)
     for name, content in HOSTILE[group].items():
         file = saved(tmp_path / f'{name}.pth', content=content)
@@ -270,8 +267,7 @@ def test_a_checkpoint_that_does_anything_else_is_refused(
 
 
 def test_the_host_runs_no_code_either(tmp_path, capfd):
-    for content in [*HOSTILE['calls'].values(),
-                    *HOSTILE['attributes'].values()]:
+    for content in [*HOSTILE['calls'].values(), *HOSTILE['attributes'].values()]:
         file = saved(tmp_path / 'a.pth', content=content)
         with pytest.raises(Exception, match='(?i)global|attr|log|arg'):
             CheckpointLoader.load_checkpoint(file)

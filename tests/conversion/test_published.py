@@ -1,4 +1,5 @@
 """Whatever a file's keys are, it is converted or refused with a reason."""
+
 import functools
 import json
 
@@ -11,8 +12,8 @@ from mmblvnet.conversion.key_formats import KeyFormat
 from mmblvnet.conversion.published import convert_published, to_published
 
 KEY_FORMATS = {
-    name: weights for name, weights in json.loads(
-        (golden.DATA / 'checkpoints.json').read_text()).items()
+    name: weights
+    for name, weights in json.loads((golden.DATA / 'checkpoints.json').read_text()).items()
     if '101' not in name
 }
 BUILD = KeyFormat.weights_of
@@ -27,20 +28,18 @@ def weights_of(key_format, config, num_classes):
 def networks_are_built_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            KeyFormat, 'weights_of', lambda self, config, num_classes:
-            weights_of(self, tuple(config.items()), num_classes))
+            KeyFormat,
+            'weights_of',
+            lambda self, config, num_classes: weights_of(self, tuple(config.items()), num_classes),
+        )
         yield
 
 
 @functools.lru_cache(maxsize=None)
 def published(key_format):
     """Weights of a format that take no memory."""
-    weights = {name: torch.zeros(shape)
-               for name, shape in KEY_FORMATS[key_format]}
-    return {
-        name: value.long() if name.endswith('num_batches_tracked') else value
-        for name, value in weights.items()
-    }
+    weights = {name: torch.zeros(shape) for name, shape in KEY_FORMATS[key_format]}
+    return {name: value.long() if name.endswith('num_batches_tracked') else value for name, value in weights.items()}
 
 
 @functools.lru_cache(maxsize=None)
@@ -48,26 +47,55 @@ def ours(key_format):
     return convert_published(published(key_format))[0]
 
 
-PARTS = ('module', 'baseline_model', 'backbone', 'cls_head', 'classifier',
-         'new_fc', 'fc', 'conv1', 'conv', 'l_conv0', 'layer1', 'layer3',
-         'layer5', 'big', 'little', 'tam', 'prev', 'curr', 'curr_se', 'fc1',
-         'blending_layers', 'downsample', '0', '7', '-1', 'weight', 'bias',
-         'state_dict', '', '\n', '\N{SNOWMAN}')
-NAMES = st.one_of(
-    st.lists(st.sampled_from(PARTS), max_size=5).map('.'.join), st.text())
+PARTS = (
+    'module',
+    'baseline_model',
+    'backbone',
+    'cls_head',
+    'classifier',
+    'new_fc',
+    'fc',
+    'conv1',
+    'conv',
+    'l_conv0',
+    'layer1',
+    'layer3',
+    'layer5',
+    'big',
+    'little',
+    'tam',
+    'prev',
+    'curr',
+    'curr_se',
+    'fc1',
+    'blending_layers',
+    'downsample',
+    '0',
+    '7',
+    '-1',
+    'weight',
+    'bias',
+    'state_dict',
+    '',
+    '\n',
+    '\N{SNOWMAN}',
+)
+NAMES = st.one_of(st.lists(st.sampled_from(PARTS), max_size=5).map('.'.join), st.text())
 TENSORS = st.builds(
     torch.zeros,
     st.lists(st.integers(0, 3), max_size=4),
-    dtype=st.sampled_from([
-        torch.float32, torch.int64, torch.complex64, torch.bool,
-        torch.float8_e4m3fn
-    ]))
+    dtype=st.sampled_from([torch.float32, torch.int64, torch.complex64, torch.bool, torch.float8_e4m3fn]),
+)
 VALUES = st.one_of(
-    TENSORS, st.none(), st.integers(), st.just(dict()),
+    TENSORS,
+    st.none(),
+    st.integers(),
+    st.just(dict()),
     # More values than the memory holds, or none.
     st.just(torch.zeros(1, 1, 1, 1).expand(64, 2**40, 7, 7)),
     st.just(torch.zeros(2, 2).to_sparse()),
-    st.just(torch.full((64, 3, 7, 7), torch.nan)))
+    st.just(torch.full((64, 3, 7, 7), torch.nan)),
+)
 
 
 @st.composite
@@ -122,48 +150,37 @@ IMAGENET = 'ImageNet-bLResNet-50-a2-b4'
 
 
 def without(name):
-    return lambda weights: {
-        k: v for k, v in weights.items() if name not in k}
+    return lambda weights: {k: v for k, v in weights.items() if name not in k}
 
 
 def having(**values):
-    return lambda weights: dict(
-        weights, **{k.replace('__', '.'): v for k, v in values.items()})
+    return lambda weights: dict(weights, **{k.replace('__', '.'): v for k, v in values.items()})
 
 
 def deeper(weights):
     return {
-        **weights, **{
-            name.replace('big.4', 'big.5'): value
-            for name, value in weights.items()
-            if name.startswith('layer3.big.4')
-        }
+        **weights,
+        **{name.replace('big.4', 'big.5'): value for name, value in weights.items() if name.startswith('layer3.big.4')},
     }
 
 
 B = 'baseline_model__'
 WRONG = [
-    (VIDEO, without('layer2.big.1.conv2.weight'),
-     'layer2.big.1.conv2.weight is missing'),
+    (VIDEO, without('layer2.big.1.conv2.weight'), 'layer2.big.1.conv2.weight is missing'),
     (VIDEO, without('new_fc.bias'), 'new_fc.bias is missing'),
-    (VIDEO, having(**{f'{B}layer5__weight': torch.zeros(1)}),
-     'layer5.weight is left over'),
-    (VIDEO, having(**{f'{B}bl_init__weight': torch.zeros(64, 32, 1, 1)}),
-     r'bl_init.weight is \(64, 32, 1, 1\) instead of \(64, 64, 1, 1\)'),
-    (VIDEO, having(**{f'{B}bn1__weight': torch.ones(64).long()}),
-     'bn1.weight is of torch.int64, not torch.float32'),
-    (VIDEO, having(**{f'{B}bn1__weight': torch.ones(64) / 0}),
-     'bn1.weight has values that are not finite'),
-    (VIDEO, having(**{f'{B}conv1__weight':
-                      torch.zeros(1, 1, 1, 1).expand(64, 2**40, 7, 7)}),
-     'has not all the values'),
-    (VIDEO, having(module__new_fc__bias=torch.zeros(174)),
-     'module.new_fc.bias is left over'),
-    (TAM_RESNET, without('layer1.0.tam.'),
-     'key format is TAM-ResNet .*tam is mis'),
+    (VIDEO, having(**{f'{B}layer5__weight': torch.zeros(1)}), 'layer5.weight is left over'),
+    (
+        VIDEO,
+        having(**{f'{B}bl_init__weight': torch.zeros(64, 32, 1, 1)}),
+        r'bl_init.weight is \(64, 32, 1, 1\) instead of \(64, 64, 1, 1\)',
+    ),
+    (VIDEO, having(**{f'{B}bn1__weight': torch.ones(64).long()}), 'bn1.weight is of torch.int64, not torch.float32'),
+    (VIDEO, having(**{f'{B}bn1__weight': torch.ones(64) / 0}), 'bn1.weight has values that are not finite'),
+    (VIDEO, having(**{f'{B}conv1__weight': torch.zeros(1, 1, 1, 1).expand(64, 2**40, 7, 7)}), 'has not all the values'),
+    (VIDEO, having(module__new_fc__bias=torch.zeros(174)), 'module.new_fc.bias is left over'),
+    (TAM_RESNET, without('layer1.0.tam.'), 'key format is TAM-ResNet .*tam is mis'),
     (IMAGENET, deeper, 'ImageNet bLResNet, but its layer3 has 6 big'),
-    (TAM_RESNET, lambda weights: convert_published(weights)[0],
-     'known ones are ImageNet bLResNet, bLVNet-TAM'),
+    (TAM_RESNET, lambda weights: convert_published(weights)[0], 'known ones are ImageNet bLResNet, bLVNet-TAM'),
     (VIDEO, lambda weights: dict(epoch=3), 'holds no state dict'),
 ]
 

@@ -1,4 +1,5 @@
 """The start that a bLResNet gets from a plain ResNet."""
+
 import pytest
 import torch
 from convert_checkpoint import convert
@@ -12,30 +13,27 @@ def torchvision_weights(depth=50):
     """Weights of a ResNet with a classifier, all of them different."""
     torch.manual_seed(0)
     weights = {
-        torchvision_name(name): torch.rand_like(value) + 0.1
-        if value.is_floating_point() else value
+        torchvision_name(name): torch.rand_like(value) + 0.1 if value.is_floating_point() else value
         for name, value in ResNet(depth).state_dict().items()
     }
-    return {**weights, 'fc.weight': torch.zeros(1000, 2048),
-            'fc.bias': torch.zeros(1000)}
+    return {**weights, 'fc.weight': torch.zeros(1000, 2048), 'fc.bias': torch.zeros(1000)}
 
 
 def without_classifier_and_counts(weights):
-    return {k: v for k, v in weights.items()
-            if not k.startswith('fc.') and 'num_batches' not in k}
+    return {k: v for k, v in weights.items() if not k.startswith('fc.') and 'num_batches' not in k}
 
 
 def of_mmpretrain(weights):
-    return dict(meta=dict(epoch=1), state_dict={
-        (f'head.{k}' if k.startswith('fc.') else f'backbone.{k}'): v
-        for k, v in weights.items()})
+    return dict(
+        meta=dict(epoch=1),
+        state_dict={(f'head.{k}' if k.startswith('fc.') else f'backbone.{k}'): v for k, v in weights.items()},
+    )
 
 
 def of_mmaction2(weights):
     """A TSN's, whose convolutions and norms lie in modules of their own."""
     network = ResNet(50)
-    state = {f'backbone.{name}': weights[torchvision_name(name)]
-             for name in network.state_dict()}
+    state = {f'backbone.{name}': weights[torchvision_name(name)] for name in network.state_dict()}
     return dict(state_dict={**state, 'cls_head.fc_cls.weight': torch.ones(1)})
 
 
@@ -54,10 +52,7 @@ def start(weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp('resnet')
     torch.save(weights, folder / 'resnet.pth')
     found = convert(folder / 'resnet.pth', folder / 'start.pth')
-    backbone = BLResNet(
-        found['depth'],
-        init_cfg=dict(
-            type='Pretrained', checkpoint=str(folder / 'start.pth')))
+    backbone = BLResNet(found['depth'], init_cfg=dict(type='Pretrained', checkpoint=str(folder / 'start.pth')))
     backbone.init_weights()
     return backbone.state_dict(), found
 
@@ -92,40 +87,30 @@ def test_every_library_gives_the_same_start(weights):
         assert all(torch.equal(v, expected[k]) for k, v in found.items())
 
 
-def test_thin_blocks_take_the_first_channels_at_the_same_scale(
-        weights, start):
+def test_thin_blocks_take_the_first_channels_at_the_same_scale(weights, start):
     state, found = start
-    assert torch.equal(state['layer2.little.0.conv1.weight'],
-                       weights['layer2.0.conv1.weight'][:64])
-    assert torch.equal(state['layer2.little.0.conv2.weight'],
-                       2 * weights['layer2.0.conv2.weight'][:64, :64])
-    assert torch.equal(state['layer1.little.0.downsample.1.bias'],
-                       weights['layer1.0.downsample.1.bias'][:128])
-    assert ('layer2.little.0 from layer2.0, its first channels'
-            in found['sources'])
+    assert torch.equal(state['layer2.little.0.conv1.weight'], weights['layer2.0.conv1.weight'][:64])
+    assert torch.equal(state['layer2.little.0.conv2.weight'], 2 * weights['layer2.0.conv2.weight'][:64, :64])
+    assert torch.equal(state['layer1.little.0.downsample.1.bias'], weights['layer1.0.downsample.1.bias'][:128])
+    assert 'layer2.little.0 from layer2.0, its first channels' in found['sources']
 
 
 def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut():
     weights = torchvision_weights(101)
     state, found = started(weights)
-    assert torch.equal(state['layer2.big.2.bn3.weight'],
-                       weights['layer2.2.bn3.weight'])
+    assert torch.equal(state['layer2.big.2.bn3.weight'], weights['layer2.2.bn3.weight'])
     assert (state['layer2.big.3.bn3.weight'] == 0).all()
-    assert torch.equal(state['layer3.fusion.0.conv1.weight'],
-                       weights['layer3.22.conv1.weight'])
+    assert torch.equal(state['layer3.fusion.0.conv1.weight'], weights['layer3.22.conv1.weight'])
     scratch, unused = found['sources'][-2:]
     assert 'layer1.big.2, ' in scratch
-    assert unused == (
-        'not used of the ResNet: layer3.17, layer3.18, layer3.19, layer3.20, '
-        'layer3.21, its classifier')
+    assert unused == ('not used of the ResNet: layer3.17, layer3.18, layer3.19, layer3.20, layer3.21, its classifier')
 
 
 def test_what_a_resnet_does_not_have_changes_nothing_at_first(start):
     network, x = BLResNet(50).eval(), torch.rand(2, 64, 16, 16)
     network.load_state_dict(start[0])
     with torch.no_grad():
-        torch.testing.assert_close(
-            network._merge_branches(x), x[..., ::2, ::2], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(network._merge_branches(x), x[..., ::2, ::2], atol=1e-4, rtol=1e-4)
         little, big = network.layer2.run_branches(torch.rand(2, 256, 8, 8))
         assert (little == 0).all() and (big != 0).any()
 
@@ -133,21 +118,22 @@ def test_what_a_resnet_does_not_have_changes_nothing_at_first(start):
 def test_a_start_for_flow_takes_the_mean_over_rgb(weights):
     state, found = started(weights, flow_channels=10)
     assert found['in_channels'] == 10
-    torch.testing.assert_close(state['conv1.weight'][:, 7],
-                               weights['conv1.weight'].mean(1))
+    torch.testing.assert_close(state['conv1.weight'][:, 7], weights['conv1.weight'].mean(1))
 
 
 def test_another_kind_of_resnet_is_refused(weights):
     without_stem = {k: v for k, v in weights.items() if k != 'conv1.weight'}
     for changed, message in [
-        (weights | {'layer1.0.conv2.weight': torch.ones(128, 128, 3, 3)},
-         r'layer1.0.conv2.weight is \(128, 128, 3, 3\) instead of'),
-        (without_stem | {'conv1.0.weight': torch.ones(1)},
-         'conv1.weight is missing'),
-        (weights | {'layer1.0.se.fc1.weight': torch.ones(1)},
-         'layer1.0.se.fc1.weight is left over'),
-        (weights | {'layer4.0.bn3.bias': torch.full((2048, ), torch.nan)},
-         'layer4.0.bn3.bias has values that are not finite'),
+        (
+            weights | {'layer1.0.conv2.weight': torch.ones(128, 128, 3, 3)},
+            r'layer1.0.conv2.weight is \(128, 128, 3, 3\) instead of',
+        ),
+        (without_stem | {'conv1.0.weight': torch.ones(1)}, 'conv1.weight is missing'),
+        (weights | {'layer1.0.se.fc1.weight': torch.ones(1)}, 'layer1.0.se.fc1.weight is left over'),
+        (
+            weights | {'layer4.0.bn3.bias': torch.full((2048,), torch.nan)},
+            'layer4.0.bn3.bias has values that are not finite',
+        ),
         (torchvision_weights(18), 'depth = 18 of BLResNet is not one'),
     ]:
         with pytest.raises(ValueError, match=message):

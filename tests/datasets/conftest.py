@@ -6,9 +6,6 @@ from tiny_videos import FOURCC, write_rawframes, write_video
 def videos(tmp_path_factory) -> dict:
     """A whole video per container, and one as a folder of pictures."""
     folder = tmp_path_factory.mktemp('videos')
-    paths = {
-        suffix[1:]: write_video(folder / f'whole{suffix}')
-        for suffix in FOURCC
-    }
+    paths = {suffix[1:]: write_video(folder / f'whole{suffix}') for suffix in FOURCC}
     paths['rawframes'] = write_rawframes(folder / 'rawframes')
     return paths

@@ -13,8 +13,7 @@ from mmaction.datasets import RawframeDataset, VideoDataset
 from mmaction.evaluation import AccMetric
 from mmaction.registry import DATASETS, TRANSFORMS
 from mmaction.structures import ActionDataSample
-from mmblvnet.datasets import (BrokenVideoError, CheckedRawframeDataset,
-                               CheckedVideoDataset, checked_dataset)
+from mmblvnet.datasets import BrokenVideoError, CheckedRawframeDataset, CheckedVideoDataset, checked_dataset
 from mmblvnet.evaluation import LabelledAccMetric
 from tiny_videos import NUM_FRAMES, shown_numbers, write_rawframes
 
@@ -35,8 +34,7 @@ def annotate(tmp_path):
 
 
 def pipeline(*augmentations, test_mode=False, decoder='ExactVideo'):
-    sampler = dict(
-        type='BigLittleSampleFrames', clip_len=4, test_mode=test_mode)
+    sampler = dict(type='BigLittleSampleFrames', clip_len=4, test_mode=test_mode)
     decode = dict(type=f'{decoder}Decode')
     steps = [sampler, decode]
     if decoder != 'RawFrame':
@@ -44,25 +42,17 @@ def pipeline(*augmentations, test_mode=False, decoder='ExactVideo'):
     steps += augmentations
     steps.append(dict(type='FormatShape', input_format='NCHW'))
     steps.append(dict(type='PackActionInputs'))
-    return [
-        TRANSFORMS.build(step) if isinstance(step, dict) else step
-        for step in steps
-    ]
+    return [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps]
 
 
 def load_videos(annotation, *augmentations, decoder='ExactVideo', **kwargs):
     test_mode = kwargs.get('test_mode', False)
-    return CheckedVideoDataset(
-        annotation,
-        pipeline(*augmentations, test_mode=test_mode, decoder=decoder),
-        **kwargs)
+    return CheckedVideoDataset(annotation, pipeline(*augmentations, test_mode=test_mode, decoder=decoder), **kwargs)
 
 
 def load_rawframes(annotation, **kwargs):
     test_mode = kwargs.get('test_mode', False)
-    return CheckedRawframeDataset(
-        annotation, pipeline(test_mode=test_mode, decoder='RawFrame'),
-        **kwargs)
+    return CheckedRawframeDataset(annotation, pipeline(test_mode=test_mode, decoder='RawFrame'), **kwargs)
 
 
 def infos(dataset):
@@ -106,11 +96,14 @@ RAWFRAME_LINES = [
 ]
 
 
-@pytest.mark.parametrize('dataset_type, lines, good, form', [
-    (CheckedVideoDataset, VIDEO_LINES, 'good.webm 1', VIDEO_FORM),
-    (CheckedRawframeDataset, RAWFRAME_LINES, 'good 0 9 1', RAWFRAME_FORM)])
-def test_a_line_out_of_form_is_named(annotate, dataset_type, lines, good,
-                                     form):
+@pytest.mark.parametrize(
+    'dataset_type, lines, good, form',
+    [
+        (CheckedVideoDataset, VIDEO_LINES, 'good.webm 1', VIDEO_FORM),
+        (CheckedRawframeDataset, RAWFRAME_LINES, 'good 0 9 1', RAWFRAME_FORM),
+    ],
+)
+def test_a_line_out_of_form_is_named(annotate, dataset_type, lines, good, form):
     for problem, line, settings in lines:
         separator = settings.get('delimiter', ' ')
         this_good = good.replace(' ', separator)
@@ -127,41 +120,45 @@ def test_a_line_out_of_form_is_named(annotate, dataset_type, lines, good,
     assert message.endswith(form)
 
 
-@pytest.mark.parametrize('checked, upstream, cases', [
-    (CheckedVideoDataset, VideoDataset, [
-        (['a.webm 0', 'b/c.mp4 17'], {}),
-        (['a.webm 0', 'b.webm 4'], dict(num_classes=5)),
-        (['a.webm 0'], dict(data_prefix=dict(video='folder'))),
-        (['a b.webm, 0'], dict(delimiter=', ')),
-        (['a.webm 0 3', 'b.webm 2'], dict(multi_class=True, num_classes=5)),
-        (['a.webm', 'b.webm 1'], dict(test_mode=True)),
-    ]),
-    (CheckedRawframeDataset, RawframeDataset, [
-        (['a 9  0', 'b\t9\t1'], {}),
-        (['a 9 0'], dict(data_prefix=dict(img='folder'))),
-        (['a 3 9 0', 'b 0 7 1'], dict(with_offset=True)),
-        (['a 3 9 0 4'],
-         dict(with_offset=True, multi_class=True, num_classes=5)),
-        (['a 0 9'], dict(with_offset=True, test_mode=True)),
-    ]),
-])
+@pytest.mark.parametrize(
+    'checked, upstream, cases',
+    [
+        (
+            CheckedVideoDataset,
+            VideoDataset,
+            [
+                (['a.webm 0', 'b/c.mp4 17'], {}),
+                (['a.webm 0', 'b.webm 4'], dict(num_classes=5)),
+                (['a.webm 0'], dict(data_prefix=dict(video='folder'))),
+                (['a b.webm, 0'], dict(delimiter=', ')),
+                (['a.webm 0 3', 'b.webm 2'], dict(multi_class=True, num_classes=5)),
+                (['a.webm', 'b.webm 1'], dict(test_mode=True)),
+            ],
+        ),
+        (
+            CheckedRawframeDataset,
+            RawframeDataset,
+            [
+                (['a 9  0', 'b\t9\t1'], {}),
+                (['a 9 0'], dict(data_prefix=dict(img='folder'))),
+                (['a 3 9 0', 'b 0 7 1'], dict(with_offset=True)),
+                (['a 3 9 0 4'], dict(with_offset=True, multi_class=True, num_classes=5)),
+                (['a 0 9'], dict(with_offset=True, test_mode=True)),
+            ],
+        ),
+    ],
+)
 def test_good_lines_load_as_upstream(annotate, checked, upstream, cases):
     for lines, settings in cases:
-        actual, expected = (
-            infos(kind(annotate(*lines), pipeline=[], **settings))
-            for kind in (checked, upstream))
+        actual, expected = (infos(kind(annotate(*lines), pipeline=[], **settings)) for kind in (checked, upstream))
         assert repr(actual) == repr(expected)
 
 
 def test_a_flip_that_spoils_flow_is_told(annotate, monkeypatch):
     warnings = []
-    monkeypatch.setattr(checked_dataset, 'print_log',
-                        lambda text, **_: warnings.append(text))
-    for flip, modality, told in [('FlowFlip', 'Flow', 0), ('Flip', 'RGB', 0),
-                                 ('Flip', 'Flow', 1)]:
-        CheckedRawframeDataset(
-            annotate('a 9 0'), [dict(type='RawFrameDecode'), dict(type=flip)],
-            modality=modality)
+    monkeypatch.setattr(checked_dataset, 'print_log', lambda text, **_: warnings.append(text))
+    for flip, modality, told in [('FlowFlip', 'Flow', 0), ('Flip', 'RGB', 0), ('Flip', 'Flow', 1)]:
+        CheckedRawframeDataset(annotate('a 9 0'), [dict(type='RawFrameDecode'), dict(type=flip)], modality=modality)
         assert ['FlowFlip' in text for text in warnings] == [True] * told
 
 
@@ -204,8 +201,7 @@ def gone(tmp_path):
     return tmp_path / 'gone.webm'
 
 
-def test_another_sample_takes_the_place_of_a_broken_one_in_training(
-        annotate, videos, broken):
+def test_another_sample_takes_the_place_of_a_broken_one_in_training(annotate, videos, broken):
     for path in broken:
         dataset = load_videos(annotate(f'{path} 1', f'{videos["webm"]} 3'))
         data = dataset[0]
@@ -216,8 +212,7 @@ def test_another_sample_takes_the_place_of_a_broken_one_in_training(
 
 
 @pytest.mark.parametrize('decoder', ('Decord', 'OpenCV'))
-def test_other_decoders_have_broken_videos_replaced(
-        annotate, videos, tmp_path, decoder):
+def test_other_decoders_have_broken_videos_replaced(annotate, videos, tmp_path, decoder):
     for write in (missing, empty, text, a_folder):
         broken = tmp_path / f'{write.__name__}.mp4'
         write(broken, b'')
@@ -248,26 +243,20 @@ FAULTS_OF_THE_MACHINE = [
 ]
 
 
-@pytest.mark.parametrize('settings', [
-    {},
-    dict(test_mode=True, skip_broken=True),
-])
-def test_faults_of_the_machine_and_defects_are_not_the_videos(
-        annotate, videos, settings):
+@pytest.mark.parametrize('settings', [{}, dict(test_mode=True, skip_broken=True)])
+def test_faults_of_the_machine_and_defects_are_not_the_videos(annotate, videos, settings):
     dataset = load_videos(annotate(f'{videos["webm"]} 3'), **settings)
     failing = Failing(None)
     dataset.pipeline.transforms.insert(1, failing)
     for failing.error, words in FAULTS_OF_THE_MACHINE:
         with pytest.raises(type(failing.error), match=words) as caught:
             dataset[0]
-        assert getattr(caught.value, 'errno', None) == getattr(
-            failing.error, 'errno', None)
+        assert getattr(caught.value, 'errno', None) == getattr(failing.error, 'errno', None)
 
 
 @pytest.mark.parametrize('decoder', ['ExactVideo', 'Decord'])
 def test_without_file_handles_no_video_is_reported(annotate, videos, decoder):
-    dataset = load_videos(
-        annotate(*3 * [f'{videos["mp4"]} 3']), decoder=decoder)
+    dataset = load_videos(annotate(*3 * [f'{videos["mp4"]} 3']), decoder=decoder)
     dataset[0]  # imports what it needs
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
@@ -283,10 +272,8 @@ def test_without_file_handles_no_video_is_reported(annotate, videos, decoder):
     assert not broken_videos(dataset[0])
 
 
-def test_a_broken_video_ends_the_test_with_the_remedy(annotate, videos,
-                                                      broken):
-    annotation = annotate(f'{videos["webm"]} 3',
-                          *(f'{path} 1' for path in broken))
+def test_a_broken_video_ends_the_test_with_the_remedy(annotate, videos, broken):
+    annotation = annotate(f'{videos["webm"]} 3', *(f'{path} 1' for path in broken))
     dataset = load_videos(annotation, test_mode=True)
     for number, path in enumerate(broken, 1):
         with pytest.raises(BrokenVideoError) as caught:
@@ -295,12 +282,10 @@ def test_a_broken_video_ends_the_test_with_the_remedy(annotate, videos,
             assert expected in str(caught.value)
 
 
-def test_skipping_puts_a_stand_in_that_counts_as_wrong(
-        annotate, videos, broken):
+def test_skipping_puts_a_stand_in_that_counts_as_wrong(annotate, videos, broken):
     dataset = load_videos(
-        annotate(*(f'{path} 1' for path in broken), f'{videos["webm"]} 3'),
-        test_mode=True,
-        skip_broken=True)
+        annotate(*(f'{path} 1' for path in broken), f'{videos["webm"]} 3'), test_mode=True, skip_broken=True
+    )
     data = dataset[0]
     assert label(data) == -1
     assert data['inputs'].shape == dataset[len(broken)]['inputs'].shape
@@ -309,9 +294,7 @@ def test_skipping_puts_a_stand_in_that_counts_as_wrong(
 
 def score(*labels_and_predictions, metric):
     """A metric for pairs of label and predicted class."""
-    measured = LabelledAccMetric(
-        metric_list=metric,
-        metric_options=dict(top_k_accuracy=dict(topk=(1, ))))
+    measured = LabelledAccMetric(metric_list=metric, metric_options=dict(top_k_accuracy=dict(topk=(1,))))
     for wanted, predicted in labels_and_predictions:
         sample = ActionDataSample().set_gt_label(wanted)
         sample.set_pred_score(torch.eye(2)[predicted])
@@ -320,10 +303,7 @@ def score(*labels_and_predictions, metric):
 
 
 def test_a_stand_in_never_raises_a_metric(annotate, videos, gone):
-    dataset = load_videos(
-        annotate(f'{gone} 1', f'{videos["webm"]} 1'),
-        test_mode=True,
-        skip_broken=True)
+    dataset = load_videos(annotate(f'{gone} 1', f'{videos["webm"]} 1'), test_mode=True, skip_broken=True)
     stand_in = label(dataset[0])
     readable = [(0, 0), (1, 0)]
     skipped = [(stand_in, 1)] * 3
@@ -338,7 +318,8 @@ def test_a_stand_in_for_several_classes_can_be_scored(annotate, videos, gone):
         multi_class=True,
         num_classes=3,
         test_mode=True,
-        skip_broken=True)
+        skip_broken=True,
+    )
     metric = AccMetric(metric_list='mean_average_precision')
     for i in range(2):
         sample = dataset[i]['data_samples'].set_pred_score(torch.ones(3) / 3)
@@ -346,25 +327,20 @@ def test_a_stand_in_for_several_classes_can_be_scored(annotate, videos, gone):
     assert 'acc/mean_average_precision' in metric.evaluate(2)
 
 
-def test_too_many_broken_videos_in_a_row_point_to_the_prefix(
-        annotate, tmp_path):
+def test_too_many_broken_videos_in_a_row_point_to_the_prefix(annotate, tmp_path):
     prefix = dict(video=str(tmp_path / 'elsewhere'))
     for settings in ({}, dict(test_mode=True, skip_broken=True)):
         dataset = load_videos(
-            annotate(*(f'{i}.webm 1' for i in range(9))),
-            data_prefix=prefix,
-            max_refetch=3,
-            **settings)
+            annotate(*(f'{i}.webm 1' for i in range(9))), data_prefix=prefix, max_refetch=3, **settings
+        )
         with pytest.raises(BrokenVideoError) as caught:
             dataset[0]
         assert str(caught.value).startswith('4 videos in a row')
         assert f'data_prefix = {prefix}' in str(caught.value)
 
 
-def test_readable_samples_in_between_are_no_row(annotate, videos, gone,
-                                                monkeypatch):
-    dataset = load_videos(
-        annotate(f'{gone} 1', f'{videos["webm"]} 3'), max_refetch=1)
+def test_readable_samples_in_between_are_no_row(annotate, videos, gone, monkeypatch):
+    dataset = load_videos(annotate(f'{gone} 1', f'{videos["webm"]} 3'), max_refetch=1)
     monkeypatch.setattr(dataset, '_rand_another', lambda: 1)
     assert [label(dataset[0]) for _ in range(4)] == [3] * 4
 
@@ -377,24 +353,21 @@ class DropsFirst:
 
 
 def test_a_sample_that_an_augmentation_drops_is_not_broken(annotate, videos):
-    dataset = load_videos(
-        annotate(f'{videos["webm"]} 0', f'{videos["webm"]} 3'), DropsFirst())
+    dataset = load_videos(annotate(f'{videos["webm"]} 0', f'{videos["webm"]} 3'), DropsFirst())
     data = dataset[0]
     assert label(data) == 3
     assert not broken_videos(data)
 
 
 @pytest.mark.parametrize('kind', ('gap', 'text', 'gone'))
-def test_broken_rawframes_are_replaced_or_end_the_test(annotate, videos,
-                                                       tmp_path, kind):
+def test_broken_rawframes_are_replaced_or_end_the_test(annotate, videos, tmp_path, kind):
     folder = tmp_path / kind
     if kind != 'gone':
         write_rawframes(folder, num_frames=4)
         (folder / 'img_00002.jpg').unlink()
     if kind == 'text':
         (folder / 'img_00002.jpg').write_text('404 not found')
-    annotation = annotate(f'{folder} 4 1',
-                          f'{videos["rawframes"]} {NUM_FRAMES} 3')
+    annotation = annotate(f'{folder} 4 1', f'{videos["rawframes"]} {NUM_FRAMES} 3')
     data = load_rawframes(annotation)[0]
     assert label(data) == 3
     assert str(folder) in broken_videos(data)[0]
@@ -404,10 +377,7 @@ def test_broken_rawframes_are_replaced_or_end_the_test(annotate, videos,
 
 
 def test_rawframes_show_the_frames_from_the_offset_on(annotate, videos):
-    dataset = load_rawframes(
-        annotate(f'{videos["rawframes"]} 7 8 3'),
-        with_offset=True,
-        test_mode=True)
+    dataset = load_rawframes(annotate(f'{videos["rawframes"]} 7 8 3'), with_offset=True, test_mode=True)
     assert shown_numbers(dataset[0]['inputs']) == [8, 10, 12, 14]
 
 
@@ -423,15 +393,15 @@ def test_an_annotation_file_that_is_no_text_is_named(tmp_path):
 def test_files_of_any_editor_and_names_of_any_kind_are_read(tmp_path):
     file = tmp_path / 'list.txt'
     for content, names in [
-            ('\ufeffa.webm 1\n', ['a.webm']),
-            ('a.webm 1\r\nb.webm 0\r\n', ['a.webm', 'b.webm']),
-            ('a.webm 1\n\n \n', ['a.webm']),
-            ('a.webm\t1\n', ['a.webm']),
-            ('a  b 1.webm 1\n', ['a  b 1.webm']),
-            ('-a.webm 1\n', ['-a.webm']),
-            ('\u00e9.webm 1\ne\u0301.webm 1\n',
-             ['\u00e9.webm', 'e\u0301.webm']),
-            ('12:30:05.webm 1\n', ['12:30:05.webm'])]:
+        ('\ufeffa.webm 1\n', ['a.webm']),
+        ('a.webm 1\r\nb.webm 0\r\n', ['a.webm', 'b.webm']),
+        ('a.webm 1\n\n \n', ['a.webm']),
+        ('a.webm\t1\n', ['a.webm']),
+        ('a  b 1.webm 1\n', ['a  b 1.webm']),
+        ('-a.webm 1\n', ['-a.webm']),
+        ('\u00e9.webm 1\ne\u0301.webm 1\n', ['\u00e9.webm', 'e\u0301.webm']),
+        ('12:30:05.webm 1\n', ['12:30:05.webm']),
+    ]:
         file.write_bytes(content.encode())
         dataset = CheckedVideoDataset(str(file), pipeline=[])
         assert [info['filename'] for info in infos(dataset)] == names
@@ -440,9 +410,10 @@ def test_files_of_any_editor_and_names_of_any_kind_are_read(tmp_path):
 def test_folders_with_spaces_and_numbers_as_names_are_read(annotate):
     annotation = annotate('my walk 9 3', '100218 36 5')
     dataset = CheckedRawframeDataset(annotation, pipeline=[])
-    assert [(info['frame_dir'], info['total_frames'], info['label'])
-            for info in infos(dataset)] == [('my walk', 9, 3),
-                                            ('100218', 36, 5)]
+    assert [(info['frame_dir'], info['total_frames'], info['label']) for info in infos(dataset)] == [
+        ('my walk', 9, 3),
+        ('100218', 36, 5),
+    ]
 
 
 def test_several_annotation_files_are_refused_with_the_remedy():
@@ -450,41 +421,34 @@ def test_several_annotation_files_are_refused_with_the_remedy():
         CheckedVideoDataset(['a.txt', 'b.txt'], pipeline=[])
 
 
-@pytest.mark.parametrize('settings, lines', [
-    ({}, [*5 * ['a.webm 0'], 'b.webm 1']),
-    (dict(multi_class=True, num_classes=3),
-     [*5 * ['a.webm 0'], 'b.webm 0 1']),
-])
+@pytest.mark.parametrize(
+    'settings, lines',
+    [({}, [*5 * ['a.webm 0'], 'b.webm 1']), (dict(multi_class=True, num_classes=3), [*5 * ['a.webm 0'], 'b.webm 0 1'])],
+)
 def test_rare_classes_can_be_repeated(annotate, settings, lines):
     dataset = DATASETS.build(
         dict(
             type='ClassBalancedDataset',
             oversample_thr=0.6,
-            dataset=dict(
-                type='CheckedVideoDataset',
-                ann_file=annotate(*lines),
-                pipeline=[],
-                **settings)))
+            dataset=dict(type='CheckedVideoDataset', ann_file=annotate(*lines), pipeline=[], **settings),
+        )
+    )
     names = [info['filename'] for info in infos(dataset)]
     assert names == 5 * ['a.webm'] + 2 * ['b.webm']
 
 
 def test_in_its_scope_it_has_the_name_that_tools_know(annotate):
-    for name, checked in [('VideoDataset', CheckedVideoDataset),
-                          ('RawframeDataset', CheckedRawframeDataset)]:
+    for name, checked in [('VideoDataset', CheckedVideoDataset), ('RawframeDataset', CheckedRawframeDataset)]:
         config = dict(
             type=name,
             ann_file=annotate('a 9'),
             test_mode=True,
-            pipeline=[
-                dict(type='ExactVideoDecode'),
-                dict(type='PackActionInputs')
-            ])
+            pipeline=[dict(type='ExactVideoDecode'), dict(type='PackActionInputs')],
+        )
         inner = dict(config, _scope_='mmblvnet')
         assert type(DATASETS.build(dict(inner))) is checked
         assert type(DATASETS.build(dict(config))) is not checked
-        repeated = DATASETS.build(
-            dict(type='RepeatDataset', times=2, dataset=inner))
+        repeated = DATASETS.build(dict(type='RepeatDataset', times=2, dataset=inner))
         assert type(repeated.dataset) is checked
 
 
@@ -499,34 +463,37 @@ ANY_LINES = st.lists(
     st.one_of(
         st.text(max_size=20),
         st.lists(
-            st.sampled_from(['a.mp4', 'b c', '0', '1', '-1', '7', '1.5', '',
-                             '9' * 5000, '\u0663', '\t', '\x00', '\x85']),
-            max_size=5).map(' '.join)),
-    max_size=4)
+            st.sampled_from(
+                ['a.mp4', 'b c', '0', '1', '-1', '7', '1.5', '', '9' * 5000, '\u0663', '\t', '\x00', '\x85']
+            ),
+            max_size=5,
+        ).map(' '.join),
+    ),
+    max_size=4,
+)
 
 
-@pytest.mark.parametrize('dataset_type', ['CheckedVideoDataset',
-                                          'CheckedRawframeDataset'])
+@pytest.mark.parametrize('dataset_type', ['CheckedVideoDataset', 'CheckedRawframeDataset'])
 @hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(
     lines=ANY_LINES,
-    options=st.fixed_dictionaries({}, optional=dict(
-        test_mode=st.booleans(),
-        num_classes=st.sampled_from([None, 3]),
-        multi_class=st.booleans())))
-def test_any_text_is_read_or_refused_with_its_place(
-        tmp_path_factory, dataset_type, lines, options):
+    options=st.fixed_dictionaries(
+        {}, optional=dict(test_mode=st.booleans(), num_classes=st.sampled_from([None, 3]), multi_class=st.booleans())
+    ),
+)
+def test_any_text_is_read_or_refused_with_its_place(tmp_path_factory, dataset_type, lines, options):
     folder = tmp_path_factory.getbasetemp() / dataset_type
     folder.mkdir(exist_ok=True)
     file = folder / 'list.txt'
     file.write_text('\n'.join(lines), encoding='utf-8', newline='')
     try:
-        dataset = DATASETS.build(
-            dict(type=dataset_type, ann_file=str(file), pipeline=[],
-                 **options))
+        dataset = DATASETS.build(dict(type=dataset_type, ann_file=str(file), pipeline=[], **options))
     except ValueError as error:
-        assert re.search(r'list.txt(, line \d+| is empty| cannot)|'
-                         'multi_class=True needs', str(error))
+        assert re.search(
+            r'list.txt(, line \d+| is empty| cannot)|'
+            'multi_class=True needs',
+            str(error),
+        )
     else:
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)
@@ -537,5 +504,4 @@ def test_any_text_is_read_or_refused_with_its_place(
                 assert len(label) == 3 and set(label.tolist()) <= {0, 1}
             else:
                 # -1 stands for none, in a test.
-                assert 0 <= label < 10**18 or (
-                    options.get('test_mode') and label == -1)
+                assert 0 <= label < 10**18 or (options.get('test_mode') and label == -1)

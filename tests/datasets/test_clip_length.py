@@ -6,7 +6,7 @@ from mmblvnet.datasets.clip_length import with_clip_len
 PIPELINE = [
     dict(type='ExactVideoInit'),
     dict(type='BigLittleSampleFrames', clip_len=16, num_clips=2),
-    dict(type='ExactVideoDecode')
+    dict(type='ExactVideoDecode'),
 ]
 
 
@@ -15,7 +15,7 @@ def test_only_the_length_of_the_clips_changes():
     assert with_clip_len(PIPELINE, 32) == [
         dict(type='ExactVideoInit'),
         dict(type='BigLittleSampleFrames', clip_len=32, num_clips=2),
-        dict(type='ExactVideoDecode')
+        dict(type='ExactVideoDecode'),
     ]
     assert PIPELINE == before
 

@@ -1,4 +1,5 @@
 """What loaders draw with a seed: the order, and for the samples."""
+
 import random
 
 import numpy as np
@@ -29,12 +30,10 @@ class Unsendable:
     """What cannot be handed on, as when shared memory is full."""
 
     def __reduce__(self):
-        raise RuntimeError('unable to write to file </torch_1>: No space left '
-                           'on device (28)')
+        raise RuntimeError('unable to write to file </torch_1>: No space left on device (28)')
 
 
 class UnsendableSamples(Draws):
-
     def __getitem__(self, index):
         return Unsendable()
 
@@ -46,8 +45,10 @@ def build(dataset, **settings):
             batch_size=1,
             sampler=dict(type=DefaultSampler, shuffle=True),
             collate_fn=dict(type=list),
-            **settings),
-        seed=0)
+            **settings,
+        ),
+        seed=0,
+    )
 
 
 def epochs(settings, numbers):
@@ -58,7 +59,7 @@ def epochs(settings, numbers):
     loader = build(Draws(), **settings)
     for number in numbers:
         loader.sampler.set_epoch(number)  # as MMEngine's hook does
-        order, draws = zip(*[sample for sample, in loader])
+        order, draws = zip(*[sample for (sample,) in loader])
         yield order, draws
 
 
@@ -66,7 +67,7 @@ def test_the_order_is_that_of_the_epoch_with_and_without_workers():
     expected = None
     for settings in (ALONE, MMENGINES, OURS):
         (first, _), (second, _) = epochs(settings, [0, 1])
-        (resumed, _), = epochs(settings, [1])
+        ((resumed, _),) = epochs(settings, [1])
         assert first != second == resumed
         assert expected in (None, (first, second))
         expected = first, second
@@ -77,7 +78,7 @@ def test_each_epoch_and_each_worker_draws_anew():
     draws = sum(first + second, ())
     assert len(set(draws)) == len(draws)
     # Other than alone; MMEngine's own function starts with the same.
-    (_, alone), = epochs(ALONE, [0])
+    ((_, alone),) = epochs(ALONE, [0])
     assert not set(alone) & set(first)
     (_, first), (_, second) = epochs(MMENGINES, [0, 1])
     assert first == second
@@ -86,14 +87,14 @@ def test_each_epoch_and_each_worker_draws_anew():
 @pytest.mark.parametrize('settings', [ALONE, OURS], ids=['alone', 'workers'])
 def test_resumed_training_draws_what_the_first_epoch_drew(settings):
     (_, first), (_, second) = epochs(settings, [0, 1])
-    (_, resumed), = epochs(settings, [1])
+    ((_, resumed),) = epochs(settings, [1])
     assert resumed == first != second
 
 
 def test_another_rank_draws_other_numbers(monkeypatch):
-    (_, here), = epochs(OURS, [0])
+    ((_, here),) = epochs(OURS, [0])
     monkeypatch.setenv('RANK', '1')
-    (_, there), = epochs(OURS, [0])
+    ((_, there),) = epochs(OURS, [0])
     assert not set(here) & set(there)
 
 

@@ -1,9 +1,9 @@
 """Which pipeline a config uses, whatever is wrapped around its data."""
+
 import copy
 
 import pytest
-from mmblvnet.datasets.pipelines import (pipeline_of, update_pipelines,
-                                      video_pipeline_of)
+from mmblvnet.datasets.pipelines import pipeline_of, update_pipelines, video_pipeline_of
 from mmengine.config import Config
 from paths import CONFIGS, MOTION
 
@@ -13,20 +13,18 @@ OTHER = dict(DATA, pipeline=[OLD])
 
 
 def config(dataset, split='test'):
-    return Config({
-        f'{split}_pipeline': [OLD],
-        f'{split}_dataloader': dict(batch_size=1, dataset=dataset)
-    })
+    return Config({f'{split}_pipeline': [OLD], f'{split}_dataloader': dict(batch_size=1, dataset=dataset)})
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
 def test_the_pipeline_is_that_of_the_data(split):
     repeated = dict(type='RepeatDataset', times=2, dataset=DATA)
     for dataset in (
-            DATA, repeated,
-            dict(type='ConcatDataset', datasets=[DATA, repeated]),
-            dict(type='ClassBalancedDataset', oversample_thr=1e-3,
-                 dataset=dict(type='ConcatDataset', datasets=[DATA]))):
+        DATA,
+        repeated,
+        dict(type='ConcatDataset', datasets=[DATA, repeated]),
+        dict(type='ClassBalancedDataset', oversample_thr=1e-3, dataset=dict(type='ConcatDataset', datasets=[DATA])),
+    ):
         assert pipeline_of(config(dataset, split), split) == [NEW]
 
 

@@ -1,4 +1,5 @@
 """Loader workers read the same, however they are started."""
+
 import av
 import pytest
 from mmaction.registry import DATASETS
@@ -7,7 +8,7 @@ from tiny_videos import NUM_FRAMES, picture, write_rawframes
 from torch.utils.data import ConcatDataset, Subset
 
 START_METHODS = ('fork', 'forkserver')
-PLAIN_DATASET = '''
+PLAIN_DATASET = """
 import sys
 from mmaction.datasets import VideoDataset
 
@@ -19,17 +20,15 @@ class Plain(VideoDataset):
 
     def __getitem__(self, index):
         return dict(mended='mmblvnet.compat' in sys.modules)
-'''
+"""
 
 
 def write_b_frames(file):
     with av.open(str(file), 'w') as container:
-        stream = container.add_stream(
-            'mpeg4', rate=25, options=dict(bf='2', g='8'))
+        stream = container.add_stream('mpeg4', rate=25, options=dict(bf='2', g='8'))
         stream.height, stream.width, _ = picture(0).shape
         for number in range(NUM_FRAMES):
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(picture(number))))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number))))
         container.mux(stream.encode())
 
 
@@ -39,15 +38,9 @@ def dataset_of(kind, ann_file, *decoding, **more):
         dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
         dict(type=decoding[-1]),
         dict(type='FormatShape', input_format='NCHW'),
-        dict(type='PackActionInputs')
+        dict(type='PackActionInputs'),
     ]
-    return DATASETS.build(
-        dict(
-            type=kind,
-            ann_file=str(ann_file),
-            pipeline=pipeline,
-            test_mode=True,
-            **more))
+    return DATASETS.build(dict(type=kind, ann_file=str(ann_file), pipeline=pipeline, test_mode=True, **more))
 
 
 @pytest.fixture
@@ -60,15 +53,17 @@ def datasets(tmp_path):
     frames.write_text(f'frames {NUM_FRAMES} 4\n')
     video = dict(data_prefix=dict(video=str(tmp_path)))
     image = dict(data_prefix=dict(img=str(tmp_path)))
-    return ConcatDataset([
-        *(dataset_of('VideoDataset', videos, f'{decoder}Init',
-                     f'{decoder}Decode', **video)
-          for decoder in ('Decord', 'PyAV', 'OpenCV', 'ExactVideo')),
-        dataset_of('RawframeDataset', frames, 'RawFrameDecode', **image),
-        dataset_of('CheckedVideoDataset', videos, 'ExactVideoInit',
-                   'ExactVideoDecode', **video),
-        dataset_of('CheckedRawframeDataset', frames, 'RawFrameDecode', **image)
-    ])
+    return ConcatDataset(
+        [
+            *(
+                dataset_of('VideoDataset', videos, f'{decoder}Init', f'{decoder}Decode', **video)
+                for decoder in ('Decord', 'PyAV', 'OpenCV', 'ExactVideo')
+            ),
+            dataset_of('RawframeDataset', frames, 'RawFrameDecode', **image),
+            dataset_of('CheckedVideoDataset', videos, 'ExactVideoInit', 'ExactVideoDecode', **video),
+            dataset_of('CheckedRawframeDataset', frames, 'RawFrameDecode', **image),
+        ]
+    )
 
 
 def read(dataset, start_method=None):
@@ -78,8 +73,10 @@ def read(dataset, start_method=None):
             dataset=dataset,
             sampler=dict(type='DefaultSampler', shuffle=False),
             num_workers=1 if start_method else 0,
-            multiprocessing_context=start_method),
-        seed=0)
+            multiprocessing_context=start_method,
+        ),
+        seed=0,
+    )
     return list(loader)
 
 
@@ -95,13 +92,13 @@ def test_frames_and_labels_are_the_same(datasets):
         for sample, i in zip(samples, kept, strict=True):
             wanted = expected[i]
             assert sample['inputs'][0].equal(wanted['inputs'][0]), method
-            assert sample['data_samples'][0].gt_label.equal(
-                wanted['data_samples'][0].gt_label)
+            assert sample['data_samples'][0].gt_label.equal(wanted['data_samples'][0].gt_label)
 
 
 def test_workers_are_mended_that_know_mmaction2_alone(tmp_path, monkeypatch):
     (tmp_path / 'plain.py').write_text(PLAIN_DATASET)
     monkeypatch.syspath_prepend(tmp_path)
     from plain import Plain
-    sample, = read(Plain('', []), 'spawn')
+
+    (sample,) = read(Plain('', []), 'spawn')
     assert sample['mended'] == [True]

@@ -1,4 +1,5 @@
 """That frames are those that FFmpeg shows in order, whatever the file."""
+
 import errno
 import gc
 import io
@@ -12,15 +13,12 @@ import av
 import numpy as np
 import pytest
 from mmblvnet.datasets import UnreadableVideoError, VideoReader, video_reader
-from reliability.damaged_videos import (COMMON, NUM_FRAMES, UNUSUAL, Kind,
-                                        shown_number, turned, write_good,
-                                        write_sound)
+from reliability.damaged_videos import COMMON, NUM_FRAMES, UNUSUAL, Kind, shown_number, turned, write_good, write_sound
 
 
 def x264(parameters: str, suffix: str = '.mp4') -> Kind:
     parameters = 'keyint=8:min-keyint=8:scenecut=0:' + parameters
-    return Kind(suffix, 'libx264',
-                codec_options={'x264-params': parameters})
+    return Kind(suffix, 'libx264', codec_options={'x264-params': parameters})
 
 
 def b_frames(suffix: str, codec: str = 'mpeg4') -> Kind:
@@ -43,18 +41,14 @@ KINDS = {
     'h264_stream': x264('bframes=2', '.h264'),
     'b_frames_avi': b_frames('.avi'),
     # With chunks without content where no frame is.
-    'variable_rate_avi': Kind(
-        '.avi', 'mpeg4', times=lambda n: 40 * (n + n // 3)),
+    'variable_rate_avi': Kind('.avi', 'mpeg4', times=lambda n: 40 * (n + n // 3)),
     'b_frames_mp4': b_frames('.mp4'),
     'b_frames_mkv': b_frames('.mkv'),
     'mpeg1_avi': b_frames('.avi', 'mpeg1video'),
     'mpeg2_ts': b_frames('.ts', 'mpeg2video'),
     'mpeg2_mpg': b_frames('.mpg', 'mpeg2video'),
-    'hevc_open_mp4': Kind(
-        '.mp4', 'libx265',
-        codec_options={'x265-params': 'log-level=none:keyint=8:open-gop=1'}),
-    'hevc_ts': Kind('.ts', 'libx265', codec_options={
-        'x265-params': 'log-level=none:keyint=8'}),
+    'hevc_open_mp4': Kind('.mp4', 'libx265', codec_options={'x265-params': 'log-level=none:keyint=8:open-gop=1'}),
+    'hevc_ts': Kind('.ts', 'libx265', codec_options={'x265-params': 'log-level=none:keyint=8'}),
     'vp9_mp4': Kind('.mp4', 'libvpx-vp9', codec_options=dict(g='8')),
     'vp8_ogg': Kind('.ogv', 'libvpx', codec_options=dict(g='8')),
     'av1_mkv': Kind('.mkv', 'libsvtav1', codec_options=dict(g='8')),
@@ -72,9 +66,8 @@ def with_edit(content: bytes, first: int, num_frames: int) -> bytes:
     place = content.index(b'elst') + 12
     _, start = struct.unpack_from('>Ii', content, place)
     place_of_scale = content.index(b'mdhd') + 16
-    scale, = struct.unpack_from('>I', content, place_of_scale)
-    struct.pack_into('>Ii', content, place, 40 * num_frames,
-                     start + scale * first // 25)
+    (scale,) = struct.unpack_from('>I', content, place_of_scale)
+    struct.pack_into('>Ii', content, place, 40 * num_frames, start + scale * first // 25)
     return bytes(content)
 
 
@@ -98,15 +91,14 @@ def all_sync(content: bytes) -> bytes:
 
 def from_within(content: bytes) -> bytes:
     """A transport stream that starts between key frames."""
-    packets = [content[i:i + 188] for i in range(0, len(content), 188)]
-    return b''.join(packets[:3] + packets[len(packets) // 5:])
+    packets = [content[i : i + 188] for i in range(0, len(content), 188)]
+    return b''.join(packets[:3] + packets[len(packets) // 5 :])
 
 
 def timed_as_decoded(content: bytes, container: str) -> bytes:
     """A video whose packets have no times but those of decoding."""
     new = io.BytesIO()
-    with av.open(io.BytesIO(content)) as file, av.open(
-            new, 'w', format=container) as copy:
+    with av.open(io.BytesIO(content)) as file, av.open(new, 'w', format=container) as copy:
         stream = copy.add_stream_from_template(file.streams.video[0])
         for packet in file.demux(video=0):
             if packet.size:
@@ -116,12 +108,9 @@ def timed_as_decoded(content: bytes, container: str) -> bytes:
 
 
 PATCHED = {
-    'timed_as_decoded_mp4': ('b_frames_mp4', lambda c: timed_as_decoded(
-        c, 'mp4')),
-    'timed_as_decoded_mkv': ('b_frames_mp4', lambda c: timed_as_decoded(
-        c, 'matroska')),
-    'vp8_patched_webm': ('vp8_webm', lambda c: with_hidden_frames(
-        c, [3, 5, 11, 13])),
+    'timed_as_decoded_mp4': ('b_frames_mp4', lambda c: timed_as_decoded(c, 'mp4')),
+    'timed_as_decoded_mkv': ('b_frames_mp4', lambda c: timed_as_decoded(c, 'matroska')),
+    'vp8_patched_webm': ('vp8_webm', lambda c: with_hidden_frames(c, [3, 5, 11, 13])),
     'edited_mp4': ('closed_mp4', lambda c: with_edit(c, 5, 15)),
     'edited_start_mp4': ('open_mp4', lambda c: with_edit(c, 0, 10)),
     'edited_intra_mp4': ('all_key_mp4', lambda c: with_edit(c, 9, 8)),
@@ -133,15 +122,21 @@ PATCHED = {
     'mdat_too_long_mp4': ('h264_first_index_mp4', lambda c: _longer_mdat(c)),
 }
 # The number of frames that each shows, but for all of them.
-SHOWN = dict(vp8_patched_webm=20, edited_mp4=15, edited_start_mp4=10,
-             edited_intra_mp4=8, from_within_ts=None,
-             from_within_mpeg2_ts=None, timed_as_decoded_mp4=None)
+SHOWN = dict(
+    vp8_patched_webm=20,
+    edited_mp4=15,
+    edited_start_mp4=10,
+    edited_intra_mp4=8,
+    from_within_ts=None,
+    from_within_mpeg2_ts=None,
+    timed_as_decoded_mp4=None,
+)
 
 
 def _longer_mdat(content: bytes) -> bytes:
     place = content.rindex(b'mdat') - 4
-    size, = struct.unpack_from('>I', content, place)
-    return content[:place] + struct.pack('>I', size + 8) + content[place + 4:]
+    (size,) = struct.unpack_from('>I', content, place)
+    return content[:place] + struct.pack('>I', size + 8) + content[place + 4 :]
 
 
 def decode_in_order(content: bytes) -> list:
@@ -174,8 +169,7 @@ def content(tmp_path_factory):
             else:
                 kind = KINDS[name]
                 # As small as keeps sides odd, and even fields.
-                kind = kind._replace(
-                    width=kind.width - 160, height=kind.height - 160)
+                kind = kind._replace(width=kind.width - 160, height=kind.height - 160)
                 path = write_good(folder / (name + kind.suffix), kind)
                 contents[name] = path.read_bytes()
         return contents[name]
@@ -203,56 +197,56 @@ def shown(content):
 
 CONTAINERS = ('mp4', 'mkv', 'webm', 'avi', 'ts', 'others')
 # Kinds of which times do not tell the frames, so that all are decoded.
-COUNTED = {
-    'h264_avi', 'interlaced_ts', 'h264_stream',
-    'timed_as_decoded_mkv', 'timed_as_decoded_mp4'
-}
+COUNTED = {'h264_avi', 'interlaced_ts', 'h264_stream', 'timed_as_decoded_mkv', 'timed_as_decoded_mp4'}
 
 
 @pytest.mark.parametrize('container', CONTAINERS)
 @pytest.mark.parametrize('in_memory', [2**27, 0], ids=['short', 'long'])
-def test_frames_are_those_that_are_shown_in_order(content, shown, monkeypatch,
-                                                  container, in_memory):
+def test_frames_are_those_that_are_shown_in_order(content, shown, monkeypatch, container, in_memory):
     """Also where packets are read again, as of files that are long."""
     monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', in_memory)
     rng = np.random.default_rng(in_memory)
     for name in (*KINDS, *PATCHED):
-        if container != ('others' if not name.endswith(CONTAINERS) else
-                         name.rpartition('_')[2]):
+        if container != ('others' if not name.endswith(CONTAINERS) else name.rpartition('_')[2]):
             continue
         expected = shown(name)
         reader = VideoReader(io.BytesIO(content(name)))
         assert len(reader) == len(expected), name
-        assert len(reader) == SHOWN.get(name, NUM_FRAMES) or (
-            SHOWN[name] is None), name
+        assert len(reader) == SHOWN.get(name, NUM_FRAMES) or (SHOWN[name] is None), name
         assert reader._has_times == (name not in COUNTED), name
-        for indices in (rng.permutation(len(reader))[:5],
-                        rng.integers(0, len(reader), 3)):
+        for indices in (rng.permutation(len(reader))[:5], rng.integers(0, len(reader), 3)):
             for index, picture in zip(indices, reader.get_batch(indices)):
                 assert np.array_equal(picture, expected[index]), (name, index)
         for index, frame in enumerate(reader.frames()):
-            assert np.array_equal(
-                reader.picture(frame), expected[index]), (name, index)
+            assert np.array_equal(reader.picture(frame), expected[index]), (name, index)
         assert index == len(reader) - 1, name
 
 
 def test_frames_of_vp9_that_serve_others_are_told_by_their_header():
     for packet, shown in [
-            (b'\x82\0', True), (b'\x84\0', False), (b'\x88', True),
-            # In a superframe, in profiles 2 and 3.
-            (b'\x84\0\x86\0\xc1\2\2\xc1', True), (b'\x94\0', False),
-            (b'\xb1\0', True), (b'\xb2\0', False), (b'\xb4\0', True)]:
+        (b'\x82\0', True),
+        (b'\x84\0', False),
+        (b'\x88', True),
+        # In a superframe, in profiles 2 and 3.
+        (b'\x84\0\x86\0\xc1\2\2\xc1', True),
+        (b'\x94\0', False),
+        (b'\xb1\0', True),
+        (b'\xb2\0', False),
+        (b'\xb4\0', True),
+    ]:
         assert video_reader._is_shown('vp9', packet) is shown, packet
 
 
-@pytest.mark.parametrize('name, indices, most', [
-    ('all_key_mp4', [20, 3, 11, 3], 1 + 3),
-    # The first frame, and from the last key frame, of each 8, on.
-    ('closed_mp4', [18], 1 + 3 + 4),
-    ('vp9_webm', [0, 5, 9], 10),
-])
-def test_no_more_is_decoded_than_is_needed(
-        content, monkeypatch, name, indices, most):
+@pytest.mark.parametrize(
+    'name, indices, most',
+    [
+        ('all_key_mp4', [20, 3, 11, 3], 1 + 3),
+        # The first frame, and from the last key frame, of each 8, on.
+        ('closed_mp4', [18], 1 + 3 + 4),
+        ('vp9_webm', [0, 5, 9], 10),
+    ],
+)
+def test_no_more_is_decoded_than_is_needed(content, monkeypatch, name, indices, most):
     decoded = []
     decode = VideoReader._decode
 
@@ -315,8 +309,7 @@ def test_a_video_may_be_a_path_bytes_or_a_file_object(content, tmp_path):
     data, path = content('vp9_webm'), tmp_path / '12:30:05'
     path.write_bytes(data)
     with open(path, 'rb') as opened:
-        for file in (data, bytearray(data), path, str(path), opened,
-                     Pipe(data)):
+        for file in (data, bytearray(data), path, str(path), opened, Pipe(data)):
             assert shown_number(VideoReader(file).get_batch([13])[0]) == 13
 
 
@@ -334,8 +327,7 @@ class Failing(io.BytesIO):
         return super().read(size)
 
 
-@pytest.mark.parametrize('error', [
-    OSError(errno.EIO, 'Input/output error'), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize('error', [OSError(errno.EIO, 'Input/output error'), KeyboardInterrupt()], ids=repr)
 def test_an_error_of_the_file_object_is_raised_as_it_is(content, error):
     for times in range(100):
         file = Failing(content('h264_ts'), times, error)
@@ -348,8 +340,7 @@ def test_an_error_of_the_file_object_is_raised_as_it_is(content, error):
     assert 1 < times and file.times >= 0
 
 
-def test_a_reader_that_is_gone_keeps_no_file_open(content, tmp_path,
-                                                  monkeypatch):
+def test_a_reader_that_is_gone_keeps_no_file_open(content, tmp_path, monkeypatch):
     monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', 0)
     path = tmp_path / 'video.mp4'
     path.write_bytes(content('h264_mp4'))
@@ -382,16 +373,20 @@ def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):
     # The headers of a new file may be what asks for too much.
     with pytest.raises(UnreadableVideoError, match='Cannot allocate'):
         VideoReader(content('h264_mp4'))
-    monkeypatch.setattr('mmblvnet.datasets.reading_errors.ENOUGH_MEMORY',
-                        2**62)
+    monkeypatch.setattr('mmblvnet.datasets.reading_errors.ENOUGH_MEMORY', 2**62)
     with pytest.raises(MemoryError):
         VideoReader(content('h264_mp4'))
 
 
 def test_what_is_no_video_is_unreadable(tmp_path):
-    for data in (b'', b'404 not found' * 100, bytes(5000),
-                 b'\x1a\x45\xdf\xa3', b'RIFF\xff\xff\0\0AVI ',
-                 b'\0\0\0\x18ftypmp42'):
+    for data in (
+        b'',
+        b'404 not found' * 100,
+        bytes(5000),
+        b'\x1a\x45\xdf\xa3',
+        b'RIFF\xff\xff\0\0AVI ',
+        b'\0\0\0\x18ftypmp42',
+    ):
         with pytest.raises(UnreadableVideoError):
             VideoReader(data)
     sound = tmp_path / 'sound.mp4'
@@ -438,12 +433,13 @@ def test_of_several_tracks_the_first_is_shown(tmp_path):
 def test_pictures_are_turned_and_mirrored_as_they_are_shown():
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
     for matrix, expected in [
-            ([1, 0, 0, 1], [[0, 1, 2], [3, 4, 5]]),
-            ([0, 1, -1, 0], [[3, 0], [4, 1], [5, 2]]),
-            ([-1, 0, 0, -1], [[5, 4, 3], [2, 1, 0]]),
-            ([0, -1, 1, 0], [[2, 5], [1, 4], [0, 3]]),
-            ([-1, 0, 0, 1], [[2, 1, 0], [5, 4, 3]]),
-            ([0, 1, 1, 0], [[0, 3], [1, 4], [2, 5]])]:
+        ([1, 0, 0, 1], [[0, 1, 2], [3, 4, 5]]),
+        ([0, 1, -1, 0], [[3, 0], [4, 1], [5, 2]]),
+        ([-1, 0, 0, -1], [[5, 4, 3], [2, 1, 0]]),
+        ([0, -1, 1, 0], [[2, 5], [1, 4], [0, 3]]),
+        ([-1, 0, 0, 1], [[2, 1, 0], [5, 4, 3]]),
+        ([0, 1, 1, 0], [[0, 3], [1, 4], [2, 5]]),
+    ]:
         turned = video_reader.upright(pixels, np.reshape(matrix, (2, 2)))
         assert turned[..., 0].tolist() == expected
 
@@ -453,9 +449,7 @@ def test_all_frames_have_the_size_of_the_first(tmp_path):
     with av.open(new, 'w', format='webm') as file:
         out = None
         for part, size in enumerate((64, 96)):
-            made = write_good(
-                tmp_path / f'{size}.webm',
-                Kind('.webm', 'libvpx', width=size, height=size), 4)
+            made = write_good(tmp_path / f'{size}.webm', Kind('.webm', 'libvpx', width=size, height=size), 4)
             with av.open(str(made)) as old:
                 if out is None:
                     out = file.add_stream_from_template(old.streams.video[0])
@@ -479,8 +473,7 @@ def test_forks_read_whatever_their_parent_has_read(content):
     read_all(content('b_frames_avi'))
     with ThreadPoolExecutor() as pool:
         pool.submit(read_all, content('h264_mp4')).result()
-    process = multiprocessing.get_context('fork').Process(
-        target=read_all, args=[content('b_frames_avi')])
+    process = multiprocessing.get_context('fork').Process(target=read_all, args=[content('b_frames_avi')])
     process.start()
     process.join(120)
     code = process.exitcode
@@ -503,7 +496,7 @@ def test_a_frame_that_cannot_be_decoded_is_no_neighbour(content):
     data = bytearray(content('h264_first_index_mp4'))
     with av.open(io.BytesIO(bytes(data))) as file:
         packet = [p for p in file.demux(video=0) if p.size][9]
-        data[packet.pos:packet.pos + packet.size] = bytes(packet.size)
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
     reader = VideoReader(bytes(data))
     with pytest.raises(UnreadableVideoError):
         reader.get_batch([9])

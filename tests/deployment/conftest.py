@@ -1,4 +1,5 @@
 """The helpers of these tests import by name."""
+
 import signal
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
 """A small recognizer of every family of the configs."""
+
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.deployment import example_frames, reference_scores
@@ -8,52 +9,40 @@ from networks import SMALL_CHANNELS, recognizer
 NUM_FRAMES = 4
 SIZE = 64
 
-PAIRS = dict(
-    type='SmallBLVNet',
-    depth=50,
-    num_segments=NUM_FRAMES,
-    frame_output='pair')
-TSM_OF_PAIRS = dict(
-    type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES // 2)
+PAIRS = dict(type='SmallBLVNet', depth=50, num_segments=NUM_FRAMES, frame_output='pair')
+TSM_OF_PAIRS = dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES // 2)
 TSN = dict(type='TSNHead', in_channels=SMALL_CHANNELS)
-NECK = dict(
-    type='TAMNeck', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES)
+NECK = dict(type='TAMNeck', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES)
 # Two stages, which are quick.
-RESNET = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1),
-              out_indices=(1, ))
+RESNET = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 RESNET_HEAD = dict(type='TSMHead', in_channels=128, num_segments=NUM_FRAMES)
 
 FAMILIES = {
     'bLVNet-TAM': (PAIRS, TSM_OF_PAIRS, None),
-    'bLVNet-TAM, r = 1, repeat':
-    (dict(PAIRS, blend_frames=1, frame_output='repeat'), TSN, None),
-    'bLVNet-TAM, r = 5, flow':
-    (dict(PAIRS, blend_frames=5, in_channels=10), TSM_OF_PAIRS, None),
+    'bLVNet-TAM, r = 1, repeat': (dict(PAIRS, blend_frames=1, frame_output='repeat'), TSN, None),
+    'bLVNet-TAM, r = 5, flow': (dict(PAIRS, blend_frames=5, in_channels=10), TSM_OF_PAIRS, None),
     'bLVNet-TSM': (dict(PAIRS, temporal_module='TSM'), TSM_OF_PAIRS, None),
     'bLVNet': (dict(PAIRS, temporal_module=None), TSM_OF_PAIRS, None),
-    'TSN-bLResNet': (dict(type='BLResNet', depth=50),
-                     dict(RESNET_HEAD, in_channels=2048), None),
-    'ResNetTAM': (dict(RESNET, type='ResNetTAM', num_segments=NUM_FRAMES),
-                  RESNET_HEAD, None),
+    'TSN-bLResNet': (dict(type='BLResNet', depth=50), dict(RESNET_HEAD, in_channels=2048), None),
+    'ResNetTAM': (dict(RESNET, type='ResNetTAM', num_segments=NUM_FRAMES), RESNET_HEAD, None),
     'BLVNet-TAMNeck': (dict(PAIRS, frame_output='repeat'), TSN, NECK),
-    'ResNet-TAMNeck': (dict(RESNET, type='ResNet', norm_eval=False),
-                       RESNET_HEAD,
-                       dict(NECK, in_channels=128, keep_frames=True)),
+    'ResNet-TAMNeck': (
+        dict(RESNET, type='ResNet', norm_eval=False),
+        RESNET_HEAD,
+        dict(NECK, in_channels=128, keep_frames=True),
+    ),
 }
 
 
-def build(family: str = 'bLVNet-TAM',
-          average_clips: str = 'prob') -> torch.nn.Module:
+def build(family: str = 'bLVNet-TAM', average_clips: str = 'prob') -> torch.nn.Module:
     """A recognizer whose weights and normalisation all matter."""
     backbone, head, neck = FAMILIES[family]
     model = recognizer(backbone, head, neck)
     if 'in_channels' in backbone:
         channels = backbone['in_channels']
         model.data_preprocessor = MODELS.build(
-            dict(
-                type='ActionDataPreprocessor',
-                mean=[127.5] * channels,
-                std=[57.63] * channels))
+            dict(type='ActionDataPreprocessor', mean=[127.5] * channels, std=[57.63] * channels)
+        )
     settle(model)
     spread(model.eval())
     model.cls_head.average_clips = average_clips
@@ -64,7 +53,7 @@ def settle(model: torch.nn.Module) -> None:
     """Let the batch norms see videos, so that maps of others differ."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.
+            module.momentum = 1.0
     frames = example_frames(frames_of(model), 4, 1)
     inputs = preprocessed(model.data_preprocessor, frames)
     with torch.no_grad():

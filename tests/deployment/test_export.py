@@ -1,25 +1,31 @@
 """That exported files give the scores of the model."""
+
 import sys
 
 import onnx
 import pytest
 import torch
 from families import FAMILIES, build, frames_of
-from mmblvnet.deployment import (ExportableRecognizer, check_parity,
-                                 example_frames, export_onnx, export_openvino,
-                                 export_torch, free_dimensions,
-                                 load_exported, reference_scores)
+from mmblvnet.deployment import (
+    ExportableRecognizer,
+    check_parity,
+    example_frames,
+    export_onnx,
+    export_openvino,
+    export_torch,
+    free_dimensions,
+    load_exported,
+    reference_scores,
+)
 from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE, TOLERANCE
 from mmblvnet.deployment.quantization import quantize
 
 
-def export(model, path, write=export_onnx, with_preprocessing=True,
-           **kwargs):
+def export(model, path, write=export_onnx, with_preprocessing=True, **kwargs):
     example = example_frames(frames_of(model), 2, 2)
     if not with_preprocessing:
         example = example.float()
-    write(ExportableRecognizer(model, with_preprocessing), example,
-          free_dimensions(model), path, **kwargs)
+    write(ExportableRecognizer(model, with_preprocessing), example, free_dimensions(model), path, **kwargs)
     return load_exported(path)
 
 
@@ -36,22 +42,15 @@ def agrees(exported, model, with_preprocessing=True):
 def test_an_onnx_file_agrees(family, tmp_path):
     model = build(family)
     agrees(export(model, tmp_path / 'model.onnx'), model)
-    operators = {
-        node.op_type
-        for node in onnx.load(tmp_path / 'model.onnx').graph.node
-    }
-    assert not operators & {
-        'If', 'Loop', 'Scan', 'ScatterND', 'ScatterElements',
-        'BatchNormalization'
-    }
+    operators = {node.op_type for node in onnx.load(tmp_path / 'model.onnx').graph.node}
+    assert not operators & {'If', 'Loop', 'Scan', 'ScatterND', 'ScatterElements', 'BatchNormalization'}
 
 
 @pytest.mark.slow
 def test_a_torch_program_agrees(tmp_path):
     model = build(average_clips=None)
     about = dict(layout='NTCHW')
-    exported = export(model, tmp_path / 'model.pt2', export_torch,
-                      about=about)
+    exported = export(model, tmp_path / 'model.pt2', export_torch, about=about)
     agrees(exported, model)
     assert exported.about == about
 
@@ -69,8 +68,7 @@ def test_openvino_files_agree(tmp_path):
     export(model, tmp_path / 'model.onnx')
     files = dict(float32=TOLERANCE, bfloat16=BFLOAT16_TOLERANCE)
     for precision in files:
-        export_openvino(tmp_path / 'model.onnx', tmp_path / f'{precision}.xml',
-                        precision)
+        export_openvino(tmp_path / 'model.onnx', tmp_path / f'{precision}.xml', precision)
     (tmp_path / 'model.onnx').unlink()
     for precision, tolerance in files.items():
         run = load_exported(tmp_path / f'{precision}.xml').run
@@ -85,9 +83,7 @@ def test_an_openvino_file_of_integers_takes_several_videos(tmp_path):
     quantize(tmp_path / 'model.onnx', tmp_path / 'int8.onnx', videos)
     export_openvino(tmp_path / 'int8.onnx', tmp_path / 'int8.xml')
     run = load_exported(tmp_path / 'int8.xml').run
-    torch.testing.assert_close(
-        run(torch.cat(videos)), torch.cat([run(video) for video in videos]),
-        atol=1e-3, rtol=0)
+    torch.testing.assert_close(run(torch.cat(videos)), torch.cat([run(video) for video in videos]), atol=1e-3, rtol=0)
 
 
 @pytest.fixture
@@ -98,9 +94,9 @@ def doubling(tmp_path):
         [onnx.helper.make_node('Add', ['frames', 'frames'], ['scores'])],
         'doubling',
         [onnx.helper.make_tensor_value_info('frames', kind, ['batch', 3])],
-        [onnx.helper.make_tensor_value_info('scores', kind, ['batch', 3])])
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid('', 18)], ir_version=8)
+        [onnx.helper.make_tensor_value_info('scores', kind, ['batch', 3])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 18)], ir_version=8)
     onnx.helper.set_model_props(model, dict(class_names='["a", "\u00e4"]'))
     onnx.save(model, tmp_path / 'doubling.onnx')
     return tmp_path / 'doubling.onnx'
@@ -110,12 +106,11 @@ def test_an_openvino_file_keeps_the_metadata_and_tells_its_precision(doubling):
     for precision, hint in dict(float32='f32', bfloat16='bf16').items():
         export_openvino(doubling, doubling.with_suffix('.xml'), precision)
         run, about = load_exported(doubling.with_suffix('.xml'))
-        assert run(torch.ones(2, 3)).tolist() == [[2.] * 3] * 2
+        assert run(torch.ones(2, 3)).tolist() == [[2.0] * 3] * 2
         assert about == dict(class_names='["a", "\u00e4"]', precision=hint)
 
 
-def test_where_openvino_is_missing_the_remedy_is_named(
-        doubling, monkeypatch):
+def test_where_openvino_is_missing_the_remedy_is_named(doubling, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     with pytest.raises(ImportError, match=r'pip install .*\[deployment\]'):
         export_openvino(doubling, doubling.with_suffix('.xml'))
@@ -148,8 +143,7 @@ def test_what_is_exported_is_what_a_test_computes():
         module = ExportableRecognizer(model, with_preprocessing=True)
         with torch.no_grad():
             scores = module(frames)
-        torch.testing.assert_close(
-            scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
 
 
 def test_the_mean_is_told_where_the_file_does_not_subtract_it():

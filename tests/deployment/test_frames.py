@@ -11,8 +11,7 @@ def model_of(config=FLAGSHIP, num_segments=16, step=1, **changed):
     cfg = Config.fromfile(config)
     if changed:
         cfg.val_dataloader.dataset.pipeline[step] = changed
-    return SimpleNamespace(
-        cfg=cfg, backbone=SimpleNamespace(num_segments=num_segments))
+    return SimpleNamespace(cfg=cfg, backbone=SimpleNamespace(num_segments=num_segments))
 
 
 def test_the_shape_is_that_of_the_model_and_its_data():
@@ -23,24 +22,25 @@ def test_the_shape_is_that_of_the_model_and_its_data():
 
 def test_a_view_is_the_models_whatever_the_sampler_counts():
     for sampler in (
-            dict(type='BigLittleSampleFrames', clip_len=16, num_clips=3),
-            dict(type='SampleFrames', clip_len=1, num_clips=16,
-                 twice_sample=True),
-            dict(type='UniformSample', clip_len=16)):
+        dict(type='BigLittleSampleFrames', clip_len=16, num_clips=3),
+        dict(type='SampleFrames', clip_len=1, num_clips=16, twice_sample=True),
+        dict(type='UniformSample', clip_len=16),
+    ):
         model = model_of(test_mode=True, **sampler)
         assert frames_shape(model) == (16, 3, 224, 224)
     # A model of any number of frames takes those of the sampler.
-    model = model_of(num_segments=None, type='SampleFrames', clip_len=1,
-                     num_clips=5, test_mode=True)
+    model = model_of(num_segments=None, type='SampleFrames', clip_len=1, num_clips=5, test_mode=True)
     assert frames_shape(model)[0] == 5
 
 
 def test_what_gives_no_views_is_named():
     for step, changed, message in (
-        (1, dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
-         '8 frames, which are no views of num_segments = 16'),
-        (5, dict(type='FormatShape', input_format='NCTHW'),
-         'Only a Recognizer2D'),
+        (
+            1,
+            dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
+            '8 frames, which are no views of num_segments = 16',
+        ),
+        (5, dict(type='FormatShape', input_format='NCTHW'), 'Only a Recognizer2D'),
         (1, dict(type='Flip'), 'ExactVideoInit, Flip, .* needs .imgs'),
     ):
         with pytest.raises(ValueError, match=message):

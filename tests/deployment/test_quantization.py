@@ -14,16 +14,13 @@ def model(tmp_path):
         write_video(tmp_path / f'{name}.webm')
     (tmp_path / 'list.txt').write_text('a.webm 0\nb.webm 1\nc.webm 2\n')
     cfg = Config.fromfile(MOTION)
-    cfg.train_dataloader.dataset.update(
-        ann_file=str(tmp_path / 'list.txt'),
-        data_prefix=dict(video=str(tmp_path)))
+    cfg.train_dataloader.dataset.update(ann_file=str(tmp_path / 'list.txt'), data_prefix=dict(video=str(tmp_path)))
     return SimpleNamespace(cfg=cfg)
 
 
 def test_training_videos_are_prepared_as_in_validation(model):
     loader = model.cfg.train_dataloader
-    loader.dataset = dict(
-        type='RepeatDataset', times=2, dataset=loader.dataset)
+    loader.dataset = dict(type='RepeatDataset', times=2, dataset=loader.dataset)
     clips = calibration_clips(model, 3, None, with_preprocessing=True)
     assert [clip.shape for clip in clips] == [(1, 8, 3, 64, 64)] * 3
     # 20 frames, in the middle of eighths.

@@ -6,8 +6,7 @@ import pytest
 import torch
 from documents import code_blocks
 from mmaction.registry import MODELS
-from mmblvnet.deployment import (ExportableStream, check_stream_parity,
-                                 export_onnx, export_openvino)
+from mmblvnet.deployment import ExportableStream, check_stream_parity, export_onnx, export_openvino
 from networks import SMALL_CHANNELS, SmallBLVNet, recognizer
 from onnxruntime import InferenceSession
 from packaging.version import Version
@@ -19,14 +18,16 @@ FAMILIES = {
     'tam': PAIRS,
     'causal': dict(PAIRS, causal=True),
     'tsm': dict(PAIRS, temporal_module='TSM'),
-    'resnet': dict(type='ResNetTAM', depth=18, num_segments=4, num_stages=1,
-                   strides=(1, ), dilations=(1, ), out_indices=(0, )),
+    'resnet': dict(
+        type='ResNetTAM', depth=18, num_segments=4, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)
+    ),
 }
 
 
 @MODELS.register_module(force=True)
 class TinyBLVNet(SmallBLVNet):
     """One block in layer4."""
+
     arch_settings = {50: (1, 2, 2, 1)}
 
 
@@ -43,9 +44,7 @@ def make_model(family):
 def export(family, path, with_preprocessing=True):
     model = make_model(family)
     step = ExportableStream(model, with_preprocessing)
-    export_onnx(step, step.examples(SHAPE), {}, path,
-                step.describe((2, *SHAPE)), step.input_names,
-                step.output_names)
+    export_onnx(step, step.examples(SHAPE), {}, path, step.describe((2, *SHAPE)), step.input_names, step.output_names)
     return model
 
 
@@ -65,8 +64,7 @@ def test_a_step_agrees_with_the_model_over_a_video(tam):
 def test_states_have_at_most_four_dimensions(tam):
     _, path = tam
     session = InferenceSession(path, providers=['CPUExecutionProvider'])
-    states = [i.shape for i in session.get_inputs()
-              if i.name.startswith('state.')]
+    states = [i.shape for i in session.get_inputs() if i.name.startswith('state.')]
     # Of each TAM.
     assert [len(shape) for shape in states] == [4] * 5
     assert [o.shape for o in session.get_outputs()[1:]] == states
@@ -81,23 +79,22 @@ def test_every_family_agrees(family, tmp_path):
 
 
 @pytest.mark.skipif(
-    Version(torch.__version__) < Version('2.7'),
-    reason='its ONNX files have functions that OpenVINO does not know')
+    Version(torch.__version__) < Version('2.7'), reason='its ONNX files have functions that OpenVINO does not know'
+)
 def test_openvino_takes_the_same_step(tam, tmp_path):
     openvino = pytest.importorskip('openvino')
     model, path = tam
     export_openvino(path, tmp_path / 'stream.xml')
-    network = openvino.Core().compile_model(
-        tmp_path / 'stream.xml', 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))
+    network = openvino.Core().compile_model(tmp_path / 'stream.xml', 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))
     session = InferenceSession(path, providers=['CPUExecutionProvider'])
-    states = {i.name: np.zeros(i.shape, np.float32)
-              for i in session.get_inputs() if i.name.startswith('state.')}
+    states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
     others = dict(states)
     for pair in range(10):
         given = dict(
-            frames=np.random.default_rng(pair).integers(
-                0, 256, (2, *SHAPE), np.uint8),
-            pair=np.array([pair]), num_frames=np.array([16]))
+            frames=np.random.default_rng(pair).integers(0, 256, (2, *SHAPE), np.uint8),
+            pair=np.array([pair]),
+            num_frames=np.array([16]),
+        )
         expected = session.run(None, dict(given, **states))
         actual = list(network(dict(given, **others)).values())
         np.testing.assert_allclose(actual[0], expected[0], atol=1e-3)
@@ -107,13 +104,12 @@ def test_openvino_takes_the_same_step(tam, tmp_path):
 
 def test_the_documented_program_needs_no_pytorch(tam, tmp_path):
     _, path = tam
-    program, = code_blocks(ROOT / 'docs' / 'streaming.md', 'python')
+    (program,) = code_blocks(ROOT / 'docs' / 'streaming.md', 'python')
     assert len(program.splitlines()) <= 30
     write_video(tmp_path / 'video.mp4')
     (tmp_path / 'stream.onnx').write_bytes(path.read_bytes())
     block = 'import sys; sys.modules["torch"] = None\n'
-    done = subprocess.run([sys.executable, '-c', block + program],
-                          cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', block + program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     # 24 frames at 8 a second: 3 seconds, of which 12 pairs.
     assert len(done.stdout.splitlines()) == 12
@@ -121,6 +117,7 @@ def test_the_documented_program_needs_no_pytorch(tam, tmp_path):
 
 def write_video(path):
     import av
+
     with av.open(str(path), 'w') as out:
         stream = out.add_stream('mpeg4', rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'

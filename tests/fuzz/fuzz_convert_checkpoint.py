@@ -9,20 +9,19 @@ The bytes of a case tell Hypothesis how the names of published weights are
 changed. Every case has to be converted or be refused with a ValueError;
 whatever else is raised ends the run and leaves the case in a file.
 """
+
 import sys
 from pathlib import Path
 
 import atheris
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[1] / name)
-                for name in ('', 'conversion')]
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ('', 'conversion')]
 
 # Only what is under test is watched; the rest is slow to watch.
 with atheris.instrument_imports(
-        include=['mmblvnet.conversion.published',
-                 'mmblvnet.conversion.key_formats',
-                 'mmblvnet.checkpoints.validation']):
+    include=['mmblvnet.conversion.published', 'mmblvnet.conversion.key_formats', 'mmblvnet.checkpoints.validation']
+):
     import test_published
 
 if __name__ == '__main__':

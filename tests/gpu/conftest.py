@@ -3,6 +3,7 @@
 Without a GPU, ``--gpu-tests-on cpu`` runs what needs no more than a device,
 and with ``TRITON_INTERPRET=1`` and Triton installed our kernels as well.
 """
+
 import os
 from pathlib import Path
 
@@ -70,10 +71,6 @@ def deterministic():
 @pytest.fixture(scope='module')
 def process_group(device):
     """A process group of this process alone."""
-    dist.init_process_group(
-        'nccl' if device.type == 'cuda' else 'gloo',
-        store=dist.HashStore(),
-        rank=0,
-        world_size=1)
+    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()

@@ -1,4 +1,5 @@
 """The Temporal Aggregation Module on the device, against float64."""
+
 from itertools import cycle
 
 import pytest
@@ -15,18 +16,21 @@ def test_clips_of_any_length_are_right(form, device):
     dtypes = cycle((*DTYPES, torch.double))
     for num_frames in (2, 8):
         for r in (1, 2, 3, 4, 5, 7):
-            check(Case(form, num_frames + (form == 'forward'), r,
-                       dtype=next(dtypes)), device)
+            check(Case(form, num_frames + (form == 'forward'), r, dtype=next(dtypes)), device)
 
 
 @forms
 def test_maps_of_any_size_are_right(form, device):
     dtypes = cycle(DTYPES)
-    for clips, channels, size in ((1, 1, (1, 1)), (3, 64, (28, 28)),
-                                  (2, 33, (13, 9)), (1, 2048, (7, 7)),
-                                  (5, 3, (1, 129)), (0, 16, (4, 4))):
-        check(Case(form, 8, clips=clips, channels=channels, size=size,
-                   dtype=next(dtypes)), device)
+    for clips, channels, size in (
+        (1, 1, (1, 1)),
+        (3, 64, (28, 28)),
+        (2, 33, (13, 9)),
+        (1, 2048, (7, 7)),
+        (5, 3, (1, 129)),
+        (0, 16, (4, 4)),
+    ):
+        check(Case(form, 8, clips=clips, channels=channels, size=size, dtype=next(dtypes)), device)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -35,22 +39,18 @@ def test_maps_and_gradients_of_any_layout_are_right(layout, device):
         case = Case(form, 4, 3, 2, 24, (6, 5), dtype, layout)
         check(case, device)
         check(case._replace(layout='contiguous', grad_layout=layout), device)
-        check(case._replace(layout='channels_last', grad_layout=layout),
-              device)
+        check(case._replace(layout='channels_last', grad_layout=layout), device)
 
 
 def test_gradients_of_one_output_alone_are_right(device):
     for form, dtype in zip(FORMS, DTYPES):
-        check(Case(form, 6, 5, dtype=dtype, layout='channels_last',
-                   used='last'), device)
+        check(Case(form, 6, 5, dtype=dtype, layout='channels_last', used='last'), device)
 
 
 @pytest.mark.parametrize('form, dtype', zip(FORMS, DTYPES), ids=str)
 def test_the_stem_of_a_batch_is_right(form, dtype, device):
     # As large as the flagship's: kernels work on it in many parts.
-    check(
-        Case(form, 16, 3, 2, 64, (56, 56), dtype, 'channels_last',
-             'channels_last'), device)
+    check(Case(form, 16, 3, 2, 64, (56, 56), dtype, 'channels_last', 'channels_last'), device)
 
 
 @forms
@@ -101,8 +101,7 @@ def test_half_precision_sums_the_weight_gradient_in_full(device):
     case = Case('forward_split', 4, 3, 1, 2)
     x = torch.ones(4, 2, 100, 100, dtype=torch.bfloat16, device=device)
     torch.cat(call(module, case, x)).sum().backward()
-    for layer, number in ((module.prev, 3), (module.curr, 4),
-                          (module.next, 3)):
+    for layer, number in ((module.prev, 3), (module.curr, 4), (module.next, 3)):
         assert layer.weight.grad.flatten().tolist() == [number * 10000] * 2
 
 
@@ -110,15 +109,13 @@ def test_more_elements_than_an_int32_counts_are_right(cuda):
     # 30 views of 6 videos in the stem of the flagship.
     case = Case('forward_split', 16, 3, 171, 64, (112, 112))
     module = module_of(case, cuda)
-    x = torch.empty(
-        171 * 16, 64, 112, 112, dtype=torch.bfloat16,
-        device=cuda).to(memory_format=torch.channels_last)
+    x = torch.empty(171 * 16, 64, 112, 112, dtype=torch.bfloat16, device=cuda).to(memory_format=torch.channels_last)
     x.normal_().requires_grad_()
     assert x.numel() > 2**31
     outs = call(module, case, x)
-    grad_x, = torch.autograd.grad(outs, x, outs)
+    (grad_x,) = torch.autograd.grad(outs, x, outs)
     alone = x[-16:].detach().requires_grad_()
     last = call(module, case, alone)
-    grad_last, = torch.autograd.grad(last, alone, last)
+    (grad_last,) = torch.autograd.grad(last, alone, last)
     for y, expected in zip((*outs, grad_x), (*last, grad_last)):
-        torch.testing.assert_close(y[-len(expected):], expected)
+        torch.testing.assert_close(y[-len(expected) :], expected)

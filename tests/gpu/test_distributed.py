@@ -1,4 +1,5 @@
 """Training with several GPUs in mind, by one process."""
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -17,8 +18,7 @@ def state_after_a_step(model):
     wrapper = OptimWrapper(torch.optim.SGD(parameters, lr=0.1))
     model.train()
     model.train_step(batch(), wrapper)
-    return {key: value.detach().clone()
-            for key, value in model.state_dict().items()}
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
 def assert_steps_alike(model, expected, before):
@@ -27,8 +27,7 @@ def assert_steps_alike(model, expected, before):
         if torch.equal(value, before[key]):
             assert torch.equal(model[key], value), key
         else:
-            error = relative_error(model[key] - before[key],
-                                   value - before[key])
+            error = relative_error(model[key] - before[key], value - before[key])
             assert error < 1e-3, key
 
 
@@ -41,27 +40,27 @@ def wrapped(model, device, type, **config):
     return MODEL_WRAPPERS.build(dict(type=type, module=model, **config))
 
 
-@pytest.mark.parametrize('name, options', [
-    ('flagship', dict()),
-    ('flagship', dict(with_cp=True, frozen_stages=2)),
-    ('ResNetTAM', dict(with_cp=True)),
-    ('TAMNeck', dict()),
-], ids=str)
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('flagship', dict()),
+        ('flagship', dict(with_cp=True, frozen_stages=2)),
+        ('ResNetTAM', dict(with_cp=True)),
+        ('TAMNeck', dict()),
+    ],
+    ids=str,
+)
 def test_ddp_steps_like_the_bare_model(name, options, device):
     before = build(name, device, **options).state_dict()
     bare = state_after_a_step(build(name, device, **options))
-    ddp = wrapped(build(name, device, **options), device,
-                  'MMDistributedDataParallel')
+    ddp = wrapped(build(name, device, **options), device, 'MMDistributedDataParallel')
     state = state_after_a_step(ddp)
-    assert_steps_alike({key.removeprefix('module.'): value
-                        for key, value in state.items()}, bare, before)
+    assert_steps_alike({key.removeprefix('module.'): value for key, value in state.items()}, bare, before)
 
 
-@pytest.mark.parametrize('name, options', [
-    ('flagship', dict()),
-    ('flagship', dict(with_cp=True)),
-    ('ResNetTAM', dict()),
-], ids=str)
+@pytest.mark.parametrize(
+    'name, options', [('flagship', dict()), ('flagship', dict(with_cp=True)), ('ResNetTAM', dict())], ids=str
+)
 def test_fsdp_steps_like_the_bare_model(name, options, device):
     before = build(name, device, **options).state_dict()
     bare = state_after_a_step(build(name, device, **options))
@@ -70,11 +69,9 @@ def test_fsdp_steps_like_the_bare_model(name, options, device):
         device,
         'MMFullyShardedDataParallel',
         device_id=device,
-        auto_wrap_policy=dict(
-            type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy',
-            min_num_params=1000000))
-    assert sum(isinstance(module, FullyShardedDataParallel)
-               for module in fsdp.modules()) > 1
+        auto_wrap_policy=dict(type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy', min_num_params=1000000),
+    )
+    assert sum(isinstance(module, FullyShardedDataParallel) for module in fsdp.modules()) > 1
     assert_steps_alike(state_after_a_step(fsdp), bare, before)
 
 
@@ -84,5 +81,4 @@ def test_sync_bn_steps_like_bn(cuda):
     assert any(isinstance(m, nn.SyncBatchNorm) for m in sync.modules())
     before = {key: value.clone() for key, value in plain.state_dict().items()}
     sync.load_state_dict(before)
-    assert_steps_alike(
-        state_after_a_step(sync), state_after_a_step(plain), before)
+    assert_steps_alike(state_after_a_step(sync), state_after_a_step(plain), before)

@@ -1,11 +1,11 @@
 """The numbers of the published implementation on the device."""
+
 import golden
 import pytest
 import torch
 
 
-@pytest.mark.parametrize(
-    'case', golden.networks(), ids=lambda case: case['name'])
+@pytest.mark.parametrize('case', golden.networks(), ids=lambda case: case['name'])
 def test_float32_gives_the_published_scores_and_stages(case, device):
     golden.check_scores(case, device, 1e-4)
 
@@ -20,8 +20,7 @@ def test_tf32_stays_near_the_published_scores(device, tf32):
         assert error < 3e-3, case['name']
 
 
-@pytest.mark.parametrize(
-    'case', golden.cases('tam'), ids=lambda case: case['name'])
+@pytest.mark.parametrize('case', golden.cases('tam'), ids=lambda case: case['name'])
 def test_the_tam_gives_the_published_output_and_gradients(case, device):
     golden.check_tam(case, device, 1e-4)
 

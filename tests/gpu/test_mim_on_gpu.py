@@ -1,4 +1,5 @@
 """The commands that people type, and checkpoints from device to device."""
+
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -17,8 +18,7 @@ def scores(checkpoint, device):
     """Scores of two clips that are always the same."""
     model = MODELS.build(Config.fromfile(MOTION).model)
     load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-    clips = torch.randn(
-        2, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    clips = torch.randn(2, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     model.to(device).eval()
     feats, kwargs = model.extract_feat(clips.to(device), test_mode=True)
     return model.cls_head(feats, **kwargs)
@@ -38,11 +38,8 @@ def test_training_goes_on_and_is_tested_on_either_device(tmp_path, device):
     (here / 'last_checkpoint').write_text(str(there / 'epoch_1.pth'))
     goes_on = 'train_cfg.max_epochs=2'
     with ThreadPoolExecutor() as pool:
-        on_gpu = pool.submit(
-            train, data, there, goes_on, args=['--resume', *amp])
-        on_cpu = pool.submit(
-            train, data, here, goes_on, args=['--resume'],
-            CUDA_VISIBLE_DEVICES='-1')
+        on_gpu = pool.submit(train, data, there, goes_on, args=['--resume', *amp])
+        on_cpu = pool.submit(train, data, here, goes_on, args=['--resume'], CUDA_VISIBLE_DEVICES='-1')
     for log in (on_gpu.result(), on_cpu.result()):
         assert 'resumed epoch: 1' in log
         assert 'Epoch(train) [1]' not in log
@@ -55,11 +52,19 @@ def test_training_goes_on_and_is_tested_on_either_device(tmp_path, device):
         assert relative_error(scores(checkpoint, device), expected) < 1e-4
 
     dump = tmp_path / 'scores.pkl'
-    log = mim('test', MOTION, '--checkpoint', here / 'epoch_2.pth',
-              '--work-dir', tmp_path, '--dump', dump, '--cfg-options',
-              *data_options(data))
+    log = mim(
+        'test',
+        MOTION,
+        '--checkpoint',
+        here / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--dump',
+        dump,
+        '--cfg-options',
+        *data_options(data),
+    )
     assert 'Views per video: 6, each of 8 frames' in log
     results = load(dump)
     assert len(results) == 8
-    assert all(abs(result['pred_score'].sum() - 1) < 1e-4
-               for result in results)
+    assert all(abs(result['pred_score'].sum() - 1) < 1e-4 for result in results)

@@ -1,4 +1,5 @@
 """Half precision against float32 with the same weights."""
+
 import pytest
 import torch
 from mmblvnet.models.common import BigLittleStage
@@ -23,8 +24,7 @@ def loss_and_norms(model, training, device, dtype=None):
         loss = loss_of(model, batch(4))
     scale = 1024 if dtype == torch.float16 else 1
     (scale * loss).backward()
-    return loss.item(), torch.stack(
-        [g.norm() / scale for g in gradients_of(model).values()])
+    return loss.item(), torch.stack([g.norm() / scale for g in gradients_of(model).values()])
 
 
 @models
@@ -40,11 +40,12 @@ def test_scores_and_gradients_stay_near_those_of_float32(name, dtype, device):
     for training, bounds in zip((False, True), BOUNDS[dtype][1:]):
         expected, expected_norms = loss_and_norms(model, training, device)
         loss, norms = loss_and_norms(model, training, device, dtype)
-        errors = (loss / expected - 1,
-                  (norms / expected_norms - 1).abs().median().item(),
-                  (norms.norm() / expected_norms.norm() - 1).item())
-        assert all(abs(error) < bound
-                   for error, bound in zip(errors, bounds)), errors
+        errors = (
+            loss / expected - 1,
+            (norms / expected_norms - 1).abs().median().item(),
+            (norms.norm() / expected_norms.norm() - 1).item(),
+        )
+        assert all(abs(error) < bound for error, bound in zip(errors, bounds)), errors
 
 
 @torch.no_grad()
@@ -54,9 +55,8 @@ def test_autocast_makes_no_map_of_a_stage_float32(dtype, device):
     seen = set()
     for module in stage.modules():
         module.register_forward_hook(
-            lambda module, args, out: seen.update(
-                maps.dtype for maps in (*args, out)
-                if isinstance(maps, torch.Tensor)))
+            lambda module, args, out: seen.update(maps.dtype for maps in (*args, out) if isinstance(maps, torch.Tensor))
+        )
     with torch.autocast(device.type, dtype):
         stage(torch.randn(2, 16, 8, 8, dtype=dtype, device=device))
     assert seen == {dtype}
@@ -68,8 +68,10 @@ def test_steps_that_overflow_are_left_out_until_the_scale_fits(cuda):
         dict(
             type='AmpOptimWrapper',
             dtype='float16',
-            loss_scale=dict(init_scale=2.**60, backoff_factor=2.**-12),
-            optimizer=torch.optim.SGD(model.parameters(), lr=1e-3)))
+            loss_scale=dict(init_scale=2.0**60, backoff_factor=2.0**-12),
+            optimizer=torch.optim.SGD(model.parameters(), lr=1e-3),
+        )
+    )
     before = {k: p.detach().clone() for k, p in model.named_parameters()}
     overflows, losses = 0, []
     for _ in range(12):
@@ -77,10 +79,8 @@ def test_steps_that_overflow_are_left_out_until_the_scale_fits(cuda):
         losses.append(model.train_step(batch(4), wrapper)['loss'])
         if wrapper.loss_scaler.get_scale() < scale:
             overflows += 1
-            assert all(torch.equal(p, before[name])
-                       for name, p in model.named_parameters())
+            assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert 0 < overflows < 8
-    assert any(not torch.equal(p, before[name])
-               for name, p in model.named_parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert losses[-1] < losses[0]
     assert all(value.isfinite().all() for value in model.state_dict().values())

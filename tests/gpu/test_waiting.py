@@ -1,4 +1,5 @@
 """Forward and backward never wait for the GPU."""
+
 import pytest
 import torch
 from mmaction.registry import MODELS
@@ -61,18 +62,12 @@ def test_a_training_step_and_a_test_do_not_wait(name, no_waiting, cuda):
             no_waiting(lambda: run(dtype))
 
 
-@pytest.mark.parametrize('as_2d, keep_frames', [(True, False), (True, True),
-                                                (False, False)])
+@pytest.mark.parametrize('as_2d, keep_frames', [(True, False), (True, True), (False, False)])
 def test_the_neck_does_not_wait(as_2d, keep_frames, no_waiting, cuda):
     neck = randomize(
-        MODELS.build(
-            dict(
-                type='TAMNeck',
-                in_channels=64,
-                num_segments=NUM_FRAMES,
-                keep_frames=keep_frames))).to(cuda)
-    level = torch.randn(
-        2, 64, 2 * NUM_FRAMES, 7, 7, device=cuda, requires_grad=True)
+        MODELS.build(dict(type='TAMNeck', in_channels=64, num_segments=NUM_FRAMES, keep_frames=keep_frames))
+    ).to(cuda)
+    level = torch.randn(2, 64, 2 * NUM_FRAMES, 7, 7, device=cuda, requires_grad=True)
 
     def step():
         maps, _ = neck([level] if as_2d else level)

@@ -1,11 +1,11 @@
 """The numbers of the published implementation."""
+
 import golden
 import pytest
 import torch
 
 
-@pytest.mark.parametrize(
-    'case', golden.networks(), ids=lambda case: case['name'])
+@pytest.mark.parametrize('case', golden.networks(), ids=lambda case: case['name'])
 def test_scores_and_stages_are_the_published_ones(case):
     golden.check_scores(case)
 
@@ -20,7 +20,6 @@ def test_training_loss_and_gradients_are_the_published_ones():
     assert gradients.median() < 1e-3
 
 
-@pytest.mark.parametrize(
-    'case', golden.cases('tam'), ids=lambda case: case['name'])
+@pytest.mark.parametrize('case', golden.cases('tam'), ids=lambda case: case['name'])
 def test_the_tam_gives_the_published_output_and_gradients(case):
     golden.check_tam(case)

@@ -1,4 +1,5 @@
 """Whatever its shape, an input is computed right or refused with a reason."""
+
 import functools
 import re
 
@@ -11,10 +12,9 @@ from networks import recognizer
 
 NETWORKS = dict(
     BLVNet=dict(type='ThinBLVNet', depth=50, num_segments=2),
-    BLVNet_of_pairs_of_flow=dict(
-        type='ThinBLVNet', depth=50, num_segments=4, frame_output='pair',
-        in_channels=10),
-    ResNetTAM=dict(type='ResNetTAM', depth=18, num_segments=2))
+    BLVNet_of_pairs_of_flow=dict(type='ThinBLVNet', depth=50, num_segments=4, frame_output='pair', in_channels=10),
+    ResNetTAM=dict(type='ResNetTAM', depth=18, num_segments=2),
+)
 
 
 @functools.lru_cache(maxsize=None)
@@ -30,24 +30,25 @@ def network(name):
 @given(
     frames=st.integers(0, 6),
     channels=st.sampled_from([1, 3, 10]),
-    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3) | st.tuples(
-        st.integers(1, 40), st.integers(1, 40)))
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3) | st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
 @torch.no_grad()
-def test_any_shape_gives_a_map_for_each_frame_or_is_refused(
-        name, frames, channels, sizes):
+def test_any_shape_gives_a_map_for_each_frame_or_is_refused(name, frames, channels, sizes):
     backbone = network(name)
     x = torch.rand(frames, channels, *sizes)
-    fits = (len(sizes) == 2 and 0 not in sizes
-            and channels == backbone.in_channels
-            and frames % backbone.num_segments == 0)
+    fits = (
+        len(sizes) == 2 and 0 not in sizes and channels == backbone.in_channels and frames % backbone.num_segments == 0
+    )
     try:
         maps = backbone(x)
     except ValueError as error:
         assert not fits
         assert re.search(
-            fr'are no frames.*{type(backbone).__name__}|'
-            fr'{frames} frames are no whole clips of num_segments = '
-            fr'{backbone.num_segments}', str(error))
+            rf'are no frames.*{type(backbone).__name__}|'
+            rf'{frames} frames are no whole clips of num_segments = '
+            rf'{backbone.num_segments}',
+            str(error),
+        )
     else:
         assert fits
         outputs = frames // 2 if name == 'BLVNet_of_pairs_of_flow' else frames
@@ -58,8 +59,8 @@ def test_any_shape_gives_a_map_for_each_frame_or_is_refused(
 @functools.lru_cache(maxsize=None)
 def model(num_segments):
     return recognizer(
-        dict(type='ThinBLVNet', depth=50, num_segments=num_segments),
-        dict(type='TSNHead', in_channels=256)).eval()
+        dict(type='ThinBLVNet', depth=50, num_segments=num_segments), dict(type='TSNHead', in_channels=256)
+    ).eval()
 
 
 @settings(deadline=None, max_examples=20)
@@ -70,18 +71,19 @@ def model(num_segments):
     head=st.sampled_from(['TSNHead', 'TSMHead']),
     head_segments=st.sampled_from([1, 2, 4]),
     in_channels=st.sampled_from([256] * 7 + [128]),
-    max_views=st.sampled_from([None, 2, 3, 4]))
+    max_views=st.sampled_from([None, 2, 3, 4]),
+)
 @torch.no_grad()
 def test_settings_that_disagree_never_mix_videos(
-        num_segments, clip_len, frame_output, head, head_segments,
-        in_channels, max_views):
+    num_segments, clip_len, frame_output, head, head_segments, in_channels, max_views
+):
     torch.manual_seed(0)
     network = model(num_segments)
     network.backbone.frame_output = frame_output
     segments = dict(num_segments=head_segments) if head == 'TSMHead' else {}
     network.cls_head = MODELS.build(
-        dict(type=head, num_classes=5, in_channels=in_channels,
-             average_clips='score', **segments)).eval()
+        dict(type=head, num_classes=5, in_channels=in_channels, average_clips='score', **segments)
+    ).eval()
     network.cls_head.init_weights()
     network.test_cfg = dict(max_testing_views=max_views)
     # [N, views * T, C, H, W]

@@ -1,4 +1,5 @@
 """Good videos in many containers and codecs, and damage to them."""
+
 import random
 import struct
 from fractions import Fraction
@@ -16,6 +17,7 @@ LOWEST, STEP = 20, 9
 
 class Kind(NamedTuple):
     """How a good video is written; everything else as PyAV does it."""
+
     suffix: str
     codec: str
     pix_fmt: str = 'yuv420p'
@@ -34,14 +36,13 @@ COMMON = {
     'vp9_webm': Kind('.webm', 'libvpx-vp9'),
     'vp9_sound_mkv': Kind('.mkv', 'libvpx-vp9', sound=True),
     'h264_mp4': Kind('.mp4', 'libx264', sound=True),
-    'h264_first_index_mp4': Kind(
-        '.mp4', 'libx264', container_options=dict(movflags='faststart')),
+    'h264_first_index_mp4': Kind('.mp4', 'libx264', container_options=dict(movflags='faststart')),
     'h264_fragmented_mp4': Kind(
         '.mp4',
         'libx264',
         codec_options=dict(g='8'),
-        container_options=dict(
-            movflags='frag_keyframe+empty_moov+default_base_moof')),
+        container_options=dict(movflags='frag_keyframe+empty_moov+default_base_moof'),
+    ),
     'h264_mkv': Kind('.mkv', 'libx264', codec_options=dict(g='8')),
     'mpeg4_avi': Kind('.avi', 'mpeg4', sound=True),
     'mjpeg_avi': Kind('.avi', 'mjpeg', 'yuvj420p'),
@@ -49,24 +50,16 @@ COMMON = {
 }
 # Sound, but out of the ordinary.
 UNUSUAL = {
-    'variable_rate_mp4': Kind(
-        '.mp4', 'libx264', times=lambda n: 40 * n + 200 * (n // 7)),
-    'variable_rate_webm': Kind(
-        '.webm', 'libvpx-vp9', times=lambda n: 40 * n + 200 * (n // 7)),
-    'late_start_mp4': Kind(
-        '.mp4', 'libx264', times=lambda n: 5000 + 40 * n),
-    'late_start_webm': Kind(
-        '.webm', 'libvpx-vp9', times=lambda n: 5000 + 40 * n),
-    'live_webm': Kind(
-        '.webm', 'libvpx-vp9', container_options=dict(live='1')),
+    'variable_rate_mp4': Kind('.mp4', 'libx264', times=lambda n: 40 * n + 200 * (n // 7)),
+    'variable_rate_webm': Kind('.webm', 'libvpx-vp9', times=lambda n: 40 * n + 200 * (n // 7)),
+    'late_start_mp4': Kind('.mp4', 'libx264', times=lambda n: 5000 + 40 * n),
+    'late_start_webm': Kind('.webm', 'libvpx-vp9', times=lambda n: 5000 + 40 * n),
+    'live_webm': Kind('.webm', 'libvpx-vp9', container_options=dict(live='1')),
     'odd_size_webm': Kind('.webm', 'libvpx-vp9', width=271, height=263),
     'gray_mkv': Kind('.mkv', 'ffv1', 'gray'),
     'ten_bit_mkv': Kind('.mkv', 'libx264', 'yuv420p10le'),
-    'hevc_mp4': Kind(
-        '.mp4', 'libx265',
-        codec_options={'x265-params': 'bframes=0:log-level=none'}),
-    'hevc_b_frames_mp4': Kind(
-        '.mp4', 'libx265', codec_options={'x265-params': 'log-level=none'}),
+    'hevc_mp4': Kind('.mp4', 'libx265', codec_options={'x265-params': 'bframes=0:log-level=none'}),
+    'hevc_b_frames_mp4': Kind('.mp4', 'libx265', codec_options={'x265-params': 'log-level=none'}),
     'h264_ts': Kind('.ts', 'libx264'),
     'h264_flv': Kind('.flv', 'libx264'),
 }
@@ -74,39 +67,34 @@ UNUSUAL = {
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
     """A grey that tells the number, beside noise that keeps files large."""
-    noise = np.random.default_rng(number).integers(
-        60, 180, (height // 8 + 1, width // 16 + 1, 1), np.uint8)
+    noise = np.random.default_rng(number).integers(60, 180, (height // 8 + 1, width // 16 + 1, 1), np.uint8)
     pixels = noise.repeat(8, 0).repeat(8, 1).repeat(3, 2)
     pixels = np.pad(pixels, [(0, 0), (0, width), (0, 0)])[:height, :width]
-    pixels[:, width // 2:] = LOWEST + STEP * number
+    pixels[:, width // 2 :] = LOWEST + STEP * number
     return np.ascontiguousarray(pixels)
 
 
 def shown_number(pixels: np.ndarray) -> int:
     """The number that a decoded picture tells."""
-    right = pixels[:, 3 * pixels.shape[1] // 4:]
+    right = pixels[:, 3 * pixels.shape[1] // 4 :]
     return round((float(np.mean(right)) - LOWEST) / STEP)
 
 
 def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
     """Write a whole video."""
     with av.open(str(path), 'w', options=kind.container_options) as file:
-        stream = file.add_stream(
-            kind.codec, rate=25, options=dict(kind.codec_options))
+        stream = file.add_stream(kind.codec, rate=25, options=dict(kind.codec_options))
         stream.width, stream.height = kind.width, kind.height
         stream.pix_fmt = kind.pix_fmt
         stream.bit_rate = 2_000_000
         # Those of libvpx spin while they wait, for minutes on a busy machine.
         stream.codec_context.thread_count = 1
         in_frames = kind.suffix == '.avi' or kind.codec == 'mpeg2video'
-        stream.codec_context.time_base = Fraction(
-            1, 25 if in_frames else 1000)
+        stream.codec_context.time_base = Fraction(1, 25 if in_frames else 1000)
         if kind.sound:
-            sound = file.add_stream(
-                'pcm_s16le' if kind.suffix == '.avi' else 'aac', rate=16000)
+            sound = file.add_stream('pcm_s16le' if kind.suffix == '.avi' else 'aac', rate=16000)
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(
-                picture(number, kind.width, kind.height))
+            frame = av.VideoFrame.from_ndarray(picture(number, kind.width, kind.height))
             time = kind.times(number)
             frame.pts = time // 40 if in_frames else time
             frame.time_base = stream.codec_context.time_base
@@ -120,12 +108,10 @@ def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
 def write_sound(file, stream, num_frames: int) -> None:
     """Write a hum as long as the video."""
     samples = 3000 * np.sin(np.arange(16000 * num_frames // 25) / 20)
-    chunk = av.AudioFrame.from_ndarray(
-        samples.astype(np.int16)[None], format='s16', layout='mono')
+    chunk = av.AudioFrame.from_ndarray(samples.astype(np.int16)[None], format='s16', layout='mono')
     chunk.sample_rate = 16000
     chunk.pts = 0
-    for frame in av.AudioResampler(
-            stream.format, stream.layout, 16000).resample(chunk):
+    for frame in av.AudioResampler(stream.format, stream.layout, 16000).resample(chunk):
         file.mux(stream.encode(frame))
     file.mux(stream.encode())
 
@@ -147,7 +133,7 @@ def flipped_in_headers(data: bytearray, rng: random.Random) -> bytearray:
 
 def cut_short(data: bytearray, rng: random.Random) -> bytearray:
     """The end is missing."""
-    return data[:rng.randrange(1, len(data))]
+    return data[: rng.randrange(1, len(data))]
 
 
 def _part(data: bytearray, rng: random.Random) -> slice:
@@ -179,12 +165,12 @@ def with_a_part_of_noise(data: bytearray, rng: random.Random) -> bytearray:
 def with_a_part_twice(data: bytearray, rng: random.Random) -> bytearray:
     """Bytes in the middle come twice."""
     part = _part(data, rng)
-    data[part.stop:part.stop] = data[part]
+    data[part.stop : part.stop] = data[part]
     return data
 
 
 def _replaced(data: bytearray, place: int, new: bytes) -> bytearray:
-    data[place:place + len(new)] = new
+    data[place : place + len(new)] = new
     return data
 
 
@@ -197,8 +183,7 @@ def of_size(data: bytearray, width: int, height: int) -> bytearray:
         b'\xb0\x82' + short[:2]: b'\xb0\x82' + struct.pack('>H', width),
         b'\xba\x82' + short[2:]: b'\xba\x82' + struct.pack('>H', height),
         bytes(16) + short: bytes(16) + struct.pack('>HH', width, height),
-        struct.pack('<III', 40, WIDTH, HEIGHT): struct.pack(
-            '<III', 40, width, height),
+        struct.pack('<III', 40, WIDTH, HEIGHT): struct.pack('<III', 40, width, height),
     }
     for old, new in places.items():
         if old in data:
@@ -217,10 +202,15 @@ def of_another_length(data: bytearray, rng: random.Random) -> bytearray:
     number = rng.choice((0, 1, NUM_FRAMES // 2, 2 * NUM_FRAMES, 2**31 - 1))
     long, little = struct.pack('>I', number), struct.pack('<I', number)
     # Where it stands behind the start of a header, of MP4, AVI and Matroska.
-    headers = [(b'mvhd', 20, long), (b'mdhd', 20, long), (b'stsz', 12, long),
-               (b'stts', 12, long), (b'avih', 24, little),
-               (b'strh', 40, little),
-               (b'\x44\x89\x88', 3, struct.pack('>d', number))]
+    headers = [
+        (b'mvhd', 20, long),
+        (b'mdhd', 20, long),
+        (b'stsz', 12, long),
+        (b'stts', 12, long),
+        (b'avih', 24, little),
+        (b'strh', 40, little),
+        (b'\x44\x89\x88', 3, struct.pack('>d', number)),
+    ]
     known = [header for header in headers if header[0] in data]
     if known:
         start, place, new = rng.choice(known)
@@ -230,30 +220,43 @@ def of_another_length(data: bytearray, rng: random.Random) -> bytearray:
 
 def with_another_start(data: bytearray, rng: random.Random) -> bytearray:
     """The file starts as one of another container."""
-    starts = (b'RIFF\xff\xff\0\0AVI ', b'\x1a\x45\xdf\xa3\x9f\x42\x86',
-              b'\0\0\0\x18ftypmp42', b'FLV\x01\x05\0\0\0\x09', b'OggS')
+    starts = (
+        b'RIFF\xff\xff\0\0AVI ',
+        b'\x1a\x45\xdf\xa3\x9f\x42\x86',
+        b'\0\0\0\x18ftypmp42',
+        b'FLV\x01\x05\0\0\0\x09',
+        b'OggS',
+    )
     return _replaced(data, 0, rng.choice(starts))
 
 
 def turned(data: bytearray) -> bytearray:
     """The track header of MP4 says that the picture is on its side."""
     upright = struct.pack('>9i', 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    on_its_side = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0,
-                              HEIGHT << 16, 0, 1 << 30)
-    return _replaced(data, data.index(upright, data.index(b'tkhd')),
-                     on_its_side)
+    on_its_side = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0, HEIGHT << 16, 0, 1 << 30)
+    return _replaced(data, data.index(upright, data.index(b'tkhd')), on_its_side)
 
 
-DAMAGES = (flipped, flipped, flipped_in_headers, cut_short, without_a_part,
-           with_a_part_zeroed, with_a_part_of_noise, with_a_part_twice,
-           of_another_size, of_another_length, with_another_start)
+DAMAGES = (
+    flipped,
+    flipped,
+    flipped_in_headers,
+    cut_short,
+    without_a_part,
+    with_a_part_zeroed,
+    with_a_part_of_noise,
+    with_a_part_twice,
+    of_another_size,
+    of_another_length,
+    with_another_start,
+)
 
 
 def write_useless(folder: Path) -> List[Path]:
     """Write what has no frame at all, each under the name of a video."""
     empty, text, is_folder, sound, none = (
-        folder / f'{name}.mp4'
-        for name in ('empty', 'text', 'folder', 'sound_only', 'no_frames'))
+        folder / f'{name}.mp4' for name in ('empty', 'text', 'folder', 'sound_only', 'no_frames')
+    )
     empty.touch()
     text.write_text('404 not found\n' * 100)
     is_folder.mkdir()
@@ -265,19 +268,14 @@ def write_useless(folder: Path) -> List[Path]:
 
 def write_all_good(folder: Path, kinds: Dict[str, Kind]) -> Dict[str, Path]:
     """Write a whole video of each kind."""
-    good = {
-        name: write_good(folder / (name + kind.suffix), kind)
-        for name, kind in kinds.items()
-    }
+    good = {name: write_good(folder / (name + kind.suffix), kind) for name, kind in kinds.items()}
     if 'h264_mp4' in good:
         good['rotated_mp4'] = folder / 'rotated_mp4.mp4'
-        good['rotated_mp4'].write_bytes(
-            turned(bytearray(good['h264_mp4'].read_bytes())))
+        good['rotated_mp4'].write_bytes(turned(bytearray(good['h264_mp4'].read_bytes())))
     return good
 
 
-def write_damaged(folder: Path, good: Dict[str, Path], number: int,
-                  seed: int) -> List[Path]:
+def write_damaged(folder: Path, good: Dict[str, Path], number: int, seed: int) -> List[Path]:
     """Write damaged copies of good videos.
 
     Args:
@@ -294,8 +292,7 @@ def write_damaged(folder: Path, good: Dict[str, Path], number: int,
     for i in range(number):
         name = rng.choice(sorted(good))
         damage = rng.choice(DAMAGES)
-        suffix = good[name].suffix if i % 8 else rng.choice(
-            ('.mp4', '.webm', '.avi', '.txt'))
+        suffix = good[name].suffix if i % 8 else rng.choice(('.mp4', '.webm', '.avi', '.txt'))
         path = folder / f'{i:04}-{name}-{damage.__name__}{suffix}'
         path.write_bytes(damage(bytearray(contents[name]), rng))
         paths.append(path)

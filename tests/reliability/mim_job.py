@@ -1,4 +1,5 @@
 """A ``mim train`` that is watched while it runs, and killed."""
+
 import os
 import re
 import signal
@@ -10,8 +11,7 @@ from typing import Dict, List, Optional, Pattern
 
 from paths import MOTION
 
-STEP = re.compile(
-    r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\s*\d+\]\s+lr: (\S+)')
+STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\s*\d+\]\s+lr: (\S+)')
 
 
 class Job:
@@ -31,14 +31,25 @@ class Job:
         self.mark = f'MIM_JOB={uuid.uuid4().hex}'
         self.log = ''
         if '--cfg-options' not in args:
-            args += ('--cfg-options', )
+            args += ('--cfg-options',)
         self._process = subprocess.Popen(
-            [sys.executable, '-m', 'mim', 'train', 'mmaction', MOTION,
-             '--work-dir', str(work_dir), *args, *_options(data)],
+            [
+                sys.executable,
+                '-m',
+                'mim',
+                'train',
+                'mmaction',
+                MOTION,
+                '--work-dir',
+                str(work_dir),
+                *args,
+                *_options(data),
+            ],
             env=dict(os.environ, **dict([self.mark.split('=')])),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True)
+            text=True,
+        )
 
     def watch(self, pattern: Pattern, times: int = 1) -> bool:
         """Whether so many lines that match come before the job ends."""
@@ -64,8 +75,7 @@ class Job:
     def processes(self) -> List[int]:
         """Those that run, the loader's workers among them."""
         mark = self.mark.encode()
-        return [int(folder.name) for folder in Path('/proc').glob('[0-9]*')
-                if mark in _environment(folder)]
+        return [int(folder.name) for folder in Path('/proc').glob('[0-9]*') if mark in _environment(folder)]
 
     def ranks(self) -> Dict[int, int]:
         """The process of each rank."""
@@ -75,8 +85,7 @@ class Job:
                 if entry.startswith(b'RANK='):
                     of_rank[process] = int(entry[5:])
         # A rank's workers inherit its number; its own parent has none.
-        return {rank: process for process, rank in of_rank.items()
-                if _parent(process) not in (None, *of_rank)}
+        return {rank: process for process, rank in of_rank.items() if _parent(process) not in (None, *of_rank)}
 
 
 def _options(data: Path) -> List[str]:

@@ -1,4 +1,5 @@
 """Training with the config of the motion data, made small."""
+
 from pathlib import Path
 from typing import Sequence
 
@@ -10,19 +11,21 @@ from paths import MOTION
 CROP = 32
 
 
-def train_motion(data: Path,
-                 folder: Path,
-                 *,
-                 epochs: int = 2,
-                 num_pairs: int = 4,
-                 num_workers: int = 0,
-                 persistent: bool = False,
-                 augment: bool = True,
-                 dropout: float = 0.5,
-                 batch_size: int = 4,
-                 ann_file: str = 'motion_train_list_videos.txt',
-                 resume: bool = False,
-                 hooks: Sequence[Hook] = ()) -> None:
+def train_motion(
+    data: Path,
+    folder: Path,
+    *,
+    epochs: int = 2,
+    num_pairs: int = 4,
+    num_workers: int = 0,
+    persistent: bool = False,
+    augment: bool = True,
+    dropout: float = 0.5,
+    batch_size: int = 4,
+    ann_file: str = 'motion_train_list_videos.txt',
+    resume: bool = False,
+    hooks: Sequence[Hook] = (),
+) -> None:
     """Train bLVNet on clips of a few small frames, without validation."""
     config = Config.fromfile(MOTION)
     pipeline = config.train_pipeline if augment else config.val_pipeline
@@ -36,19 +39,11 @@ def train_motion(data: Path,
         elif step.type == 'CenterCrop':
             step.crop_size = CROP
     loader = config.train_dataloader
-    loader.update(
-        batch_size=batch_size,
-        num_workers=num_workers,
-        persistent_workers=persistent)
-    loader.dataset.update(
-        ann_file=f'{data}/{ann_file}',
-        data_prefix=dict(video=f'{data}/videos'),
-        pipeline=pipeline)
+    loader.update(batch_size=batch_size, num_workers=num_workers, persistent_workers=persistent)
+    loader.dataset.update(ann_file=f'{data}/{ann_file}', data_prefix=dict(video=f'{data}/videos'), pipeline=pipeline)
     config.model.backbone.num_segments = 2 * num_pairs
-    config.model.cls_head.update(
-        num_segments=num_pairs, dropout_ratio=dropout)
-    for name in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg',
-                 'test_dataloader', 'test_evaluator'):
+    config.model.cls_head.update(num_segments=num_pairs, dropout_ratio=dropout)
+    for name in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg', 'test_dataloader', 'test_evaluator'):
         config[name] = None
     config.default_hooks.checkpoint.save_best = None
     config.train_cfg = dict(by_epoch=True, max_epochs=epochs)

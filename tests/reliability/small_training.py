@@ -1,4 +1,5 @@
 """A training of milliseconds, in processes of its own that can be killed."""
+
 import json
 import os
 import sys
@@ -54,12 +55,8 @@ class Diary(Hook):
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None) -> None:
-        self._write(
-            step=runner.iter,
-            lr=runner.optim_wrapper.get_lr()['lr'][0],
-            loss=float(outputs['loss']))
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self._write(step=runner.iter, lr=runner.optim_wrapper.get_lr()['lr'][0], loss=float(outputs['loss']))
 
     def after_train_epoch(self, runner) -> None:
         self._write(completed=runner.epoch + 1)
@@ -77,46 +74,39 @@ def read_diary(folder: Path) -> list:
     return [json.loads(line) for line in diary.read_text().splitlines()]
 
 
-def train(folder: Path,
-          resume: bool = False,
-          hooks: Sequence = (),
-          epochs: int = EPOCHS,
-          seed: Optional[int] = 0) -> None:
+def train(
+    folder: Path, resume: bool = False, hooks: Sequence = (), epochs: int = EPOCHS, seed: Optional[int] = 0
+) -> None:
     """Train in this process."""
-    dataset = torch.rand(
-        STEPS_PER_EPOCH, 200, generator=torch.Generator().manual_seed(0))
+    dataset = torch.rand(STEPS_PER_EPOCH, 200, generator=torch.Generator().manual_seed(0))
     loader = dict(
         batch_size=1,
         dataset=[dict(inputs=inputs) for inputs in dataset],
-        sampler=dict(type='DefaultSampler', shuffle=True))
+        sampler=dict(type='DefaultSampler', shuffle=True),
+    )
     Runner._log_env = lambda *args: None  # takes most of the time
     runner = Runner(
         Model(),
         str(folder / 'work_dir'),
         train_dataloader=loader,
-        val_dataloader=dict(
-            loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
         val_evaluator=[RisingMetric()],
-        optim_wrapper=dict(
-            optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6),
-            dict(type='MultiStepLR', milestones=[2], by_epoch=True)
+            dict(type='MultiStepLR', milestones=[2], by_epoch=True),
         ],
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         val_cfg=dict(),
         default_hooks=dict(
-            checkpoint=dict(
-                type='SafeCheckpointHook',
-                interval=1,
-                max_keep_ckpts=1,
-                save_best='acc',
-                rule='greater')),
+            checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=1, save_best='acc', rule='greater')
+        ),
         custom_hooks=[Diary(folder / 'diary.jsonl'), *hooks],
         randomness=dict(seed=seed),
         resume=resume,
         default_scope='mmaction',
-        experiment_name='small_training')
+        experiment_name='small_training',
+    )
     runner.train()
 
 

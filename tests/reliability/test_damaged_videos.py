@@ -1,4 +1,5 @@
 """Training and testing on damaged videos, a thousand of them if slow."""
+
 import json
 import multiprocessing
 import re
@@ -8,8 +9,7 @@ from typing import Tuple
 
 import pytest
 import torch
-from damaged_videos import (COMMON, NUM_FRAMES, UNUSUAL, write_all_good,
-                            write_damaged, write_useless)
+from damaged_videos import COMMON, NUM_FRAMES, UNUSUAL, write_all_good, write_damaged, write_useless
 from mmaction.registry import TRANSFORMS
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -23,8 +23,7 @@ PATIENCE = 20
 # So many of a thousand may be read with frames missing or too many.
 MAX_LOST = 10
 # What takes writers least time.
-QUICK = ('vp9_webm', 'h264_mp4', 'h264_mkv', 'h264_fragmented_mp4',
-         'mpeg4_avi', 'mjpeg_avi')
+QUICK = ('vp9_webm', 'h264_mp4', 'h264_mkv', 'h264_fragmented_mp4', 'mpeg4_avi', 'mjpeg_avi')
 
 
 class Recognizer(BaseModel):
@@ -38,7 +37,7 @@ class Recognizer(BaseModel):
         if mode == 'loss':
             return dict(loss=self.weight.sum())
         for data_sample in data_samples:
-            data_sample.set_pred_score(torch.tensor([1., 0.]))
+            data_sample.set_pred_score(torch.tensor([1.0, 0.0]))
         return data_samples
 
 
@@ -48,8 +47,7 @@ class Lengths(Hook):
     def __init__(self) -> None:
         self.found = {}
 
-    def _after_iter(self, runner, batch_idx, data_batch=None, outputs=None,
-                    mode='train') -> None:
+    def _after_iter(self, runner, batch_idx, data_batch=None, outputs=None, mode='train') -> None:
         for sample in data_batch['data_samples']:
             self.found[sample.filename] = sample.total_frames
 
@@ -61,13 +59,11 @@ def pipeline(decoder: str, test_mode: bool) -> list:
         dict(type=f'{decoder}Decode'),
         dict(type='Resize', scale=(32, 32), keep_ratio=False),
         dict(type='FormatShape', input_format='NCHW'),
-        dict(
-            type='PackActionInputs', meta_keys=('filename', 'total_frames')),
+        dict(type='PackActionInputs', meta_keys=('filename', 'total_frames')),
     ]
 
 
-def make_runner(folder: Path, videos: list, test_mode: bool,
-                lengths: Lengths) -> Runner:
+def make_runner(folder: Path, videos: list, test_mode: bool, lengths: Lengths) -> Runner:
     annotation = folder / 'list.txt'
     annotation.write_text(''.join(f'{video} 0\n' for video in videos))
     loader = dict(
@@ -82,20 +78,23 @@ def make_runner(folder: Path, videos: list, test_mode: bool,
             ann_file=str(annotation),
             pipeline=pipeline('ExactVideo', test_mode),
             test_mode=test_mode,
-            skip_broken=test_mode))
+            skip_broken=test_mode,
+        ),
+    )
     if test_mode:
         settings = dict(
             test_dataloader=loader,
             test_cfg=dict(),
             test_evaluator=dict(
-                type='AccMetric',
-                metric_list='top_k_accuracy',
-                metric_options=dict(top_k_accuracy=dict(topk=(1, )))))
+                type='AccMetric', metric_list='top_k_accuracy', metric_options=dict(top_k_accuracy=dict(topk=(1,)))
+            ),
+        )
     else:
         settings = dict(
             train_dataloader=loader,
             train_cfg=dict(by_epoch=True, max_epochs=1),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        )
     return Runner(
         Recognizer(),
         work_dir=str(folder / 'work_dir'),
@@ -103,11 +102,12 @@ def make_runner(folder: Path, videos: list, test_mode: bool,
         default_hooks=dict(checkpoint=None),
         default_scope='mmaction',
         experiment_name=uuid.uuid4().hex,
-        **settings)
+        **settings,
+    )
 
 
 def log_of(runner: Runner) -> str:
-    log, = Path(runner.log_dir).glob('*.log')
+    (log,) = Path(runner.log_dir).glob('*.log')
     return log.read_text(errors='replace')
 
 
@@ -129,17 +129,13 @@ def train(folder: Path, videos: list) -> Tuple[dict, list]:
     broken = named(log)
     assert {*lengths.found, *broken} == {*videos}
     assert len(broken) == len(set(broken))
-    assert (f'Epoch 1: {len(broken)} videos could not be read; other samples '
-            'took their places') in log
+    assert (f'Epoch 1: {len(broken)} videos could not be read; other samples took their places') in log
     return lengths.found, broken
 
 
 def of_wrong_length(found: dict) -> list:
     """The videos that were read with frames missing or too many."""
-    return [
-        Path(video).name for video, length in found.items()
-        if length != NUM_FRAMES
-    ]
+    return [Path(video).name for video, length in found.items() if length != NUM_FRAMES]
 
 
 @pytest.fixture(scope='module')
@@ -183,14 +179,15 @@ def thousand(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_thousand_damaged_videos_are_read_whole_or_named_once(
-        tmp_path, thousand):
+def test_a_thousand_damaged_videos_are_read_whole_or_named_once(tmp_path, thousand):
     good, damaged = thousand
     videos = [str(path) for path in good.values()] + damaged
     found, broken = train(tmp_path, videos)
     wrong = of_wrong_length(found)
-    print(f'\nOf {len(videos)} videos {len(broken)} are named, {len(found)} '
-          f'read, {len(wrong)} of them with another number of frames: {wrong}')
+    print(
+        f'\nOf {len(videos)} videos {len(broken)} are named, {len(found)} '
+        f'read, {len(wrong)} of them with another number of frames: {wrong}'
+    )
     assert not {str(path) for path in good.values()} & {*broken}
     assert len(wrong) <= MAX_LOST
 
@@ -220,8 +217,7 @@ def test_what_decoders_do_with_damaged_videos(tmp_path, thousand, decoder):
     found, died, hung, notes = {}, [], [], tmp_path / 'notes'
     notes.touch()
     while left:
-        process = multiprocessing.get_context('fork').Process(
-            target=read_in_turn, args=(decoder, left, str(notes)))
+        process = multiprocessing.get_context('fork').Process(target=read_in_turn, args=(decoder, left, str(notes)))
         process.start()
         num_found = -1
         while process.is_alive() and len(found) > num_found:
@@ -237,10 +233,12 @@ def test_what_decoders_do_with_damaged_videos(tmp_path, thousand, decoder):
             (hung if hangs else died).append(left.pop(0))
     read = {v: n for v, n in found.items() if n is not None}
     refused = [name for name, path in good.items() if str(path) not in read]
-    print(f'\n{decoder}: {len(found) - len(read)} refused, {len(read)} read, '
-          f'{len(of_wrong_length(read))} of them with another number of '
-          f'frames; a process died of {len(died)}, hung at {len(hung)}; '
-          f'whole ones refused: {refused}')
+    print(
+        f'\n{decoder}: {len(found) - len(read)} refused, {len(read)} read, '
+        f'{len(of_wrong_length(read))} of them with another number of '
+        f'frames; a process died of {len(died)}, hung at {len(hung)}; '
+        f'whole ones refused: {refused}'
+    )
     assert len(found) + len(died) + len(hung) == len(good) + len(damaged)
     if decoder == 'ExactVideo':
         assert not died and not hung and not refused

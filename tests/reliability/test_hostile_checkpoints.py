@@ -1,4 +1,5 @@
 """Bad checkpoints by every way that loads one."""
+
 import functools
 import os
 import re
@@ -20,7 +21,8 @@ from paths import MOTION
 MODEL = dict(
     type='Recognizer2D',
     backbone=dict(type='ResNetTAM', depth=18, num_segments=2),
-    cls_head=dict(type='TSNHead', num_classes=3, in_channels=512))
+    cls_head=dict(type='TSNHead', num_classes=3, in_channels=512),
+)
 CONFIG = f"default_scope = 'mmaction'\nmodel = {MODEL!r}\n"
 
 
@@ -37,9 +39,8 @@ def content_of(form):
     if form == 'backbone':
         return model().backbone.state_dict()
     return dict(
-        state_dict=ours,
-        meta=dict(epoch=1, iter=1),
-        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}))
+        state_dict=ours, meta=dict(epoch=1, iter=1), message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    )
 
 
 def first_is(replacement):
@@ -50,9 +51,7 @@ def first_is(replacement):
         weights = dict(content.get('state_dict', content))
         name = next(name for name in weights if 'conv1.' in name)
         weights[name] = replacement(weights[name])
-        torch.save(
-            dict(content, state_dict=weights) if 'state_dict' in content else
-            weights, file)
+        torch.save(dict(content, state_dict=weights) if 'state_dict' in content else weights, file)
 
     return write
 
@@ -71,8 +70,7 @@ WRONG = dict(
     memory_bomb=(of_the_wrong_kind('memory_bomb'), FILES['memory_bomb'][1]),
     endless_view=(of_the_wrong_kind('endless_view'), 'memory'),
     truncated=(of_the_wrong_kind('truncated'), FILES['truncated'][1]),
-    directory=(of_the_wrong_kind('directory'),
-               'no file|do not exist|does not exist'),
+    directory=(of_the_wrong_kind('directory'), 'no file|do not exist|does not exist'),
     other_shape=(first_is(lambda v: v[:5]), r'conv1.* is \(5, 3, 7, 7\)'),
     nan=(first_is(lambda v: v * torch.nan), 'finite'),
     another_network=(another_network, 'known|missing'),
@@ -91,19 +89,15 @@ class Dataset(torch.utils.data.Dataset):
 
 def run(file, task, resume=False):
     """Train or test with a checkpoint, as ``mim`` does."""
-    loader = dict(
-        batch_size=1,
-        dataset=Dataset(),
-        sampler=dict(type='DefaultSampler', shuffle=False))
+    loader = dict(batch_size=1, dataset=Dataset(), sampler=dict(type='DefaultSampler', shuffle=False))
     tasks = dict(
         train=dict(
             train_dataloader=loader,
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-            train_cfg=dict(by_epoch=True, max_epochs=2)),
-        test=dict(
-            test_dataloader=loader,
-            test_evaluator=dict(type='AccMetric'),
-            test_cfg=dict()))
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+        ),
+        test=dict(test_dataloader=loader, test_evaluator=dict(type='AccMetric'), test_cfg=dict()),
+    )
     runner = Runner(
         model(),
         str(file.parent),
@@ -112,15 +106,13 @@ def run(file, task, resume=False):
         load_from=str(file),
         resume=resume,
         default_scope='mmaction',
-        experiment_name=f'hostile{file.parent.name}')
+        experiment_name=f'hostile{file.parent.name}',
+    )
     getattr(runner, task)()
 
 
 def init_cfg(file):
-    MODELS.build(
-        dict(MODEL['backbone'],
-             init_cfg=dict(type='Pretrained',
-                           checkpoint=str(file)))).init_weights()
+    MODELS.build(dict(MODEL['backbone'], init_cfg=dict(type='Pretrained', checkpoint=str(file)))).init_weights()
 
 
 def recognizer_of(file):
@@ -137,8 +129,7 @@ WAYS = dict(
     init_cfg=('backbone', init_cfg),
     predict=('training', recognizer_of),
     convert=('published', lambda file: convert(file, file.parent / 'new')),
-    to_published=('training',
-                  lambda file: publish(file, file.parent / 'new')),
+    to_published=('training', lambda file: publish(file, file.parent / 'new')),
 )
 
 
@@ -156,8 +147,7 @@ def test_the_sound_file_alone_is_accepted(tmp_path, way):
         folder = tmp_path / kind
         folder.mkdir()
         write(folder / 'hostile.pth', form)
-        check_refusal(load, folder / 'hostile.pth', folder / 'executed',
-                      reason)
+        check_refusal(load, folder / 'hostile.pth', folder / 'executed', reason)
         assert not (folder / 'new').exists()
     torch.save(content_of(form), tmp_path / 'sound.pth')
     try:
@@ -178,8 +168,7 @@ def test_resuming_runs_no_config_of_a_checkpoint(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('command', ['test', 'resume', 'load_from',
-                                     'init_cfg'])
+@pytest.mark.parametrize('command', ['test', 'resume', 'load_from', 'init_cfg'])
 def test_the_command_ends_with_the_reason(tmp_path, command):
     make_dataset(tmp_path, train=8, val=8, seed=0)
     file, trace = tmp_path / 'hostile.pth', tmp_path / 'executed'
@@ -189,19 +178,32 @@ def test_the_command_ends_with_the_reason(tmp_path, command):
         resume=['--resume', file, *data],
         load_from=[*data, f'load_from={file}'],
         # The config says None, which is no dict to add to.
-        init_cfg=[*data, 'model.backbone.init_cfg._delete_=True',
-                  'model.backbone.init_cfg.type=Pretrained',
-                  f'model.backbone.init_cfg.checkpoint={file}'])[command]
+        init_cfg=[
+            *data,
+            'model.backbone.init_cfg._delete_=True',
+            'model.backbone.init_cfg.type=Pretrained',
+            f'model.backbone.init_cfg.checkpoint={file}',
+        ],
+    )[command]
     for kind in ('code', 'text'):
         FILES[kind][0](file, trace)
         done = subprocess.run(
-            [sys.executable, '-m', 'mim',
-             'test' if command == 'test' else 'train', 'mmaction', MOTION,
-             '--work-dir', str(tmp_path / 'run'), *map(str, options)],
+            [
+                sys.executable,
+                '-m',
+                'mim',
+                'test' if command == 'test' else 'train',
+                'mmaction',
+                MOTION,
+                '--work-dir',
+                str(tmp_path / 'run'),
+                *map(str, options),
+            ],
             env=dict(os.environ, PYTHONWARNINGS='ignore'),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True)
+            text=True,
+        )
         assert done.returncode
         assert str(file) in done.stdout
         assert re.search(FILES[kind][1], done.stdout, re.DOTALL), done.stdout

@@ -1,4 +1,5 @@
 """``mim train`` that is killed goes on with ``--resume``."""
+
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,7 @@ EPOCHS, STEPS_PER_EPOCH = 3, 2
 
 
 def train(data, folder, *args):
-    return Job(data, folder, *args, '--cfg-options',
-               f'train_cfg.max_epochs={EPOCHS}')
+    return Job(data, folder, *args, '--cfg-options', f'train_cfg.max_epochs={EPOCHS}')
 
 
 @pytest.mark.slow
@@ -32,8 +32,7 @@ def test_killed_training_goes_on_with_resume(tmp_path):
         assert rates.setdefault(tuple(step), rate) == rate
     assert len(rates) == EPOCHS * STEPS_PER_EPOCH
     # Nothing that was complete is made again.
-    assert {int(epoch) for epoch, *_ in STEP.findall(resumed.log)} == set(
-        range(completed + 1, EPOCHS + 1))
+    assert {int(epoch) for epoch, *_ in STEP.findall(resumed.log)} == set(range(completed + 1, EPOCHS + 1))
     meta = load_safely(folder / f'epoch_{EPOCHS}.pth')['meta']
     assert meta['epoch'] == EPOCHS
     assert meta['iter'] == EPOCHS * STEPS_PER_EPOCH

@@ -1,4 +1,5 @@
 """A distributed job ends when a process of it is killed."""
+
 import signal
 import time
 from pathlib import Path
@@ -20,10 +21,19 @@ def data(tmp_path_factory):
 @pytest.fixture
 def job(tmp_path, data):
     """Two ranks that train, and would for long."""
-    job = Job(data, tmp_path, '--launcher', 'pytorch', '--gpus', '2',
-              '--cfg-options', 'env_cfg.dist_cfg.backend=gloo',
-              'train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000',
-              'default_hooks.checkpoint.interval=1000')
+    job = Job(
+        data,
+        tmp_path,
+        '--launcher',
+        'pytorch',
+        '--gpus',
+        '2',
+        '--cfg-options',
+        'env_cfg.dist_cfg.backend=gloo',
+        'train_cfg.max_epochs=1000',
+        'train_cfg.val_interval=1000',
+        'default_hooks.checkpoint.interval=1000',
+    )
     yield job
     job.kill()
 

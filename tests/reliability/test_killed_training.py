@@ -1,4 +1,5 @@
 """Training that is killed goes on from a whole checkpoint."""
+
 import json
 import os
 import random
@@ -14,8 +15,7 @@ import torch
 from make_motion_dataset import make_dataset
 from mmengine.hooks import Hook
 from motion_training import train_motion
-from small_training import (EPOCHS, STEPS_PER_EPOCH, Diary, exit_status,
-                            in_a_process, last_checkpoint, read_diary, train)
+from small_training import EPOCHS, STEPS_PER_EPOCH, Diary, exit_status, in_a_process, last_checkpoint, read_diary, train
 
 FILES = ('.pth', 'last_checkpoint', '.tmp')
 
@@ -59,8 +59,7 @@ def train_until(folder, number, fault):
 
 def write_changes_down(folder):
     with open(folder / 'changes.txt', 'w') as file:
-        watch_files(lambda event, *paths: print(
-            event, *map(os.path.basename, paths), file=file, flush=True))
+        watch_files(lambda event, *paths: print(event, *map(os.path.basename, paths), file=file, flush=True))
         train(folder)
 
 
@@ -69,20 +68,17 @@ def uninterrupted(tmp_path_factory):
     """Folder of a training that nothing happened to."""
     folder = tmp_path_factory.mktemp('uninterrupted')
     output = folder / 'output.txt'
-    assert exit_status(in_a_process(folder, write_changes_down,
-                                    folder)) == 0, output.read_text()
+    assert exit_status(in_a_process(folder, write_changes_down, folder)) == 0, output.read_text()
     return folder
 
 
 def schedule(folder):
     """The last learning rate that each step was made with."""
-    return {entry['step']: entry['lr'] for entry in read_diary(folder)
-            if 'step' in entry}
+    return {entry['step']: entry['lr'] for entry in read_diary(folder) if 'step' in entry}
 
 
 def completed_epochs(folder):
-    return max([entry.get('completed', 0) for entry in read_diary(folder)],
-               default=0)
+    return max([entry.get('completed', 0) for entry in read_diary(folder)], default=0)
 
 
 def resume_and_check(folder, uninterrupted, train=train):
@@ -91,8 +87,7 @@ def resume_and_check(folder, uninterrupted, train=train):
     checkpoint = last_checkpoint(folder)
     assert (checkpoint['meta']['epoch'] if checkpoint else 0) >= completed
     entries = len(read_diary(folder))
-    assert exit_status(in_a_process(folder, train, folder, True)) == 0, (
-        folder / 'output.txt').read_text()
+    assert exit_status(in_a_process(folder, train, folder, True)) == 0, (folder / 'output.txt').read_text()
     resumed = [e['step'] for e in read_diary(folder)[entries:] if 'step' in e]
     assert not resumed or resumed[0] >= completed * STEPS_PER_EPOCH
     assert last_checkpoint(folder)['meta']['epoch'] == EPOCHS
@@ -118,23 +113,19 @@ def moments(folder):
 def kill_and_check(tmp_path, uninterrupted, number, change, fault):
     folder = tmp_path / f'{number}_{fault}'
     folder.mkdir()
-    status = exit_status(
-        in_a_process(folder, train_until, folder, number, fault))
+    status = exit_status(in_a_process(folder, train_until, folder, number, fault))
     assert status in (-signal.SIGKILL, -signal.SIGXFSZ), change
     resume_and_check(folder, uninterrupted)
 
 
-@pytest.mark.parametrize('fault, change', [
-    ('within', 'open epoch_2.pth'),
-    ('within', 'open last_checkpoint'),
-    ('before', 'os.remove epoch_1.pth'),
-])
-def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted, fault,
-                                              change):
+@pytest.mark.parametrize(
+    'fault, change',
+    [('within', 'open epoch_2.pth'), ('within', 'open last_checkpoint'), ('before', 'os.remove epoch_1.pth')],
+)
+def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted, fault, change):
     for number, found in moments(uninterrupted).items():
         if found == change:
-            return kill_and_check(tmp_path, uninterrupted, number, found,
-                                  fault)
+            return kill_and_check(tmp_path, uninterrupted, number, found, fault)
     pytest.fail(f'there is no {change}')
 
 
@@ -155,15 +146,12 @@ def test_without_a_seed_resumed_training_takes_another_order(tmp_path):
 
     def run(epochs):
         np.random.seed()  # unlike a copy, a new process has a state of its own
-        train(tmp_path, resume=True, epochs=epochs, seed=None,
-              hooks=[Seeds(file)])
+        train(tmp_path, resume=True, epochs=epochs, seed=None, hooks=[Seeds(file)])
 
     for epochs in (EPOCHS - 1, EPOCHS):
         process = in_a_process(tmp_path, run, epochs)
-        assert exit_status(process) == 0, (
-            tmp_path / 'output.txt').read_text()
-    (seed, order), (resumed_seed, resumed_order) = [
-        json.loads(line) for line in file.read_text().splitlines()]
+        assert exit_status(process) == 0, (tmp_path / 'output.txt').read_text()
+    (seed, order), (resumed_seed, resumed_order) = [json.loads(line) for line in file.read_text().splitlines()]
     assert seed == order == resumed_seed != resumed_order
 
 
@@ -216,8 +204,10 @@ def test_killed_at_random_moments_again_and_again(tmp_path, uninterrupted):
         moments += kill_again_and_again(folder, train, rng, 4, 0.02)
         resume_and_check(folder, uninterrupted)
     assert set(moments) >= set(range(EPOCHS))  # in each epoch
-    print(f'\n{len(moments)} kills in {trainings} trainings; with so many '
-          f'epochs completed: {dict(sorted(Counter(moments).items()))}')
+    print(
+        f'\n{len(moments)} kills in {trainings} trainings; with so many '
+        f'epochs completed: {dict(sorted(Counter(moments).items()))}'
+    )
 
 
 @pytest.mark.slow
@@ -237,7 +227,8 @@ def test_blvnet_killed_again_and_again(tmp_path):
             augment=False,
             dropout=0,
             resume=resume,
-            hooks=[Diary(folder / 'diary.jsonl')])
+            hooks=[Diary(folder / 'diary.jsonl')],
+        )
 
     whole = tmp_path / 'whole'
     whole.mkdir()

@@ -1,4 +1,5 @@
 """Neither memory nor open files grow with the clips that were trained on."""
+
 import json
 import multiprocessing
 import os
@@ -25,10 +26,8 @@ class Usage(Hook):
     def __init__(self, file):
         self.file = file
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
-        processes = ['self'] + sorted(
-            child.pid for child in multiprocessing.active_children())
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        processes = ['self'] + sorted(child.pid for child in multiprocessing.active_children())
         with open(self.file, 'a') as file:
             file.write(json.dumps([held(p) for p in processes]) + '\n')
 
@@ -36,8 +35,8 @@ class Usage(Hook):
 def held(process):
     status = Path(f'/proc/{process}/status').read_text()
     return dict(
-        memory=int(re.search(r'VmRSS:\s+(\d+) kB', status)[1]) / 1024,
-        files=len(os.listdir(f'/proc/{process}/fd')))
+        memory=int(re.search(r'VmRSS:\s+(\d+) kB', status)[1]) / 1024, files=len(os.listdir(f'/proc/{process}/fd'))
+    )
 
 
 @pytest.fixture(scope='module')
@@ -45,13 +44,12 @@ def data(tmp_path_factory):
     """Clips of 30 videos in three containers, which come again and again."""
     folder = tmp_path_factory.mktemp('clips')
     (folder / 'videos').mkdir()
-    names = [f'{number}{suffix}' for number in range(10)
-             for suffix in ('.mp4', '.webm', '.avi')]
+    names = [f'{number}{suffix}' for number in range(10) for suffix in ('.mp4', '.webm', '.avi')]
     for name in names:
         write_video(folder / 'videos' / name)
-    (folder / 'list.txt').write_text(''.join(
-        f'{names[clip % len(names)]} {clip % 8}\n'
-        for clip in range(CLIPS_PER_EPOCH)))
+    (folder / 'list.txt').write_text(
+        ''.join(f'{names[clip % len(names)]} {clip % 8}\n' for clip in range(CLIPS_PER_EPOCH))
+    )
     return folder
 
 
@@ -60,7 +58,8 @@ def data(tmp_path_factory):
 def test_5000_clips_need_no_more_than_500(tmp_path, data, workers):
     usage = tmp_path / 'usage.jsonl'
     process = in_a_process(
-        tmp_path, lambda: train_motion(
+        tmp_path,
+        lambda: train_motion(
             data,
             tmp_path / 'work_dir',
             ann_file='list.txt',
@@ -69,7 +68,9 @@ def test_5000_clips_need_no_more_than_500(tmp_path, data, workers):
             num_workers=workers,
             persistent=workers > 0,
             batch_size=BATCH_SIZE,
-            hooks=[Usage(usage)]))
+            hooks=[Usage(usage)],
+        ),
+    )
     assert exit_status(process) == 0, (tmp_path / 'output.txt').read_text()
     steps = [json.loads(line) for line in usage.read_text().splitlines()]
     assert len(steps) == EPOCHS * CLIPS_PER_EPOCH // BATCH_SIZE
@@ -83,16 +84,16 @@ def test_5000_clips_need_no_more_than_500(tmp_path, data, workers):
 
 def check(number, first, rest, on_their_way):
     # A checkpoint takes memory for a moment, which the median leaves out.
-    then, now = (median(step['memory'] for step in steps)
-                 for steps in (first, rest[-FIRST:]))
-    files = [[step['files'] for step in steps]
-             for steps in (first, rest[-FIRST:], rest)]
+    then, now = (median(step['memory'] for step in steps) for steps in (first, rest[-FIRST:]))
+    files = [[step['files'] for step in steps] for steps in (first, rest[-FIRST:], rest)]
     growth = now / then - 1
     name = f'worker {number}' if number else 'training process'
-    print(f'\n{name}: {then:.0f} MB in the first 500 clips, {growth:+.2%} in '
-          f'the last; {median(files[0]):.0f} open files, then '
-          f'{median(files[1]):.0f}; at most {max(files[0])}, then '
-          f'{max(files[2])}')
+    print(
+        f'\n{name}: {then:.0f} MB in the first 500 clips, {growth:+.2%} in '
+        f'the last; {median(files[0]):.0f} open files, then '
+        f'{median(files[1]):.0f}; at most {max(files[0])}, then '
+        f'{max(files[2])}'
+    )
     assert growth < GROWTH
     assert median(files[1]) <= median(files[0]) + 2
     assert max(files[2]) <= max(files[0]) + on_their_way

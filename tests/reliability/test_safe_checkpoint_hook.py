@@ -1,4 +1,5 @@
 """What the hook that writes checkpoints does better than MMEngine's."""
+
 import errno
 import logging
 import os
@@ -10,8 +11,7 @@ import pytest
 import torch
 from mmaction.registry import HOOKS
 from mmblvnet.checkpoints.atomic_file import atomic_file
-from mmblvnet.engine.hooks.safe_checkpoint_hook import (BACKEND,
-                                                        CheckpointBackend)
+from mmblvnet.engine.hooks.safe_checkpoint_hook import BACKEND, CheckpointBackend
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, checkpoint_hook
 from mmengine.logging import MessageHub
@@ -36,8 +36,13 @@ def runner_in(folder, name, **info):
             torch.save(dict(state_dict={}), file)
 
     return SimpleNamespace(
-        work_dir=str(folder), message_hub=hub, logger=logging.getLogger(),
-        epoch=3, iter=9, save_checkpoint=save_checkpoint)
+        work_dir=str(folder),
+        message_hub=hub,
+        logger=logging.getLogger(),
+        epoch=3,
+        iter=9,
+        save_checkpoint=save_checkpoint,
+    )
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
@@ -115,26 +120,27 @@ def files(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_the_old_checkpoint_goes_when_the_new_one_is_there(
-        tmp_path, monkeypatch):
+def test_the_old_checkpoint_goes_when_the_new_one_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_hook, 'is_main_process', lambda: True)
     hook = hook_of(save_best=['acc', 'loss'], max_keep_ckpts=1)
     for name in ('epoch_2.pth', 'best_acc_epoch_2.pth', 'mine.pth'):
         (tmp_path / name).write_text('earlier')
-    runner = runner_in(
-        tmp_path, 'order', keep_ckpt_ids=[2],
-        best_ckpt_acc=str(tmp_path / 'best_acc_epoch_2.pth'))
+    runner = runner_in(tmp_path, 'order', keep_ckpt_ids=[2], best_ckpt_acc=str(tmp_path / 'best_acc_epoch_2.pth'))
     present = []
     save = runner.save_checkpoint
-    runner.save_checkpoint = lambda *args, **kwargs: (
-        present.append(files(tmp_path)), save(*args, **kwargs))
+    runner.save_checkpoint = lambda *args, **kwargs: (present.append(files(tmp_path)), save(*args, **kwargs))
     hook.before_train(runner)
     hook._save_checkpoint_with_step(runner, 3, {})
-    hook._save_best_checkpoint(runner, dict(acc=1., loss=1.))
+    hook._save_best_checkpoint(runner, dict(acc=1.0, loss=1.0))
     assert 'epoch_2.pth' in present[0]
     assert 'best_acc_epoch_2.pth' in present[1]
-    assert files(tmp_path) == ['best_acc_epoch_3.pth', 'best_loss_epoch_3.pth',
-                               'epoch_3.pth', 'last_checkpoint', 'mine.pth']
+    assert files(tmp_path) == [
+        'best_acc_epoch_3.pth',
+        'best_loss_epoch_3.pth',
+        'epoch_3.pth',
+        'last_checkpoint',
+        'mine.pth',
+    ]
     assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_3.pth')
 
 
@@ -143,25 +149,26 @@ def test_resumed_training_removes_no_file_that_a_checkpoint_names(tmp_path):
     (work_dir / 'epoch_').mkdir(parents=True)
     for file in (victim, work_dir / 'notes.pth'):
         file.write_text('of the user')
-    for number, info in enumerate([
-        dict(best_ckpt=str(victim)),
-        dict(best_ckpt=str(work_dir / 'notes.pth')),
-        dict(best_ckpt=[str(victim)]),
-        dict(keep_ckpt_ids=[f'/../../{victim.stem}', 1, 2])
-    ]):
+    for number, info in enumerate(
+        [
+            dict(best_ckpt=str(victim)),
+            dict(best_ckpt=str(work_dir / 'notes.pth')),
+            dict(best_ckpt=[str(victim)]),
+            dict(keep_ckpt_ids=[f'/../../{victim.stem}', 1, 2]),
+        ]
+    ):
         hook = hook_of(save_best='acc', max_keep_ckpts=1)
         runner = runner_in(work_dir, f'hostile{number}', **info)
         hook.before_train(runner)
-        hook._save_best_checkpoint(runner, dict(acc=1.))
+        hook._save_best_checkpoint(runner, dict(acc=1.0))
         assert victim.exists() and (work_dir / 'notes.pth').exists()
         (work_dir / 'best_acc_epoch_3.pth').unlink()
 
 
 def small_runner(work_dir, **options):
     loader = dict(
-        batch_size=1,
-        dataset=[dict(inputs=torch.ones(200))],
-        sampler=dict(type='DefaultSampler', shuffle=False))
+        batch_size=1, dataset=[dict(inputs=torch.ones(200))], sampler=dict(type='DefaultSampler', shuffle=False)
+    )
     return Runner(
         Model(),
         str(work_dir),
@@ -170,19 +177,18 @@ def small_runner(work_dir, **options):
         val_cfg=dict(),
         default_scope='mmaction',
         experiment_name=work_dir.name,
-        **options)
+        **options,
+    )
 
 
 class Loss(RisingMetric):
-
     def compute_metrics(self, results):
         return dict(loss=-1 + super().compute_metrics(results)['acc'])
 
 
 def test_validation_alone_saves_nothing(tmp_path):
     hook = dict(type='SafeCheckpointHook', interval=1, save_best='auto')
-    runner = small_runner(
-        tmp_path / 'val', default_hooks=dict(checkpoint=hook))
+    runner = small_runner(tmp_path / 'val', default_hooks=dict(checkpoint=hook))
     runner.message_hub.update_info('epoch', 0)
     assert runner.val()['acc'] == 0
     assert [*tmp_path.rglob('*.pth')] == []
@@ -194,22 +200,22 @@ def test_resumed_elsewhere_without_a_better_epoch_training_ends(tmp_path):
         interval=1,
         save_best=['acc', 'loss'],
         rule=['less', 'less'],
-        published_keys=['state_dict'])
+        published_keys=['state_dict'],
+    )
 
     def train(name, epochs, **options):
         small_runner(
             tmp_path / name,
             train_dataloader=dict(
-                batch_size=1,
-                dataset=[dict(inputs=torch.ones(200))],
-                sampler=dict(type='DefaultSampler', shuffle=False)),
+                batch_size=1, dataset=[dict(inputs=torch.ones(200))], sampler=dict(type='DefaultSampler', shuffle=False)
+            ),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
             train_cfg=dict(by_epoch=True, max_epochs=epochs),
             default_hooks=dict(checkpoint=hook),
-            **options).train()
+            **options,
+        ).train()
 
     train('first', 1)
-    train('second', 2, resume=True,
-          load_from=str(tmp_path / 'first' / 'epoch_1.pth'))
+    train('second', 2, resume=True, load_from=str(tmp_path / 'first' / 'epoch_1.pth'))
     assert (tmp_path / 'first' / 'best_acc_epoch_1.pth').exists()
     assert (tmp_path / 'second' / 'epoch_2.pth').exists()

@@ -1,4 +1,5 @@
 """What the same seed makes equal."""
+
 import os
 import signal
 
@@ -32,8 +33,7 @@ def trained(motion, tmp_path_factory):
 
 def run(motion, folder, killed=False, **kwargs):
     hooks = [KilledAfterEpoch() if killed else Witness(folder / 'steps.pth')]
-    process = in_a_process(
-        folder, lambda: train_motion(motion, folder, hooks=hooks, **kwargs))
+    process = in_a_process(folder, lambda: train_motion(motion, folder, hooks=hooks, **kwargs))
     wanted = -signal.SIGKILL if killed else 0
     assert exit_status(process) == wanted, (folder / 'output.txt').read_text()
 
@@ -55,9 +55,7 @@ class Witness(Hook):
         self.steps = {}
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.steps[runner.iter] = dict(
-            batch=torch.stack(data_batch['inputs']),
-            generator=torch.get_rng_state())
+        self.steps[runner.iter] = dict(batch=torch.stack(data_batch['inputs']), generator=torch.get_rng_state())
 
     def after_train(self, runner):
         torch.save(self.steps, self.file)
@@ -105,8 +103,7 @@ def test_workers_change_the_augmentation(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('workers', [{}, WORKERS],
-                         ids=['alone', 'workers'])
+@pytest.mark.parametrize('workers', [{}, WORKERS], ids=['alone', 'workers'])
 def test_resumed_training_is_equal_where_nothing_is_drawn(trained, workers):
     options = dict(augment=False, dropout=0, **workers)
     assert equal(trained(**options), trained(resume=True, **options))
@@ -114,15 +111,13 @@ def test_resumed_training_is_equal_where_nothing_is_drawn(trained, workers):
 
 @pytest.mark.slow
 def test_resumed_training_repeats_the_dropout_of_the_first_epoch(trained):
-    whole, resumed = trained(augment=False), trained(
-        augment=False, resume=True)
+    whole, resumed = trained(augment=False), trained(augment=False, resume=True)
     assert list(steps(resumed)) == [2, 3]
     for step in range(STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH):
         now, then = steps(resumed)[step], steps(whole)
         assert torch.equal(now['batch'], then[step]['batch'])
         assert not torch.equal(now['generator'], then[step]['generator'])
-        assert torch.equal(now['generator'],
-                           then[step - STEPS_PER_EPOCH]['generator'])
+        assert torch.equal(now['generator'], then[step - STEPS_PER_EPOCH]['generator'])
     assert not equal(whole, resumed)
 
 

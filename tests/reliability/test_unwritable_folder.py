@@ -1,4 +1,5 @@
 """A checkpoint that cannot be written costs none of the earlier ones."""
+
 import ctypes
 import errno
 import os
@@ -6,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.hooks import Hook
-from small_training import (EPOCHS, exit_status, in_a_process,
-                            last_checkpoint, train)
+from small_training import EPOCHS, exit_status, in_a_process, last_checkpoint, train
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
@@ -78,8 +78,7 @@ def check_failure(folder, act, number):
     assert error.value.errno == number
     assert error.value.filename.endswith(f'epoch_{EPOCHS}.pth')
     files = {file.name for file in (folder / 'work_dir').iterdir()}
-    assert {name for name in files if '.pth' in name} == {
-        f'epoch_{EPOCHS - 1}.pth', f'best_acc_epoch_{EPOCHS - 1}.pth'}
+    assert {name for name in files if '.pth' in name} == {f'epoch_{EPOCHS - 1}.pth', f'best_acc_epoch_{EPOCHS - 1}.pth'}
     assert not [name for name in files if name.endswith('.tmp')]
     assert last_checkpoint(folder)['meta']['epoch'] == EPOCHS - 1
 
@@ -91,9 +90,7 @@ def own_disks(tmp_path):
         pytest.skip('no user namespaces here')
 
 
-@pytest.mark.parametrize(
-    'fault', [train_on_a_disk_that_fills,
-              train_in_a_folder_that_turns_read_only])
+@pytest.mark.parametrize('fault', [train_on_a_disk_that_fills, train_in_a_folder_that_turns_read_only])
 def test_earlier_checkpoints_stay_whole(own_disks, tmp_path, fault):
     status = exit_status(in_a_process(tmp_path, fault, tmp_path))
     assert status == 0, (tmp_path / 'output.txt').read_text()

@@ -1,4 +1,5 @@
 """What the tests of commands about videos share."""
+
 import importlib
 import os
 import re
@@ -38,8 +39,7 @@ def places(tmp_path_factory):
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-        loader.dataset.update(data_prefix=dict(video=f'{folder}/videos'),
-                              ann_file=f'{folder}/list.txt')
+        loader.dataset.update(data_prefix=dict(video=f'{folder}/videos'), ann_file=f'{folder}/list.txt')
     cfg.dump(folder / 'config.py')
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).eval()
@@ -50,8 +50,12 @@ def places(tmp_path_factory):
         classifier.weight.div_(classifier(maps.mean((0, 2, 3))).std())
     torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
     return dict(
-        VIDEO=videos / 'a.webm', FOLDER=videos, CONFIG=folder / 'config.py',
-        CHECKPOINT=folder / 'model.pth', NAMES=folder / 'names.txt')
+        VIDEO=videos / 'a.webm',
+        FOLDER=videos,
+        CONFIG=folder / 'config.py',
+        CHECKPOINT=folder / 'model.pth',
+        NAMES=folder / 'names.txt',
+    )
 
 
 @pytest.fixture
@@ -65,9 +69,7 @@ def run(places, tmp_path, monkeypatch, capfd):
 
     def run(command, **others):
         words = dict(places, **others)
-        command = re.sub(r'\b[A-Z_]{5,}\b',
-                         lambda word: str(words.get(word[0], word[0])),
-                         command)
+        command = re.sub(r'\b[A-Z_]{5,}\b', lambda word: str(words.get(word[0], word[0])), command)
         command, _, source = command.partition(' < ')
         _, script, *arguments = shlex.split(command)
         monkeypatch.setattr(sys, 'argv', [script, *arguments])

@@ -10,16 +10,20 @@ from mmaction.registry import MODELS
 from paths import MOTION
 
 SMALL = ['--rounds', '1', '--warm-up', '0']
-RUNTIMES = ['blvnet_tam_onnx', 'blvnet_tam_int8', 'blvnet_tam_openvino',
-            'blvnet_tam_openvino_bf16', 'blvnet_tam_openvino_int8']
+RUNTIMES = [
+    'blvnet_tam_onnx',
+    'blvnet_tam_int8',
+    'blvnet_tam_openvino',
+    'blvnet_tam_openvino_bf16',
+    'blvnet_tam_openvino_int8',
+]
 
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
     """What the tool writes about some rows."""
     # Fresh processes take long to start, and are none of this.
-    monkeypatch.setattr(benchmark, 'in_fresh_process',
-                        lambda function, *args: function(*args))
+    monkeypatch.setattr(benchmark, 'in_fresh_process', lambda function, *args: function(*args))
 
     def run(*options):
         benchmark.main([*SMALL, '--out', str(tmp_path), *options])
@@ -28,15 +32,14 @@ def measured(tmp_path, monkeypatch):
     return run
 
 
-def test_rows_and_configs_are_measured_side_by_side(
-        measured, tmp_path, capsys):
-    results = measured('--rows', 'reference', 'blvnet_tam_bf16', '--configs',
-                       str(MOTION), '--frames', '4', '--size', '32')
-    names = ['bLVNet-TAM, reference', 'bLVNet-TAM, bf16',
-             'blvnet_tam_r50_4x2_motion']
+def test_rows_and_configs_are_measured_side_by_side(measured, tmp_path, capsys):
+    results = measured(
+        '--rows', 'reference', 'blvnet_tam_bf16', '--configs', str(MOTION), '--frames', '4', '--size', '32'
+    )
+    names = ['bLVNet-TAM, reference', 'bLVNet-TAM, bf16', 'blvnet_tam_r50_4x2_motion']
     assert list(results) == names
     for name, result in results.items():
-        modes = benchmark.MODES[:1 if name == names[1] else 2]
+        modes = benchmark.MODES[: 1 if name == names[1] else 2]
         assert tuple(result['memory']) == modes
         for mode in modes:
             middle, lowest, highest = result[mode]
@@ -52,9 +55,9 @@ def test_rows_and_configs_are_measured_side_by_side(
 
 
 def test_several_frames_and_sizes_make_a_row_each():
-    rows = benchmark.rows_of(benchmark.parse_args([
-        '--rows', 'blvnet_tam', 'tsm_8', '--frames', '2', '4', '--size', '32',
-        '64']))
+    rows = benchmark.rows_of(
+        benchmark.parse_args(['--rows', 'blvnet_tam', 'tsm_8', '--frames', '2', '4', '--size', '32', '64'])
+    )
     assert {name: row[2:4] for name, row in rows.items()} == {
         'bLVNet-TAM, 2 frames, 32 pixels': (2, 32),
         'bLVNet-TAM, 2 frames, 64 pixels': (2, 64),
@@ -75,16 +78,19 @@ def test_other_runtimes_are_measured_in_inference_alone(rows, measured):
         assert 'training' not in result
 
 
-@pytest.mark.parametrize('key, bound', [
-    ('blvnet_tam_bf16', 0.1),
-    pytest.param('blvnet_tam_compile', 1e-4, marks=pytest.mark.slow),
-    pytest.param('blvnet_tam_openvino', 1e-4, marks=pytest.mark.slow),
-    pytest.param('blvnet_tam_openvino_int8', 0.5, marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    'key, bound',
+    [
+        ('blvnet_tam_bf16', 0.1),
+        pytest.param('blvnet_tam_compile', 1e-4, marks=pytest.mark.slow),
+        pytest.param('blvnet_tam_openvino', 1e-4, marks=pytest.mark.slow),
+        pytest.param('blvnet_tam_openvino_int8', 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_each_row_runs_the_same_network(key, bound):
     plain, other = (
-        benchmark.Network(benchmark.ROWS[key]._replace(frames=4, size=64), 2)
-        for key in ('blvnet_tam', key))
+        benchmark.Network(benchmark.ROWS[key]._replace(frames=4, size=64), 2) for key in ('blvnet_tam', key)
+    )
     with torch.no_grad():
         expected, maps = (n.tested(plain.clips) for n in (plain, other))
     assert (maps - expected).std() < bound * expected.std()
@@ -98,8 +104,7 @@ def test_the_tsm_of_the_benchmark_shifts_once_per_block():
 
 
 def test_parameters_and_macs_are_those_of_the_paper():
-    backbone = MODELS.build(
-        dict(type='BLVNet', depth=101, frame_output='pair'))
+    backbone = MODELS.build(dict(type='BLVNet', depth=101, frame_output='pair'))
     # The classifier of the 174 classes, on each of 8 pairs.
     classifier = 174 * 2048
     parameters = sum(p.numel() for p in backbone.parameters())

@@ -23,14 +23,13 @@ def measured(monkeypatch):
         jobs.append(job)
         if job.row == 'tsn':
             raise RuntimeError('out of luck')
-        return dict(job._asdict(), clips=clips, clips_per_s=1234.5,
-                    mib_per_clip=67.8)
+        return dict(job._asdict(), clips=clips, clips_per_s=1234.5, mib_per_clip=67.8)
 
     monkeypatch.setattr(benchmark_gpu, 'measure', measure)
     monkeypatch.setattr(benchmark_gpu, 'measure_tam', lambda copy: [])
-    monkeypatch.setattr(benchmark_gpu, 'measure_card',
-                        lambda: dict(card='none', copy_gb_per_s=1000,
-                                     bf16_tflop_per_s=1000))
+    monkeypatch.setattr(
+        benchmark_gpu, 'measure_card', lambda: dict(card='none', copy_gb_per_s=1000, bf16_tflop_per_s=1000)
+    )
     return jobs
 
 
@@ -56,12 +55,10 @@ def test_nothing_more_is_started_when_time_is_up(tmp_path, measured):
 def test_the_report_names_speeds_and_published_accuracies(tmp_path, measured):
     file = tmp_path / 'results.json'
     # Of another way to run a network there is no line.
-    run(file, [Job('blvnet_tam', 'inference'),
-               Job('tsm', 'inference', how='compile')])
+    run(file, [Job('blvnet_tam', 'inference'), Job('tsm', 'inference', how='compile')])
     benchmark_gpu.main([str(file), '--report', str(tmp_path)])
     *_, line = (tmp_path / 'gpu.md').read_text().splitlines()
-    assert line.startswith(
-        '| bLVNet-TAM-50 8x2 | bfloat16 | 1234 | - | 68 | - |')
+    assert line.startswith('| bLVNet-TAM-50 8x2 | bfloat16 | 1234 | - | 68 | - |')
     # 145 M elements of convolutions and 44 M of TAMs, counted on the
     # architecture, of 2 bytes, 1234 times per second.
     assert '| 24.6 | 23.8 | 47 % | 71.0 | 3 x 3 | 59.1 |' in line
@@ -80,7 +77,8 @@ def test_the_check_of_a_gpu_needs_one(tmp_path):
         ['bash', str(ROOT / 'tools' / 'gpu_check.sh'), str(tmp_path)],
         env=dict(os.environ, CUDA_VISIBLE_DEVICES=''),
         capture_output=True,
-        text=True)
+        text=True,
+    )
     assert result.returncode == 1
     assert 'PyTorch sees no GPU' in result.stderr
     assert not list(tmp_path.iterdir())
@@ -88,8 +86,7 @@ def test_the_check_of_a_gpu_needs_one(tmp_path):
 
 def test_each_job_has_a_network():
     assert {job.row for job in JOBS} == PUBLISHED.keys()
-    assert PUBLISHED.keys() - ROWS == {
-        'mvit_v2_s', 'swin3d_t', 's3d', 'r2plus1d_18'}
+    assert PUBLISHED.keys() - ROWS == {'mvit_v2_s', 'swin3d_t', 's3d', 'r2plus1d_18'}
     assert len({job.key for job in JOBS}) == len(JOBS)
 
 

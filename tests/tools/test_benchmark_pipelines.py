@@ -8,8 +8,7 @@ def test_every_decoder_reads_the_same_videos(tmp_path, capsys):
     for name in ('a.webm', 'b.webm'):
         write_video(tmp_path / name)
     benchmark_pipelines.main(['--videos', str(tmp_path), '--rounds', '2'])
-    header, _, *lines = [line for line in capsys.readouterr().out.splitlines()
-                         if line.startswith('|')]
+    header, _, *lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
     assert header == '| | Decord | ExactVideo | PyAV | OpenCV | MB |'
     assert len(lines) == 4
     for line in lines:

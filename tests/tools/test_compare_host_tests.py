@@ -1,6 +1,6 @@
 import compare_host_tests
 
-TESTS = '''
+TESTS = """
 import sys
 
 import pytest
@@ -24,7 +24,7 @@ def test_at_random(tmp_path_factory):
     runs.write_text(runs.read_text() + '.' if runs.exists() else '.')
     # Of two pairs of runs, the second is alike.
     assert len(runs.read_text()) != 2
-'''
+"""
 
 
 def test_tests_that_end_otherwise_are_named(tmp_path, monkeypatch, capsys):
@@ -39,6 +39,5 @@ def test_tests_that_end_otherwise_are_named(tmp_path, monkeypatch, capsys):
         "without: {'failure': 1, 'passed': 3}",
         "with: {'failure': 1, 'passed': 2, 'skipped': 1}",
         'tests.test_host.test_with_the_package: failure without, passed with',
-        'tests.test_host.test_without_the_package: passed without, '
-        'skipped with'
+        'tests.test_host.test_without_the_package: passed without, skipped with',
     ]

@@ -18,18 +18,14 @@ from reference import ReferenceNetwork
 from torch.nn import functional as F
 
 VIDEO_CASES = golden.cases('blvnet_tam', mode='eval')
-IMAGE_CASE, = golden.cases('blresnet')
-TAM_RESNET_CASE, = golden.cases('tam_resnet')
+(IMAGE_CASE,) = golden.cases('blresnet')
+(TAM_RESNET_CASE,) = golden.cases('tam_resnet')
 KEY_FORMATS = json.loads((golden.DATA / 'checkpoints.json').read_text())
 TAM_RESNET = dict(
     type='Recognizer2D',
     backbone=dict(type='ResNetTAM', depth=50, num_segments=8),
-    cls_head=dict(
-        type='TSMHead',
-        num_classes=174,
-        in_channels=2048,
-        num_segments=8,
-        average_clips='score'))
+    cls_head=dict(type='TSMHead', num_classes=174, in_channels=2048, num_segments=8, average_clips='score'),
+)
 
 
 def bare(weights):
@@ -41,7 +37,8 @@ def of_the_training_script(weights):
         epoch=50,
         arch='bLVNet-TAM',
         state_dict={f'module.{k}': v for k, v in weights.items()},
-        optimizer=dict(state=dict(), param_groups=[dict(lr=0.01)]))
+        optimizer=dict(state=dict(), param_groups=[dict(lr=0.01)]),
+    )
 
 
 def published_file(folder, case, wrap=bare):
@@ -55,14 +52,11 @@ def check_scores(model, converted, case):
     load_checkpoint(model, str(converted), strict=True)
     with torch.no_grad():
         scores = model(golden.inputs(case), stage='head')
-    torch.testing.assert_close(
-        scores, torch.tensor(case['logits']), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scores, torch.tensor(case['logits']), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize('case, wrap', [
-    (VIDEO_CASES[0], of_the_training_script), (VIDEO_CASES[-1], bare)])
-def test_a_converted_video_model_gives_the_published_scores(
-        tmp_path, case, wrap):
+@pytest.mark.parametrize('case, wrap', [(VIDEO_CASES[0], of_the_training_script), (VIDEO_CASES[-1], bare)])
+def test_a_converted_video_model_gives_the_published_scores(tmp_path, case, wrap):
     converted = tmp_path / 'converted.pth'
     found = convert(published_file(tmp_path, case, wrap), converted)
     assert found.pop('arch', 'bLVNet-TAM') == 'bLVNet-TAM'
@@ -74,7 +68,8 @@ def test_a_converted_video_model_gives_the_published_scores(
         beta=4,
         in_channels=3,
         blend_frames=3,
-        num_classes=174)
+        num_classes=174,
+    )
     cfg = Config.fromfile(FLAGSHIP)
     cfg.model.backbone.update(depth=case['depth'])
     check_scores(cfg.model, converted, case)
@@ -88,17 +83,15 @@ def test_a_converted_tam_resnet_gives_the_published_scores(tmp_path):
 
 def test_a_converted_image_model_gives_the_published_scores(tmp_path):
     converted = tmp_path / 'converted.pth'
-    convert(
-        published_file(tmp_path, IMAGE_CASE, of_the_training_script),
-        converted)
+    convert(published_file(tmp_path, IMAGE_CASE, of_the_training_script), converted)
     backbone = MODELS.build(dict(type='BLResNet', depth=50)).eval()
     load_checkpoint(backbone, str(converted), strict=True)
     classifier = torch.load(converted)['classifier']
     with torch.no_grad():
         maps = backbone(golden.inputs(IMAGE_CASE))
     torch.testing.assert_close(
-        F.linear(maps.mean((2, 3)), **classifier),
-        torch.tensor(IMAGE_CASE['logits']), atol=1e-4, rtol=0)
+        F.linear(maps.mean((2, 3)), **classifier), torch.tensor(IMAGE_CASE['logits']), atol=1e-4, rtol=0
+    )
 
 
 def test_a_flow_network_starts_from_the_mean_over_rgb(tmp_path):
@@ -110,14 +103,14 @@ def test_a_flow_network_starts_from_the_mean_over_rgb(tmp_path):
             type='BLVNet',
             depth=50,
             in_channels=10,
-            init_cfg=dict(
-                type='Pretrained', checkpoint=str(tmp_path / 'flow.pth'))))
+            init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'flow.pth')),
+        )
+    )
     backbone.init_weights()
     rgb = golden.weights(IMAGE_CASE)
     assert backbone.conv1.weight.shape == (64, 10, 7, 7)
     for channel in range(10):
-        torch.testing.assert_close(backbone.conv1.weight[:, channel],
-                                   rgb['conv1.weight'].mean(1))
+        torch.testing.assert_close(backbone.conv1.weight[:, channel], rgb['conv1.weight'].mean(1))
     assert torch.equal(backbone.b_conv0.weight, rgb['b_conv0.weight'])
 
 
@@ -144,8 +137,7 @@ def assert_same(content, expected):
 @pytest.mark.parametrize('key_format', KEY_FORMATS)
 def test_there_and_back_is_exact(tmp_path, key_format):
     filled = published_state_dict(KEY_FORMATS[key_format])
-    published = as_published(
-        key_format, {k: torch.from_numpy(v) for k, v in filled.items()})
+    published = as_published(key_format, {k: torch.from_numpy(v) for k, v in filled.items()})
     files = [tmp_path / name for name in ('first', 'converted', 'back')]
     torch.save(published, files[0])
     found = convert(files[0], files[1])
@@ -153,15 +145,13 @@ def test_there_and_back_is_exact(tmp_path, key_format):
     assert_same(torch.load(files[2]), published)
 
 
-@pytest.mark.parametrize('config', [
-    dict(depth=50, temporal=None),
-    dict(depth=101, alpha=4, beta=2, in_channels=10, r=5),
-], ids=str)
+@pytest.mark.parametrize(
+    'config', [dict(depth=50, temporal=None), dict(depth=101, alpha=4, beta=2, in_channels=10, r=5)], ids=str
+)
 def test_whatever_was_trained_is_recognised(tmp_path, config):
     network = ReferenceNetwork(num_frames=4, num_classes=7, **config)
     source, converted = tmp_path / 'a.pth.tar', tmp_path / 'b.pth'
-    torch.save({f'baseline_model.{k}': v
-                for k, v in network.state_dict().items()}, source)
+    torch.save({f'baseline_model.{k}': v for k, v in network.state_dict().items()}, source)
     found = convert(source, converted)
     assert found.pop('num_classes') == 7
     assert found.pop('type') == 'BLVNet'
@@ -179,14 +169,10 @@ def test_every_tam_resnet_is_told_by_its_keys(tmp_path, depth, blend_frames):
     model = MODELS.build(
         dict(
             TAM_RESNET,
-            backbone=dict(
-                type='ResNetTAM',
-                depth=depth,
-                blend_frames=blend_frames,
-                in_channels=4),
-            cls_head=dict(
-                TAM_RESNET['cls_head'],
-                in_channels=512 if depth < 50 else 2048)))
+            backbone=dict(type='ResNetTAM', depth=depth, blend_frames=blend_frames, in_channels=4),
+            cls_head=dict(TAM_RESNET['cls_head'], in_channels=512 if depth < 50 else 2048),
+        )
+    )
     files = [tmp_path / name for name in ('ours', 'published', 'converted')]
     torch.save(dict(state_dict=model.state_dict()), files[0])
     found = publish(files[0], files[1])
@@ -196,11 +182,10 @@ def test_every_tam_resnet_is_told_by_its_keys(tmp_path, depth, blend_frames):
         depth=depth,
         in_channels=4,
         blend_frames=blend_frames,
-        num_classes=174)
+        num_classes=174,
+    )
     assert convert(files[1], files[2]) == found
-    assert_same(
-        dict(state_dict=torch.load(files[2])['state_dict']),
-        dict(state_dict=dict(model.state_dict())))
+    assert_same(dict(state_dict=torch.load(files[2])['state_dict']), dict(state_dict=dict(model.state_dict())))
 
 
 def test_a_checkpoint_of_training_gets_the_published_scores(tmp_path):
@@ -210,25 +195,27 @@ def test_a_checkpoint_of_training_gets_the_published_scores(tmp_path):
     model = MODELS.build(cfg.model)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     messages = MessageHub('to_published')
-    messages.update_scalar('train/loss', 1.)
+    messages.update_scalar('train/loss', 1.0)
     checkpoint = dict(
         meta=dict(epoch=1, cfg=cfg.pretty_text),
         state_dict=model.state_dict(),
         message_hub=messages.state_dict(),
-        optimizer=optimizer.state_dict())
+        optimizer=optimizer.state_dict(),
+    )
     save_checkpoint(checkpoint, str(tmp_path / 'epoch_1.pth'))
     found = publish(tmp_path / 'epoch_1.pth', tmp_path / 'published')
     assert found['key_format'] == 'bLVNet-TAM' and found['num_classes'] == 7
     reference = ReferenceNetwork(50, num_frames=4, num_classes=7).eval()
-    reference.load_state_dict({
-        k.replace('baseline_model.', '').replace('new_fc', 'fc'): v
-        for k, v in torch.load(tmp_path / 'published').items()
-    })
+    reference.load_state_dict(
+        {
+            k.replace('baseline_model.', '').replace('new_fc', 'fc'): v
+            for k, v in torch.load(tmp_path / 'published').items()
+        }
+    )
     clips = torch.randn(1, 4, 3, 32, 32)
     with torch.no_grad():
         scores = model.eval()(clips, stage='head')
-        torch.testing.assert_close(
-            scores, reference(clips), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(scores, reference(clips), atol=1e-4, rtol=1e-4)
 
 
 def test_what_no_published_file_holds_is_refused(tmp_path):
@@ -237,7 +224,7 @@ def test_what_no_published_file_holds_is_refused(tmp_path):
     for weights, message in [
         (backbone, 'ImageNet bLResNet, but fc.bias is missing'),
         (golden.weights(TAM_RESNET_CASE), 'ours cannot be converted'),
-        (dict(recognizer, neck=torch.zeros(1)), 'neck is left over')
+        (dict(recognizer, neck=torch.zeros(1)), 'neck is left over'),
     ]:
         torch.save(dict(state_dict=weights), tmp_path / 'ours')
         with pytest.raises(ValueError, match=message):
@@ -248,11 +235,8 @@ def test_what_no_published_file_holds_is_refused(tmp_path):
 @pytest.fixture
 def resnet(tmp_path):
     """A file to convert."""
-    model = MODELS.build(
-        dict(type='ResNetTAM', depth=18, num_segments=8))
-    weights = {
-        f'backbone.{name}': value for name, value in model.state_dict().items()
-    }
+    model = MODELS.build(dict(type='ResNetTAM', depth=18, num_segments=8))
+    weights = {f'backbone.{name}': value for name, value in model.state_dict().items()}
     weights['cls_head.fc_cls.weight'] = torch.zeros(2, 512)
     weights['cls_head.fc_cls.bias'] = torch.zeros(2)
     torch.save(weights, tmp_path / 'ours.pth')
@@ -270,8 +254,7 @@ def test_the_source_is_never_overwritten(tmp_path, resnet):
         assert other.read_bytes() == before
 
 
-def test_a_full_disk_is_named_and_the_file_before_stays(
-        tmp_path, resnet, monkeypatch):
+def test_a_full_disk_is_named_and_the_file_before_stays(tmp_path, resnet, monkeypatch):
     destination = tmp_path / 'published.pth'
     destination.write_text('the one before')
 
@@ -295,9 +278,15 @@ def test_the_command_says_what_it_found(tmp_path, monkeypatch, capsys):
     source = published_file(tmp_path, VIDEO_CASES[0], of_the_training_script)
     converted = tmp_path / 'new' / 'converted.pth'
     log = run(source, converted, '--flow', 10)
-    for finding in ('key_format bLVNet-TAM', 'type BLVNet', 'depth 50',
-                    'in_channels 10', 'num_classes 174', 'arch bLVNet-TAM',
-                    'do not tell the frames'):
+    for finding in (
+        'key_format bLVNet-TAM',
+        'type BLVNet',
+        'depth 50',
+        'in_channels 10',
+        'num_classes 174',
+        'arch bLVNet-TAM',
+        'do not tell the frames',
+    ):
         assert finding in log
     run(converted, tmp_path / 'back.pth', '--to-published')
     weights = torch.load(tmp_path / 'back.pth')

@@ -10,17 +10,14 @@ from mmengine.config import Config
 
 def cells(table):
     """The cells of a table, row by row."""
-    return [[cell.strip() for cell in line.strip('|').split('|')]
-            for line in table.splitlines()]
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()]
 
 
 def test_videos_of_several_labels_have_a_mean_average_precision():
-    scores = torch.tensor([[.9, .8, .1], [.2, .7, .6], [.5, .4, .3]])
+    scores = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.7, 0.6], [0.5, 0.4, 0.3]])
     labels = [np.array(of) for of in ([1, 1, 0], [0, 0, 1], [1, 0, 0])]
-    header, _, first, second = cells(
-        report(dict(one=scores, other=1 - scores), labels))
-    assert header == [
-        'file', 'mAP', 'same top-1', 'mean difference', 'largest']
+    header, _, first, second = cells(report(dict(one=scores, other=1 - scores), labels))
+    assert header == ['file', 'mAP', 'same top-1', 'mean difference', 'largest']
     expected = mean_average_precision(scores.numpy(), labels)
     assert first[:3] == ['one', f'{expected:.2%}', '100.00%']
     assert second[1] != first[1]
@@ -46,13 +43,10 @@ def evaluate(places, monkeypatch):
 
         def run(frames):
             seen.append(frames.shape)
-            return torch.arange(8.).repeat(len(frames), 1)
+            return torch.arange(8.0).repeat(len(frames), 1)
 
-        about = dict(
-            height=str(size), width=str(size), views=views,
-            frames_per_view='8', preprocessing='included')
-        monkeypatch.setattr(evaluate_export, 'load_exported',
-                            lambda _: Exported(run, about))
+        about = dict(height=str(size), width=str(size), views=views, frames_per_view='8', preprocessing='included')
+        monkeypatch.setattr(evaluate_export, 'load_exported', lambda _: Exported(run, about))
         cfg = Config.fromfile(places['CONFIG'])
         return seen, *scores_of_files(cfg, ['file'])
 
@@ -60,15 +54,13 @@ def evaluate(places, monkeypatch):
 
 
 def test_all_views_of_a_video_are_averaged(evaluate):
-    for views, shape in {'any': (2, 6 * 8, 3, 64, 64),
-                         '1': (2 * 6, 8, 3, 64, 64)}.items():
+    for views, shape in {'any': (2, 6 * 8, 3, 64, 64), '1': (2 * 6, 8, 3, 64, 64)}.items():
         seen, scores, labels = evaluate(64, views)
         assert seen == [shape]
-        assert scores['file'].equal(torch.arange(8.).repeat(2, 1))
+        assert scores['file'].equal(torch.arange(8.0).repeat(2, 1))
         assert [label.tolist() for label in labels] == [[0], [7]]
 
 
 def test_frames_of_another_size_are_refused(evaluate):
-    with pytest.raises(ValueError, match='takes frames of .96, 96., but the '
-                       'test gives .64, 64.'):
+    with pytest.raises(ValueError, match='takes frames of .96, 96., but the test gives .64, 64.'):
         evaluate(96, 'any')

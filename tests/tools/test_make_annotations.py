@@ -31,47 +31,54 @@ def test_a_part_of_each_class_is_held_out(tmp_path):
 
 
 def test_given_splits_are_kept(tmp_path):
-    make_videos(tmp_path, 'train/a/1.mp4', 'train/b/2.avi', 'val/a/3.webm',
-                'val/b/deep/4.MP4')
+    make_videos(tmp_path, 'train/a/1.mp4', 'train/b/2.avi', 'val/a/3.webm', 'val/b/deep/4.MP4')
     assert find_splits(tmp_path, 0.2, 0) == dict(
-        train=dict(a=['train/a/1.mp4'], b=['train/b/2.avi']),
-        val=dict(a=['val/a/3.webm'], b=['val/b/deep/4.MP4']))
+        train=dict(a=['train/a/1.mp4'], b=['train/b/2.avi']), val=dict(a=['val/a/3.webm'], b=['val/b/deep/4.MP4'])
+    )
 
 
 def test_what_is_wrong_with_a_folder_is_named(tmp_path):
-    for number, (paths, message) in enumerate([
+    for number, (paths, message) in enumerate(
+        [
             ([], 'is no folder'),
             (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
             (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos'),
             (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
             (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
             (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
-            (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4',
-              'val/c/2.mp4'], r"\['b', 'c'\] are only in one")]):
+            (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'], r"\['b', 'c'\] are only in one"),
+        ]
+    ):
         folder = tmp_path / str(number)
         make_videos(folder, *paths)
         with pytest.raises(ValueError, match=message):
             find_splits(folder, 0.2, 0)
 
 
-NAMES = ['with space.mp4', '12:30:05.webm', '-dash.mp4', '50%d.mp4',
-         '\u00e9.mp4', 'e\u0301.mp4', 'a 1.mp4', 'x.mp4 2.mp4']
+NAMES = [
+    'with space.mp4',
+    '12:30:05.webm',
+    '-dash.mp4',
+    '50%d.mp4',
+    '\u00e9.mp4',
+    'e\u0301.mp4',
+    'a 1.mp4',
+    'x.mp4 2.mp4',
+]
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    paths = [f'{folder}/{name}' for folder in ('my class', '7')
-             for name in NAMES]
+    paths = [f'{folder}/{name}' for folder in ('my class', '7') for name in NAMES]
     make_videos(tmp_path, *paths)
     subprocess.run(
         [sys.executable, ROOT / 'tools/data/make_annotations.py', tmp_path],
         # A code page that is not UTF-8.
-        env=dict(os.environ, PYTHONUTF8='0', PYTHONCOERCECLOCALE='0',
-                 LC_ALL='C'),
-        check=True)
+        env=dict(os.environ, PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', LC_ALL='C'),
+        check=True,
+    )
     read = []
     for split in ('train', 'val'):
-        dataset = CheckedVideoDataset(
-            str(tmp_path / f'{split}_list.txt'), pipeline=[], num_classes=2)
+        dataset = CheckedVideoDataset(str(tmp_path / f'{split}_list.txt'), pipeline=[], num_classes=2)
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)
             assert info['label'] == info['filename'].startswith('my class')
@@ -94,8 +101,7 @@ def test_hidden_files_are_left_out_and_links_are_followed(tmp_path):
 
 
 def test_one_class_may_be_written_in_two_ways(tmp_path):
-    make_videos(tmp_path, 'train/\u00e9/1.mp4', 'train/b/1.mp4',
-                'val/e\u0301/1.mp4', 'val/b/1.mp4')
+    make_videos(tmp_path, 'train/\u00e9/1.mp4', 'train/b/1.mp4', 'val/e\u0301/1.mp4', 'val/b/1.mp4')
     splits = find_splits(tmp_path, 0.2, 0)
     assert splits['val']['\u00e9'] == ['val/e\u0301/1.mp4']
 
@@ -105,8 +111,9 @@ def test_the_command_says_what_it_wrote(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['', str(tmp_path)])
     make_annotations.main()
     assert capsys.readouterr().out == ''.join(
-        f'{tmp_path}/{name}.txt: {number} lines\n' for name, number in (
-            ('label_map', 2), ('train_list', 8), ('val_list', 2)))
+        f'{tmp_path}/{name}.txt: {number} lines\n'
+        for name, number in (('label_map', 2), ('train_list', 8), ('val_list', 2))
+    )
     monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / 'absent')])
     with pytest.raises(SystemExit, match='absent is no folder'):
         make_annotations.main()

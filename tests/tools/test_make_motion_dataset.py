@@ -60,16 +60,14 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
 
 
 def test_looks_vary():
-    videos = [motion.make_video(np.random.default_rng(seed), 0,
-                                short_side=TINY) for seed in range(30)]
+    videos = [motion.make_video(np.random.default_rng(seed), 0, short_side=TINY) for seed in range(30)]
     assert len({len(frames) for frames, _ in videos}) > 10
     assert {rate for _, rate in videos} == set(motion.FRAME_RATES)
     assert len({frames.shape[1:] for frames, _ in videos}) > 20
 
 
 def test_no_width_is_one_that_decord_misreads():
-    sizes = [motion.draw_frame_size(np.random.default_rng(seed), (48, 96))
-             for seed in range(2000)]
+    sizes = [motion.draw_frame_size(np.random.default_rng(seed), (48, 96)) for seed in range(2000)]
     heights, widths = map(set, zip(*sizes))
     assert heights > {48, 72, 96}
     assert not widths & {48, 72, 96}
@@ -90,10 +88,8 @@ def test_annotations(made):
 
 
 def test_names_do_not_tell_the_class():
-    labels = np.array([motion.label_of(0, 'train', index)
-                       for index in range(4000)])
-    per_place = np.array([np.bincount(labels[place::8], minlength=8)
-                          for place in range(8)])
+    labels = np.array([motion.label_of(0, 'train', index) for index in range(4000)])
+    per_place = np.array([np.bincount(labels[place::8], minlength=8) for place in range(8)])
     assert per_place.min() > 35 and per_place.max() < 95
 
 
@@ -108,8 +104,7 @@ def test_a_video_depends_on_seed_split_and_number_only(made, tmp_path):
         assert of_fewer.items() <= labels.items()
         assert of_fewer != read_list(other, split)
         name = f'{split}/000003.webm'
-        one, same, third = (decode(folder / 'videos' / name)
-                            for folder in (made, fewer, other))
+        one, same, third = (decode(folder / 'videos' / name) for folder in (made, fewer, other))
         np.testing.assert_array_equal(one, same)
         firsts += [one[0].tobytes(), third[0].tobytes()]
     assert len(set(firsts)) == 4
@@ -118,14 +113,19 @@ def test_a_video_depends_on_seed_split_and_number_only(made, tmp_path):
 def test_second_run_does_nothing(made):
     before = {path: path.stat().st_mtime_ns for path in made.rglob('*')}
     assert not motion.make_dataset(made, train=28, val=8, short_side=TINY)
-    assert before == {path: path.stat().st_mtime_ns
-                      for path in made.rglob('*')}
+    assert before == {path: path.stat().st_mtime_ns for path in made.rglob('*')}
 
 
 def test_other_arguments_are_refused(made):
-    for change in (dict(train=32), dict(val=16), dict(seed=1),
-                   dict(textured=True), dict(short_side=(32, 42)),
-                   dict(task='order'), dict(hard=True)):
+    for change in (
+        dict(train=32),
+        dict(val=16),
+        dict(seed=1),
+        dict(textured=True),
+        dict(short_side=(32, 42)),
+        dict(task='order'),
+        dict(hard=True),
+    ):
         arguments = dict(train=28, val=8, short_side=TINY)
         with pytest.raises(ValueError, match='Give another dir.*, or delete'):
             motion.make_dataset(made, **{**arguments, **change})
@@ -165,20 +165,20 @@ def test_foreign_directory_is_left_alone(tmp_path):
 
 def test_bad_arguments_are_refused(tmp_path):
     for arguments, message in [
-            (dict(train=7), 'train is 7. Ask for at least 8'),
-            (dict(val=0), 'val is 0. Ask for at least 8'),
-            (dict(seed=-1), 'seed is -1'),
-            (dict(short_side=(96, 64)), 'short_side is 96 to 64'),
-            (dict(short_side=(8, 64)), 'short_side is 8 to 64. .* from 32 on'),
-            (dict(short_side=(33, 64)), 'short_side is 33 to 64. Give even')]:
+        (dict(train=7), 'train is 7. Ask for at least 8'),
+        (dict(val=0), 'val is 0. Ask for at least 8'),
+        (dict(seed=-1), 'seed is -1'),
+        (dict(short_side=(96, 64)), 'short_side is 96 to 64'),
+        (dict(short_side=(8, 64)), 'short_side is 8 to 64. .* from 32 on'),
+        (dict(short_side=(33, 64)), 'short_side is 33 to 64. Give even'),
+    ]:
         with pytest.raises(ValueError, match=message):
             motion.make_dataset(tmp_path / 'set', **arguments)
     assert not (tmp_path / 'set').exists()
 
 
 def test_command_line_shows_progress_and_nothing_else(tmp_path, capfd):
-    words = [str(tmp_path), '--train', '8', '--val', '8', '--task', 'order',
-             '--short-side', '32', '32']
+    words = [str(tmp_path), '--train', '8', '--val', '8', '--task', 'order', '--short-side', '32', '32']
     motion.main(words)
     captured = capfd.readouterr()
     assert '16/16 videos' in captured.out
@@ -186,8 +186,10 @@ def test_command_line_shows_progress_and_nothing_else(tmp_path, capfd):
     assert captured.err == ''
     names = (tmp_path / 'label_map.txt').read_text().splitlines()
     assert names[:2] + names[6:7] == [
-        'moving left, then moving right', 'moving right, then moving left',
-        'turning clockwise, then turning anticlockwise']
+        'moving left, then moving right',
+        'moving right, then moving left',
+        'turning clockwise, then turning anticlockwise',
+    ]
     motion.main(words)
     assert 'complete already' in capfd.readouterr().out
     with pytest.raises(SystemExit):
@@ -197,10 +199,16 @@ def test_command_line_shows_progress_and_nothing_else(tmp_path, capfd):
 
 # What a flow field shows of each class: which of the measurements below,
 # and its sign. Image rows count downwards.
-FLOWS = {'moving left': (0, -1), 'moving right': (0, 1),
-         'moving up': (1, -1), 'moving down': (1, 1),
-         'approaching': (2, 1), 'receding': (2, -1),
-         'turning clockwise': (3, 1), 'turning anticlockwise': (3, -1)}
+FLOWS = {
+    'moving left': (0, -1),
+    'moving right': (0, 1),
+    'moving up': (1, -1),
+    'moving down': (1, 1),
+    'approaching': (2, 1),
+    'receding': (2, -1),
+    'turning clockwise': (3, 1),
+    'turning anticlockwise': (3, -1),
+}
 
 
 def measure_flow(frames):
@@ -209,13 +217,12 @@ def measure_flow(frames):
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     measurements = []
     for one, other in zip(grey, grey[1:]):
-        right, down = np.moveaxis(cv2.calcOpticalFlowFarneback(
-            one, other, None, 0.5, 2, 11, 2, 5, 1.1, 0), -1, 0)
+        right, down = np.moveaxis(cv2.calcOpticalFlowFarneback(one, other, None, 0.5, 2, 11, 2, 5, 1.1, 0), -1, 0)
         right_by_row, right_by_column = np.gradient(right)
         down_by_row, down_by_column = np.gradient(down)
-        measurements.append([
-            right, down, right_by_column + down_by_row,
-            down_by_column - right_by_row] * (one > np.median(one) + 30))
+        measurements.append(
+            [right, down, right_by_column + down_by_row, down_by_column - right_by_row] * (one > np.median(one) + 30)
+        )
     return np.sum(measurements, axis=(2, 3))
 
 
@@ -223,37 +230,37 @@ def measure_flow(frames):
 def test_a_class_moves_as_its_name_says(textured):
     for label, name in enumerate(motion.CLASSES):
         measurement, sign = FLOWS[name]
-        frames, _ = motion.make_video(
-            np.random.default_rng(1), label, textured, (64, 64))
+        frames, _ = motion.make_video(np.random.default_rng(1), label, textured, (64, 64))
         assert sign * measure_flow(frames)[:, measurement].sum() > 0
 
 
 # The mean levels of every sixteenth frame, as the first version drew them.
-GOLDEN = ((74.43, 74.60, 74.65, 74.44), (79.52, 80.68, 80.61, 80.82),
-          (74.43, 75.08, 75.41, 74.91), (79.52, 79.62, 79.88, 79.81))
+GOLDEN = (
+    (74.43, 74.60, 74.65, 74.44),
+    (79.52, 80.68, 80.61, 80.82),
+    (74.43, 75.08, 75.41, 74.91),
+    (79.52, 79.62, 79.88, 79.81),
+)
 
 
 def test_the_first_task_stays_what_it_was():
-    drawn = [motion.make_video(np.random.default_rng(3), label, textured,
-                               TINY)[0]
-             for label in (0, 6) for textured in (False, True)]
+    drawn = [
+        motion.make_video(np.random.default_rng(3), label, textured, TINY)[0]
+        for label in (0, 6)
+        for textured in (False, True)
+    ]
     # Not the bits, for versions of OpenCV to agree.
-    np.testing.assert_allclose(
-        [frames[::16].mean(axis=(1, 2, 3)) for frames in drawn], GOLDEN,
-        atol=0.02)
+    np.testing.assert_allclose([frames[::16].mean(axis=(1, 2, 3)) for frames in drawn], GOLDEN, atol=0.02)
 
 
 def test_hard_videos_sway_and_are_longer():
-    plain, hard = (motion.make_video(np.random.default_rng(1), 0, hard=hard)[0]
-                   for hard in (False, True))
+    plain, hard = (motion.make_video(np.random.default_rng(1), 0, hard=hard)[0] for hard in (False, True))
     assert len(hard) == 2 * len(plain)
     rest = np.tile(np.full(4, 0.5), (40, 1))
-    frames = motion.make_frames(np.random.default_rng(1), rest, (64, 64),
-                                hard=True)
+    frames = motion.make_frames(np.random.default_rng(1), rest, (64, 64), hard=True)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     grey = np.float64(grey)
-    shifts = np.array(
-        [cv2.phaseCorrelate(grey[0], frame)[0] for frame in grey]) / 64
+    shifts = np.array([cv2.phaseCorrelate(grey[0], frame)[0] for frame in grey]) / 64
     assert 0.02 < np.ptp(shifts, axis=0).max() < 2 * motion.SWAY + 0.02
 
 
@@ -269,8 +276,7 @@ tasks = pytest.mark.parametrize('task', motion.TASKS)
 def test_a_frame_shows_its_state_and_no_other(look):
     paths = np.random.default_rng(0).random((2, 9, 4))
     paths[1, 4] = paths[0, 4]
-    one, other = (motion.make_frames(np.random.default_rng(5), path, (32, 48),
-                                     **look) for path in paths)
+    one, other = (motion.make_frames(np.random.default_rng(5), path, (32, 48), **look) for path in paths)
     same = [np.array_equal(*pair) for pair in zip(one, other)]
     assert same == [index == 4 for index in range(9)]
 
@@ -278,11 +284,10 @@ def test_a_frame_shows_its_state_and_no_other(look):
 @tasks
 def test_looks_and_first_frame_are_the_same_in_every_class(task):
     for look in LOOKS:
-        videos = [motion.make_video(
-            np.random.default_rng(5), label, task=task, short_side=TINY,
-            **look) for label in range(8)]
-        assert len({(rate, frames.shape, frames[0].tobytes())
-                    for frames, rate in videos}) == 1
+        videos = [
+            motion.make_video(np.random.default_rng(5), label, task=task, short_side=TINY, **look) for label in range(8)
+        ]
+        assert len({(rate, frames.shape, frames[0].tobytes()) for frames, rate in videos}) == 1
 
 
 @tasks
@@ -292,9 +297,9 @@ def test_states_are_uniform_at_every_time(task):
     # this once in a million cases.
     bound = math.sqrt(-math.log(1e-6) / count)
     for label in range(8):
-        states = np.array([
-            motion.make_path(np.random.default_rng(seed), label, 25,
-                             task)[[0, 12, 24]] for seed in range(count)])
+        states = np.array(
+            [motion.make_path(np.random.default_rng(seed), label, 25, task)[[0, 12, 24]] for seed in range(count)]
+        )
         assert np.abs(np.exp(2j * np.pi * states).mean(axis=0)).max() < bound
 
 
@@ -326,24 +331,22 @@ def test_class_moves_one_coordinate_and_back_in_the_second_task(task):
 
 def test_the_other_order_makes_the_opposite_steps():
     for label in (0, 2, 4, 6):
-        one, other = (
-            draw_steps(label ^ swap, 40, 'order', 5) for swap in (0, 1))
+        one, other = (draw_steps(label ^ swap, 40, 'order', 5) for swap in (0, 1))
         np.testing.assert_allclose(one, -other, atol=1e-9)
 
 
 def test_both_motions_take_as_long_and_are_as_fast():
     count, length = 4000, 31
-    steps = np.array([draw_steps(1, length, 'order', seed)[:, 0]
-                      for seed in range(count)])
+    steps = np.array([draw_steps(1, length, 'order', seed)[:, 0] for seed in range(count)])
     switches = np.sum(steps > 0, axis=1)
     assert set(switches) == set(range(10, 21))
     # Each of what is compared differs by less than 5 standard errors.
     for first, second in (
-            (switches, length - 1 - switches),
-            (steps.max(axis=1), -steps.min(axis=1)),
-            (np.where(steps > 0, steps, 1).min(axis=1),
-             np.where(steps < 0, -steps, 1).min(axis=1)),
-            (steps[:, 0], -steps[:, -1])):
+        (switches, length - 1 - switches),
+        (steps.max(axis=1), -steps.min(axis=1)),
+        (np.where(steps > 0, steps, 1).min(axis=1), np.where(steps < 0, -steps, 1).min(axis=1)),
+        (steps[:, 0], -steps[:, -1]),
+    ):
         difference = first - second
         error = difference.std() / math.sqrt(count)
         assert abs(difference.mean()) < 5 * error
@@ -356,8 +359,7 @@ def answers(features, labels):
     for test, train in (features.chunk(2), features.chunk(2)[::-1]):
         mean, std = train.mean(0), train.std(0) + 1e-6
         net = Sequential(Linear(train.shape[1], 64), ReLU(), Linear(64, 8))
-        optimizer = torch.optim.AdamW(
-            net.parameters(), 0.01, weight_decay=0.3)
+        optimizer = torch.optim.AdamW(net.parameters(), 0.01, weight_decay=0.3)
         wanted = labels.chunk(2)[1 - len(given)]
         for _ in range(200):
             loss = cross_entropy(net((train - mean) / std), wanted)
@@ -371,9 +373,11 @@ def answers(features, labels):
 def bag_of_pairs(flow):
     """How much moves which way between neighbouring frames, without order."""
     scale = np.abs(flow).mean(axis=0)
-    return np.log1p(np.concatenate([
-        np.mean(np.abs(flow) * (sign * flow > level * scale), axis=0)
-        for sign in (-1, 1) for level in (0, 1, 2)]))
+    return np.log1p(
+        np.concatenate(
+            [np.mean(np.abs(flow) * (sign * flow > level * scale), axis=0) for sign in (-1, 1) for level in (0, 1, 2)]
+        )
+    )
 
 
 def first_and_last_third(flow):
@@ -383,21 +387,16 @@ def first_and_last_third(flow):
 
 # How often the pair of motions and the class are seen at least.
 @pytest.mark.slow
-@pytest.mark.parametrize('hard, pair_seen, class_seen', [
-    (False, 0.9, 0.9), (True, 0.5, 0.65)])
-def test_classifiers_need_the_order_of_the_second_task(
-        hard, pair_seen, class_seen):
+@pytest.mark.parametrize('hard, pair_seen, class_seen', [(False, 0.9, 0.9), (True, 0.5, 0.65)])
+def test_classifiers_need_the_order_of_the_second_task(hard, pair_seen, class_seen):
     count = 640
-    labels = torch.tensor(
-        [motion.label_of(0, 'train', index) for index in range(count)])
+    labels = torch.tensor([motion.label_of(0, 'train', index) for index in range(count)])
     middles, flows = [], []
     for index in range(count):
-        frames, _ = motion.make_video(
-            np.random.default_rng([9, index]), int(labels[index]), False, TINY,
-            'order', hard)
+        frames, _ = motion.make_video(np.random.default_rng([9, index]), int(labels[index]), False, TINY, 'order', hard)
         middle = frames[len(frames) // 2]
         middles.append(cv2.resize(middle, (12, 12)).astype(float).ravel())
-        flows.append(measure_flow(frames[::2 if hard else 1]))
+        flows.append(measure_flow(frames[:: 2 if hard else 1]))
     # Within four standard errors of chance.
     of_frame = (answers(middles, labels) == labels).double()
     assert abs(of_frame.mean() - 1 / 8) < 4 * math.sqrt(7 / 64 / count)

@@ -2,6 +2,7 @@
 
 What cannot be done is refused in words that say why.
 """
+
 import contextlib
 import csv
 import json
@@ -41,16 +42,16 @@ OWN = [
     f'tanet/{TANET}6-1x1x16-50e_sthv1-rgb',
 ]
 QUICK = ['UniformSample for BLVNet', 'ResNet3dSlowOnly and I3DHead', OWN[2]]
-NAMES = [name for name in [*DOCUMENTED, *OWN]
-         if name not in ('timm', 'torchvision') or find_spec(name)]
-EVERY = [
-    pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
-    for name in NAMES
-]
+NAMES = [name for name in [*DOCUMENTED, *OWN] if name not in ('timm', 'torchvision') or find_spec(name)]
+EVERY = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
 # What these change is neither the network nor its frames.
 TRAINING = [
-    'Mixup and Cutmix', 'Averaged weights', 'Rare classes', 'Label smoothing',
-    'Early stopping', 'Sharded training'
+    'Mixup and Cutmix',
+    'Averaged weights',
+    'Rare classes',
+    'Label smoothing',
+    'Early stopping',
+    'Sharded training',
 ]
 NETWORKS = [name for name in NAMES if name not in TRAINING]
 IN_3D = 'ResNet3dSlowOnly and I3DHead'
@@ -62,6 +63,7 @@ LAYERS = {'MobileNetV2': 'backbone/layer7', OWN[4]: 'backbone/layer7'}
 
 class Case(NamedTuple):
     """A config with small pictures of tiny videos, and a checkpoint of it."""
+
     config: str
     checkpoint: str
     video: str
@@ -81,8 +83,7 @@ def shrink(pipeline: list) -> None:
 
 def read_small(name: str, folder: Path) -> Config:
     """A config on tiny videos."""
-    cfg = read(name, folder) if name in DOCUMENTED else Config.fromfile(
-        MMACTION / f'{name}.py')
+    cfg = read(name, folder) if name in DOCUMENTED else Config.fromfile(MMACTION / f'{name}.py')
     cfg.model.backbone.pop('pretrained', None)
     cfg.custom_imports = dict(imports=['mmblvnet'])
     for split in ('train', 'val', 'test'):
@@ -91,7 +92,8 @@ def read_small(name: str, folder: Path) -> Config:
         of_frames = 'Rawframe' in loader.dataset.type
         loader.dataset.update(
             ann_file=str(folder / ('frames.txt' if of_frames else 'list.txt')),
-            data_prefix={'img' if of_frames else 'video': str(folder)})
+            data_prefix={'img' if of_frames else 'video': str(folder)},
+        )
         if of_frames:
             loader.dataset.filename_tmpl = 'img_{:05}.jpg'
         shrink(loader.dataset.pipeline)
@@ -117,12 +119,9 @@ def cases(tmp_path_factory):
             torch.manual_seed(0)
             # A copy: what is built may take its config apart.
             model = build(Config(cfg._cfg_dict.copy()))
-            torch.save(
-                dict(state_dict=model.state_dict()), folder / 'model.pth')
+            torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
             cfg.dump(folder / 'config.py')
-            made[name] = Case(
-                str(folder / 'config.py'), str(folder / 'model.pth'), video,
-                cfg)
+            made[name] = Case(str(folder / 'config.py'), str(folder / 'model.pth'), video, cfg)
         return made[name]
 
     yield make
@@ -159,9 +158,8 @@ def scores_by_mmaction(case: Case, folder: Path) -> torch.Tensor:
         work_dir=str(folder),
         load_from=case.checkpoint,
         experiment_name=folder.name,
-        test_evaluator=[
-            dict(type='DumpResults', out_file_path=f'{folder}/dump.pkl')
-        ])
+        test_evaluator=[dict(type='DumpResults', out_file_path=f'{folder}/dump.pkl')],
+    )
     Runner.from_cfg(cfg).test()
     results = load(folder / 'dump.pkl')
     return torch.stack([result['pred_score'] for result in results])
@@ -171,11 +169,10 @@ def check_predictions(case: Case, name: str, folder: Path) -> None:
     """They are the scores of a test."""
     out = folder / 'out.json'
     with refused(dict.fromkeys(OF_FRAMES, 'opens no video file'), name):
-        run('predict', case.video, case.config, case.checkpoint, '--topk',
-            '1000', '--json', out)
+        run('predict', case.video, case.config, case.checkpoint, '--topk', '1000', '--json', out)
     if name in OF_FRAMES:
         return
-    prediction, = json.loads(out.read_text())
+    (prediction,) = json.loads(out.read_text())
     expected = scores_by_mmaction(case, folder)[0]
     given = torch.zeros_like(expected)
     for item in prediction['predictions']:
@@ -189,8 +186,7 @@ def check_predictions(case: Case, name: str, folder: Path) -> None:
 
 def check_windows(case: Case, name: str, folder: Path) -> None:
     with refused({IN_3D: 'made of single RGB frames'}, name):
-        run('predict', case.video, case.config, case.checkpoint, '--window',
-            '0.4', '--csv', folder / 'out.csv')
+        run('predict', case.video, case.config, case.checkpoint, '--window', '0.4', '--csv', folder / 'out.csv')
     if name != IN_3D:
         first, second, *_ = csv.DictReader((folder / 'out.csv').open())
         assert float(first['start']) == 0 < float(second['start'])
@@ -203,9 +199,8 @@ def check_pictures(case: Case, name: str, folder: Path) -> None:
     without = dict.fromkeys(OWN + OTHERS, 'has no TemporalAggregation')
     for refusals, command in [
         (of_frames, ['frames', case.config, case.video, '--split', 'test']),
-        (of_frames, ['gradcam', case.config, case.checkpoint, case.video,
-                     *layer]),
-        (without, ['weights', case.config, case.checkpoint])
+        (of_frames, ['gradcam', case.config, case.checkpoint, case.video, *layer]),
+        (without, ['weights', case.config, case.checkpoint]),
     ]:
         out = folder / f'{command[0]}.png'
         with refused(refusals, name):
@@ -224,28 +219,19 @@ def test_it_is_predicted_and_drawn(cases, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
-def test_it_is_measured_and_exported_with_the_scores_of_a_test(
-        cases, name, tmp_path):
+def test_it_is_measured_and_exported_with_the_scores_of_a_test(cases, name, tmp_path):
     case, out = cases(name), tmp_path / 'model.pt2'
-    benchmark.main([
-        '--configs', case.config, '--size', '64', '--rounds', '1',
-        '--warm-up', '0', '--out', str(tmp_path)
-    ])
-    result, = json.loads((tmp_path / 'benchmark.json').read_text()).values()
+    benchmark.main(
+        ['--configs', case.config, '--size', '64', '--rounds', '1', '--warm-up', '0', '--out', str(tmp_path)]
+    )
+    (result,) = json.loads((tmp_path / 'benchmark.json').read_text()).values()
     assert result['inference'][0] > 0 and result['training'][0] > 0
     assert result['macs'] > 1e6
-    refusals = {
-        IN_3D: 'Only a Recognizer2D can be exported',
-        'TRNHead': 'TRNHead gives a video other scores each time'
-    }
+    refusals = {IN_3D: 'Only a Recognizer2D can be exported', 'TRNHead': 'TRNHead gives a video other scores each time'}
     with refused(refusals, name):
-        run('export', case.config, case.checkpoint, out, '--format', 'torch',
-            '--with-preprocessing')
+        run('export', case.config, case.checkpoint, out, '--format', 'torch', '--with-preprocessing')
     if name in refusals:
         return
     run('deployment/evaluate_export', case.config, out)
-    scores, _ = evaluate_export.scores_of_files(
-        Config.fromfile(case.config), [str(out)])
-    torch.testing.assert_close(
-        scores[str(out)], scores_by_mmaction(case, tmp_path), atol=1e-4,
-        rtol=1e-3)
+    scores, _ = evaluate_export.scores_of_files(Config.fromfile(case.config), [str(out)])
+    torch.testing.assert_close(scores[str(out)], scores_by_mmaction(case, tmp_path), atol=1e-4, rtol=1e-3)

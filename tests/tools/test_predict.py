@@ -1,4 +1,5 @@
 """Predicting files, folders and windows of a long video."""
+
 import csv
 import errno
 import json
@@ -27,7 +28,7 @@ def decided(places, tmp_path_factory):
     """A checkpoint that thinks of the last class, whatever it sees."""
     weights = torch.load(places['CHECKPOINT'])['state_dict']
     weights['cls_head.fc_cls.weight'].zero_()
-    weights['cls_head.fc_cls.bias'] = torch.arange(8.) / 4
+    weights['cls_head.fc_cls.bias'] = torch.arange(8.0) / 4
     file = tmp_path_factory.mktemp('decided') / 'model.pth'
     torch.save(dict(state_dict=weights, meta=dict()), file)
     return file
@@ -43,20 +44,17 @@ def test_the_documented_commands_run(run, tmp_path):
         # The videos are shorter than 2 seconds.
         status, printed = run(command.replace('--window 2', '--window 0.4'))
         assert status is None, (command, printed)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        'out.json', 'annotated', 'out.csv', 'out.png'}
+    assert {path.name for path in tmp_path.iterdir()} == {'out.json', 'annotated', 'out.csv', 'out.png'}
 
 
-def test_the_best_classes_come_first_with_bars_of_their_probabilities(
-        run, decided, names):
-    probabilities = (torch.arange(8.) / 4).softmax(0).tolist()
+def test_the_best_classes_come_first_with_bars_of_their_probabilities(run, decided, names):
+    probabilities = (torch.arange(8.0) / 4).softmax(0).tolist()
     for option, shown in (('--label-map NAMES', names), ('', '01234567')):
-        status, printed = run(f'{COMMAND} --topk 3 {option}',
-                              CHECKPOINT=decided)
+        status, printed = run(f'{COMMAND} --topk 3 {option}', CHECKPOINT=decided)
         assert status is None
         assert [line.split() for line in printed.out.splitlines()[-3:]] == [
-            [f'{p:.3f}', '#' * round(30 * p), name]
-            for p, name in zip(probabilities[:-4:-1], shown[:-4:-1])]
+            [f'{p:.3f}', '#' * round(30 * p), name] for p, name in zip(probabilities[:-4:-1], shown[:-4:-1])
+        ]
 
 
 def test_what_does_not_fit_is_named(run, places, tmp_path):
@@ -68,25 +66,24 @@ def test_what_does_not_fit_is_named(run, places, tmp_path):
     weights['backbone.layer9.weight'] = weights.pop('backbone.tam.curr.weight')
     torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
     status, _ = run(COMMAND, CHECKPOINT=tmp_path / 'other.pth')
-    for message in ('does not belong to the model',
-                    'backbone.tam.curr.weight is missing',
-                    'backbone.layer9.weight is left over'):
+    for message in (
+        'does not belong to the model',
+        'backbone.tam.curr.weight is missing',
+        'backbone.layer9.weight is left over',
+    ):
         assert message in status
     status, _ = run(COMMAND, CHECKPOINT=places['VIDEO'])
     assert 'cannot be read as a checkpoint' in status
 
 
-def test_a_folder_goes_on_after_a_broken_video(run, places, decided,
-                                               tmp_path):
+def test_a_folder_goes_on_after_a_broken_video(run, places, decided, tmp_path):
     folder = tmp_path / 'videos'
     (folder / 'more').mkdir(parents=True)
     shutil.copy(places['VIDEO'], folder / 'a.webm')
     shutil.copy(places['VIDEO'], folder / 'more' / 'b.webm')
     whole = places['VIDEO'].read_bytes()
-    (folder / 'cut.webm').write_bytes(whole[:len(whole) // 2])
-    status, printed = run(
-        f'{COMMAND} --json out.json --video-out annotated --topk 2',
-        VIDEO=folder, CHECKPOINT=decided)
+    (folder / 'cut.webm').write_bytes(whole[: len(whole) // 2])
+    status, printed = run(f'{COMMAND} --json out.json --video-out annotated --topk 2', VIDEO=folder, CHECKPOINT=decided)
     assert '1 of 3 videos could not be predicted' in status
     assert 'cut.webm: UnreadableVideoError' in status
     assert 'cut.webm' not in printed.out
@@ -95,37 +92,34 @@ def test_a_folder_goes_on_after_a_broken_video(run, places, decided,
     assert b['video'] == str(folder / 'more' / 'b.webm')
     assert 'File ended prematurely' in cut['error']
     for name in ('a.webm', 'more/b.webm'):
-        new, old = (cv2.VideoCapture(str(path)) for path in (
-            f'annotated/{name}.mp4', folder / name))
+        new, old = (cv2.VideoCapture(str(path)) for path in (f'annotated/{name}.mp4', folder / name))
         for value in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS):
             assert new.get(value) == old.get(value)
 
 
 def test_raw_scores_are_shown_as_probabilities(run, places, tmp_path):
     config = tmp_path / 'config.py'
-    config.write_text(f"_base_ = '{places['CONFIG']}'\n"
-                      "model = dict(cls_head=dict(average_clips='score'))\n")
+    config.write_text(f"_base_ = '{places['CONFIG']}'\nmodel = dict(cls_head=dict(average_clips='score'))\n")
     of_configs = []
     for file in (places['CONFIG'], config):
         run(f'{COMMAND} --topk 8 --json out.json', CONFIG=file)
-        result, = json.loads(Path('out.json').read_text())
-        of_configs.append(
-            [p['probability'] for p in result['predictions']])
+        (result,) = json.loads(Path('out.json').read_text())
+        of_configs.append([p['probability'] for p in result['predictions']])
     assert sum(of_configs[0]) == pytest.approx(1)
     # One is a mean of probabilities, the other one of scores.
     assert of_configs[1] == pytest.approx(of_configs[0], abs=0.01)
 
 
-def test_classes_that_each_have_a_yes_or_no_have_sigmoids(
-        run, places, decided, tmp_path):
+def test_classes_that_each_have_a_yes_or_no_have_sigmoids(run, places, decided, tmp_path):
     config = tmp_path / 'config.py'
-    config.write_text(f"_base_ = '{places['CONFIG']}'\nmodel = dict(cls_head="
-                      "dict(loss_cls=dict(type='BCELossWithLogits')))\n")
-    run(f'{COMMAND} --topk 8 --json out.json', CONFIG=config,
-        CHECKPOINT=decided)
-    result, = json.loads(Path('out.json').read_text())
+    config.write_text(
+        f"_base_ = '{places['CONFIG']}'\nmodel = dict(cls_head=dict(loss_cls=dict(type='BCELossWithLogits')))\n"
+    )
+    run(f'{COMMAND} --topk 8 --json out.json', CONFIG=config, CHECKPOINT=decided)
+    (result,) = json.loads(Path('out.json').read_text())
     assert [p['probability'] for p in result['predictions']] == pytest.approx(
-        (torch.arange(8.) / 4).sigmoid().flip(0).tolist(), abs=1e-4)
+        (torch.arange(8.0) / 4).sigmoid().flip(0).tolist(), abs=1e-4
+    )
 
 
 def test_a_video_is_never_written_over(run, places, tmp_path):
@@ -139,8 +133,9 @@ def test_a_video_is_never_written_over(run, places, tmp_path):
 def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
     # Of 20 frames at 25 per second.
     status, printed = run(
-        f'{COMMAND} --window 0.4 --stride 0.2 --csv out.csv --picture out.png '
-        '--label-map NAMES --topk 9', CHECKPOINT=decided)
+        f'{COMMAND} --window 0.4 --stride 0.2 --csv out.csv --picture out.png --label-map NAMES --topk 9',
+        CHECKPOINT=decided,
+    )
     assert status is None
     with open('out.csv', newline='') as file:
         rows = list(csv.DictReader(file))
@@ -155,8 +150,7 @@ def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
 
 def test_a_table_and_a_picture_of_what_is_before_a_damage(run, tmp_path):
     video = spoil_frame(write_video(tmp_path / 'a.mp4'), 15)
-    status, _ = run(f'{COMMAND} --window 0.32 --csv out.csv --picture out.png',
-                    VIDEO=video)
+    status, _ = run(f'{COMMAND} --window 0.32 --csv out.csv --picture out.png', VIDEO=video)
     assert re.search('a.mp4: Invalid data', status)
     assert len(Path('out.csv').read_text().splitlines()) > 1
     assert cv2.imread('out.png') is not None
@@ -174,8 +168,7 @@ def test_a_fault_of_the_machine_is_not_the_videos(run, monkeypatch):
 
 def test_the_frames_are_those_of_a_test(run, places, monkeypatch):
     """Bit by bit."""
-    dataset = DATASETS.build(
-        Config.fromfile(places['CONFIG']).test_dataloader.dataset)
+    dataset = DATASETS.build(Config.fromfile(places['CONFIG']).test_dataloader.dataset)
     seen = []
     step = BaseRecognizer.test_step
 
@@ -190,20 +183,21 @@ def test_the_frames_are_those_of_a_test(run, places, monkeypatch):
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize('option, bound', [
-    pytest.param('--precision bfloat16', 0.02, id='bfloat16'),
-    pytest.param('--compile', 1e-4, id='compile', marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    'option, bound',
+    [
+        pytest.param('--precision bfloat16', 0.02, id='bfloat16'),
+        pytest.param('--compile', 1e-4, id='compile', marks=pytest.mark.slow),
+    ],
+)
 def test_faster_predictions_are_those_of_float32(run, option, bound):
 
     def predict(mode, option=''):
         file = '--json-lines' if mode else '--json'
         run(f'{COMMAND} --topk 8 {mode} {file} out.json {option}')
         text = Path('out.json').read_text()
-        results = list(map(json.loads, text.splitlines())) if mode else (
-            json.loads(text))
-        return [{p['name']: p['probability'] for p in result['predictions']}
-                for result in results]
+        results = list(map(json.loads, text.splitlines())) if mode else (json.loads(text))
+        return [{p['name']: p['probability'] for p in result['predictions']} for result in results]
 
     for mode in ('', '--window 0.4', '--stream'):
         plain, fast = predict(mode), predict(mode, option)
@@ -242,8 +236,7 @@ print(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])
 
 
 def write_minutes(path, minutes):
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*'mp4v'), 25, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 25, (64, 48))
     pictures = [picture(number) for number in range(20)]
     for number in range(minutes * 60 * 25):
         writer.write(pictures[number % 20])
@@ -255,24 +248,33 @@ def peak_memory(*arguments):
     """The peak memory in MB of the command in a process of its own."""
     command = [str(ROOT / 'tools' / 'predict.py'), *map(str, arguments)]
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c',
-         f'import sys; sys.argv = {command}\n{PEAK}'],
-        check=True, stdout=subprocess.PIPE, text=True,
-        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests'))
+        [sys.executable, '-W', 'ignore', '-c', f'import sys; sys.argv = {command}\n{PEAK}'],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests'),
+    )
     return int(done.stdout.splitlines()[-1]) / 1024
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists('/proc/self/status'),
-                    reason='only Linux tells the peak')
+@pytest.mark.skipif(not os.path.exists('/proc/self/status'), reason='only Linux tells the peak')
 def test_an_hour_needs_no_more_memory_than_a_minute(places, tmp_path):
     peaks, table = {}, tmp_path / 'out.csv'
     for minutes in (1, 60):
         peaks[minutes] = peak_memory(
             write_minutes(tmp_path / f'{minutes}.mp4', minutes),
-            places['CONFIG'], places['CHECKPOINT'], '--window', '2',
-            '--stride', minutes, '--csv', table,
-            '--picture', tmp_path / 'out.png')
+            places['CONFIG'],
+            places['CHECKPOINT'],
+            '--window',
+            '2',
+            '--stride',
+            minutes,
+            '--csv',
+            table,
+            '--picture',
+            tmp_path / 'out.png',
+        )
         assert len(table.read_text().splitlines()) in (60, 61)
     # The pictures of an hour alone would be 830 MB. The same minute's peak
     # varied by 22 MB from run to run.

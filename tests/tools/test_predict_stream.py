@@ -1,4 +1,5 @@
 """Streams through the command, from files and from servers."""
+
 import csv
 import http.server
 import json
@@ -38,36 +39,34 @@ def read_lines(file):
 
 
 def test_the_documented_commands_run(run, tmp_path):
-    commands = [command for command in
-                block_commands(ROOT / 'docs' / 'streaming.md')
-                if re.search('predict.py|export.py', command)]
+    commands = [
+        command
+        for command in block_commands(ROOT / 'docs' / 'streaming.md')
+        if re.search('predict.py|export.py', command)
+    ]
     assert len(commands) == 3
     for command in commands:
         status, printed = run(command)
         assert status is None, (command, printed)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        'out.csv', 'lines.jsonl', 'out.png', 'out.mp4', 'stream.onnx'}
+    assert {path.name for path in tmp_path.iterdir()} == {'out.csv', 'lines.jsonl', 'out.png', 'out.mp4', 'stream.onnx'}
 
 
 def test_a_file_gives_tables_a_picture_and_a_video(run, tmp_path):
     status, printed = run(
-        f'{COMMAND} --topk 2 --sample-fps 12.5 --csv a.csv --json-lines '
-        'a.jsonl --picture a.png --video-out a.mp4',
-        VIDEO=write_video(tmp_path / 'a.mkv', 40))
+        f'{COMMAND} --topk 2 --sample-fps 12.5 --csv a.csv --json-lines a.jsonl --picture a.png --video-out a.mp4',
+        VIDEO=write_video(tmp_path / 'a.mkv', 40),
+    )
     assert status is None
     with open('a.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     lines = read_lines('a.jsonl')
     # 40 frames at 25 a second are 20 at 12.5, and 10 pairs.
     assert len(rows) == len(lines) == len(printed.out.splitlines()[-10:]) == 10
-    assert [line['end'] for line in lines] == pytest.approx(
-        [0.12 + 0.16 * pair for pair in range(10)])
-    assert [float(row['delay']) for row in rows] == [
-        line['delay'] for line in lines]
+    assert [line['end'] for line in lines] == pytest.approx([0.12 + 0.16 * pair for pair in range(10)])
+    assert [float(row['delay']) for row in rows] == [line['delay'] for line in lines]
     # 13 frames at 12.5 a second, and half of one until the frame is over.
     assert lines[0]['delay'] == pytest.approx(13 / 12.5 + 0.04, abs=0.01)
-    assert [row['class_1'] for row in rows] == [
-        line['predictions'][0]['name'] for line in lines]
+    assert [row['class_1'] for row in rows] == [line['predictions'][0]['name'] for line in lines]
     assert Path('a.png').stat().st_size > 5000
     with av.open('a.mp4') as out:
         assert out.streams.video[0].average_rate == 12.5
@@ -87,7 +86,7 @@ class BreaksOff(http.server.BaseHTTPRequestHandler):
         content = self.server.content
         for start in range(0, len(content) // 2, 188 * 8):
             try:
-                self.wfile.write(content[start:start + 188 * 8])
+                self.wfile.write(content[start : start + 188 * 8])
             except OSError:
                 return
             time.sleep(self.server.pause)
@@ -113,13 +112,24 @@ def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
     lines = tmp_path / 'a.jsonl'
     url = f'http://127.0.0.1:{server.server_address[1]}/a.ts'
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / 'tools' / 'predict.py'), url,
-         str(places['CONFIG']), str(places['CHECKPOINT']), '--stream',
-         '--reopen', '0.2', '--json-lines', str(lines)],
-        stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            str(ROOT / 'tools' / 'predict.py'),
+            url,
+            str(places['CONFIG']),
+            str(places['CHECKPOINT']),
+            '--stream',
+            '--reopen',
+            '0.2',
+            '--json-lines',
+            str(lines),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
         env=dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests'),
         # Where the tests run in the background, it would be ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 300
         while server.num_requests < 3 and time.monotonic() < deadline:

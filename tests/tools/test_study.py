@@ -15,28 +15,31 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def options(data, tmp_path):
-    return [
-        '--data', str(data), '--out', str(tmp_path), '--frames', '4',
-        '--epochs', '1', '--size', '32'
-    ]
+    return ['--data', str(data), '--out', str(tmp_path), '--frames', '4', '--epochs', '1', '--size', '32']
 
 
 def write_runs(out, model, accuracies, frames=4):
     with open(out / 'runs.jsonl', 'a') as file:
         for seed, accuracy in enumerate(accuracies):
-            line = dict(model=model, frames=frames, seed=seed, epochs=1,
-                        batch_size=16, size=32, data='motion',
-                        accuracy=accuracy)
+            line = dict(
+                model=model,
+                frames=frames,
+                seed=seed,
+                epochs=1,
+                batch_size=16,
+                size=32,
+                data='motion',
+                accuracy=accuracy,
+            )
             file.write(json.dumps(line) + '\n')
 
 
-def test_a_rerun_trains_what_is_missing_and_nothing_else(
-        options, tmp_path, monkeypatch, capsys):
+def test_a_rerun_trains_what_is_missing_and_nothing_else(options, tmp_path, monkeypatch, capsys):
     options += ['--models', 'tsm', '--seeds', '0', '1']
     write_runs(tmp_path, 'tsm', [50])
     study.main(options)
     lines = (tmp_path / 'runs.jsonl').read_text().splitlines()
-    run, = [json.loads(line) for line in lines[1:]]
+    (run,) = [json.loads(line) for line in lines[1:]]
     assert (run['seed'], run['model'], run['frames']) == (1, 'tsm', 4)
     assert run['accuracy'] % 12.5 == 0
     assert run['curve'] == [run['accuracy']]
@@ -47,8 +50,7 @@ def test_a_rerun_trains_what_is_missing_and_nothing_else(
     assert (tmp_path / 'runs.jsonl').read_text().splitlines() == lines
 
 
-def test_means_and_differences_are_reported_with_their_intervals(
-        options, tmp_path, capsys):
+def test_means_and_differences_are_reported_with_their_intervals(options, tmp_path, capsys):
     write_runs(tmp_path, 'tsm', [50, 52, 54])
     write_runs(tmp_path, 'tam_r3', [60, 61, 62])
     write_runs(tmp_path, 'tam_r3', [70], frames=8)
@@ -57,10 +59,10 @@ def test_means_and_differences_are_reported_with_their_intervals(
     # Student's t with 2 degrees of freedom: 4.303 standard errors.
     assert '| bLVNet-TSM | 4 | 52.0 ± 5.0 | 3 |' in printed
     assert '| bLVNet-TAM, r = 3 | 8 | 70.0 | 1 |' in printed
-    assert ('| RQ4: TAM against TSM | bLVNet-TAM, r = 3 at 4 against '
-            'bLVNet-TSM at 4 | +9.0 | +4.8 to +13.2 |') in printed
-    assert ('| RQ3: more frames | bLVNet-TAM, r = 3 at 8 against bLVNet-TAM, '
-            'r = 3 at 4 | +9.0 | - |') in printed
+    assert (
+        '| RQ4: TAM against TSM | bLVNet-TAM, r = 3 at 4 against bLVNet-TSM at 4 | +9.0 | +4.8 to +13.2 |'
+    ) in printed
+    assert ('| RQ3: more frames | bLVNet-TAM, r = 3 at 8 against bLVNet-TAM, r = 3 at 4 | +9.0 | - |') in printed
 
 
 def test_a_run_of_other_settings_counts_as_missing(options, tmp_path):
@@ -78,9 +80,7 @@ def test_runs_differ_in_the_model_alone(options):
     args = study.parse_args(options)
     init_default_scope('mmaction')
     for key in study.CLIPS:
-        cfg, other = (study.make_config(
-            args, dict(model=model, frames=4, seed=3))
-            for model in (key, 'tam_r3'))
+        cfg, other = (study.make_config(args, dict(model=model, frames=4, seed=3)) for model in (key, 'tam_r3'))
         model, other_model = cfg.pop('model'), other.pop('model')
         assert cfg.pop('experiment_name') == f'{key}_4_3'
         other.pop('experiment_name')
@@ -88,8 +88,7 @@ def test_runs_differ_in_the_model_alone(options):
         backbone = model.pop('backbone')
         assert 'init_cfg' not in backbone
         # Each frame or pair of frames that comes out of the backbone.
-        assert model.cls_head.pop('num_segments') == (
-            2 if backbone.type == 'BLVNet' else 4)
+        assert model.cls_head.pop('num_segments') == (2 if backbone.type == 'BLVNet' else 4)
         other_model.pop('backbone')
         other_model.cls_head.pop('num_segments')
         assert model == other_model

@@ -35,25 +35,28 @@ def write_runs(out):
     ways = ['stream', 'windows_1', 'windows_2', 'windows_4']
     with open(out / 'runs.jsonl', 'w') as file:
         for seed, live in ((0, 0.25), (1, 0.75)):
-            line = dict(model='tam', frames=8, seed=seed, epochs=12,
-                        batch_size=16, size=48, data='motion', accuracy=90.)
+            line = dict(
+                model='tam', frames=8, seed=seed, epochs=12, batch_size=16, size=48, data='motion', accuracy=90.0
+            )
             for kind, way in product(('continuous', 'cuts'), ways):
-                line.setdefault(kind, {})[way] = dict(
-                    live=live, hindsight=0.5, delay=1.5)
+                line.setdefault(kind, {})[way] = dict(live=live, hindsight=0.5, delay=1.5)
             file.write(json.dumps(line) + '\n')
 
 
-def test_runs_of_streams_are_reported_with_windows_beside_them(
-        tmp_path, capsys):
+def test_runs_of_streams_are_reported_with_windows_beside_them(tmp_path, capsys):
     write_runs(tmp_path)
-    study.main(['--streams', '--report-only', '--epochs', '12', '--size',
-                '48', '--data', 'motion', '--out', str(tmp_path)])
+    study.main(
+        ['--streams', '--report-only', '--epochs', '12', '--size', '48', '--data', 'motion', '--out', str(tmp_path)]
+    )
     printed = capsys.readouterr().out
     assert printed.strip() == (tmp_path / 'streaming.md').read_text().strip()
     _, _, *lines = printed.strip().splitlines()
     assert [line.split(' | ')[0] for line in lines] == [
-        '| windows, stride of 1 pair', '| windows, stride of 2 pairs',
-        '| windows, stride of 4 pairs', '| stream: TAM, lookahead']
+        '| windows, stride of 1 pair',
+        '| windows, stride of 2 pairs',
+        '| windows, stride of 4 pairs',
+        '| stream: TAM, lookahead',
+    ]
     for line in lines:
         assert '| 50.0 (25.0 to 75.0) |' in line
         assert line.endswith('| 1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5) |')
@@ -78,10 +81,27 @@ def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
 @pytest.mark.slow
 def test_a_model_is_trained_and_tried_on_streams(tmp_path):
     from make_motion_dataset import make_dataset
+
     make_dataset(tmp_path / 'motion', train=16, val=8, short_side=(36, 40))
-    study.main(['--streams', '--models', 'tam', '--seeds', '0', '--epochs',
-                '1', '--size', '32', '--videos', '1', '--data',
-                str(tmp_path / 'motion'), '--out', str(tmp_path)])
+    study.main(
+        [
+            '--streams',
+            '--models',
+            'tam',
+            '--seeds',
+            '0',
+            '--epochs',
+            '1',
+            '--size',
+            '32',
+            '--videos',
+            '1',
+            '--data',
+            str(tmp_path / 'motion'),
+            '--out',
+            str(tmp_path),
+        ]
+    )
     line = json.loads((tmp_path / 'runs.jsonl').read_text())
     for kind in ('continuous', 'cuts'):
         assert len(line[kind]) == 4

@@ -1,4 +1,5 @@
 """The commands of docs/visualization.md, as they stand there."""
+
 import importlib.util
 import json
 import os
@@ -25,7 +26,7 @@ def work_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('work')
     logs = folder / '20260101_000000' / 'vis_data'
     logs.mkdir(parents=True)
-    rows = [dict(loss=2., iter=5, epoch=1), {'acc/top1': 0.5, 'step': 1}]
+    rows = [dict(loss=2.0, iter=5, epoch=1), {'acc/top1': 0.5, 'step': 1}]
     (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
     return folder
 
@@ -38,10 +39,7 @@ def check_pictures(commands, folder):
 
 
 def test_the_documented_commands_draw(run, work_dir, tmp_path):
-    scores = [
-        dict(pred_score=torch.eye(8)[i], gt_label=torch.tensor([i // 2]))
-        for i in range(8)
-    ]
+    scores = [dict(pred_score=torch.eye(8)[i], gt_label=torch.tensor([i // 2])) for i in range(8)]
     dump(scores, 'scores.pkl')
     for command in OWN:
         status, printed = run(command, WORK_DIR=work_dir)
@@ -50,26 +48,21 @@ def test_the_documented_commands_draw(run, work_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_documented_commands_run_one_after_the_other(
-        places, work_dir, tmp_path):
+def test_all_documented_commands_run_one_after_the_other(places, work_dir, tmp_path):
     paths = [str(ROOT), str(ROOT / 'tests')]
     stands_in = importlib.util.find_spec('moviepy') is None
     if stands_in:
         (tmp_path / 'moviepy').mkdir()
         (tmp_path / 'moviepy' / 'editor.py').write_text(MOVIEPY)
         paths.append(str(tmp_path))
-    environment = dict(
-        os.environ, PYTHONPATH=os.pathsep.join(paths),
-        PYTHONWARNINGS='ignore')
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONWARNINGS='ignore')
     words = dict(places, WORK_DIR=work_dir)
     for command in DOCUMENTED:
         command = re.sub('[A-Z_]{5,}', lambda m: str(words[m[0]]), command)
         command = command.replace('tools/', f'{ROOT}/tools/')
         command = command.replace('mim ', f'{sys.executable} -m mim ', 1)
         command = re.sub('^python ', f'{sys.executable} ', command)
-        done = subprocess.run(
-            command, shell=True, cwd=tmp_path, env=environment,
-            capture_output=True, text=True)
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     check_pictures(DOCUMENTED, tmp_path)
     assert len(load(tmp_path / 'scores.pkl')) == 2
@@ -88,6 +81,5 @@ def test_what_is_wrong_is_said_in_a_line(run):
         f'weights {MOTION} CHECKPOINT': 'does not belong to the model',
         'gradcam CONFIG CHECKPOINT VIDEO --label-map CONFIG': 'names .* class',
     }.items():
-        status, printed = run(
-            f'python tools/visualize.py {arguments} --out o.png')
+        status, printed = run(f'python tools/visualize.py {arguments} --out o.png')
         assert re.search(message, printed.err if status == 2 else status)

@@ -20,13 +20,12 @@ def val(epoch, accuracy):
 
 
 def test_what_a_resumed_run_repeats_counts_once_and_a_test_does_not(tmp_path):
-    write_log(tmp_path, '20260101_000000', train(5, 2.), val(1, 0.3),
-              train(10, 1.5), train(15, 1.4), val(2, 0.4))
+    write_log(tmp_path, '20260101_000000', train(5, 2.0), val(1, 0.3), train(10, 1.5), train(15, 1.4), val(2, 0.4))
     # A test in between.
     write_log(tmp_path, '20260102_000000', val(0, 0.9))
-    write_log(tmp_path, '20260103_000000', train(10, 1.), val(2, 0.6))
+    write_log(tmp_path, '20260103_000000', train(10, 1.0), val(2, 0.6))
     curves = read_curves(tmp_path, 'acc/top1')
-    assert curves.loss == [(5, 2.), (10, 1.), (15, 1.4)]
+    assert curves.loss == [(5, 2.0), (10, 1.0), (15, 1.4)]
     # Validations stand where the training was.
     assert curves.metric == [(5, 0.3), (10, 0.6), (15, 0.4)]
 
@@ -37,14 +36,13 @@ def test_what_has_no_curves_is_refused(tmp_path):
     write_log(tmp_path, '20260101_000000', val(1, 0.3))
     with pytest.raises(ValueError, match='have no loss'):
         read_curves(tmp_path, 'acc/top1')
-    write_log(tmp_path, '20260102_000000', train(5, 2.), val(1, 0.3))
+    write_log(tmp_path, '20260102_000000', train(5, 2.0), val(1, 0.3))
     with pytest.raises(ValueError, match='no nonsense.* acc/top1'):
         read_curves(tmp_path, 'nonsense')
 
 
 def test_the_picture_has_a_line_for_each_run(tmp_path):
-    write_log(tmp_path, '20260101_000000', train(5, 2.), train(10, 1.),
-              val(1, 0.3))
+    write_log(tmp_path, '20260101_000000', train(5, 2.0), train(10, 1.0), val(1, 0.3))
     curves = read_curves(tmp_path, 'acc/top1')
     out = tmp_path / 'out.png'
     draw_curves([curves, curves], ['one', 'two'], 'acc/top1', out)

@@ -14,17 +14,16 @@ PAIRS = NUM_FRAMES // 2
 
 def network():
     return recognizer(
-        dict(type='SmallBLVNet', depth=50, num_segments=NUM_FRAMES,
-             frame_output='pair'),
-        dict(type='TSMHead', in_channels=SMALL_CHANNELS,
-             num_segments=PAIRS)).eval()
+        dict(type='SmallBLVNet', depth=50, num_segments=NUM_FRAMES, frame_output='pair'),
+        dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=PAIRS),
+    ).eval()
 
 
 def maps_by_gradcam(model, layer, frames):
     gradcam = FrameGradCAM(model, layer)
     maps, _ = gradcam._calculate_localization_map(
-        dict(inputs=[frames], data_samples=[ActionDataSample()]),
-        use_labels=False)
+        dict(inputs=[frames], data_samples=[ActionDataSample()]), use_labels=False
+    )
     # [V * T, H, W]
     return maps[0]
 
@@ -39,34 +38,28 @@ def maps_by_definition(model, layer, frames):
 
     module = model.get_submodule(layer.replace('/', '.'))
     hook = module.register_forward_hook(keep)
-    data = model.data_preprocessor(
-        dict(inputs=[frames], data_samples=None), False)
+    data = model.data_preprocessor(dict(inputs=[frames], data_samples=None), False)
     feats, kwargs = model.extract_feat(data['inputs'], test_mode=True)
     scores = model.cls_head(feats, **kwargs)
     hook.remove()
     # Of the mean over the views.
-    gradient, = torch.autograd.grad(scores.mean(0).max(), kept['maps'])
+    (gradient,) = torch.autograd.grad(scores.mean(0).max(), kept['maps'])
     weights = gradient.mean((2, 3), keepdim=True)
     maps = (weights * kept['maps']).sum(1, keepdim=True).relu()
-    maps = torch.nn.functional.interpolate(
-        maps, frames.shape[2:], mode='bilinear')[:, 0]
+    maps = torch.nn.functional.interpolate(maps, frames.shape[2:], mode='bilinear')[:, 0]
     return ((maps - maps.min()) / (maps.max() - maps.min())).detach()
 
 
 def test_a_map_lies_on_all_frames_that_it_is_of():
     frames = torch.randint(256, (VIEWS * NUM_FRAMES, 3, 64, 64))
-    for layer, frames_per_map in {
-            'backbone/layer4': 2, 'backbone/layer1/big': 2,
-            'backbone/conv1': 1}.items():
+    for layer, frames_per_map in {'backbone/layer4': 2, 'backbone/layer1/big': 2, 'backbone/conv1': 1}.items():
         # The hooks of Grad-CAM stay on a model.
         model = network()
         expected = maps_by_definition(model, layer, frames)
         assert len(expected) == len(frames) // frames_per_map
         assert expected.max() == 1
         maps = maps_by_gradcam(model, layer, frames)
-        torch.testing.assert_close(
-            maps, expected.repeat_interleave(frames_per_map, 0), rtol=1e-3,
-            atol=1e-4)
+        torch.testing.assert_close(maps, expected.repeat_interleave(frames_per_map, 0), rtol=1e-3, atol=1e-4)
 
 
 def test_views_that_run_one_by_one_have_the_same_maps():
@@ -82,10 +75,10 @@ def test_views_that_run_one_by_one_have_the_same_maps():
 @pytest.fixture
 def motion_network():
     model = recognizer(
-        dict(type='SmallBLVNet', depth=50, num_segments=8,
-             frame_output='pair'),
+        dict(type='SmallBLVNet', depth=50, num_segments=8, frame_output='pair'),
         dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=4),
-        average_clips='prob').eval()
+        average_clips='prob',
+    ).eval()
     model.cfg = Config.fromfile(MOTION)
     return model
 
@@ -95,11 +88,9 @@ def video(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp('gradcam') / 'video.mp4')
 
 
-def test_the_maps_lie_on_the_frames_that_the_network_gets(
-        motion_network, video):
+def test_the_maps_lie_on_the_frames_that_the_network_gets(motion_network, video):
     head = motion_network.cls_head
-    clips, probabilities = explain(motion_network, video, 'backbone/layer3',
-                                   'test')
+    clips, probabilities = explain(motion_network, video, 'backbone/layer3', 'test')
     _, plain = prepare_video(motion_network, video, 'test')
     assert len(clips) == 6
     for clip, other in zip(clips, plain):
@@ -114,6 +105,5 @@ def test_the_maps_lie_on_the_frames_that_the_network_gets(
 
 def test_a_layer_without_maps_is_refused(motion_network, video):
     for layer in ('backbone/layer8', 'backbone/layer3/tam'):
-        with pytest.raises(ValueError, match=f'no layer {layer} with a single '
-                           'map .* such as backbone/layer4'):
+        with pytest.raises(ValueError, match=f'no layer {layer} with a single map .* such as backbone/layer4'):
             explain(motion_network, video, layer, 'val')

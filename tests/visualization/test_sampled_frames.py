@@ -7,8 +7,7 @@ import torch
 from matplotlib.colors import to_rgb
 from mmaction.registry import TRANSFORMS
 from mmblvnet.models import BLVNet
-from mmblvnet.visualization import (draw_clips, has_branches, prepare_video,
-                                    sampled_frames)
+from mmblvnet.visualization import draw_clips, has_branches, prepare_video, sampled_frames
 from mmblvnet.visualization.sampled_frames import BIG, LITTLE, Clip
 from mmengine.config import Config
 from paths import CONFIGS, MOTION
@@ -31,8 +30,7 @@ def model_of(config, **parts):
 
 @pytest.fixture(scope='module')
 def model():
-    return model_of(Config.fromfile(MOTION),
-                    backbone=SimpleNamespace(num_segments=8))
+    return model_of(Config.fromfile(MOTION), backbone=SimpleNamespace(num_segments=8))
 
 
 def clips_of(model, video, split):
@@ -40,13 +38,12 @@ def clips_of(model, video, split):
 
 
 def numbers_of(config, split):
-    return sampler(config, split).transform(
-        dict(total_frames=NUM_FRAMES, start_index=0))['frame_inds']
+    return sampler(config, split).transform(dict(total_frames=NUM_FRAMES, start_index=0))['frame_inds']
 
 
 def test_a_training_clip_is_what_the_sampler_draws_each_time(video, model):
     np.random.seed(3)
-    clip, = clips_of(model, video, 'train')
+    (clip,) = clips_of(model, video, 'train')
     np.random.seed(3)
     assert clip.numbers.tolist() == numbers_of(model.cfg, 'train').tolist()
     assert shown_numbers(clip.frames) == clip.numbers.tolist()
@@ -71,17 +68,20 @@ def test_the_clips_of_mmactions_networks_are_told_apart(video):
         (1, 6, 'NCHW', dict(), 6),
         (1, 6, 'NCHW', dict(cls_head=SimpleNamespace(num_segments=2)), 2),
     ):
-        sample = dict(type='SampleFrames', clip_len=clip_len,
-                      num_clips=num_clips, test_mode=True)
-        config = Config(dict(val_pipeline=[
-            dict(type='ExactVideoInit'), sample,
-            dict(type='ExactVideoDecode'),
-            dict(type='FormatShape', input_format=form),
-            dict(type='PackActionInputs')
-        ]))
+        sample = dict(type='SampleFrames', clip_len=clip_len, num_clips=num_clips, test_mode=True)
+        config = Config(
+            dict(
+                val_pipeline=[
+                    dict(type='ExactVideoInit'),
+                    sample,
+                    dict(type='ExactVideoDecode'),
+                    dict(type='FormatShape', input_format=form),
+                    dict(type='PackActionInputs'),
+                ]
+            )
+        )
         clips = clips_of(model_of(config, **parts), video, 'val')
-        numbers = TRANSFORMS.build(sample).transform(
-            dict(total_frames=NUM_FRAMES, start_index=0))['frame_inds']
+        numbers = TRANSFORMS.build(sample).transform(dict(total_frames=NUM_FRAMES, start_index=0))['frame_inds']
         assert [*np.concatenate([c.numbers for c in clips])] == [*numbers]
         for clip in clips:
             assert len(clip.numbers) == length
@@ -97,8 +97,7 @@ def test_what_gives_no_clips_is_refused(video, model, tmp_path):
         clips_of(other, video, 'train')
     file = tmp_path / 'broken.mp4'
     file.write_bytes(b'no video')
-    with pytest.raises(ValueError, match='broken.mp4 cannot be read .* the '
-                       'train pipeline of'):
+    with pytest.raises(ValueError, match='broken.mp4 cannot be read .* the train pipeline of'):
         clips_of(model, file, 'train')
     with pytest.raises(FileNotFoundError, match='nowhere.mp4'):
         clips_of(model, 'nowhere.mp4', 'train')
@@ -113,31 +112,26 @@ def test_even_and_odd_frames_are_marked_by_their_branch(tmp_path):
     out = tmp_path / 'out.png'
     clip = Clip(np.arange(8), np.zeros((8, 8, 8, 3), np.uint8), 8)
     for backbone in (torch.nn.Identity, BLVNet):
-        paired = has_branches(
-            SimpleNamespace(backbone=backbone.__new__(backbone)))
+        paired = has_branches(SimpleNamespace(backbone=backbone.__new__(backbone)))
         draw_clips([clip], out, 'draw', paired)
         picture = cv2.imread(str(out))[..., ::-1]
         # The bars above the thumbnails are the widest of that colour.
         little, big = (paint_of(picture, c) for c in (LITTLE, BIG))
-        wide = [paint.sum(1).max() > picture.shape[1] * 0.3
-                for paint in (little, big)]
+        wide = [paint.sum(1).max() > picture.shape[1] * 0.3 for paint in (little, big)]
         assert wide == [backbone is BLVNet] * 2
     row = little.sum(1).argmax()
     assert little[row].argmax() < big[row].argmax()
 
 
-def test_a_picture_grows_with_lines_and_with_so_many_clips(
-        tmp_path, monkeypatch):
+def test_a_picture_grows_with_lines_and_with_so_many_clips(tmp_path, monkeypatch):
     monkeypatch.setattr(sampled_frames, 'MAX_CLIPS', 2)
 
     def shape(length, count):
-        clip = Clip(np.arange(length), np.zeros((length, 8, 8, 3), np.uint8),
-                    length)
+        clip = Clip(np.arange(length), np.zeros((length, 8, 8, 3), np.uint8), length)
         draw_clips([clip] * count, tmp_path / 'out.png', 'view', True)
         return cv2.imread(str(tmp_path / 'out.png')).shape
 
-    one, lines, two, more = (
-        shape(*args) for args in ((16, 1), (64, 1), (16, 2), (16, 3)))
+    one, lines, two, more = (shape(*args) for args in ((16, 1), (64, 1), (16, 2), (16, 3)))
     assert one[1] == lines[1]
     assert lines[0] > 1.5 * one[0]
     assert one[0] < two[0] == more[0]

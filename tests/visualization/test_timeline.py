@@ -24,7 +24,7 @@ def test_the_picture_shows_when_a_class_is_probable(tmp_path):
     picture = cv2.imread(str(out))
     height, width = picture.shape[:2]
     # Where neither labels nor the colour bar are.
-    green = picture[:, width // 6:width * 3 // 4, 1]
+    green = picture[:, width // 6 : width * 3 // 4, 1]
     left, right = green[:, :100], green[:, -100:]
     upper = slice(height // 8, height // 4)
     lower = slice(height // 2, height * 5 // 8)
@@ -33,5 +33,4 @@ def test_the_picture_shows_when_a_class_is_probable(tmp_path):
 
 
 def test_times_are_written_as_people_read_them():
-    assert [clock(seconds) for seconds in (0, 59.96, 3723.5)] == [
-        '0:00:00.0', '0:01:00.0', '1:02:03.5']
+    assert [clock(seconds) for seconds in (0, 59.96, 3723.5)] == ['0:00:00.0', '0:01:00.0', '1:02:03.5']

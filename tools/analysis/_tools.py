@@ -1,4 +1,5 @@
 """Lets the tools of this folder import those of the others."""
+
 import sys
 from pathlib import Path
 

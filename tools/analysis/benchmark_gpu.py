@@ -7,6 +7,7 @@ size of its own, and runs with as many clips at a time as fit, up to 32.
 Example:
     python tools/analysis/benchmark_gpu.py work_dirs/gpu.json --seconds 400
 """
+
 import argparse
 import json
 import math
@@ -31,6 +32,7 @@ CLIPS, ROUNDS = 32, 10
 class Published(NamedTuple):
     """Top-1 in per cent on Kinetics-400 and Something-Something V2, the views
     that the former was tested in, and frames and size of the clips."""
+
     name: str
     k400: Optional[float] = None
     views: Optional[str] = None
@@ -58,6 +60,7 @@ PUBLISHED = {
 
 class Job(NamedTuple):
     """Something to measure."""
+
     # A row of tools/benchmark.py or a network of torchvision.
     row: str
     mode: str
@@ -76,15 +79,13 @@ class Job(NamedTuple):
 
 def _both(rows: List[str], precision: str = 'bfloat16') -> List[Job]:
     # Training first: it finds the algorithms that inference uses, too.
-    return [Job(row, mode, precision) for row in rows
-            for mode in ('training', 'inference')]
+    return [Job(row, mode, precision) for row in rows for mode in ('training', 'inference')]
 
 
 JOBS = [
     *_both(['blvnet_tam', 'reference', 'tsn']),
     Job('blvnet_tam_cp', 'training'),
-    *[Job('blvnet_tam', 'inference', clips=1, how=how)
-      for how in ('eager', 'graph')],
+    *[Job('blvnet_tam', 'inference', clips=1, how=how) for how in ('eager', 'graph')],
     *_both(['tsm_8', 'r2plus1d_18', 'mvit_v2_s', 'tanet', 'swin3d_t', 'tsm']),
     *_both(['blvnet_tam', 'reference', 'tsn'], 'tf32'),
     Job('s3d', 'inference'),
@@ -106,6 +107,7 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     else:
         # torchvision is needed for its own networks alone.
         from torchvision.models import video
+
         network, shape = getattr(video, row)(), (1, 3, num_frames, size, size)
     # MMAction2's backbones return nothing here.
     network.train(mode == 'training')
@@ -114,14 +116,12 @@ def make_network(row: str, mode: str) -> Tuple[nn.Module, Tuple[int, ...]]:
     return network, shape
 
 
-def make_run(job: Job, network: nn.Module,
-             clips: Tensor) -> Callable[[], None]:
+def make_run(job: Job, network: nn.Module, clips: Tensor) -> Callable[[], None]:
     """What is timed: a step without the optimizer, or a test."""
     called = torch.compile(network) if job.how == 'compile' else network
 
     def run() -> Tensor:
-        with torch.autocast(clips.device.type, torch.bfloat16,
-                            enabled=job.precision == 'bfloat16'):
+        with torch.autocast(clips.device.type, torch.bfloat16, enabled=job.precision == 'bfloat16'):
             return called(clips)
 
     def train() -> None:
@@ -147,13 +147,11 @@ def in_a_graph(run: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def milliseconds(run: Callable[[], None],
-                 rounds: int = ROUNDS) -> List[float]:
+def milliseconds(run: Callable[[], None], rounds: int = ROUNDS) -> List[float]:
     """How long each of several runs takes on the GPU."""
     for _ in range(3):
         run()
-    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)]
-              for _ in range(rounds)]
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
     for start, end in events:
         start.record()
         run()
@@ -179,11 +177,13 @@ def measure(job: Job, clips: int) -> dict:
         return measure(job, clips // 2)
     peak = torch.cuda.max_memory_allocated() - alone
     return dict(
-        job._asdict(), clips=clips,
+        job._asdict(),
+        clips=clips,
         clips_per_s=clips / median(times) * 1e3,
         slowest=clips / max(times) * 1e3,
         fastest=clips / min(times) * 1e3,
-        mib_per_clip=peak / clips / 2**20)
+        mib_per_clip=peak / clips / 2**20,
+    )
 
 
 def measure_card() -> dict:
@@ -198,7 +198,8 @@ def measure_card() -> dict:
         torch=torch.__version__,
         cuda=torch.version.cuda,
         copy_gb_per_s=2 * numbers.nbytes / copy_ms / 1e6,
-        bf16_tflop_per_s=2 * 8192**3 / product_ms / 1e9)
+        bf16_tflop_per_s=2 * 8192**3 / product_ms / 1e9,
+    )
 
 
 def measure_tam(copy_gb_per_s: float) -> List[dict]:
@@ -210,9 +211,11 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
     results = []
     for dtype in (torch.bfloat16, torch.float32):
         tam = TemporalAggregation(64, 16).cuda()
-        x = torch.randn(
-            32 * 16, 64, 112, 112, device='cuda').to(
-                dtype, memory_format=torch.channels_last).requires_grad_()
+        x = (
+            torch.randn(32 * 16, 64, 112, 112, device='cuda')
+            .to(dtype, memory_format=torch.channels_last)
+            .requires_grad_()
+        )
         outs = tam.forward_split(x)
         grads = [torch.randn_like(y) for y in outs]
 
@@ -227,8 +230,7 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         for run, maps in ((forward, 2), (backward, 4)):
             ms = median(milliseconds(run, 20))
             speed = maps * x.nbytes / ms / 1e6
-            results.append(dict(tam=run.__name__, dtype=str(dtype), ms=ms,
-                                of_copy=speed / copy_gb_per_s))
+            results.append(dict(tam=run.__name__, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
     return results
 
 
@@ -268,19 +270,16 @@ def count(row: str) -> Dict[str, int]:
     network, clip = network.to('meta'), torch.empty(shape, device='meta')
     parameters = sum(p.numel() for p in network.parameters())
     macs, blended = benchmark.count_macs(network, clip), []
-    benchmark.watch_tams(network, lambda _, maps, outs: blended.extend(
-        m.numel() for m in (*maps, *outs)))
+    benchmark.watch_tams(network, lambda _, maps, outs: blended.extend(m.numel() for m in (*maps, *outs)))
 
     def moved(maps: Sequence[int], *_, out_shape: Sequence[int], **__) -> int:
         return math.prod(maps) + math.prod(out_shape)
 
     convolution = torch.ops.aten.convolution
-    with FlopCounterMode(display=False, custom_mapping={convolution: moved}
-                         ) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping={convolution: moved}) as counter, torch.no_grad():
         network(clip)
     elements = counter.get_flop_counts()['Global'][convolution]
-    return dict(parameters=parameters, macs=macs,
-                elements=elements + sum(blended))
+    return dict(parameters=parameters, macs=macs, elements=elements + sum(blended))
 
 
 def table_of(results: Dict[str, dict]) -> str:
@@ -290,38 +289,60 @@ def table_of(results: Dict[str, dict]) -> str:
     arithmetic, and that of reading and writing its elements.
     """
     card, lines = results['card'], []
-    measured = {key: result for key, result in results.items()
-                if 'clips_per_s' in result}
-    for row, precision in dict.fromkeys(
-            (r['row'], r['precision']) for r in measured.values()):
-        inference, _ = own = [
-            measured.get(Job(row, mode, precision).key, {})
-            for mode in ('inference', 'training')]
+    measured = {key: result for key, result in results.items() if 'clips_per_s' in result}
+    for row, precision in dict.fromkeys((r['row'], r['precision']) for r in measured.values()):
+        inference, _ = own = [measured.get(Job(row, mode, precision).key, {}) for mode in ('inference', 'training')]
         if own == [{}, {}]:
             continue
         published, counted = PUBLISHED[row], count(row)
         floor = '-'
         if precision == 'bfloat16' and inference:
-            floor = '{:.0f} %'.format(100 * inference['clips_per_s'] * max(
-                2e-12 * counted['macs'] / card['bf16_tflop_per_s'],
-                2e-9 * counted['elements'] / card['copy_gb_per_s']))
-        lines.append([
-            published.name, precision,
-            *(f'{result[cost]:.0f}' if result else '-'
-              for cost in ('clips_per_s', 'mib_per_clip') for result in own),
-            f'{counted["parameters"] / 1e6:.1f}',
-            f'{counted["macs"] / 1e9:.1f}', floor,
-            *(str(value or '-') for value in published[1:4])])
-    return table([
-        'network', 'precision', 'inference, clips/s', 'training, clips/s',
-        'inference, MiB/clip', 'training, MiB/clip', 'parameters, M', 'GMACs',
-        "of the card's floor", 'Kinetics-400', 'clips x crops',
-        'Something-Something V2'], lines)
+            floor = '{:.0f} %'.format(
+                100
+                * inference['clips_per_s']
+                * max(
+                    2e-12 * counted['macs'] / card['bf16_tflop_per_s'],
+                    2e-9 * counted['elements'] / card['copy_gb_per_s'],
+                )
+            )
+        lines.append(
+            [
+                published.name,
+                precision,
+                *(
+                    f'{result[cost]:.0f}' if result else '-'
+                    for cost in ('clips_per_s', 'mib_per_clip')
+                    for result in own
+                ),
+                f'{counted["parameters"] / 1e6:.1f}',
+                f'{counted["macs"] / 1e9:.1f}',
+                floor,
+                *(str(value or '-') for value in published[1:4]),
+            ]
+        )
+    return table(
+        [
+            'network',
+            'precision',
+            'inference, clips/s',
+            'training, clips/s',
+            'inference, MiB/clip',
+            'training, MiB/clip',
+            'parameters, M',
+            'GMACs',
+            "of the card's floor",
+            'Kinetics-400',
+            'clips x crops',
+            'Something-Something V2',
+        ],
+        lines,
+    )
 
 
 def plot(results: Dict[str, dict], file: Path) -> None:
     """Draw the published accuracies over the measured clips per second."""
     from matplotlib.figure import Figure
+
     figure = Figure((8, 5), layout='constrained')
     axes = figure.subplots()
     for row, published in PUBLISHED.items():
@@ -332,12 +353,14 @@ def plot(results: Dict[str, dict], file: Path) -> None:
             axes.scatter(speed, published.k400, c='C3' if ours else 'C0')
             axes.annotate(
                 f'{published.name} ({published.views} views)',
-                (speed, published.k400), (0, 8), textcoords='offset points',
-                ha='center')
+                (speed, published.k400),
+                (0, 8),
+                textcoords='offset points',
+                ha='center',
+            )
     axes.set(
-        xscale='log',
-        xlabel=f'clips/s, bf16, {results["card"]["card"]}',
-        ylabel='published top-1 on Kinetics-400, %')
+        xscale='log', xlabel=f'clips/s, bf16, {results["card"]["card"]}', ylabel='published top-1 on Kinetics-400, %'
+    )
     axes.margins(x=0.35, y=0.1)
     figure.savefig(file, dpi=120)
 
@@ -345,12 +368,10 @@ def plot(results: Dict[str, dict], file: Path) -> None:
 def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('results', type=Path, help='JSON; goes on with it')
+    parser.add_argument('--seconds', type=float, default=float('inf'), help='start nothing more after so many')
     parser.add_argument(
-        '--seconds', type=float, default=float('inf'),
-        help='start nothing more after so many')
-    parser.add_argument(
-        '--report', type=Path, metavar='FOLDER',
-        help='measure nothing, but write table and plot of the results there')
+        '--report', type=Path, metavar='FOLDER', help='measure nothing, but write table and plot of the results there'
+    )
     args = parser.parse_args(argv)
     set_up(torch.get_num_threads())
     if args.report:

@@ -1,4 +1,5 @@
 """What the benchmarks share: rounds, memory, processes and tables."""
+
 import logging
 import os
 import time
@@ -24,10 +25,7 @@ def set_up(threads: int) -> None:
 
 
 def interleave(
-    runs: Dict[Hashable, Callable[[], Any]],
-    warm_up: int,
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter
+    runs: Dict[Hashable, Callable[[], Any]], warm_up: int, rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> Dict[Hashable, List[float]]:
     """Seconds of each run, once per round, so that all meet the same machine.
 
@@ -56,17 +54,13 @@ def in_fresh_process(function: Callable, *args: Any) -> Any:
     """What a function returns in a process of its own, as many threads."""
     # Or glibc keeps what was freed, as much as it likes.
     with mock.patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'):
-        with ProcessPoolExecutor(
-                1, get_context('spawn'), set_up,
-                (torch.get_num_threads(), )) as pool:
+        with ProcessPoolExecutor(1, get_context('spawn'), set_up, (torch.get_num_threads(),)) as pool:
             return pool.submit(function, *args).result()
 
 
-def spread(values: Sequence[float], form: str = '.2f',
-           middle: Callable = median) -> str:
+def spread(values: Sequence[float], form: str = '.2f', middle: Callable = median) -> str:
     """The middle, the lowest and the highest value."""
-    return (f'{middle(values):{form}} '
-            f'({min(values):{form}} to {max(values):{form}})')
+    return f'{middle(values):{form}} ({min(values):{form}} to {max(values):{form}})'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

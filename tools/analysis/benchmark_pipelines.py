@@ -9,6 +9,7 @@ process.
 Example:
     python tools/analysis/benchmark_pipelines.py --rounds 7
 """
+
 import argparse
 import sys
 import tempfile
@@ -37,12 +38,12 @@ LONG, DENSE = 300, np.arange(200, 200 + 2 * CLIP_LEN, 2)
 
 class Case(NamedTuple):
     """Videos, and which frames are read of each; None are spread evenly."""
+
     videos: List[Path]
     frames: Sequence[int] = None
 
 
-def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str,
-                group: int = 1) -> Path:
+def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str, group: int = 1) -> Path:
     """Encode pictures with a key frame at least each ``group`` frames."""
     with av.open(str(path), 'w') as file:
         stream = file.add_stream(codec, rate=25, options=dict(g=str(group)))
@@ -60,18 +61,13 @@ def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
     for clip in clips:
         reader = VideoReader(clip)
         # Even sides.
-        pictures = [p[:len(p) // 2 * 2, :p.shape[1] // 2 * 2]
-                    for p in reader.get_batch(range(len(reader)))]
-        intra.append(
-            write_video(folder / f'{clip.stem}.mp4', pictures, 'libx264'))
-        jpeg.append(
-            write_video(folder / f'{clip.stem}.avi', pictures, 'mjpeg'))
-    long = write_video(folder / 'long.mp4',
-                       list(islice(cycle(pictures), LONG)), 'libx264', GROUP)
+        pictures = [p[: len(p) // 2 * 2, : p.shape[1] // 2 * 2] for p in reader.get_batch(range(len(reader)))]
+        intra.append(write_video(folder / f'{clip.stem}.mp4', pictures, 'libx264'))
+        jpeg.append(write_video(folder / f'{clip.stem}.avi', pictures, 'mjpeg'))
+    long = write_video(folder / 'long.mp4', list(islice(cycle(pictures), LONG)), 'libx264', GROUP)
     return {
         'clips': Case(clips),
-        f'dense clip from frame {DENSE[0]} of {LONG}, H.264':
-        Case([long], DENSE),
+        f'dense clip from frame {DENSE[0]} of {LONG}, H.264': Case([long], DENSE),
         'clips, all-intra H.264': Case(intra),
         'clips, Motion JPEG': Case(jpeg),
     }
@@ -81,12 +77,10 @@ def read(decoder: str, case: Case) -> None:
     """Read all videos of a case once."""
     steps = [dict(type=f'{decoder}Init'), dict(type=f'{decoder}Decode')]
     if case.frames is None:
-        steps.insert(1, dict(type='BigLittleSampleFrames', clip_len=CLIP_LEN,
-                             test_mode=True))
+        steps.insert(1, dict(type='BigLittleSampleFrames', clip_len=CLIP_LEN, test_mode=True))
     steps = [TRANSFORMS.build(step) for step in steps]
     for video in case.videos:
-        results = dict(filename=str(video), start_index=0,
-                       frame_inds=case.frames)
+        results = dict(filename=str(video), start_index=0, frame_inds=case.frames)
         for step in steps:
             results = step(results)
 
@@ -104,9 +98,11 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
     rows = []
     for name, (videos, _) in cases.items():
         cells = [
-            spread([1000 * seconds / len(videos)
-                    for seconds in times[name, decoder]], '.1f')
-            if (name, decoder) in times else 'refused' for decoder in DECODERS]
+            spread([1000 * seconds / len(videos) for seconds in times[name, decoder]], '.1f')
+            if (name, decoder) in times
+            else 'refused'
+            for decoder in DECODERS
+        ]
         size = sum(video.stat().st_size for video in videos) / 1e6
         rows.append([name, *cells, f'{size:.2f}'])
     return table(['', *DECODERS, 'MB'], rows)
@@ -115,17 +111,14 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
 def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument(
-        '--videos', type=Path,
-        help='a folder of clips; VP9 clips are drawn if there is none')
+    parser.add_argument('--videos', type=Path, help='a folder of clips; VP9 clips are drawn if there is none')
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.videos
         if folder is None:
             made = Path(temporary, 'made')
             # As high as the videos of Something-Something V2.
-            make_dataset(made, train=16, val=8, textured=True,
-                         short_side=(240, 240))
+            make_dataset(made, train=16, val=8, textured=True, short_side=(240, 240))
             folder = made / 'videos' / 'train'
         clips = sorted(path for path in folder.iterdir() if path.is_file())
         print('CPU time per video in ms, and size of all in MB\n')

@@ -5,6 +5,7 @@ All ways run in turns in one process, on the same pictures.
 Example:
     python tools/analysis/benchmark_streaming.py --threads 1
 """
+
 import argparse
 import sys
 import tempfile
@@ -43,8 +44,7 @@ def windows(frames: Tensor) -> Callable[[], None]:
     return torch.no_grad()(lambda: model.test_step(data))
 
 
-def stream(frames: Tensor, causal: bool = False,
-           precision: str = 'float32') -> Callable[[], None]:
+def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> Callable[[], None]:
     """A step of a stream."""
     recognizer = StreamingRecognizer(make_model(causal))
     accelerate(recognizer.model.backbone, precision)
@@ -55,18 +55,16 @@ def stream(frames: Tensor, causal: bool = False,
 def onnx_step(frames: Tensor) -> Callable[[], None]:
     """A step of a stream in ONNX Runtime."""
     from onnxruntime import InferenceSession, SessionOptions
+
     step = ExportableStream(make_model(), with_preprocessing=True)
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'stream.onnx')
-        export_onnx(step, step.examples(frames.shape[1:]), {}, file, {},
-                    step.input_names, step.output_names)
+        export_onnx(step, step.examples(frames.shape[1:]), {}, file, {}, step.input_names, step.output_names)
         session = InferenceSession(file, options, ['CPUExecutionProvider'])
-    states = {i.name: np.zeros(i.shape, np.float32)
-              for i in session.get_inputs() if i.name.startswith('state.')}
-    given = dict(frames=frames[:2].numpy(), pair=np.array([100]),
-                 num_frames=np.array([2**29]))
+    states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
+    given = dict(frames=frames[:2].numpy(), pair=np.array([100]), num_frames=np.array([2**29]))
 
     def run() -> None:
         _, *after = session.run(None, {**states, **given})
@@ -94,19 +92,24 @@ def main(argv: List[str]) -> None:
     args = parser.parse_args(argv)
     set_up(args.threads)
     torch.manual_seed(0)
-    frames = torch.randint(
-        0, 256, (16, 3, args.size, args.size), dtype=torch.uint8)
-    times = interleave({way: WAYS[way](frames) for way in args.ways}, 2,
-                       args.rounds)
+    frames = torch.randint(0, 256, (16, 3, args.size, args.size), dtype=torch.uint8)
+    times = interleave({way: WAYS[way](frames) for way in args.ways}, 2, args.rounds)
     middles = {way: median(taken) for way, taken in times.items()}
-    print(table(
-        ['', 'ms per pair', 'pairs/s', 'of windows', 'of real time'], [[
-            way,
-            spread([1000 * seconds for seconds in times[way]], '.0f'),
-            f'{1 / middle:.1f}',
-            f'{middles[args.ways[0]] / middle:.1f} times',
-            f'{2 / SAMPLED_PER_SECOND / middle:.1f} times'
-        ] for way, middle in middles.items()]))
+    print(
+        table(
+            ['', 'ms per pair', 'pairs/s', 'of windows', 'of real time'],
+            [
+                [
+                    way,
+                    spread([1000 * seconds for seconds in times[way]], '.0f'),
+                    f'{1 / middle:.1f}',
+                    f'{middles[args.ways[0]] / middle:.1f} times',
+                    f'{2 / SAMPLED_PER_SECOND / middle:.1f} times',
+                ]
+                for way, middle in middles.items()
+            ],
+        )
+    )
 
 
 if __name__ == '__main__':

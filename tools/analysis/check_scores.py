@@ -4,6 +4,7 @@
 MMAction2's ``report_accuracy`` adds up the scores of files by their place,
 and takes the labels of the first file.
 """
+
 import argparse
 from typing import Sequence
 
@@ -26,27 +27,30 @@ def check_scores(files: Sequence[str]) -> int:
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError(
                 f'{file} holds no probabilities: test again with '
-                "model.cls_head.average_clips=prob, or give report_accuracy "
-                '--apply-softmax if no file does')
-        exclusive = torch.allclose(
-            scores.sum(1), torch.ones(len(scores)), atol=1e-3)
+                'model.cls_head.average_clips=prob, or give report_accuracy '
+                '--apply-softmax if no file does'
+            )
+        exclusive = torch.allclose(scores.sum(1), torch.ones(len(scores)), atol=1e-3)
         first = first or (file, labels, scores.shape, exclusive)
         if exclusive != first[3]:
             raise ValueError(
                 f'The probabilities of a video sum up to 1 in one of {file} '
                 f'and {first[0]} alone, so one was tested with a softmax, the '
-                'other with a yes or no per class: they do not add up')
+                'other with a yes or no per class: they do not add up'
+            )
         if scores.shape != first[2]:
             raise ValueError(
                 f'{file} has {len(scores)} videos of {scores.shape[1]} '
                 f'classes, but {first[0]} has {first[2][0]} of '
-                f'{first[2][1]}: test both on the same videos')
+                f'{first[2][1]}: test both on the same videos'
+            )
         for place, pair in enumerate(zip(labels, first[1])):
             if pair[0] != pair[1]:
                 raise ValueError(
                     f'video {place} has the label {pair[0]} in {file}, but '
                     f'{pair[1]} in {first[0]}: test both on lists that name '
-                    'the same videos in the same order')
+                    'the same videos in the same order'
+                )
     return len(first[1])
 
 

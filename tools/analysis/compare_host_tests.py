@@ -3,6 +3,7 @@
 
 Prints how many end how, and which end otherwise in two pairs of runs.
 """
+
 import argparse
 import subprocess
 import sys
@@ -18,15 +19,16 @@ def outcomes(source: Path, file: Path, *options: str) -> Dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, 'report.xml')
         run = subprocess.run(
-            [sys.executable, '-mpytest', '-pno:cacheprovider', *options,
-             f'--junitxml={report}', file.absolute()],
-            cwd=source, capture_output=True)
+            [sys.executable, '-mpytest', '-pno:cacheprovider', *options, f'--junitxml={report}', file.absolute()],
+            cwd=source,
+            capture_output=True,
+        )
         if not report.exists():
             return {file.name: f'ends with {run.returncode}'}
         return {
-            f'{case.get("classname")}.{case.get("name")}':
-            next((child.tag for child in case if child.tag in (
-                'failure', 'error', 'skipped')), 'passed')
+            f'{case.get("classname")}.{case.get("name")}': next(
+                (child.tag for child in case if child.tag in ('failure', 'error', 'skipped')), 'passed'
+            )
             for case in ElementTree.parse(report).iter('testcase')
         }
 
@@ -53,8 +55,8 @@ def main() -> None:
             differing += [
                 (test, plain.get(test), imported.get(test))
                 for test in sorted({*plain, *imported})
-                if plain.get(test) != imported.get(test)
-                and again[0].get(test) != again[1].get(test)]
+                if plain.get(test) != imported.get(test) and again[0].get(test) != again[1].get(test)
+            ]
     for how, count in zip(('without', 'with'), counts):
         print(f'{how}: {dict(sorted(count.items()))}')
     for test, without, imported in differing:

@@ -16,6 +16,7 @@ Example:
     python tools/analysis/study.py --data data/order --report-only
     python tools/analysis/study.py --streams --size 48
 """
+
 import argparse
 import json
 import sys
@@ -47,6 +48,7 @@ VALIDATIONS = 4
 
 class Model(NamedTuple):
     """A model of the study."""
+
     name: str
     backbone: dict
 
@@ -56,15 +58,10 @@ CLIPS = {
     'tsn': Model('TSN-bLResNet', dict(type='BLResNet', depth=50)),
     'blvnet': Model('bLVNet', dict(BLVNET, temporal_module=None)),
     'tsm': Model('bLVNet-TSM', dict(BLVNET, temporal_module='TSM')),
-    **{f'tam_r{r}':
-       Model(f'bLVNet-TAM, r = {r}', dict(BLVNET, blend_frames=r))
-       for r in (1, 3, 5, 7)},
+    **{f'tam_r{r}': Model(f'bLVNet-TAM, r = {r}', dict(BLVNET, blend_frames=r)) for r in (1, 3, 5, 7)},
     'resnet_tam': Model('ResNet-TAM', dict(type='ResNetTAM', depth=50)),
-    'tsm_r50':
-    Model('TSM-R50', dict(type='ResNetTSM', depth=50, norm_eval=False,
-                          pretrained2d=False)),
-    'tanet_r50':
-    Model('TANet-R50', dict(type='TANet', depth=50, norm_eval=False)),
+    'tsm_r50': Model('TSM-R50', dict(type='ResNetTSM', depth=50, norm_eval=False, pretrained2d=False)),
+    'tanet_r50': Model('TANet-R50', dict(type='TANet', depth=50, norm_eval=False)),
 }
 # Each as it is, and trained for streams.
 FOR_STREAMS = '_stream'
@@ -73,16 +70,19 @@ STREAMS = {
     for key, name, options in (
         ('tam', 'TAM, lookahead', dict()),
         ('causal', 'TAM, causal', dict(causal=True)),
-        ('online_tsm', 'TSM, online',
-         dict(temporal_module='TSM', causal=True)))
+        ('online_tsm', 'TSM, online', dict(temporal_module='TSM', causal=True)),
+    )
     for suffix, how in (('', ''), (FOR_STREAMS, ', trained for streams'))
 }
 # Which models the paper's questions compare, at the same frames.
 QUESTIONS = {
-    'RQ1: accuracy per cost': [('tam_r3', 'tsm_r50'), ('tam_r3', 'tanet_r50'),
-                               ('tam_r3', 'resnet_tam'), ('tam_r3', 'tsn')],
-    'RQ2: TAM beyond the fusion of a pair': [
-        (f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)],
+    'RQ1: accuracy per cost': [
+        ('tam_r3', 'tsm_r50'),
+        ('tam_r3', 'tanet_r50'),
+        ('tam_r3', 'resnet_tam'),
+        ('tam_r3', 'tsn'),
+    ],
+    'RQ2: TAM beyond the fusion of a pair': [(f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)],
     'RQ4: TAM against TSM': [(f'tam_r{r}', 'tsm') for r in (3, 5, 7)],
 }
 # The names of the costs, and what makes them small numbers.
@@ -127,13 +127,10 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
     cfg.randomness = dict(seed=run['seed'])
     cfg.log_level = 'WARNING'
     cfg.default_hooks.checkpoint = None
-    cfg.train_cfg.update(
-        max_epochs=args.epochs,
-        val_interval=-(-args.epochs // VALIDATIONS))
+    cfg.train_cfg.update(max_epochs=args.epochs, val_interval=-(-args.epochs // VALIDATIONS))
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.param_scheduler[1].T_max = args.epochs
-    for loader, split in ((cfg.train_dataloader, 'train'),
-                          (cfg.val_dataloader, 'val')):
+    for loader, split in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val')):
         loader.update(batch_size=args.batch_size, num_workers=0)
         loader.dataset.ann_file = str(motion.list_path(args.data, split))
         loader.dataset.data_prefix = dict(video=str(args.data / 'videos'))
@@ -156,18 +153,26 @@ def train(args: argparse.Namespace, run: dict) -> dict:
     if args.streams:
         # Windows are computed for the model that is neither causal nor
         # trained for streams.
-        line.update(study_streams.evaluate(
-            runner.model.eval(), args.videos, args.size,
-            with_windows=run['model'] == 'tam'))
+        line.update(
+            study_streams.evaluate(runner.model.eval(), args.videos, args.size, with_windows=run['model'] == 'tam')
+        )
     return line
 
 
 def runs_asked_for(args: argparse.Namespace) -> List[dict]:
     """What the runs are known by, seed after seed."""
     return [
-        dict(model=key, frames=frames, seed=seed, epochs=args.epochs,
-             batch_size=args.batch_size, size=args.size, data=args.data.name)
-        for seed in args.seeds for frames in args.frames
+        dict(
+            model=key,
+            frames=frames,
+            seed=seed,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            size=args.size,
+            data=args.data.name,
+        )
+        for seed in args.seeds
+        for frames in args.frames
         for key in args.models
     ]
 
@@ -183,8 +188,10 @@ def lines_of(args: argparse.Namespace, run: dict) -> List[dict]:
 def train_missing(args: argparse.Namespace) -> None:
     """Train what is missing."""
     if not motion.list_path(args.data, 'train').exists():
-        sys.exit(f'study.py: {args.data} is not the embedded data set; python '
-                 f'tools/data/make_motion_dataset.py {args.data} makes it')
+        sys.exit(
+            f'study.py: {args.data} is not the embedded data set; python '
+            f'tools/data/make_motion_dataset.py {args.data} makes it'
+        )
     for run in runs_asked_for(args):
         # Another process may be at the same study.
         if lines_of(args, run):
@@ -203,16 +210,14 @@ def read_costs(args: argparse.Namespace) -> Dict[str, dict]:
 def measure_costs(args: argparse.Namespace) -> None:
     """Measure what training costs, beside what was measured before."""
     rows = {
-        f'{key}_{frames}': benchmark.Row(
-            CLIPS[key].name, partial(make_backbone, key), frames, args.size)
-        for key in args.models for frames in args.frames
+        f'{key}_{frames}': benchmark.Row(CLIPS[key].name, partial(make_backbone, key), frames, args.size)
+        for key in args.models
+        for frames in args.frames
     }
     costs = read_costs(args)
-    for name, cost in benchmark.measure(
-            rows, args.batch_size, 2, 5, ['training']).items():
+    for name, cost in benchmark.measure(rows, args.batch_size, 2, 5, ['training']).items():
         speed, _, _ = cost.pop('training')
-        costs[name] = dict(
-            cost, seconds=1 / speed, memory=cost['memory']['training'])
+        costs[name] = dict(cost, seconds=1 / speed, memory=cost['memory']['training'])
     args.costs.write_text(json.dumps(costs, indent=2))
 
 
@@ -226,13 +231,13 @@ def interval(values: Sequence[float]) -> str:
 
 def finished_lines(args: argparse.Namespace) -> Dict[Row, List[dict]]:
     """By model and frames, the lines of the seeds that are done."""
-    results = {(key, frames): [] for frames in sorted(args.frames)
-               for key in args.models}
+    results = {(key, frames): [] for frames in sorted(args.frames) for key in args.models}
     for run in runs_asked_for(args):
         results[run['model'], run['frames']] += lines_of(args, run)
     if not any(results.values()):
-        sys.exit('study.py: no run is done, so that there is nothing to '
-                 'report; run the same command without --report-only')
+        sys.exit(
+            'study.py: no run is done, so that there is nothing to report; run the same command without --report-only'
+        )
     return {row: lines for row, lines in results.items() if lines}
 
 
@@ -241,12 +246,19 @@ def model_table(of_models: Accuracies, costs: Dict[str, dict]) -> str:
     lines = []
     for (key, frames), values in of_models.items():
         cost = costs.get(f'{key}_{frames}', {})
-        lines.append([
-            CLIPS[key].name, str(frames), interval(values), str(len(values)),
-            *(f'{scale * cost[name]:.0f}' if name in cost else 'not measured'
-              for name, (_, scale) in COSTS.items())])
-    return table(['model', 'frames', 'top-1, %', 'seeds',
-                  *(title for title, _ in COSTS.values())], lines)
+        lines.append(
+            [
+                CLIPS[key].name,
+                str(frames),
+                interval(values),
+                str(len(values)),
+                *(
+                    f'{scale * cost[name]:.0f}' if name in cost else 'not measured'
+                    for name, (_, scale) in COSTS.items()
+                ),
+            ]
+        )
+    return table(['model', 'frames', 'top-1, %', 'seeds', *(title for title, _ in COSTS.values())], lines)
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
@@ -254,29 +266,30 @@ def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
     points = mean(one) - mean(other)
     if min(len(one), len(other)) < 2:
         return [f'{points:+.1f}', '-']
-    low, high = stats.ttest_ind(
-        one, other, equal_var=False).confidence_interval()
+    low, high = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
     return [f'{points:+.1f}', f'{low:+.1f} to {high:+.1f}']
 
 
 def question_table(of_models: Accuracies) -> str:
     """The differences that the paper's questions ask for, in Markdown."""
     frames_of = sorted({frames for _, frames in of_models})
-    pairs = [(question, (one, frames), (other, frames))
-             for question, models in QUESTIONS.items()
-             for one, other in models for frames in frames_of]
+    pairs = [
+        (question, (one, frames), (other, frames))
+        for question, models in QUESTIONS.items()
+        for one, other in models
+        for frames in frames_of
+    ]
     pairs += [
         ('RQ3: more frames', (key, more), (key, fewer))
-        for key in CLIPS for fewer, more in zip(frames_of, frames_of[1:])
+        for key in CLIPS
+        for fewer, more in zip(frames_of, frames_of[1:])
     ]
     lines = []
     for question, *rows in sorted(pairs):
         if all(row in of_models for row in rows):
             names = (f'{CLIPS[key].name} at {frames}' for key, frames in rows)
-            lines.append([question, ' against '.join(names),
-                          *difference(*(of_models[row] for row in rows))])
-    return table(
-        ['question', 'compared', 'difference, points', '95 % interval'], lines)
+            lines.append([question, ' against '.join(names), *difference(*(of_models[row] for row in rows))])
+    return table(['question', 'compared', 'difference, points', '95 % interval'], lines)
 
 
 def plot(of_models: Accuracies, costs: Dict[str, dict], file: Path) -> None:
@@ -284,8 +297,7 @@ def plot(of_models: Accuracies, costs: Dict[str, dict], file: Path) -> None:
     figure = Figure((13.5, 4.5), layout='constrained')
     names = ('macs', 'memory', 'seconds')
     axes = figure.subplots(1, len(names), sharey=True)
-    measured = {row: costs['{}_{}'.format(*row)] for row in of_models
-                if '{}_{}'.format(*row) in costs}
+    measured = {row: costs['{}_{}'.format(*row)] for row in of_models if '{}_{}'.format(*row) in costs}
     for axis, cost in zip(axes, names):
         title, scale = COSTS[cost]
         for key in dict.fromkeys(key for key, _ in measured):
@@ -294,21 +306,21 @@ def plot(of_models: Accuracies, costs: Dict[str, dict], file: Path) -> None:
             axis.errorbar(
                 [scale * measured[row][cost] for row in rows],
                 [mean(v) for v in values],
-                ([mean(v) - min(v) for v in values],
-                 [max(v) - mean(v) for v in values]),
-                marker='o', capsize=3, label=CLIPS[key].name)
+                ([mean(v) - min(v) for v in values], [max(v) - mean(v) for v in values]),
+                marker='o',
+                capsize=3,
+                label=CLIPS[key].name,
+            )
         axis.axhline(100 / len(motion.CLASSES), color='grey', linestyle=':')
         axis.set(xlim=(0, None), xlabel=title)
     axes[0].set(ylim=(0, 100), ylabel='top-1 accuracy, %')
-    figure.legend(*axes[0].get_legend_handles_labels(), loc='lower center',
-                  bbox_to_anchor=(0.5, 1), ncols=4)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='lower center', bbox_to_anchor=(0.5, 1), ncols=4)
     figure.savefig(file, dpi=100, bbox_inches='tight')
 
 
 def report_clips(args: argparse.Namespace) -> str:
     """The tables of clips; draws the plot where costs are measured."""
-    of_models = {row: [line['accuracy'] for line in lines]
-                 for row, lines in finished_lines(args).items()}
+    of_models = {row: [line['accuracy'] for line in lines] for row, lines in finished_lines(args).items()}
     costs = read_costs(args)
     if costs:
         plot(of_models, costs, args.out / f'{args.data.name}.png')
@@ -317,43 +329,41 @@ def report_clips(args: argparse.Namespace) -> str:
 
 def report_streams(args: argparse.Namespace) -> str:
     """The table of streams; draws the plot."""
-    runs = {STREAMS[key].name: lines
-            for (key, _), lines in finished_lines(args).items()}
+    runs = {STREAMS[key].name: lines for (key, _), lines in finished_lines(args).items()}
     frames = args.frames[0]
-    macs = benchmark.count_macs(
-        make_backbone('tam', frames),
-        torch.zeros(frames, 3, args.size, args.size))
+    macs = benchmark.count_macs(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))
     return study_streams.report(runs, macs, args.out / 'streaming.png')
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
-    add('--streams', action='store_true',
-        help='compare windows and streams on long videos')
-    add('--models', nargs='+', metavar='MODEL',
-        help=f'of {", ".join(CLIPS)}; with --streams of '
-        f'{", ".join(STREAMS)}; all by default')
+    add('--streams', action='store_true', help='compare windows and streams on long videos')
+    add(
+        '--models',
+        nargs='+',
+        metavar='MODEL',
+        help=f'of {", ".join(CLIPS)}; with --streams of {", ".join(STREAMS)}; all by default',
+    )
     add('--frames', nargs='+', type=int, default=[8, 16, 32])
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
     add('--epochs', type=int, default=12)
     add('--batch-size', type=int, default=16)
-    add('--size', type=int, help='in pixels',
-        default=112 if torch.cuda.is_available() else 32)
-    add('--videos', type=int, default=20,
-        help='long ones with cuts, and as many without')
+    add('--size', type=int, help='in pixels', default=112 if torch.cuda.is_available() else 32)
+    add('--videos', type=int, default=20, help='long ones with cuts, and as many without')
     add('--data', type=Path, default=Path('data/motion'))
     add('--out', type=Path, default=Path('work_dirs/study'))
     add('--report-only', action='store_true', help='train nothing')
-    add('--measure-cost', action='store_true',
-        help='measure what training costs instead')
+    add('--measure-cost', action='store_true', help='measure what training costs instead')
     args = parser.parse_args(argv)
     models = STREAMS if args.streams else CLIPS
     args.models = args.models or list(models)
     if unknown := set(args.models) - set(models):
-        parser.error(f'--models: {", ".join(sorted(unknown))} is none of '
-                     f'{", ".join(models)}'
-                     f'{", with --streams" if args.streams else ""}')
+        parser.error(
+            f'--models: {", ".join(sorted(unknown))} is none of '
+            f'{", ".join(models)}'
+            f'{", with --streams" if args.streams else ""}'
+        )
     if args.streams:
         # Streams are compared with windows of one length.
         args.frames = [2 * study_streams.PAIRS]

@@ -8,6 +8,7 @@ images. Every run is a line of OUT/runs.jsonl.
 Example:
     python tools/analysis/warm_start_study.py
 """
+
 import argparse
 import json
 import sys
@@ -39,11 +40,11 @@ def draw(split: int, index: int) -> np.ndarray:
     canvas = motion.make_plain_background(rng, SIZE, SIZE)
     angle = rng.uniform(-0.5, 0.5)
     cosine, sine = np.cos(angle), np.sin(angle)
-    points = np.array(motion.SHAPES[index % CLASSES]) @ [[cosine, sine],
-                                                         [-sine, cosine]]
+    points = np.array(motion.SHAPES[index % CLASSES]) @ [[cosine, sine], [-sine, cosine]]
     points = points * rng.uniform(0.25, 0.4) + rng.uniform(0.4, 0.6, 2)
-    cv2.fillPoly(canvas, [np.rint(SIZE * points * 64).astype(np.int32)],
-                 rng.uniform(*motion.LIGHT, 3).tolist(), cv2.LINE_AA, 6)
+    cv2.fillPoly(
+        canvas, [np.rint(SIZE * points * 64).astype(np.int32)], rng.uniform(*motion.LIGHT, 3).tolist(), cv2.LINE_AA, 6
+    )
     return canvas + rng.normal(0, 10, canvas.shape)
 
 
@@ -63,18 +64,18 @@ def make_classifier(seed: int, **backbone) -> nn.Module:
             backbone=MODELS.build(dict(depth=50, **backbone)),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            fc=nn.Linear(2048, CLASSES)))
+            fc=nn.Linear(2048, CLASSES),
+        )
+    )
     model.backbone.init_weights()
     return model.to(memory_format=torch.channels_last)
 
 
-def train(model: nn.Module, data: Images, steps: int, batch_size: int,
-          seed: int, lr: float = 1e-3) -> None:
+def train(model: nn.Module, data: Images, steps: int, batch_size: int, seed: int, lr: float = 1e-3) -> None:
     """AdamW with a cycle of the learning rate, on mirrored images."""
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=steps, pct_start=0.2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.2)
     epochs = steps * batch_size // len(data[0]) + 1
     order = torch.cat([torch.randperm(len(data[0])) for _ in range(epochs)])
     model.train()
@@ -116,9 +117,11 @@ def main(argv: List[str]) -> None:
     add('--seeds', type=int, nargs='+', default=[0, 1, 2])
     add('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
     add('--steps', type=int, default=40)
-    add('--norm-eval', action='store_true',
-        help='train with the statistics that the norms start with, and with '
-        'those that they have on the few images')
+    add(
+        '--norm-eval',
+        action='store_true',
+        help='train with the statistics that the norms start with, and with those that they have on the few images',
+    )
     args = parser.parse_args(argv)
     set_up(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -133,8 +136,9 @@ def main(argv: List[str]) -> None:
             update_bn(few[0].split(64), model)
         model.backbone.norm_eval = args.norm_eval
         train(model, few, args.steps, 16, seed, lr)
-        run = dict(start=name, norm_eval=args.norm_eval, lr=lr, seed=seed,
-                   steps=args.steps, accuracy=accuracy(model, held_out))
+        run = dict(
+            start=name, norm_eval=args.norm_eval, lr=lr, seed=seed, steps=args.steps, accuracy=accuracy(model, held_out)
+        )
         print(json.dumps(run), flush=True)
         with (args.out / 'runs.jsonl').open('a', encoding='utf-8') as file:
             print(json.dumps(run), file=file)

@@ -10,6 +10,7 @@ FOLDER/train_list.txt and FOLDER/val_list.txt (lines such as
 Example:
     python tools/data/make_annotations.py data/own
 """
+
 import argparse
 import os
 import random
@@ -31,24 +32,25 @@ def _find_videos(folder: Path, root: Path) -> Videos:
     for class_folder in sorted(folder.iterdir()):
         if not class_folder.is_dir() or is_hidden(class_folder):
             continue
-        paths = [_text(path.relative_to(root).as_posix())
-                 for path in videos_in(class_folder)]
+        paths = [_text(path.relative_to(root).as_posix()) for path in videos_in(class_folder)]
         if not paths:
-            raise ValueError(f'{class_folder} has no videos '
-                             f'({" ".join(VIDEO_SUFFIXES)}); take the '
-                             'folder away if it is no class')
+            raise ValueError(
+                f'{class_folder} has no videos ({" ".join(VIDEO_SUFFIXES)}); take the folder away if it is no class'
+            )
         for path in paths:
             if path.strip() != path or '\n' in path:
                 raise ValueError(
                     f'{path!r} in {root} starts with a space or has a line '
                     'break in it, which the annotation file cannot hold: '
-                    'rename it or its folder')
+                    'rename it or its folder'
+                )
         # macOS writes letters with accents as two characters.
         name = unicodedata.normalize('NFC', _text(class_folder.name))
         videos.setdefault(name, []).extend(paths)
     if len(videos) < 2:
-        raise ValueError(f'{folder} has {len(videos)} folders of videos; '
-                         'there has to be one per class, and two at least')
+        raise ValueError(
+            f'{folder} has {len(videos)} folders of videos; there has to be one per class, and two at least'
+        )
     return videos
 
 
@@ -57,8 +59,7 @@ def _text(path: str) -> str:
     try:
         return os.fsencode(path).decode('utf-8')
     except UnicodeDecodeError as error:
-        raise ValueError(f'The name {path!r} is not in UTF-8 ({error}): '
-                         'rename it, for example with convmv') from error
+        raise ValueError(f'The name {path!r} is not in UTF-8 ({error}): rename it, for example with convmv') from error
 
 
 def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
@@ -70,15 +71,15 @@ def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
         if number >= len(paths):
             raise ValueError(
                 f'The class {name} has {len(paths)} videos, so that none is '
-                f'left for training with --val-fraction {fraction}')
+                f'left for training with --val-fraction {fraction}'
+            )
         drawn = set(generator.sample(paths, number))
         splits['val'][name] = [p for p in paths if p in drawn]
         splits['train'][name] = [p for p in paths if p not in drawn]
     return splits
 
 
-def find_splits(folder: Path, fraction: float,
-                seed: int) -> Dict[str, Videos]:
+def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
     """The videos of each class by split; a ValueError says what is wrong.
 
     A fraction of them is drawn for validation if the folder does not tell.
@@ -90,15 +91,12 @@ def find_splits(folder: Path, fraction: float,
     splits = {split: _find_videos(folder / split, folder) for split in SPLITS}
     train, val = (set(splits[split]) for split in SPLITS)
     if train != val:
-        raise ValueError('The classes of train and val differ: '
-                         f'{sorted(train ^ val)} are only in one of them')
+        raise ValueError(f'The classes of train and val differ: {sorted(train ^ val)} are only in one of them')
     return splits
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--val-fraction', type=float, default=0.2)
     parser.add_argument('--seed', type=int, default=0)
@@ -110,12 +108,9 @@ def main() -> None:
     names = list(splits['train'])
     files = dict(label_map=names)
     for split, videos in splits.items():
-        files[f'{split}_list'] = [
-            f'{path} {names.index(name)}'
-            for name, paths in videos.items() for path in paths]
+        files[f'{split}_list'] = [f'{path} {names.index(name)}' for name, paths in videos.items() for path in paths]
     for name, lines in files.items():
-        (args.folder / f'{name}.txt').write_text(
-            ''.join(f'{line}\n' for line in lines), encoding='utf-8')
+        (args.folder / f'{name}.txt').write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
         print(f'{args.folder / name}.txt: {len(lines)} lines')
 
 

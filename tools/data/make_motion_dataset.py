@@ -30,6 +30,7 @@ Example:
     python tools/data/make_motion_dataset.py data/motion --train 480 --val 160
     python tools/data/make_motion_dataset.py data/order --task order --hard
 """
+
 import argparse
 import contextlib
 import json
@@ -41,14 +42,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-CLASSES = ('moving left', 'moving right', 'moving up', 'moving down',
-           'approaching', 'receding', 'turning clockwise',
-           'turning anticlockwise')
+CLASSES = (
+    'moving left',
+    'moving right',
+    'moving up',
+    'moving down',
+    'approaching',
+    'receding',
+    'turning clockwise',
+    'turning anticlockwise',
+)
 # The opposite of a class is its neighbour, whose number differs in one bit.
-TASKS = dict(
-    motion=CLASSES,
-    order=tuple(f'{name}, then {CLASSES[label ^ 1]}'
-                for label, name in enumerate(CLASSES)))
+TASKS = dict(motion=CLASSES, order=tuple(f'{name}, then {CLASSES[label ^ 1]}' for label, name in enumerate(CLASSES)))
 
 # The coordinates of a state, each in periods: a whole frame's width or
 # height, a full turn, or the step from one drawn size to the next.
@@ -56,13 +61,20 @@ HORIZONTAL, VERTICAL, TURN, ZOOM = range(4)
 
 # Which coordinate a class moves, and in which direction. Image rows count
 # downwards, so down and clockwise are the positive directions.
-MOTIONS = ((HORIZONTAL, -1), (HORIZONTAL, 1), (VERTICAL, -1), (VERTICAL, 1),
-           (ZOOM, 1), (ZOOM, -1), (TURN, 1), (TURN, -1))
+MOTIONS = (
+    (HORIZONTAL, -1),
+    (HORIZONTAL, 1),
+    (VERTICAL, -1),
+    (VERTICAL, 1),
+    (ZOOM, 1),
+    (ZOOM, -1),
+    (TURN, 1),
+    (TURN, -1),
+)
 
 # How far a coordinate moves in a video, in periods: so far that steps between
 # eight evenly spaced frames stay well below half a period, which is ambiguous.
-TRAVELS = {HORIZONTAL: (0.4, 0.9), VERTICAL: (0.4, 0.9),
-           TURN: (0.3, 0.65), ZOOM: (0.8, 1.5)}
+TRAVELS = {HORIZONTAL: (0.4, 0.9), VERTICAL: (0.4, 0.9), TURN: (0.3, 0.65), ZOOM: (0.8, 1.5)}
 # Of two motions each goes less far, in as little as a third of the video.
 SHARE_OF_TRAVEL = 0.4
 # How far to each side the camera sways at most, in frames' widths or heights.
@@ -86,15 +98,14 @@ DARK, LIGHT = (0, 80), (130, 255)
 # Arrow, wedge, letter L, flag and boot in units of the radius. None looks the
 # same after less than a full turn, or its direction could not be seen.
 SHAPES = (
-    ((1, 0), (.15, .75), (.15, .3), (-.9, .3), (-.9, -.3), (.15, -.3),
-     (.15, -.75)),
-    ((1, 0), (-.75, .6), (-.75, -.6)),
-    ((.9, -.15), (.9, .35), (-.8, .35), (-.8, -.6), (-.3, -.6), (-.3, -.15)),
-    ((1, .1), (.1, -.65), (.1, -.2), (-.9, -.2), (-.9, .1)),
-    ((.8, .5), (-.6, .5), (-.6, -.75), (0, -.75), (0, -.1), (.8, 0)),
+    ((1, 0), (0.15, 0.75), (0.15, 0.3), (-0.9, 0.3), (-0.9, -0.3), (0.15, -0.3), (0.15, -0.75)),
+    ((1, 0), (-0.75, 0.6), (-0.75, -0.6)),
+    ((0.9, -0.15), (0.9, 0.35), (-0.8, 0.35), (-0.8, -0.6), (-0.3, -0.6), (-0.3, -0.15)),
+    ((1, 0.1), (0.1, -0.65), (0.1, -0.2), (-0.9, -0.2), (-0.9, 0.1)),
+    ((0.8, 0.5), (-0.6, 0.5), (-0.6, -0.75), (0, -0.75), (0, -0.1), (0.8, 0)),
 )
 # Every shape has this patch in a second colour towards its front end.
-PATCH = ((.5, -.12), (.5, .18), (.15, .18), (.15, -.12))
+PATCH = ((0.5, -0.12), (0.5, 0.18), (0.15, 0.18), (0.15, -0.12))
 
 SPLITS = ('train', 'val')
 # To be counted up when a change alters the videos made from the same seed.
@@ -106,8 +117,7 @@ RECORD = 'motion_dataset.json'
 def _advance(rng, length):
     """Draws a path from 0 to 1, at a speed that varies but stays positive."""
     time = np.linspace(0, 1, length - 1)
-    speed = 1 + rng.uniform(0, 0.4) * np.cos(
-        2 * np.pi * (rng.uniform(0.5, 1.5) * time + rng.random()))
+    speed = 1 + rng.uniform(0, 0.4) * np.cos(2 * np.pi * (rng.uniform(0.5, 1.5) * time + rng.random()))
     return np.concatenate([[0], np.cumsum(speed) / np.sum(speed)])
 
 
@@ -137,8 +147,7 @@ def make_path(rng, label, length, task='motion'):
 def _make_camera_path(rng, length):
     """Draws by how much a camera that sways shifts each frame, (length, 2)."""
     time = np.linspace(0, 1, length)[:, None]
-    return rng.uniform(0, SWAY, 2) * np.sin(
-        2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
+    return rng.uniform(0, SWAY, 2) * np.sin(2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
 
 
 def make_object(rng, shape=None):
@@ -148,8 +157,7 @@ def make_object(rng, shape=None):
     body += rng.normal(0, 0.04, body.shape)
     mirror = (1, rng.choice((-1, 1)))
     body_colour, patch_colour = rng.uniform(*LIGHT, (2, 3))
-    return [(body * mirror, body_colour),
-            (np.array(PATCH) * mirror, patch_colour)]
+    return [(body * mirror, body_colour), (np.array(PATCH) * mirror, patch_colour)]
 
 
 def paint_object(canvas, parts, state):
@@ -161,7 +169,7 @@ def paint_object(canvas, parts, state):
         # The sizes' opacities sum to one, and most of the time one is 0:
         # fading must not outshine growing and shrinking.
         fading = np.clip((min(age, 1 - age) - 0.15) / 0.2, 0, 1)
-        opacity = np.sin(np.pi / 2 * fading)**2
+        opacity = np.sin(np.pi / 2 * fading) ** 2
         radius = min(canvas.shape[:2]) * SMALLEST_RADIUS * growth**age
         for outline, colour in parts if opacity > 0 else ():
             _paint(canvas, radius * outline, state, colour, opacity)
@@ -174,8 +182,7 @@ def _paint(canvas, outline, state, colour, opacity=1):
     cosine, sine = np.cos(angle), np.sin(angle)
     rotation = np.array([[cosine, sine], [-sine, cosine]])
     points = outline @ rotation + state[:2] * (width, height)
-    shifts = np.array([(x, y) for x in (-width, 0, width)
-                       for y in (-height, 0, height)])
+    shifts = np.array([(x, y) for x in (-width, 0, width) for y in (-height, 0, height)])
     repeated = np.rint((points + shifts[:, None]) * 64).astype(np.int32)
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, list(repeated), 255, cv2.LINE_AA, shift=6)
@@ -197,13 +204,11 @@ def _make_texture(rng, height, width):
         down, right = np.mgrid[:height, :width] / min(height, width)
         angle = rng.uniform(0, 2 * np.pi)
         distance = right * np.cos(angle) + down * np.sin(angle)
-        pattern = np.sin(2 * np.pi * (
-            rng.uniform(2, 10) * distance + rng.random()))[..., None]
+        pattern = np.sin(2 * np.pi * (rng.uniform(2, 10) * distance + rng.random()))[..., None]
     else:
         blotches = int(rng.integers(4, 16))
         coarse = rng.normal(0, 1, (blotches, blotches, 3))
-        pattern = cv2.resize(coarse, (width, height),
-                             interpolation=cv2.INTER_CUBIC)
+        pattern = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return (amplitude * pattern).astype(np.float32)
 
 
@@ -213,9 +218,7 @@ def _shift(picture, shift):
         return picture.copy()
     height, width = picture.shape[:2]
     x, y = shift * (width, height)
-    return cv2.warpAffine(
-        picture, np.array([[1, 0, x], [0, 1, y]]), (width, height),
-        borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpAffine(picture, np.array([[1, 0, x], [0, 1, y]]), (width, height), borderMode=cv2.BORDER_REFLECT)
 
 
 def _make_distractor(rng):
@@ -244,8 +247,7 @@ def draw_frame_size(rng, short_side):
     return height, width
 
 
-def make_video(rng, label, textured=False, short_side=SHORT_SIDE,
-               task='motion', hard=False):
+def make_video(rng, label, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
     """Draws the frames of a video, and how many it has per second.
 
     The arguments are those of the command line. Equal generators give equal
@@ -272,8 +274,7 @@ def make_frames(rng, path, size, textured=False, hard=False):
     distractors = []
     if textured or hard:
         background += _make_texture(rng, *size)
-        distractors = [_make_distractor(rng)
-                       for _ in range(rng.integers(2, 6))]
+        distractors = [_make_distractor(rng) for _ in range(rng.integers(2, 6))]
     noise = np.float32(rng.uniform(0, 0.6))
     camera = np.zeros((len(path), 2))
     if hard:
@@ -306,8 +307,7 @@ def _quiet_standard_error():
 
 def write_video(path, frames, frame_rate):
     """Writes frames as VP9 into a WebM file; RuntimeError if it cannot be."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'VP90'),
-                             frame_rate, frames.shape[2:0:-1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'VP90'), frame_rate, frames.shape[2:0:-1])
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()
@@ -318,7 +318,8 @@ def write_video(path, frames, frame_rate):
             f'{path} could not be written. Check that the directory is '
             'writable, that the disk is not full, that OpenCV '
             f'{cv2.__version__} has FFmpeg with a VP9 encoder, as the package '
-            'opencv-python has, and that decord is imported after cv2.')
+            'opencv-python has, and that decord is imported after cv2.'
+        )
 
 
 def list_path(out, split):
@@ -338,14 +339,14 @@ def _check_arguments(train, val, seed, short_side):
     """Refuses arguments that make no sense."""
     for split, count in dict(train=train, val=val).items():
         if count < len(CLASSES):
-            raise ValueError(f'{split} is {count}. Ask for at least '
-                             f'{len(CLASSES)} videos, one of each class.')
+            raise ValueError(f'{split} is {count}. Ask for at least {len(CLASSES)} videos, one of each class.')
     if seed < 0:
         raise ValueError(f'seed is {seed}. Give one that is not negative.')
     low, high = short_side
     if low % 2 or high % 2 or not SMALLEST_SHORT_SIDE <= low <= high:
-        raise ValueError(f'short_side is {low} to {high}. Give even numbers '
-                         f'from {SMALLEST_SHORT_SIDE} on, the lower first.')
+        raise ValueError(
+            f'short_side is {low} to {high}. Give even numbers from {SMALLEST_SHORT_SIDE} on, the lower first.'
+        )
 
 
 def _is_complete(out, arguments):
@@ -354,18 +355,18 @@ def _is_complete(out, arguments):
         found = json.loads((out / RECORD).read_text('utf-8'))
         if found != arguments:
             raise ValueError(
-                f'{out} was made with {found}, not with {arguments}. Give '
-                'another directory, or delete that one first.')
+                f'{out} was made with {found}, not with {arguments}. Give another directory, or delete that one first.'
+            )
         return True
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(
             f'{out} is a file, or has files that do not belong to a motion '
-            'data set. Give a directory that is empty or does not exist yet.')
+            'data set. Give a directory that is empty or does not exist yet.'
+        )
     return False
 
 
-def make_dataset(out, train=480, val=160, seed=0, textured=False,
-                 short_side=SHORT_SIDE, task='motion', hard=False):
+def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
     """Makes the data set, or does nothing if it has been made already.
 
     The arguments are those of the command line. A video depends on the seed,
@@ -379,9 +380,16 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
         RuntimeError: If a video cannot be written.
     """
     _check_arguments(train, val, seed, short_side)
-    arguments = dict(generator=GENERATOR, train=train, val=val, seed=seed,
-                     textured=textured, short_side=list(short_side),
-                     task=task, hard=hard)
+    arguments = dict(
+        generator=GENERATOR,
+        train=train,
+        val=val,
+        seed=seed,
+        textured=textured,
+        short_side=list(short_side),
+        task=task,
+        hard=hard,
+    )
     # A link stays one.
     out = Path(os.path.realpath(out))
     if _is_complete(out, arguments):
@@ -391,15 +399,15 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
     for split in SPLITS:
         (part / 'videos' / split).mkdir(parents=True)
 
-    videos = [(split, index) for split in SPLITS
-              for index in range(arguments[split])]
+    videos = [(split, index) for split in SPLITS for index in range(arguments[split])]
 
     def write(video):
         split, index = video
         rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
-        write_video(part / f'videos/{split}/{index:06d}.webm', *make_video(
-            rng, label_of(seed, split, index), textured, short_side, task,
-            hard))
+        write_video(
+            part / f'videos/{split}/{index:06d}.webm',
+            *make_video(rng, label_of(seed, split, index), textured, short_side, task, hard),
+        )
 
     # Threads are enough: the encoder runs without Python's lock.
     with _quiet_standard_error(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -408,9 +416,13 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
     print()
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng([2, seed, number])
-        list_path(part, split).write_text(''.join(
-            f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n'
-            for index in rng.permutation(arguments[split])), 'utf-8')
+        list_path(part, split).write_text(
+            ''.join(
+                f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n'
+                for index in rng.permutation(arguments[split])
+            ),
+            'utf-8',
+        )
     (part / LABEL_MAP).write_text('\n'.join(TASKS[task]) + '\n', 'utf-8')
     (part / RECORD).write_text(json.dumps(arguments) + '\n', 'utf-8')
     # In one step, so that a run cut short never looks complete.
@@ -423,29 +435,34 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False,
 def main(arguments=None):
     """Runs the command line, that of the process or the given words."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     add = parser.add_argument
     add('out', metavar='OUT', help='directory to make it in')
     add('--train', type=int, default=480, help='number of training videos')
     add('--val', type=int, default=160, help='number of validation videos')
     add('--seed', type=int, default=0, help='seed of all randomness')
-    add('--task', choices=TASKS, default='motion',
-        help='whether classes differ by one motion, or by the order of two')
-    add('--textured', action='store_true',
-        help='add textured backgrounds and distractors')
-    add('--hard', action='store_true',
-        help='add these, cameras that sway, and as many frames again')
-    add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'),
-        default=SHORT_SIDE, help='range of the short side in pixels')
+    add('--task', choices=TASKS, default='motion', help='whether classes differ by one motion, or by the order of two')
+    add('--textured', action='store_true', help='add textured backgrounds and distractors')
+    add('--hard', action='store_true', help='add these, cameras that sway, and as many frames again')
+    add(
+        '--short-side',
+        type=int,
+        nargs=2,
+        metavar=('MIN', 'MAX'),
+        default=SHORT_SIDE,
+        help='range of the short side in pixels',
+    )
     options = parser.parse_args(arguments)
     try:
         made = make_dataset(**vars(options))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    print(f'Made {options.train} training and {options.val} validation '
-          f'videos in {options.out}.' if made else
-          f'{options.out} is complete already, nothing to do.')
+    print(
+        f'Made {options.train} training and {options.val} validation videos in {options.out}.'
+        if made
+        else f'{options.out} is complete already, nothing to do.'
+    )
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 Example:
     python tools/deployment/evaluate_export.py CONFIG float.onnx int8.onnx
 """
+
 import argparse
 import sys
 import warnings
@@ -38,16 +39,15 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
             if frames.shape[-2:] != size:
                 raise ValueError(
                     f'{file} takes frames of {size}, but the test gives '
-                    f'{tuple(frames.shape[-2:])}: export it with --size')
+                    f'{tuple(frames.shape[-2:])}: export it with --size'
+                )
             taken = frames
             if about['views'] == '1':
-                taken = frames.reshape(-1, int(about['frames_per_view']),
-                                       *frames.shape[2:])
+                taken = frames.reshape(-1, int(about['frames_per_view']), *frames.shape[2:])
             if about['preprocessing'] != 'included':
                 taken = preprocessed(preprocessor, taken)
             of_views = run(taken)
-            scores[file].append(
-                of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
+            scores[file].append(of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
     return {file: torch.cat(of) for file, of in scores.items()}, labels
 
 
@@ -65,8 +65,7 @@ def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
         if multi_label:
             values = [mean_average_precision(of_file.numpy(), labels)]
         else:
-            values = top_k_accuracy(
-                of_file.numpy(), np.concatenate(labels), (1, 5))
+            values = top_k_accuracy(of_file.numpy(), np.concatenate(labels), (1, 5))
         same = (of_file.argmax(1) == first.argmax(1)).float().mean()
         difference = (of_file - first).abs()
         cells = [f'{value:.2%}' for value in (*values, same)]
@@ -76,9 +75,7 @@ def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', metavar='CONFIG')
     parser.add_argument('files', metavar='FILE', nargs='+')
     args = parser.parse_args()

@@ -7,13 +7,9 @@ ann_file_train = 'data/mit/mit_train_list_videos.txt'
 ann_file_val = 'data/mit/mit_val_list_videos.txt'
 
 train_dataloader = dict(
-    dataset=dict(
-        ann_file=ann_file_train,
-        data_prefix=dict(video=data_root),
-        num_classes=num_classes))
+    dataset=dict(ann_file=ann_file_train, data_prefix=dict(video=data_root), num_classes=num_classes)
+)
 val_dataloader = dict(
-    dataset=dict(
-        ann_file=ann_file_val,
-        data_prefix=dict(video=data_root_val),
-        num_classes=num_classes))
+    dataset=dict(ann_file=ann_file_val, data_prefix=dict(video=data_root_val), num_classes=num_classes)
+)
 test_dataloader = val_dataloader

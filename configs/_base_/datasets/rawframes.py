@@ -3,13 +3,13 @@ _base_ = 'videos.py'
 
 train_pipeline = [
     dict(type='BigLittleSampleFrames', clip_len=_base_.clip_len),
-    dict(type='RawFrameDecode'), *_base_.train_pipeline[3:]
+    dict(type='RawFrameDecode'),
+    *_base_.train_pipeline[3:],
 ]
 val_pipeline = [
-    dict(
-        type='BigLittleSampleFrames', clip_len=_base_.clip_len,
-        test_mode=True),
-    dict(type='RawFrameDecode'), *_base_.val_pipeline[3:]
+    dict(type='BigLittleSampleFrames', clip_len=_base_.clip_len, test_mode=True),
+    dict(type='RawFrameDecode'),
+    *_base_.val_pipeline[3:],
 ]
 test_pipeline = val_pipeline
 

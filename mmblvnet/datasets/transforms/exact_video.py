@@ -88,8 +88,7 @@ class ExactVideoDecode(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Decode the frames, as ``PyAVDecode.transform``."""
         indices = results['frame_inds'].reshape(-1)
-        results['imgs'] = results['video_reader'].get_batch(
-            indices - results.get('start_index', 0))
+        results['imgs'] = results['video_reader'].get_batch(indices - results.get('start_index', 0))
         results['original_shape'] = results['imgs'][0].shape[:2]
         results['img_shape'] = results['imgs'][0].shape[:2]
         results['video_reader'] = None

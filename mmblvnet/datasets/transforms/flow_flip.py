@@ -15,8 +15,7 @@ class FlowFlip(Flip):
     channel of each image. Its arguments are those of ``Flip``.
     """
 
-    def _flip_imgs(self, imgs: List[np.ndarray],
-                   modality: str) -> List[np.ndarray]:
+    def _flip_imgs(self, imgs: List[np.ndarray], modality: str) -> List[np.ndarray]:
         if modality != 'Flow' or imgs[0].ndim == 2:
             return super()._flip_imgs(imgs, modality)
         imgs = super()._flip_imgs(imgs, 'RGB')

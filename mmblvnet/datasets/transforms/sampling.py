@@ -16,15 +16,13 @@ RULES = dict(
     clip_len='a positive even number: each pair of frames shares the two '
     'branches. Give the num_segments of BLVNet, e.g. 16 for "8x2"',
     num_clips='a whole number, at least 1: give the number of views',
-    frame_interval='a whole number, at least 1: give the frames of the video '
-    'from one frame of a clip to the next',
-    num_consecutive_frames='a whole number, at least 1: give 1, or 5 for '
-    'stacks of 5 flow images')
+    frame_interval='a whole number, at least 1: give the frames of the video from one frame of a clip to the next',
+    num_consecutive_frames='a whole number, at least 1: give 1, or 5 for stacks of 5 flow images',
+)
 
 
 def _is_count(number: Any) -> bool:
-    return (isinstance(number, Integral) and not isinstance(number, bool)
-            and number >= 1)
+    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
 
 
 def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
@@ -74,16 +72,15 @@ class BigLittleSampleFrames(BaseTransform):
     # Of the video, from one frame of a clip to the next.
     frame_interval = 1
 
-    def __init__(self,
-                 clip_len: int,
-                 num_clips: int = 1,
-                 test_mode: bool = False,
-                 num_consecutive_frames: int = 1,
-                 merge_equal_views: bool = False) -> None:
-        self._check(
-            clip_len=clip_len,
-            num_clips=num_clips,
-            num_consecutive_frames=num_consecutive_frames)
+    def __init__(
+        self,
+        clip_len: int,
+        num_clips: int = 1,
+        test_mode: bool = False,
+        num_consecutive_frames: int = 1,
+        merge_equal_views: bool = False,
+    ) -> None:
+        self._check(clip_len=clip_len, num_clips=num_clips, num_consecutive_frames=num_consecutive_frames)
         self.clip_len = clip_len
         self.num_clips = num_clips
         self.test_mode = test_mode
@@ -93,8 +90,7 @@ class BigLittleSampleFrames(BaseTransform):
     def _check(self, **arguments) -> None:
         for name, number in arguments.items():
             if not _is_count(number) or name == 'clip_len' and number % 2:
-                raise ValueError(f'{name} = {number!r} of '
-                                 f'{type(self).__name__} is not {RULES[name]}')
+                raise ValueError(f'{name} = {number!r} of {type(self).__name__} is not {RULES[name]}')
 
     def transform(self, results: dict) -> dict:
         """Choose the frames of the clips.
@@ -108,8 +104,7 @@ class BigLittleSampleFrames(BaseTransform):
                 number.
         """
         total_frames = results['total_frames']
-        self._check_length(
-            results.get('filename', results.get('frame_dir')), total_frames)
+        self._check_length(results.get('filename', results.get('frame_dir')), total_frames)
         # Where a stack of consecutive frames can begin.
         starts = max(1, total_frames - self.num_consecutive_frames + 1)
         if self.test_mode:
@@ -119,8 +114,7 @@ class BigLittleSampleFrames(BaseTransform):
         else:
             clips = [self._train_clip(starts) for _ in range(self.num_clips)]
         # [num_clips * clip_len, num_consecutive_frames]
-        frame_inds = np.concatenate(clips)[:, None] + np.arange(
-            self.num_consecutive_frames)
+        frame_inds = np.concatenate(clips)[:, None] + np.arange(self.num_consecutive_frames)
         frame_inds = np.minimum(frame_inds, total_frames - 1).reshape(-1)
         frame_inds += results['start_index']
         results['frame_inds'] = frame_inds.astype(np.int32)
@@ -139,14 +133,16 @@ class BigLittleSampleFrames(BaseTransform):
             raise UnreadableVideoError(
                 f'{video} has {total_frames!r} frames by its annotation or '
                 'header, of which none can be sampled: correct it, or take '
-                'the video out of the annotation file')
+                'the video out of the annotation file'
+            )
         if total_frames == 1:
             print_log(
                 f'{video} has 1 frame, of which all clips are made: no motion '
                 'can be seen in it. Take it out of the annotation file, '
                 'unless it is a picture on purpose',
                 logger='current',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
 
     def __repr__(self) -> str:
         arguments = ', '.join(f'{k}={v}' for k, v in vars(self).items())
@@ -162,9 +158,7 @@ class BigLittleSampleFrames(BaseTransform):
     def _test_clips(self, total_frames: int) -> list:
         if total_frames <= self.clip_len:
             return [
-                np.sort(
-                    np.random.RandomState(view).choice(total_frames,
-                                                       self.clip_len))
+                np.sort(np.random.RandomState(view).choice(total_frames, self.clip_len))
                 for view in range(self.num_clips)
             ]
         tick = total_frames / self.clip_len
@@ -194,8 +188,7 @@ class BigLittleDenseSampleFrames(BigLittleSampleFrames):
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, clip_len: int, frame_interval: int, *args,
-                 **kwargs) -> None:
+    def __init__(self, clip_len: int, frame_interval: int, *args, **kwargs) -> None:
         super().__init__(clip_len, *args, **kwargs)
         self._check(frame_interval=frame_interval)
         self.frame_interval = frame_interval
@@ -212,6 +205,5 @@ class BigLittleDenseSampleFrames(BigLittleSampleFrames):
     def _test_clips(self, total_frames: int) -> list:
         starts = 1 + total_frames - self.clip_len * self.frame_interval
         return [
-            self._clip(start, total_frames) for start in np.linspace(
-                0, max(1, starts) - 1, self.num_clips).astype(int)
+            self._clip(start, total_frames) for start in np.linspace(0, max(1, starts) - 1, self.num_clips).astype(int)
         ]

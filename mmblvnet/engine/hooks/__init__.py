@@ -10,7 +10,14 @@ from .stream_training_hook import StreamTrainingHook
 from .views_hook import TestViewsHook
 
 __all__ = [
-    'CheckpointCheckHook', 'ClipVisualizationHook', 'DataCheckHook',
-    'FuseConvBNHook', 'InvalidLossHook', 'LearningRateHook', 'PipelinesHook',
-    'SafeCheckpointHook', 'StreamTrainingHook', 'TestViewsHook'
+    'CheckpointCheckHook',
+    'ClipVisualizationHook',
+    'DataCheckHook',
+    'FuseConvBNHook',
+    'InvalidLossHook',
+    'LearningRateHook',
+    'PipelinesHook',
+    'SafeCheckpointHook',
+    'StreamTrainingHook',
+    'TestViewsHook',
 ]

@@ -26,8 +26,7 @@ class ClipVisualizationHook(VisualizationHook):
     def _before_epoch(self, runner, mode: str = 'train') -> None:
         self._count = 0
 
-    def _draw_samples(self, batch_idx: int, data_batch: dict,
-                      data_samples: list, step: int = 0) -> None:
+    def _draw_samples(self, batch_idx: int, data_batch: dict, data_samples: list, step: int = 0) -> None:
         if not self.enable:
             return
         for video, data_sample in zip(data_batch['inputs'], data_samples):
@@ -40,16 +39,15 @@ class ClipVisualizationHook(VisualizationHook):
                 drawn.set_gt_label(drawn.gt_label.nonzero().flatten())
             # Not averaged, scores are those of each view.
             scores = drawn.pred_score.reshape(-1, drawn.pred_score.size(-1))
-            drawn.pred_labels = LabelData(
-                item=drawn.pred_label, score=scores.mean(0))
-            out_path = self.out_dir and osp.join(self.out_dir,
-                                                 f'{number}_{step}')
+            drawn.pred_labels = LabelData(item=drawn.pred_label, score=scores.mean(0))
+            out_path = self.out_dir and osp.join(self.out_dir, f'{number}_{step}')
             self._visualizer.add_datasample(
                 str(number),
                 _pictures(video).numpy().astype('uint8'),
                 drawn,
                 step=step,
-                **dict(self.draw_args, out_path=out_path))
+                **dict(self.draw_args, out_path=out_path),
+            )
 
 
 def _pictures(video: Tensor) -> Tensor:

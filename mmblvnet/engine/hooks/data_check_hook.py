@@ -44,12 +44,9 @@ class DataCheckHook(Hook):
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._broken[mode].clear()
 
-    def _after_iter(self,
-                    runner: Runner,
-                    batch_idx: int,
-                    data_batch: Optional[dict] = None,
-                    outputs=None,
-                    mode: str = 'train') -> None:
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs=None, mode: str = 'train'
+    ) -> None:
         # Tools of MMAction2 run without any data.
         if not isinstance(data_batch, dict):
             return
@@ -76,29 +73,22 @@ class DataCheckHook(Hook):
         num_broken = self._count(runner, 'train')
         if num_broken:
             runner.logger.warning(
-                f'Epoch {runner.epoch + 1}: {num_broken} videos could not be '
-                'read; other samples took their places')
+                f'Epoch {runner.epoch + 1}: {num_broken} videos could not be read; other samples took their places'
+            )
 
-    def after_val_epoch(self,
-                        runner: Runner,
-                        metrics: Optional[dict] = None,
-                        mode: str = 'val') -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None, mode: str = 'val') -> None:
         num_broken = self._count(runner, mode)
         if num_broken:
-            runner.logger.warning(
-                f'{num_broken} videos could not be read and count as wrong')
+            runner.logger.warning(f'{num_broken} videos could not be read and count as wrong')
             if metrics is not None:
                 metrics['missing_videos'] = num_broken
 
-    def after_test_epoch(self,
-                         runner: Runner,
-                         metrics: Optional[dict] = None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         self.after_val_epoch(runner, metrics, 'test')
 
 
 def _check_labels(runner: Runner, dataset, lowest: int) -> None:
-    model = runner.model.module if is_model_wrapper(
-        runner.model) else runner.model
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     head = getattr(model, 'cls_head', None)
     num_classes = getattr(head, 'num_classes', None)
     # Only MMEngine's datasets tell a label without loading the sample.
@@ -118,4 +108,5 @@ def _check_labels(runner: Runner, dataset, lowest: int) -> None:
             f'does not fit {type(head).__name__} with num_classes = '
             f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
             'Correct the annotation file, the num_classes of the data '
-            'set, or model.cls_head.num_classes')
+            'set, or model.cls_head.num_classes'
+        )

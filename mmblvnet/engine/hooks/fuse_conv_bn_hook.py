@@ -29,24 +29,18 @@ class FuseConvBNHook(Hook):
         self.enable = enable
         self._unfolded: Optional[BLResNet] = None
 
-    def before_test_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None) -> None:
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
         """Put a folded copy in the place of the backbone.
 
         When the first batch comes, the weights are those to be tested.
         """
         model = self._model(runner)
         backbone = getattr(model, 'backbone', None)
-        if (self.enable and batch_idx == 0
-                and isinstance(backbone, BLResNet)):
+        if self.enable and batch_idx == 0 and isinstance(backbone, BLResNet):
             self._unfolded = backbone
             model.backbone = fold_norms(copy.deepcopy(backbone))
 
-    def after_test_epoch(self,
-                         runner: Runner,
-                         metrics: Optional[dict] = None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Put the backbone back."""
         if self._unfolded is not None:
             self._model(runner).backbone = self._unfolded

@@ -29,11 +29,9 @@ class InvalidLossHook(Hook):
         self.patience = patience
         self._streak = torch.tensor(0)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs: Optional[dict] = None
+    ) -> None:
         """Count a step."""
         # MMAction2's vis_scheduler runs without a model.
         if outputs is None:
@@ -64,4 +62,5 @@ class InvalidLossHook(Hook):
                 f'from before: {last or "none"}. Go on from it with a lower '
                 'learning rate (default_hooks.learning_rate.new_lr=True lets '
                 'it replace that of the checkpoint), or with gradients '
-                'clipped (optim_wrapper.clip_grad)')
+                'clipped (optim_wrapper.clip_grad)'
+            )

@@ -40,8 +40,11 @@ class LearningRateHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Scale the learning rate, and note what the config asks for."""
         # A validation or test, maybe after training, has nothing to learn.
-        if self._wanted or not isinstance(runner._train_loop, BaseLoop) or (
-                isinstance(runner.optim_wrapper, OptimWrapperDict)):
+        if (
+            self._wanted
+            or not isinstance(runner._train_loop, BaseLoop)
+            or (isinstance(runner.optim_wrapper, OptimWrapperDict))
+        ):
             return
         counts = runner.optim_wrapper._accumulative_counts
         if counts > 1 and _scales(runner):
@@ -50,12 +53,11 @@ class LearningRateHook(Hook):
                     group[name] *= counts
             for schedule in _schedules(runner):
                 if schedule.param_name == 'lr':
-                    schedule.base_values = [
-                        value * counts for value in schedule.base_values
-                    ]
+                    schedule.base_values = [value * counts for value in schedule.base_values]
             runner.logger.info(
                 f'A step sees the videos of accumulative_counts = {counts} '
-                f'iterations. Scaling the LR by {counts} as well.')
+                f'iterations. Scaling the LR by {counts} as well.'
+            )
         self._wanted = copy.deepcopy(_state(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -69,8 +71,7 @@ class LearningRateHook(Hook):
             ValueError: If its learning rate is another one by mistake.
         """
         resumes = runner._resume and self._num_schedules is not None
-        if not (resumes and self._wanted) or any(
-                getattr(s, 'need_val_args', 0) for s in _schedules(runner)):
+        if not (resumes and self._wanted) or any(getattr(s, 'need_val_args', 0) for s in _schedules(runner)):
             return
         changes = list(dict.fromkeys(self._changes(runner)))
         if not changes:
@@ -81,14 +82,16 @@ class LearningRateHook(Hook):
                 f'The learning rate is not the one of the checkpoint: '
                 f'{rates[0]}. Give the options that it was trained with as '
                 'well, like --auto-scale-lr; or, to go on with the new one, '
-                '--cfg-options default_hooks.learning_rate.new_lr=True')
+                '--cfg-options default_hooks.learning_rate.new_lr=True'
+            )
         get_lr = runner.optim_wrapper.get_lr
         before = get_lr()['lr'][0]
         self._follow_config(runner)
         runner.logger.warning(
             'The config differs from the checkpoint, and decides: '
             f'{"; ".join(changes)}. The learning rate is '
-            f'{get_lr()["lr"][0]:g} now; in the checkpoint it is {before:g}')
+            f'{get_lr()["lr"][0]:g} now; in the checkpoint it is {before:g}'
+        )
 
     def _changes(self, runner: Runner) -> Iterator[str]:
         schedules = _schedules(runner)
@@ -99,11 +102,9 @@ class LearningRateHook(Hook):
         for name, new, old in zip(names, self._wanted, _state(runner)):
             for key in sorted((new.keys() | old.keys()) - progress):
                 if new.get(key) != old.get(key):
-                    yield (f'{name}{key} is {new.get(key)}, not '
-                           f'{old.get(key)}')
+                    yield (f'{name}{key} is {new.get(key)}, not {old.get(key)}')
         if len(schedules) != self._num_schedules:
-            yield (f'there are {len(schedules)} schedules, not '
-                   f'{self._num_schedules}')
+            yield (f'there are {len(schedules)} schedules, not {self._num_schedules}')
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             # RuntimeInfoHook has not replaced the checkpoint's yet.
             hub = runner.message_hub
@@ -122,7 +123,7 @@ class LearningRateHook(Hook):
         groups = runner.optim_wrapper.param_groups
         for group, new in zip(groups, self._wanted):
             group.update(new)
-        for schedule, new in zip(schedules, self._wanted[len(groups):]):
+        for schedule, new in zip(schedules, self._wanted[len(groups) :]):
             schedule.load_state_dict(new)
         # MMEngine ends an iteration before the epoch that it is the last of.
         schedules = sorted(schedules, key=lambda schedule: schedule.by_epoch)
@@ -133,8 +134,7 @@ class LearningRateHook(Hook):
                 for schedule in schedules:
                     if not schedule.by_epoch or steps and number % steps == 0:
                         schedule.step()
-        runner.optim_wrapper.initialize_count_status(runner.model, loop.iter,
-                                                     loop.max_iters)
+        runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
 
 
 def _scales(runner: Runner) -> bool:

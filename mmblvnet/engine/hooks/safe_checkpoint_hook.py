@@ -31,7 +31,9 @@ class CheckpointBackend(LocalBackend):
                 'before is whole. Make room in its folder, or make it '
                 'writable, or choose another (--work-dir or '
                 'default_hooks.checkpoint.out_dir); training goes on from '
-                'its last checkpoint with --resume', filepath) from error
+                'its last checkpoint with --resume',
+                filepath,
+            ) from error
 
 
 register_backend(BACKEND, CheckpointBackend, force=True)
@@ -53,13 +55,12 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Find out where checkpoints are, and which are outdated."""
         steps = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
-        if not isinstance(steps, list) or not all(
-                type(step) is int for step in steps):
+        if not isinstance(steps, list) or not all(type(step) is int for step in steps):
             runner.message_hub.update_info('keep_ckpt_ids', [])
-        if self.file_client_args is None and type(
-                get_file_backend(
-                    self.out_dir or runner.work_dir,
-                    backend_args=self.backend_args)) is LocalBackend:
+        if (
+            self.file_client_args is None
+            and type(get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)) is LocalBackend
+        ):
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
         if not self._is_own(getattr(self, 'best_ckpt_path', None)):
@@ -72,8 +73,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _is_own(self, path: Any) -> bool:
         """Whether a file is one of the best checkpoints of this run."""
         folder, name = os.path.split(path if type(path) is str else '')
-        return name.startswith('best_') and (
-            os.path.realpath(folder) == os.path.realpath(self.out_dir))
+        return name.startswith('best_') and (os.path.realpath(folder) == os.path.realpath(self.out_dir))
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Keep the best weights of a training, of which there may be none."""
@@ -88,8 +88,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, *args, **kwargs) -> None:
-        with self._removing_last(), patch.object(
-                checkpoint_hook, 'open', atomic_file, create=True):
+        with self._removing_last(), patch.object(checkpoint_hook, 'open', atomic_file, create=True):
             super()._save_checkpoint_with_step(*args, **kwargs)
 
     def _save_best_checkpoint(self, *args, **kwargs) -> None:
@@ -100,11 +99,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _removing_last(self) -> Iterator[None]:
         """Remove what is outdated only when its successor is complete."""
         backend, outdated = self.file_backend, []
-        with patch.multiple(
-                backend,
-                create=True,
-                remove=outdated.append,
-                rmtree=outdated.append):
+        with patch.multiple(backend, create=True, remove=outdated.append, rmtree=outdated.append):
             yield
         for path in outdated:
             if backend.isdir(path):

@@ -20,13 +20,8 @@ class StreamTrainingHook(Hook):
         Raises:
             ValueError: If the model has none.
         """
-        modules = [
-            module for module in runner.model.modules()
-            if isinstance(module, TemporalModule)
-        ]
+        modules = [module for module in runner.model.modules() if isinstance(module, TemporalModule)]
         if not modules:
-            raise ValueError(
-                'StreamTrainingHook found no temporal module in the model: '
-                'take it out of custom_hooks')
+            raise ValueError('StreamTrainingHook found no temporal module in the model: take it out of custom_hooks')
         for module in modules:
             module.across_clips = True

@@ -1,5 +1,4 @@
-from typing import (Any, Callable, Dict, List, Optional, Sequence, Tuple,
-                    Union)
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmaction.registry import MODELS
@@ -14,10 +13,7 @@ from ..common import BigLittleStage, Bottleneck, TemporalModule
 from ..common.bottleneck import conv, norm
 from ..common.checkpointing import checkpoint_selectively
 
-DEFAULT_INIT = [
-    dict(type='Kaiming', layer='Conv2d'),
-    dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)
-]
+DEFAULT_INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)]
 
 
 @MODELS.register_module()
@@ -62,27 +58,25 @@ class BLResNet(BaseModule):
         ValueError: If an argument is out of its range.
     """
 
-    arch_settings = {
-        50: (3, 4, 6, 3),
-        101: (4, 8, 18, 3),
-        152: (5, 12, 30, 3),
-    }
+    arch_settings = {50: (3, 4, 6, 3), 101: (4, 8, 18, 3), 152: (5, 12, 30, 3)}
     stem_channels = 64
     stage_channels = (256, 512, 1024, 2048)
     stage_strides = (2, 2, 1, 2)
 
-    def __init__(self,
-                 depth: int,
-                 alpha: int = 2,
-                 beta: int = 4,
-                 in_channels: int = 3,
-                 *,
-                 out_indices: Sequence[int] = (3, ),
-                 frozen_stages: int = -1,
-                 norm_cfg: dict = dict(type='BN'),
-                 norm_eval: bool = False,
-                 with_cp: bool = False,
-                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+    def __init__(
+        self,
+        depth: int,
+        alpha: int = 2,
+        beta: int = 4,
+        in_channels: int = 3,
+        *,
+        out_indices: Sequence[int] = (3,),
+        frozen_stages: int = -1,
+        norm_cfg: dict = dict(type='BN'),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: Optional[Union[dict, List[dict]]] = None,
+    ) -> None:
         pretrained, others = split_pretrained(init_cfg or [])
         super().__init__(init_cfg=others or DEFAULT_INIT)
         self.depth = depth
@@ -96,9 +90,7 @@ class BLResNet(BaseModule):
         self._pretrained = pretrained
         for argument, (fits, wanted) in self._allowed().items():
             if not fits:
-                raise ValueError(
-                    f'{argument} = {getattr(self, argument)!r} of '
-                    f'{type(self).__name__} is not {wanted}')
+                raise ValueError(f'{argument} = {getattr(self, argument)!r} of {type(self).__name__} is not {wanted}')
         self._make_stem(norm_cfg)
         self._make_stages(norm_cfg)
         self._freeze_stages()
@@ -108,16 +100,16 @@ class BLResNet(BaseModule):
         width = self.stem_channels
         stages = set(self.out_indices)
         return dict(
-            depth=(self.depth in self.arch_settings,
-                   f'one of {tuple(self.arch_settings)}'),
-            alpha=(self.alpha >= 1 and width % self.alpha == 0,
-                   f'a divisor of the {width} channels of the stem; the '
-                   'paper uses 2'),
+            depth=(self.depth in self.arch_settings, f'one of {tuple(self.arch_settings)}'),
+            alpha=(
+                self.alpha >= 1 and width % self.alpha == 0,
+                f'a divisor of the {width} channels of the stem; the paper uses 2',
+            ),
             beta=(self.beta >= 1, 'at least 1; the paper uses 4'),
             in_channels=(self.in_channels >= 1, 'at least 1; RGB has 3'),
-            out_indices=(bool(stages) and stages <= set(range(4)),
-                         'stages in 0..3 (layer1..layer4)'),
-            frozen_stages=(self.frozen_stages in range(-1, 5), 'in -1..4'))
+            out_indices=(bool(stages) and stages <= set(range(4)), 'stages in 0..3 (layer1..layer4)'),
+            frozen_stages=(self.frozen_stages in range(-1, 5), 'in -1..4'),
+        )
 
     def _make_stem(self, norm_cfg: dict) -> None:
         width = self.stem_channels
@@ -149,7 +141,8 @@ class BLResNet(BaseModule):
                 alpha=self.alpha,
                 beta=self.beta,
                 temporal=self._make_temporal(in_channels, paired=False),
-                norm_cfg=norm_cfg)
+                norm_cfg=norm_cfg,
+            )
             self.add_module(f'layer{i + 1}', stage)
             in_channels = self.stage_channels[i]
         layer4 = []
@@ -160,12 +153,13 @@ class BLResNet(BaseModule):
                     self.stage_channels[3],
                     1 if i else self.stage_strides[3],
                     temporal=self._make_temporal(in_channels, paired=True),
-                    norm_cfg=norm_cfg))
+                    norm_cfg=norm_cfg,
+                )
+            )
             in_channels = self.stage_channels[3]
         self.layer4 = Sequential(*layer4)
 
-    def _make_temporal(self, channels: int,
-                       paired: bool) -> Optional[TemporalModule]:
+    def _make_temporal(self, channels: int, paired: bool) -> Optional[TemporalModule]:
         """The temporal module of a place: an image network has none."""
         return None
 
@@ -201,10 +195,7 @@ class BLResNet(BaseModule):
         """The modules of a stage, 0 for the stem."""
         if stage:
             return [getattr(self, f'layer{stage}')]
-        return [
-            module for name, module in self.named_children()
-            if not name.startswith('layer')
-        ]
+        return [module for name, module in self.named_children() if not name.startswith('layer')]
 
     def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         """Extract the maps of the stages in ``out_indices``.
@@ -220,7 +211,7 @@ class BLResNet(BaseModule):
         x = self._run(0, self._run_stem, x)
         outs = []
         for i in range(4):
-            stage, = self._parts(i + 1)
+            (stage,) = self._parts(i + 1)
             if self.with_cp and isinstance(stage, BigLittleStage):
                 # One after the other, both take less in the backward pass.
                 branches = self._run(i + 1, stage.run_branches, x)
@@ -233,8 +224,7 @@ class BLResNet(BaseModule):
 
     def _run(self, stage: int, forward: Callable, *args: Tensor) -> Any:
         """Run part of a stage, 0 for the stem, and keep what it is to keep."""
-        if not (self.training and torch.is_grad_enabled()) or (
-                stage <= self.frozen_stages):
+        if not (self.training and torch.is_grad_enabled()) or (stage <= self.frozen_stages):
             return forward(*args)
         if self.with_cp:
             keep_larger = False
@@ -246,8 +236,7 @@ class BLResNet(BaseModule):
             if is_compiling() or stage > (1 if on_gpu else 0):
                 return forward(*args)
             keep_larger = stage == 1 or not on_gpu
-        return checkpoint_selectively(
-            self._parts(stage), forward, *args, keep_larger=keep_larger)
+        return checkpoint_selectively(self._parts(stage), forward, *args, keep_larger=keep_larger)
 
     def _run_stem(self, x: Tensor) -> Tensor:
         return self._merge_branches(self.relu(self.bn1(self.conv1(x))))

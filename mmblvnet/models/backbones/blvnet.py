@@ -42,17 +42,19 @@ class BLVNet(BLResNet):
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self,
-                 depth: int,
-                 alpha: int = 2,
-                 beta: int = 4,
-                 in_channels: int = 3,
-                 num_segments: int = 16,
-                 temporal_module: Optional[str] = 'TAM',
-                 blend_frames: int = 3,
-                 frame_output: str = 'repeat',
-                 causal: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        depth: int,
+        alpha: int = 2,
+        beta: int = 4,
+        in_channels: int = 3,
+        num_segments: int = 16,
+        temporal_module: Optional[str] = 'TAM',
+        blend_frames: int = 3,
+        frame_output: str = 'repeat',
+        causal: bool = False,
+        **kwargs,
+    ) -> None:
         # Before the parts are made, which depend on them.
         self.num_segments = num_segments
         self.temporal_module = temporal_module
@@ -68,18 +70,16 @@ class BLVNet(BLResNet):
                 self.num_segments >= 2 and self.num_segments % 2 == 0,
                 'a positive even number: each pair of frames shares the two '
                 'branches. Give the sampled frames per clip, e.g. 16 for '
-                '"8x2"'),
-            temporal_module=(self.temporal_module in ('TAM', 'TSM', None),
-                             "one of 'TAM', 'TSM' and None"),
-            frame_output=(self.frame_output in ('repeat', 'pair'),
-                          "one of 'repeat' and 'pair'"))
+                '"8x2"',
+            ),
+            temporal_module=(self.temporal_module in ('TAM', 'TSM', None), "one of 'TAM', 'TSM' and None"),
+            frame_output=(self.frame_output in ('repeat', 'pair'), "one of 'repeat' and 'pair'"),
+        )
 
-    def _make_temporal(self, channels: int,
-                       paired: bool) -> Optional[TemporalModule]:
+    def _make_temporal(self, channels: int, paired: bool) -> Optional[TemporalModule]:
         num_frames = self.num_segments // 2 if paired else self.num_segments
         if self.temporal_module == 'TAM':
-            return TemporalAggregation(channels, num_frames,
-                                       self.blend_frames, self.causal)
+            return TemporalAggregation(channels, num_frames, self.blend_frames, self.causal)
         if self.temporal_module == 'TSM':
             return TemporalShift(num_frames, self.causal)
         return None

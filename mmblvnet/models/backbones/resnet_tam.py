@@ -12,8 +12,7 @@ from ..common.checkpointing import checkpoint_selectively
 from ..common.temporal_module import check_frames
 from .blresnet import DEFAULT_INIT
 
-REMEDY = ("--cfg-options model.backbone.pretrained=torchvision://resnet50 (or "
-          'your depth) downloads ImageNet weights')
+REMEDY = '--cfg-options model.backbone.pretrained=torchvision://resnet50 (or your depth) downloads ImageNet weights'
 
 
 def torchvision_name(name: str) -> str:
@@ -24,16 +23,13 @@ def torchvision_name(name: str) -> str:
     return name.replace('.downsample.bn.', '.downsample.1.')
 
 
-def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int,
-            causal: bool) -> Type[nn.Module]:
+def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int, causal: bool) -> Type[nn.Module]:
     """A block with a TAM before its conv1, and a shortcut around both."""
 
     class TAMBlock(block):
-
         def __init__(self, inplanes: int, *args, **kwargs) -> None:
             super().__init__(inplanes, *args, **kwargs)
-            self.tam = TemporalAggregation(inplanes, num_frames, blend_frames,
-                                           causal)
+            self.tam = TemporalAggregation(inplanes, num_frames, blend_frames, causal)
 
         def forward(self, x: Tensor) -> Tensor:
             # BasicBlock has no checkpointing.
@@ -76,26 +72,23 @@ class ResNetTAM(ResNet):
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self,
-                 depth: int,
-                 num_segments: int = 8,
-                 blend_frames: int = 3,
-                 causal: bool = False,
-                 *,
-                 pretrained: Optional[str] = None,
-                 init_cfg: Optional[Union[dict, List[dict]]] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        depth: int,
+        num_segments: int = 8,
+        blend_frames: int = 3,
+        causal: bool = False,
+        *,
+        pretrained: Optional[str] = None,
+        init_cfg: Optional[Union[dict, List[dict]]] = None,
+        **kwargs,
+    ) -> None:
         if num_segments < 1:
-            raise ValueError(f'num_segments = {num_segments} of ResNetTAM is '
-                             'less than 1: give the frames per clip')
+            raise ValueError(f'num_segments = {num_segments} of ResNetTAM is less than 1: give the frames per clip')
         if depth not in ResNet.arch_settings:
-            raise ValueError(f'depth = {depth} of ResNetTAM is not one of '
-                             f'{tuple(ResNet.arch_settings)}')
+            raise ValueError(f'depth = {depth} of ResNetTAM is not one of {tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]
-        self.arch_settings = {
-            depth: (add_tam(block, num_segments, blend_frames,
-                            causal), num_blocks)
-        }
+        self.arch_settings = {depth: (add_tam(block, num_segments, blend_frames, causal), num_blocks)}
         self._pretrained, others = split_pretrained(init_cfg or [])
         if pretrained:
             self._pretrained.append(dict(checkpoint=pretrained))
@@ -116,11 +109,7 @@ class ResNetTAM(ResNet):
         self._freeze_stages()
         names = {torchvision_name(name): name for name in self.state_dict()}
         for cfg in files:
-            load_pretrained(
-                self,
-                rename=lambda name: names.get(name, name),
-                remedy=REMEDY,
-                **cfg)
+            load_pretrained(self, rename=lambda name: names.get(name, name), remedy=REMEDY, **cfg)
 
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
         """Extract the maps of the stages in ``out_indices``.

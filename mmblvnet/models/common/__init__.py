@@ -4,7 +4,4 @@ from .temporal_aggregation import TemporalAggregation
 from .temporal_module import TemporalModule
 from .temporal_shift import TemporalShift
 
-__all__ = [
-    'BigLittleStage', 'Bottleneck', 'TemporalAggregation', 'TemporalModule',
-    'TemporalShift'
-]
+__all__ = ['BigLittleStage', 'Bottleneck', 'TemporalAggregation', 'TemporalModule', 'TemporalShift']

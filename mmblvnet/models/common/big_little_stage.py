@@ -37,36 +37,41 @@ class BigLittleStage(BaseModule):
     stride. The Little branch is thinner by alpha and shallower by beta.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 num_blocks: int,
-                 stride: int,
-                 *,
-                 alpha: int,
-                 beta: int,
-                 temporal: Optional[nn.Module] = None,
-                 norm_cfg: dict = dict(type='BN')) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        stride: int,
+        *,
+        alpha: int,
+        beta: int,
+        temporal: Optional[nn.Module] = None,
+        norm_cfg: dict = dict(type='BN'),
+    ) -> None:
         super().__init__()
         num_big = num_blocks - 1
-        self.big = Sequential(*[
-            Bottleneck(
-                out_channels if i else in_channels,
-                out_channels,
-                1 if i else 2,
-                final_relu=num_big == 1 or i < num_big - 1,
-                norm_cfg=norm_cfg) for i in range(num_big)
-        ])
+        self.big = Sequential(
+            *[
+                Bottleneck(
+                    out_channels if i else in_channels,
+                    out_channels,
+                    1 if i else 2,
+                    final_relu=num_big == 1 or i < num_big - 1,
+                    norm_cfg=norm_cfg,
+                )
+                for i in range(num_big)
+            ]
+        )
         thin_channels = out_channels // alpha
-        self.little = Sequential(*[
-            Bottleneck(thin_channels if i else in_channels, thin_channels,
-                       norm_cfg=norm_cfg)
-            for i in range(max(1, num_blocks // beta - 1))
-        ])
-        self.little_e = Sequential(
-            conv(thin_channels, out_channels, 1), norm(norm_cfg, out_channels))
-        self.fusion = Sequential(
-            Bottleneck(out_channels, out_channels, stride, norm_cfg=norm_cfg))
+        self.little = Sequential(
+            *[
+                Bottleneck(thin_channels if i else in_channels, thin_channels, norm_cfg=norm_cfg)
+                for i in range(max(1, num_blocks // beta - 1))
+            ]
+        )
+        self.little_e = Sequential(conv(thin_channels, out_channels, 1), norm(norm_cfg, out_channels))
+        self.fusion = Sequential(Bottleneck(out_channels, out_channels, stride, norm_cfg=norm_cfg))
         self.relu = nn.ReLU(inplace=True)
         self.tam = temporal
 

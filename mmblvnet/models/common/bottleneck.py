@@ -6,13 +6,9 @@ from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
 
-def conv(in_channels: int,
-         out_channels: int,
-         kernel_size: int,
-         stride: int = 1) -> nn.Conv2d:
+def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
     """A bias-free convolution that keeps the size at stride 1."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride,
-                     kernel_size // 2, bias=False)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
 
 
 def norm(norm_cfg: dict, channels: int) -> nn.Module:
@@ -38,7 +34,7 @@ class ShortcutPool(nn.AvgPool2d):
 
     def pool_bordered(self, x: Tensor) -> Tensor:
         """The same with a border that is added before."""
-        bordered = F.pad(x, (self.padding, ) * 4)
+        bordered = F.pad(x, (self.padding,) * 4)
         return F.avg_pool2d(bordered, self.kernel_size, self.stride)
 
 
@@ -51,17 +47,18 @@ class Bottleneck(BaseModule):
     convolution with norm (other number of channels).
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 stride: int = 1,
-                 *,
-                 norm_cfg: dict = dict(type='BN'),
-                 final_relu: bool = True,
-                 temporal: Optional[nn.Module] = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        norm_cfg: dict = dict(type='BN'),
+        final_relu: bool = True,
+        temporal: Optional[nn.Module] = None,
+    ) -> None:
         # A fresh block is its shortcut.
-        super().__init__(
-            dict(type='Constant', val=0, override=dict(name='bn3')))
+        super().__init__(dict(type='Constant', val=0, override=dict(name='bn3')))
         mid_channels = out_channels // 4
         self.conv1 = conv(in_channels, mid_channels, 1)
         self.bn1 = norm(norm_cfg, mid_channels)

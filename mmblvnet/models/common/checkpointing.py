@@ -10,8 +10,7 @@ from torch.utils.checkpoint import checkpoint
 class _KeepMaps(TorchDispatchMode):
     """The first pass, which keeps maps of convolutions in a list."""
 
-    def __init__(self, maps: List[Optional[Tensor]],
-                 keep_larger: bool) -> None:
+    def __init__(self, maps: List[Optional[Tensor]], keep_larger: bool) -> None:
         super().__init__()
         self.maps = maps
         self.keep_larger = keep_larger
@@ -32,21 +31,16 @@ class _ReuseMaps(TorchDispatchMode):
     as they are in these passes, so that they count a batch once.
     """
 
-    def __init__(self, maps: List[Optional[Tensor]],
-                 modules: Iterable[nn.Module]) -> None:
+    def __init__(self, maps: List[Optional[Tensor]], modules: Iterable[nn.Module]) -> None:
         super().__init__()
         self.maps = maps
-        self.norms = [
-            m for module in modules for m in module.modules()
-            if isinstance(m, _BatchNorm)
-        ]
+        self.norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
 
     def __enter__(self):
         self.number = 0
-        self.settings = [(n.momentum, n.num_batches_tracked)
-                         for n in self.norms]
+        self.settings = [(n.momentum, n.num_batches_tracked) for n in self.norms]
         for norm in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0., None
+            norm.momentum, norm.num_batches_tracked = 0.0, None
         return super().__enter__()
 
     def __exit__(self, *error) -> None:
@@ -67,10 +61,8 @@ class _ReuseMaps(TorchDispatchMode):
 # torch.compiler.disable would import the compiler, which takes a second.
 @torch._disable_dynamo
 def checkpoint_selectively(
-        modules: Iterable[nn.Module],
-        forward: Callable,
-        *args: Tensor,
-        keep_larger: bool = False) -> Union[Tensor, Tuple[Tensor, ...]]:
+    modules: Iterable[nn.Module], forward: Callable, *args: Tensor, keep_larger: bool = False
+) -> Union[Tensor, Tuple[Tensor, ...]]:
     """Run part of a network, keeping little of it for the backward pass.
 
     The inputs and maps that convolutions make are kept; norms, ReLUs,
@@ -91,9 +83,4 @@ def checkpoint_selectively(
         maps = []
         return _KeepMaps(maps, keep_larger), _ReuseMaps(maps, modules)
 
-    return checkpoint(
-        forward,
-        *args,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        context_fn=contexts)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)

@@ -14,6 +14,7 @@ CACHE_BYTES = 4 * 2**20
 
 class Term(NamedTuple):
     """One weighted term of a blended frame."""
+
     # Which output it belongs to.
     output: int
     # Which map of a group is taken, and from which group, counted from the
@@ -43,26 +44,23 @@ def make_terms(offsets: Sequence[int], form: Form) -> Tuple[Term, ...]:
 def by_output(terms: Tuple[Term, ...]) -> List[List[Term]]:
     """The terms of each output."""
     num_outputs = 1 + max(term.output for term in terms)
-    return [[term for term in terms if term.output == output]
-            for output in range(num_outputs)]
+    return [[term for term in terms if term.output == output] for output in range(num_outputs)]
 
 
 def factor_of(weight: Tensor, term: Term, dtype: torch.dtype) -> Tensor:
     """What a term is multiplied with, ``(C, 1, 1)``."""
-    factor = weight[term.rows.start:term.rows.stop].sum(0)
+    factor = weight[term.rows.start : term.rows.stop].sum(0)
     return factor.to(dtype)[:, None, None]
 
 
-def _groups(num_groups: int, shift: int,
-            part: slice) -> Tuple[slice, slice]:
+def _groups(num_groups: int, shift: int, part: slice) -> Tuple[slice, slice]:
     """Outputs of a part that a shift reaches, and the groups they read.
 
     The outputs are counted from the start of the part.
     """
     start = max(part.start, -shift)
     stop = max(start, min(part.stop, num_groups - shift))
-    return (slice(start - part.start, stop - part.start),
-            slice(start + shift, stop + shift))
+    return (slice(start - part.start, stop - part.start), slice(start + shift, stop + shift))
 
 
 def _cache_sized_parts(x: Tensor) -> Iterator[Tuple[slice, slice]]:
@@ -72,8 +70,7 @@ def _cache_sized_parts(x: Tensor) -> Iterator[Tuple[slice, slice]]:
     step = max(1, CACHE_BYTES // max(1, group_bytes))
     for clip in range(num_clips):
         for start in range(0, num_groups, step):
-            yield (slice(clip, clip + 1),
-                   slice(start, min(start + step, num_groups)))
+            yield (slice(clip, clip + 1), slice(start, min(start + step, num_groups)))
 
 
 def _blend(x: Tensor, weight: Tensor, terms: Tuple[Term, ...]) -> List[Tensor]:
@@ -87,32 +84,28 @@ def _blend(x: Tensor, weight: Tensor, terms: Tuple[Term, ...]) -> List[Tensor]:
         for term in own:
             if term is not first:
                 to, source = _groups(x.size(1), term.shift, everything)
-                y[:, to].addcmul_(x[:, source, term.phase],
-                                  factor_of(weight, term, x.dtype))
+                y[:, to].addcmul_(x[:, source, term.phase], factor_of(weight, term, x.dtype))
         outputs.append(y.relu_())
     return outputs
 
 
-def _blend_backward(x: Tensor, weight: Tensor, terms: Tuple[Term, ...],
-                    outputs: List[Tensor],
-                    grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+def _blend_backward(
+    x: Tensor, weight: Tensor, terms: Tuple[Term, ...], outputs: List[Tensor], grads: Sequence[Tensor]
+) -> Tuple[Tensor, Tensor]:
     """The gradients of :func:`_blend`, part by part within the cache."""
     grad_x, grad_weight = torch.zeros_like(x), torch.zeros_like(weight)
     for clips, groups in _cache_sized_parts(x):
         masked = [
-            torch.ops.aten.threshold_backward(grad[clips, groups],
-                                              y[clips, groups], 0)
+            torch.ops.aten.threshold_backward(grad[clips, groups], y[clips, groups], 0)
             for grad, y in zip(grads, outputs)
         ]
         for term in terms:
             to, source = _groups(x.size(1), term.shift, groups)
             grad = masked[term.output][:, to]
             frames = x[clips, source, term.phase]
-            grad_x[clips, source, term.phase].addcmul_(
-                grad, factor_of(weight, term, x.dtype))
+            grad_x[clips, source, term.phase].addcmul_(grad, factor_of(weight, term, x.dtype))
             # Half precision is too coarse for so long a sum.
-            grad_weight[term.rows.start:term.rows.stop] += (
-                grad * frames).sum((0, 1, 3, 4), dtype=weight.dtype)
+            grad_weight[term.rows.start : term.rows.stop] += (grad * frames).sum((0, 1, 3, 4), dtype=weight.dtype)
     return grad_x, grad_weight
 
 
@@ -136,8 +129,7 @@ class BlendFrames(Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor,
-                terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
+    def forward(ctx, x: Tensor, weight: Tensor, terms: Tuple[Term, ...]) -> Tuple[Tensor, ...]:
         on_gpu = x.is_cuda or os.environ.get('TRITON_INTERPRET') == '1'
         ctx.kernels = _import_kernels() if on_gpu else None
         blend = ctx.kernels.blend if ctx.kernels else _blend

@@ -3,6 +3,7 @@
 Each program walks along the frames of a clip at some pixels and channels: what
 neighbouring frames share is read from memory once, and then from the cache.
 """
+
 import functools
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -23,38 +24,46 @@ BACKWARD_WARPS = 4
 
 
 @triton.jit
-def _tile(num_pixels, num_channels, stride_pixel, stride_channel,
-          PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+def _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     """Where a program's elements are in a map, and which exist."""
     pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
-    place = (pixel[:, None].to(tl.int64) * stride_pixel +
-             channel[None, :] * stride_channel)
+    place = pixel[:, None].to(tl.int64) * stride_pixel + channel[None, :] * stride_channel
     exists = (pixel < num_pixels)[:, None] & (channel < num_channels)[None, :]
     return channel, place, exists
 
 
 @triton.jit
-def _factors(weight, channel, num_channels, ROWS: tl.constexpr,
-             SUM: tl.constexpr):
+def _factors(weight, channel, num_channels, ROWS: tl.constexpr, SUM: tl.constexpr):
     """The rows of the weights, each ``(1, CHANNELS)``."""
     factors = ()
     for row in tl.static_range(ROWS):
-        factor = tl.load(
-            weight + row * num_channels + channel,
-            mask=channel < num_channels,
-            other=0)
-        factors = factors + (factor[None, :].to(SUM), )
+        factor = tl.load(weight + row * num_channels + channel, mask=channel < num_channels, other=0)
+        factors = factors + (factor[None, :].to(SUM),)
     return factors
 
 
 @triton.jit
-def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
-             stride_pixel, stride_channel, K: tl.constexpr, P: tl.constexpr,
-             ROWS: tl.constexpr, TERMS: tl.constexpr, OUTPUTS: tl.constexpr,
-             PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr):
-    channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
-                                   stride_channel, PIXELS, CHANNELS)
+def _forward(
+    x,
+    weight,
+    y0,
+    y1,
+    map_size,
+    num_pixels,
+    num_channels,
+    stride_pixel,
+    stride_channel,
+    K: tl.constexpr,
+    P: tl.constexpr,
+    ROWS: tl.constexpr,
+    TERMS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    SUM: tl.constexpr,
+):
+    channel, place, exists = _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS, CHANNELS)
     factors = _factors(weight, channel, num_channels, ROWS, SUM)
     # Batches may have more elements than 32 bits count.
     first = tl.program_id(0).to(tl.int64) * K
@@ -66,10 +75,7 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
                 if TERMS[4 * i] == output:
                     group = k + TERMS[4 * i + 2]
                     source = (first + group) * P + TERMS[4 * i + 1]
-                    value = tl.load(
-                        x + source * map_size + place,
-                        mask=exists & (group >= 0) & (group < K),
-                        other=0)
+                    value = tl.load(x + source * map_size + place, mask=exists & (group >= 0) & (group < K), other=0)
                     total += factors[TERMS[4 * i + 3]] * value.to(SUM)
             y = y0 if output == 0 else y1
             # What is not a number stays so.
@@ -78,8 +84,20 @@ def _forward(x, weight, y0, y1, map_size, num_pixels, num_channels,
 
 
 @triton.jit
-def _passed(y0, y1, grad0, grad1, output: tl.constexpr, group, first,
-            map_size, place, exists, K: tl.constexpr, SUM: tl.constexpr):
+def _passed(
+    y0,
+    y1,
+    grad0,
+    grad1,
+    output: tl.constexpr,
+    group,
+    first,
+    map_size,
+    place,
+    exists,
+    K: tl.constexpr,
+    SUM: tl.constexpr,
+):
     """The gradient of an output's group behind its ReLU."""
     y = y0 if output == 0 else y1
     grad = grad0 if output == 0 else grad1
@@ -91,33 +109,51 @@ def _passed(y0, y1, grad0, grad1, output: tl.constexpr, group, first,
 
 
 @triton.jit
-def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
-              num_pixels, num_channels, stride_pixel, stride_channel,
-              K: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
-              TERMS: tl.constexpr, OUTPUTS: tl.constexpr, FIRST: tl.constexpr,
-              LAST: tl.constexpr, PIXELS: tl.constexpr,
-              CHANNELS: tl.constexpr, SUM: tl.constexpr):
-    channel, place, exists = _tile(num_pixels, num_channels, stride_pixel,
-                                   stride_channel, PIXELS, CHANNELS)
+def _backward(
+    x,
+    weight,
+    y0,
+    y1,
+    grad0,
+    grad1,
+    grad_x,
+    grad_weight,
+    map_size,
+    num_pixels,
+    num_channels,
+    stride_pixel,
+    stride_channel,
+    K: tl.constexpr,
+    P: tl.constexpr,
+    ROWS: tl.constexpr,
+    TERMS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    FIRST: tl.constexpr,
+    LAST: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    SUM: tl.constexpr,
+):
+    channel, place, exists = _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS, CHANNELS)
     factors = _factors(weight, channel, num_channels, ROWS, SUM)
     first = tl.program_id(0).to(tl.int64) * K
     sums = ()
     for row in tl.static_range(ROWS):
-        sums = sums + (tl.zeros((PIXELS, CHANNELS), SUM), )
+        sums = sums + (tl.zeros((PIXELS, CHANNELS), SUM),)
     # The gradients of all outputs that group k reaches, which move along with
     # it: each is read once.
     window = ()
     for i in tl.static_range(LAST - FIRST + 1):
         for output in tl.static_range(OUTPUTS):
-            window = window + (_passed(
-                y0, y1, grad0, grad1, output, i - LAST - 1, first, map_size,
-                place, exists, K, SUM), )
+            window = window + (
+                _passed(y0, y1, grad0, grad1, output, i - LAST - 1, first, map_size, place, exists, K, SUM),
+            )
     for k in range(K):
         newest = ()
         for output in tl.static_range(OUTPUTS):
-            newest = newest + (_passed(
-                y0, y1, grad0, grad1, output, k - FIRST, first, map_size,
-                place, exists, K, SUM), )
+            newest = newest + (
+                _passed(y0, y1, grad0, grad1, output, k - FIRST, first, map_size, place, exists, K, SUM),
+            )
         window = _move_on(window, newest)
         for phase in tl.static_range(P):
             source = ((first + k) * P + phase) * map_size + place
@@ -125,18 +161,14 @@ def _backward(x, weight, y0, y1, grad0, grad1, grad_x, grad_weight, map_size,
             total = tl.zeros((PIXELS, CHANNELS), SUM)
             for i in tl.static_range(len(TERMS) // 4):
                 if TERMS[4 * i + 1] == phase:
-                    passed = window[(LAST - TERMS[4 * i + 2]) * OUTPUTS +
-                                    TERMS[4 * i]]
+                    passed = window[(LAST - TERMS[4 * i + 2]) * OUTPUTS + TERMS[4 * i]]
                     total += factors[TERMS[4 * i + 3]] * passed
                     sums = _add_to(sums, TERMS[4 * i + 3], passed * value)
             tl.store(grad_x + source, total, mask=exists)
     part = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
     grad_weight += part.to(tl.int64) * ROWS * num_channels
     for row in tl.static_range(ROWS):
-        tl.store(
-            grad_weight + row * num_channels + channel,
-            tl.sum(sums[row], 0),
-            mask=channel < num_channels)
+        tl.store(grad_weight + row * num_channels + channel, tl.sum(sums[row], 0), mask=channel < num_channels)
 
 
 @triton.jit
@@ -144,7 +176,7 @@ def _move_on(window, newest):
     """A tuple without its first items and with as many new ones."""
     moved = ()
     for i in tl.static_range(len(window) - len(newest)):
-        moved = moved + (window[i + len(newest)], )
+        moved = moved + (window[i + len(newest)],)
     return moved + newest
 
 
@@ -154,22 +186,22 @@ def _add_to(sums, ROW: tl.constexpr, value):
     grown = ()
     for row in tl.static_range(len(sums)):
         if row == ROW:
-            grown = grown + (sums[row] + value, )
+            grown = grown + (sums[row] + value,)
         else:
-            grown = grown + (sums[row], )
+            grown = grown + (sums[row],)
     return grown
 
 
 class _Launch(NamedTuple):
     """How a kernel walks over the maps of ``(N, K, P, C, H, W)``."""
+
     grid: Tuple[int, int, int]
     sizes: Tuple[int, ...]
     constants: dict
 
 
 @functools.lru_cache(maxsize=None)
-def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
-          num_rows: int, terms: Tuple) -> _Launch:
+def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype, num_rows: int, terms: Tuple) -> _Launch:
     num_clips, num_groups, num_phases, channels, height, width = shape
     pixels = height * width
     if layout == torch.channels_last:
@@ -181,8 +213,7 @@ def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
         long = min(256, triton.next_power_of_2(pixels))
         tile = dict(PIXELS=long, CHANNELS=TILE // long)
     return _Launch(
-        grid=(num_clips, triton.cdiv(pixels, tile['PIXELS']),
-              triton.cdiv(channels, tile['CHANNELS'])),
+        grid=(num_clips, triton.cdiv(pixels, tile['PIXELS']), triton.cdiv(channels, tile['CHANNELS'])),
         sizes=(channels * pixels, pixels, channels, *strides),
         constants=dict(
             tile,
@@ -190,10 +221,12 @@ def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype,
             P=num_phases,
             ROWS=num_rows,
             OUTPUTS=1 + max(term.output for term in terms),
-            TERMS=tuple(number for term in terms for row in term.rows
-                       for number in (term.output, term.phase, term.shift,
-                                      row)),
-            SUM=tl.float64 if dtype == torch.float64 else tl.float32))
+            TERMS=tuple(
+                number for term in terms for row in term.rows for number in (term.output, term.phase, term.shift, row)
+            ),
+            SUM=tl.float64 if dtype == torch.float64 else tl.float32,
+        ),
+    )
 
 
 def _layout(x: Tensor) -> torch.memory_format:
@@ -214,10 +247,7 @@ def blend(x: Tensor, weight: Tensor, terms: Tuple) -> List[Tensor]:
     plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
     num_clips, num_groups = x.shape[:2]
     outputs = [
-        torch.empty((num_clips * num_groups, *x.shape[3:]),
-                    dtype=x.dtype,
-                    device=x.device,
-                    memory_format=layout)
+        torch.empty((num_clips * num_groups, *x.shape[3:]), dtype=x.dtype, device=x.device, memory_format=layout)
         for _ in range(plan.constants['OUTPUTS'])
     ]
     if x.numel():
@@ -229,30 +259,38 @@ def blend(x: Tensor, weight: Tensor, terms: Tuple) -> List[Tensor]:
                 outputs[-1],
                 *plan.sizes,
                 num_warps=FORWARD_WARPS,
-                **plan.constants)
+                **plan.constants,
+            )
     return [y.unflatten(0, (num_clips, num_groups)) for y in outputs]
 
 
-def blend_backward(x: Tensor, weight: Tensor, terms: Tuple,
-                   outputs: Sequence[Tensor],
-                   grads: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+def blend_backward(
+    x: Tensor, weight: Tensor, terms: Tuple, outputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> Tuple[Tensor, Tensor]:
     """The gradients of the input and of the weights of :func:`blend`."""
     layout = _layout(x)
     plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
     frames = _lay_out(x, layout)
     grad_x = torch.empty_like(frames, memory_format=layout)
     # A sum per program and no atomics: the same bits in every run.
-    sums = torch.zeros((plan.grid[0] * plan.grid[1], *weight.shape),
-                       dtype=weight.dtype,
-                       device=x.device)
+    sums = torch.zeros((plan.grid[0] * plan.grid[1], *weight.shape), dtype=weight.dtype, device=x.device)
     if x.numel():
         ys = [_lay_out(y, layout) for y in outputs]
         grads = [_lay_out(grad, layout) for grad in grads]
         with torch.cuda.device_of(x):
             _backward[plan.grid](
-                frames, weight.contiguous(), ys[0], ys[-1], grads[0],
-                grads[-1], grad_x, sums, *plan.sizes,
+                frames,
+                weight.contiguous(),
+                ys[0],
+                ys[-1],
+                grads[0],
+                grads[-1],
+                grad_x,
+                sums,
+                *plan.sizes,
                 FIRST=min(term.shift for term in terms),
                 LAST=max(term.shift for term in terms),
-                num_warps=BACKWARD_WARPS, **plan.constants)
+                num_warps=BACKWARD_WARPS,
+                **plan.constants,
+            )
     return grad_x.unflatten(0, x.shape[:3]), sums.sum(0)

@@ -6,6 +6,7 @@ whose neighbours have all arrived, and keeps the last maps for the next step::
     kept of earlier steps | new       -> finished: 1 2 (r = 3)
                       0 1 | 2 3          kept:     2 3
 """
+
 from dataclasses import dataclass, field
 from typing import Dict, Tuple
 
@@ -22,6 +23,7 @@ class StreamStep:
     A group is a pair of frames where the network fuses pairs, or a frame. All
     streams of a step get the same number of new groups.
     """
+
     # What each module has kept of earlier steps, (streams * kept, C, H, W);
     # empty before the first. The step puts its own maps in their place.
     maps: Dict[str, Tensor]
@@ -80,7 +82,7 @@ class StreamingModule(TemporalModule):
         maps, num_groups = self._extend(x, EACH)
         first, _ = EACH.span(self.module.offsets())
         current = strided(maps, -first, 1, num_groups)
-        y, = self.module.run_padded(maps, EACH, num_groups)
+        (y,) = self.module.run_padded(maps, EACH, num_groups)
         return _in_a_row(current), _in_a_row(y)
 
     def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
@@ -113,8 +115,7 @@ def _in_a_row(maps: Tensor) -> Tensor:
 
 
 def stream_through(network: nn.Module) -> Dict[str, StreamingModule]:
-    """Let the temporal modules of a network see a stream; give them by name.
-    """
+    """Let the temporal modules of a network see a stream; give them by name."""
     modules = {
         name: StreamingModule(module, name)
         for name, module in network.named_modules()

@@ -32,23 +32,13 @@ class TemporalAggregation(TemporalModule):
 
     feeds_downsample = True
 
-    def __init__(self,
-                 channels: int,
-                 num_frames: int,
-                 blend_frames: int = 3,
-                 causal: bool = False) -> None:
+    def __init__(self, channels: int, num_frames: int, blend_frames: int = 3, causal: bool = False) -> None:
         # Kaiming normal, fan-out, as in the paper's code.
-        super().__init__(num_frames, causal,
-                         dict(type='Kaiming', layer='Conv2d'))
+        super().__init__(num_frames, causal, dict(type='Kaiming', layer='Conv2d'))
         if blend_frames < 1:
-            raise ValueError(
-                f'blend_frames = {blend_frames}, but at least 1 frame has to '
-                'be blended; the paper uses 3')
+            raise ValueError(f'blend_frames = {blend_frames}, but at least 1 frame has to be blended; the paper uses 3')
         self.blend_frames = blend_frames
-        layers = [
-            nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
-            for _ in range(blend_frames)
-        ]
+        layers = [nn.Conv2d(channels, channels, 1, groups=channels, bias=False) for _ in range(blend_frames)]
         if blend_frames == 3:
             self.prev, self.curr, self.next = layers
         else:
@@ -70,16 +60,17 @@ class TemporalAggregation(TemporalModule):
             before = self.blend_frames - 1
         return range(-before, self.blend_frames - before)
 
-    def run_padded(self, x: Tensor, form: Form,
-                   num_groups: int) -> Tuple[Tensor, ...]:
+    def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
         weight, offsets = self.weight, self.offsets()
         start, _ = form.span(offsets)
         outputs = []
         for terms in by_output(make_terms(offsets, form)):
             (frames, factor), *others = [
-                (strided(x, term.shift * form.num_phases + term.phase - start,
-                         form.num_phases, num_groups),
-                 factor_of(weight, term, x.dtype)) for term in terms
+                (
+                    strided(x, term.shift * form.num_phases + term.phase - start, form.num_phases, num_groups),
+                    factor_of(weight, term, x.dtype),
+                )
+                for term in terms
             ]
             y = frames * factor
             for frames, factor in others:
@@ -95,7 +86,5 @@ class TemporalAggregation(TemporalModule):
         # and turn sums into slices, once exported, into scatters.
         if is_compiling():
             return super()._run(x, form)
-        outputs = BlendFrames.apply(
-            self._clips(x, form), self.weight,
-            make_terms(self.offsets(), form))
+        outputs = BlendFrames.apply(self._clips(x, form), self.weight, make_terms(self.offsets(), form))
         return tuple(y.flatten(0, 1) for y in outputs)

@@ -10,6 +10,7 @@ class Form(NamedTuple):
 
     Maps are counted from the first one of a group.
     """
+
     # Maps per group of the input.
     num_phases: int
     # Frames per group of the output. Where they are more, each map stands for
@@ -22,8 +23,7 @@ class Form(NamedTuple):
 
     def span(self, offsets: Sequence[int]) -> Tuple[int, int]:
         """The first and the last map that a group of outputs needs."""
-        return (self.place(0, min(offsets)),
-                self.place(self.num_outputs - 1, max(offsets)))
+        return (self.place(0, min(offsets)), self.place(self.num_outputs - 1, max(offsets)))
 
 
 # One map per frame and output.
@@ -39,7 +39,7 @@ PAIRS = Form(num_phases=1, num_outputs=2)
 def strided(x: Tensor, first: int, step: int, count: int) -> Tensor:
     """``count`` maps of ``(.., maps, C, H, W)``: first, first + step, .."""
     last = first + step * (count - 1)
-    return x[..., first:last + 1:step, :, :, :]
+    return x[..., first : last + 1 : step, :, :, :]
 
 
 class TemporalModule(BaseModule):
@@ -54,10 +54,7 @@ class TemporalModule(BaseModule):
     # Whether a downsampling shortcut around the module takes its output.
     feeds_downsample: bool
 
-    def __init__(self,
-                 num_frames: int,
-                 causal: bool = False,
-                 init_cfg: dict = None) -> None:
+    def __init__(self, num_frames: int, causal: bool = False, init_cfg: dict = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_frames = num_frames
         self.causal = causal
@@ -73,7 +70,7 @@ class TemporalModule(BaseModule):
         Returns:
             Tensor: Frames of the same shape.
         """
-        y, = self._run(x, EACH)
+        (y,) = self._run(x, EACH)
         return y
 
     def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
@@ -95,8 +92,7 @@ class TemporalModule(BaseModule):
         """Where the frames that meet are, counted from the current one."""
         raise NotImplementedError
 
-    def run_padded(self, x: Tensor, form: Form,
-                   num_groups: int) -> Tuple[Tensor, ...]:
+    def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
         """Run on frames whose neighbours are given.
 
         The maps ``(.., maps, C, H, W)`` are those from the first that the
@@ -109,9 +105,7 @@ class TemporalModule(BaseModule):
         clips = self._clips(x, form)
         first, last = form.span(self.offsets())
         # [N, before + K * P + after, C, H, W]
-        padded = F.pad(
-            clips.flatten(1, 2),
-            (0, 0) * 3 + (-first, last - form.num_phases + 1))
+        padded = F.pad(clips.flatten(1, 2), (0, 0) * 3 + (-first, last - form.num_phases + 1))
         outputs = self.run_padded(padded, form, clips.size(1))
         return tuple(y.flatten(0, 1) for y in outputs)
 
@@ -128,16 +122,17 @@ def check_frames(backbone: nn.Module, frames: Tensor) -> None:
 
     A backbone takes ``(N * num_segments, in_channels, H, W)`` with pixels.
     """
-    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (
-            0 in frames.shape[2:]):
+    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (0 in frames.shape[2:]):
         raise ValueError(
             f'{tuple(frames.shape)} are no frames (N * num_segments, '
             f'{backbone.in_channels}, H, W) for {type(backbone).__name__}: '
             'set its in_channels, and format the frames with '
-            "FormatShape(input_format='NCHW')")
+            "FormatShape(input_format='NCHW')"
+        )
     if frames.size(0) % backbone.num_segments:
         raise ValueError(
             f'{frames.size(0)} frames are no whole clips of num_segments = '
             f'{backbone.num_segments} frames: give '
             f'{type(backbone).__name__} the frames per clip of the sampler '
-            'in the pipeline as num_segments')
+            'in the pipeline as num_segments'
+        )

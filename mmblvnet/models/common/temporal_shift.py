@@ -24,16 +24,19 @@ class TemporalShift(TemporalModule):
         """Where an eighth of the channels, another and the rest come from."""
         return (-1, 0) if self.causal else (1, -1, 0)
 
-    def run_padded(self, x: Tensor, form: Form,
-                   num_groups: int) -> Tuple[Tensor, ...]:
+    def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
         offsets = self.offsets()
         first, _ = form.span(offsets)
         channels = x.size(-3)
         sizes = [channels // self.shift_div] * (len(offsets) - 1)
         parts = x.split([*sizes, channels - sum(sizes)], -3)
         return tuple(
-            torch.cat([
-                strided(part, form.place(output, offset) - first,
-                        form.num_phases, num_groups)
-                for part, offset in zip(parts, offsets)
-            ], -3) for output in range(form.num_outputs))
+            torch.cat(
+                [
+                    strided(part, form.place(output, offset) - first, form.num_phases, num_groups)
+                    for part, offset in zip(parts, offsets)
+                ],
+                -3,
+            )
+            for output in range(form.num_outputs)
+        )

@@ -1,8 +1,8 @@
 """Probabilities from scores, by what the head was trained with."""
+
 from types import MethodType
 
-from mmaction.models import (BaseHead, BCELossWithLogits, CBFocalLoss,
-                             CrossEntropyLoss, HVULoss, NLLLoss)
+from mmaction.models import BaseHead, BCELossWithLogits, CBFocalLoss, CrossEntropyLoss, HVULoss, NLLLoss
 from torch import Tensor, nn
 
 
@@ -42,9 +42,7 @@ def average_as_trained(head: nn.Module) -> None:
         head.average_clip = MethodType(_average_clip, head)
 
 
-def _average_clip(head: nn.Module,
-                  cls_scores: Tensor,
-                  num_segs: int = 1) -> Tensor:
+def _average_clip(head: nn.Module, cls_scores: Tensor, num_segs: int = 1) -> Tensor:
     if head.average_clips != 'prob':
         return BaseHead.average_clip(head, cls_scores, num_segs)
     return cls_scores.sigmoid().unflatten(0, (-1, num_segs)).mean(1)

@@ -38,34 +38,31 @@ class TAMNeck(BaseModule):
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self,
-                 in_channels: Union[int, Sequence[int]],
-                 num_segments: int,
-                 blend_frames: int = 3,
-                 keep_frames: bool = False,
-                 causal: bool = False,
-                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+    def __init__(
+        self,
+        in_channels: Union[int, Sequence[int]],
+        num_segments: int,
+        blend_frames: int = 3,
+        keep_frames: bool = False,
+        causal: bool = False,
+        init_cfg: Optional[Union[dict, List[dict]]] = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         if num_segments < 1:
-            raise ValueError(f'num_segments = {num_segments} of TAMNeck is '
-                             'less than 1: give the frames per clip')
+            raise ValueError(f'num_segments = {num_segments} of TAMNeck is less than 1: give the frames per clip')
         if isinstance(in_channels, int):
-            in_channels = (in_channels, )
+            in_channels = (in_channels,)
         if not in_channels:
-            raise ValueError(f'in_channels = {in_channels} of TAMNeck names '
-                             'no level: give the channels of each map')
+            raise ValueError(f'in_channels = {in_channels} of TAMNeck names no level: give the channels of each map')
         self.in_channels = tuple(in_channels)
         self.num_segments = num_segments
         self.keep_frames = keep_frames
-        self.tams = ModuleList([
-            TemporalAggregation(channels, num_segments, blend_frames, causal)
-            for channels in self.in_channels
-        ])
+        self.tams = ModuleList(
+            [TemporalAggregation(channels, num_segments, blend_frames, causal) for channels in self.in_channels]
+        )
 
     def forward(
-        self,
-        x: Union[Tensor, Sequence[Tensor]],
-        data_samples: Optional[SampleList] = None
+        self, x: Union[Tensor, Sequence[Tensor]], data_samples: Optional[SampleList] = None
     ) -> Tuple[Union[Tensor, Tuple[Tensor, ...]], dict]:
         """Aggregate the maps of each level.
 
@@ -95,9 +92,7 @@ class TAMNeck(BaseModule):
                 # [N * views, C, H, W]
                 frames = frames.unflatten(0, (-1, self.num_segments)).mean(1)
             return frames.unsqueeze(2), dict()
-        outs = tuple(
-            _aggregate(tam, level).transpose(1, 2)
-            for tam, level in zip(self.tams, levels))
+        outs = tuple(_aggregate(tam, level).transpose(1, 2) for tam, level in zip(self.tams, levels))
         return (outs[0] if len(outs) == 1 else outs), dict()
 
     def _check_levels(self, levels: Sequence[Tensor]) -> None:
@@ -106,17 +101,18 @@ class TAMNeck(BaseModule):
                 'TAMNeck got maps with the dimensions '
                 f'{[level.dim() for level in levels]} instead of 5 each: '
                 'Recognizer2D takes a single map of a backbone apart; let the '
-                'backbone return a tuple, e.g. by out_indices=(2, 3)')
+                'backbone return a tuple, e.g. by out_indices=(2, 3)'
+            )
         channels = tuple(level.size(1) for level in levels)
         if channels != self.in_channels:
             raise ValueError(
-                f'TAMNeck got maps of {channels} channels, but was built with '
-                f'in_channels = {self.in_channels}')
+                f'TAMNeck got maps of {channels} channels, but was built with in_channels = {self.in_channels}'
+            )
         frames = [level.size(2) for level in levels]
         if any(count % self.num_segments for count in frames):
             raise ValueError(
-                f'TAMNeck got {frames} frames, which are no whole clips of '
-                f'num_segments = {self.num_segments} frames')
+                f'TAMNeck got {frames} frames, which are no whole clips of num_segments = {self.num_segments} frames'
+            )
 
 
 def _aggregate(tam: TemporalAggregation, level: Tensor) -> Tensor:

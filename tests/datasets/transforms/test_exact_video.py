@@ -28,8 +28,7 @@ def server(video):
 
 
 def test_the_results_are_those_of_other_decoders(video):
-    results = TRANSFORMS.build(dict(type='ExactVideoInit'))(
-        dict(filename=str(video)))
+    results = TRANSFORMS.build(dict(type='ExactVideoInit'))(dict(filename=str(video)))
     assert results['total_frames'] == NUM_FRAMES
     assert results['avg_fps'] == 25
     results = read(str(video), [[3, 9], [9, 0]])
@@ -47,9 +46,11 @@ def test_frames_are_counted_from_the_start_index(video):
 
 def test_a_video_may_be_a_path_bytes_or_on_a_server(video, server):
     for filename, io_backend in [
-            (str(video), 'disk'), (video, 'local'),
-            (video.read_bytes(), 'http'),
-            (f'{server}/{video.name}', 'http')]:
+        (str(video), 'disk'),
+        (video, 'local'),
+        (video.read_bytes(), 'http'),
+        (f'{server}/{video.name}', 'http'),
+    ]:
         results = read(filename, [7], io_backend=io_backend)
         assert shown_numbers(results['imgs']) == [7]
 
@@ -68,9 +69,7 @@ def test_what_a_server_does_not_have_is_a_broken_video(server, tmp_path):
     annotation = tmp_path / 'list.txt'
     annotation.write_text(f'{server}/absent.webm 0\n')
     dataset = CheckedVideoDataset(
-        str(annotation), [
-            dict(type='ExactVideoInit', io_backend='http'),
-            dict(type='ExactVideoDecode')
-        ], test_mode=True)
+        str(annotation), [dict(type='ExactVideoInit', io_backend='http'), dict(type='ExactVideoDecode')], test_mode=True
+    )
     with pytest.raises(BrokenVideoError, match='404'):
         dataset[0]

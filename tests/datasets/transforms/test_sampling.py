@@ -10,12 +10,10 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmblvnet.datasets.transforms import sampling
 from tiny_videos import NUM_FRAMES, shown_numbers
 
-GOLDEN = json.loads(
-    (Path(__file__).parents[2] / 'data' / 'sampling.json').read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / 'data' / 'sampling.json').read_text())
 
 # Both samplers, training and test.
-MODES = [(dense, test_mode) for dense in (False, True)
-         for test_mode in (False, True)]
+MODES = [(dense, test_mode) for dense in (False, True) for test_mode in (False, True)]
 modes = pytest.mark.parametrize('dense, test_mode', MODES)
 
 laws = settings(deadline=None, max_examples=60)
@@ -26,13 +24,9 @@ seeds = st.integers(0, 2**32 - 1)
 def build(dense=False, clip_len=8, frame_interval=2, **kwargs):
     if dense:
         return TRANSFORMS.build(
-            dict(
-                type='BigLittleDenseSampleFrames',
-                clip_len=clip_len,
-                frame_interval=frame_interval,
-                **kwargs))
-    return TRANSFORMS.build(
-        dict(type='BigLittleSampleFrames', clip_len=clip_len, **kwargs))
+            dict(type='BigLittleDenseSampleFrames', clip_len=clip_len, frame_interval=frame_interval, **kwargs)
+        )
+    return TRANSFORMS.build(dict(type='BigLittleSampleFrames', clip_len=clip_len, **kwargs))
 
 
 def sample(sampler, total_frames, start_index=0, seed=None):
@@ -51,11 +45,9 @@ def samplers(draw, **fixed):
         clip_len=st.integers(1, 16).map(lambda half: 2 * half),
         frame_interval=st.integers(1, 8),
         num_clips=st.integers(1, 6),
-        test_mode=st.booleans())
-    drawn = {
-        name: draw(strategy)
-        for name, strategy in arguments.items() if name not in fixed
-    }
+        test_mode=st.booleans(),
+    )
+    drawn = {name: draw(strategy) for name, strategy in arguments.items() if name not in fixed}
     return build(**drawn, **fixed)
 
 
@@ -69,7 +61,8 @@ def test_frames_are_the_published_ones(dense):
             clip_len=case['num_frames'],
             frame_interval=case['frame_interval'],
             num_clips=case.get('num_clips', 1),
-            test_mode='seeds' not in case)
+            test_mode='seeds' not in case,
+        )
         expected = case['frame_inds']
         if sampler.test_mode:
             expected = [expected]
@@ -80,8 +73,7 @@ def test_frames_are_the_published_ones(dense):
 
 @laws
 @given(samplers(), lengths, seeds)
-def test_any_sampler_takes_whole_clips_of_the_video(
-        sampler, total_frames, seed):
+def test_any_sampler_takes_whole_clips_of_the_video(sampler, total_frames, seed):
     clips = sample(sampler, total_frames, seed=seed)
     assert len(clips) == sampler.num_clips
     assert clips.dtype == np.int32
@@ -93,8 +85,7 @@ def test_any_sampler_takes_whole_clips_of_the_video(
 
 @laws
 @given(samplers(dense=False), lengths, seeds)
-def test_every_frame_of_a_uniform_view_lies_in_its_part_of_the_video(
-        sampler, total_frames, seed):
+def test_every_frame_of_a_uniform_view_lies_in_its_part_of_the_video(sampler, total_frames, seed):
     clips = sample(sampler, total_frames, seed=seed).astype(np.int64)
     assert (np.diff(clips) >= 0).all()
     part, group = np.arange(sampler.clip_len), total_frames // sampler.clip_len
@@ -110,19 +101,22 @@ def test_every_frame_of_a_uniform_view_lies_in_its_part_of_the_video(
 
 @laws
 @given(samplers(dense=True), lengths, seeds)
-def test_dense_frames_follow_at_the_interval_and_go_on_at_the_start(
-        sampler, total_frames, seed):
+def test_dense_frames_follow_at_the_interval_and_go_on_at_the_start(sampler, total_frames, seed):
     steps = np.diff(sample(sampler, total_frames, seed=seed))
     if total_frames >= sampler.clip_len * sampler.frame_interval:
         assert (steps == sampler.frame_interval).all()
-    assert (steps % total_frames == sampler.frame_interval % total_frames
-            ).all()
+    assert (steps % total_frames == sampler.frame_interval % total_frames).all()
 
 
-@pytest.mark.parametrize('settings, total_frames, expected', [
-    # Both any offset, where the last group is longer, and of a short video.
-    (dict(), 40, range(5)), (dict(), 47, range(5)),
-    (dict(dense=True), 24, range(8))])
+@pytest.mark.parametrize(
+    'settings, total_frames, expected',
+    [
+        # Both any offset, where the last group is longer, and of a short video.
+        (dict(), 40, range(5)),
+        (dict(), 47, range(5)),
+        (dict(dense=True), 24, range(8)),
+    ],
+)
 def test_training_reaches_every_start(settings, total_frames, expected):
     clips = sample(build(num_clips=300, **settings), total_frames)
     assert set(clips[:, 0]) == set(expected)
@@ -134,8 +128,7 @@ def test_uniform_training_reaches_every_frame_of_a_short_video():
 
 @laws
 @given(samplers(test_mode=True), lengths, seeds)
-def test_testing_is_without_chance_and_leaves_the_random_state_alone(
-        sampler, total_frames, seed):
+def test_testing_is_without_chance_and_leaves_the_random_state_alone(sampler, total_frames, seed):
     first = sample(sampler, total_frames, seed=seed)
     drawn = np.random.rand()
     np.random.seed(seed)
@@ -145,8 +138,7 @@ def test_testing_is_without_chance_and_leaves_the_random_state_alone(
 
 @laws
 @given(samplers(test_mode=False), lengths, seeds)
-def test_clips_for_training_are_one_draw_after_the_other(
-        sampler, total_frames, seed):
+def test_clips_for_training_are_one_draw_after_the_other(sampler, total_frames, seed):
     several = sample(sampler, total_frames, seed=seed)
     num_clips, sampler.num_clips = sampler.num_clips, 1
     np.random.seed(seed)
@@ -168,65 +160,58 @@ def test_results_tell_the_shape_of_the_clips(dense, test_mode):
 
 def test_a_video_with_a_single_frame_is_named(monkeypatch):
     messages = []
-    monkeypatch.setattr(sampling, 'print_log',
-                        lambda message, **_: messages.append(message))
+    monkeypatch.setattr(sampling, 'print_log', lambda message, **_: messages.append(message))
     for num_frames in (1, 2):
-        build()(dict(filename='still.webm', total_frames=num_frames,
-                     start_index=0))
-    message, = messages
+        build()(dict(filename='still.webm', total_frames=num_frames, start_index=0))
+    (message,) = messages
     assert 'still.webm has 1 frame' in message
 
 
-ODD_NUMBERS = st.one_of(
-    st.integers(-3, 20), st.integers(), st.floats(), st.none(), st.booleans(),
-    st.text(max_size=3))
-FEW = st.integers(-3, 20) | ODD_NUMBERS.filter(
-    lambda number: not isinstance(number, int))
+ODD_NUMBERS = st.one_of(st.integers(-3, 20), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3))
+FEW = st.integers(-3, 20) | ODD_NUMBERS.filter(lambda number: not isinstance(number, int))
 
 
 @laws
 @given(
     dense=st.booleans(),
-    arguments=st.fixed_dictionaries({}, optional=dict(
-        clip_len=FEW, num_clips=FEW, num_consecutive_frames=FEW,
-        frame_interval=ODD_NUMBERS)),
+    arguments=st.fixed_dictionaries(
+        {}, optional=dict(clip_len=FEW, num_clips=FEW, num_consecutive_frames=FEW, frame_interval=ODD_NUMBERS)
+    ),
     test_mode=st.booleans(),
-    total_frames=ODD_NUMBERS)
-def test_any_arguments_sample_the_video_or_are_named(
-        dense, arguments, test_mode, total_frames):
+    total_frames=ODD_NUMBERS,
+)
+def test_any_arguments_sample_the_video_or_are_named(dense, arguments, test_mode, total_frames):
     try:
         sampler = build(dense, test_mode=test_mode, **arguments)
-        frames = sampler(dict(
-            filename='some.mp4', total_frames=total_frames,
-            start_index=1))['frame_inds']
+        frames = sampler(dict(filename='some.mp4', total_frames=total_frames, start_index=1))['frame_inds']
     except ValueError as error:
         assert re.search('^some.mp4|^[a-z_]+ = .* of BigLittle', str(error))
     else:
-        assert frames.shape == (sampler.num_clips * sampler.clip_len *
-                                sampler.num_consecutive_frames, )
+        assert frames.shape == (sampler.num_clips * sampler.clip_len * sampler.num_consecutive_frames,)
         assert 1 <= frames.min() and frames.max() <= total_frames
 
 
-@pytest.mark.parametrize('arguments, remedy', [
-    (dict(clip_len=7), 'clip_len = 7 .*even .*num_segments'),
-    (dict(clip_len=-2), 'clip_len = -2 .*positive'),
-    (dict(num_clips=0), 'num_clips = 0 .*at least 1'),
-    (dict(num_consecutive_frames=0), 'num_consecutive_frames = 0 .* 5 for'),
-    (dict(dense=True, frame_interval=0), 'frame_interval = 0 .*Dense'),
-    (dict(num_clips=2.0), 'num_clips = 2.0 .*whole number')])
+@pytest.mark.parametrize(
+    'arguments, remedy',
+    [
+        (dict(clip_len=7), 'clip_len = 7 .*even .*num_segments'),
+        (dict(clip_len=-2), 'clip_len = -2 .*positive'),
+        (dict(num_clips=0), 'num_clips = 0 .*at least 1'),
+        (dict(num_consecutive_frames=0), 'num_consecutive_frames = 0 .* 5 for'),
+        (dict(dense=True, frame_interval=0), 'frame_interval = 0 .*Dense'),
+        (dict(num_clips=2.0), 'num_clips = 2.0 .*whole number'),
+    ],
+)
 def test_an_argument_out_of_range_is_named_with_the_remedy(arguments, remedy):
     with pytest.raises(ValueError, match=remedy):
         build(**arguments)
 
 
 @laws
-@given(dense=st.booleans(), total_frames=st.integers(1, 60),
-       num_clips=st.integers(1, 12))
+@given(dense=st.booleans(), total_frames=st.integers(1, 60), num_clips=st.integers(1, 12))
 def test_merged_views_have_the_mean_of_all(dense, total_frames, num_clips):
     options = dict(dense=dense, num_clips=num_clips, test_mode=True)
-    every, merged = (
-        sample(build(merge_equal_views=merge, **options), total_frames)
-        for merge in (False, True))
+    every, merged = (sample(build(merge_equal_views=merge, **options), total_frames) for merge in (False, True))
     assert set(map(tuple, merged)) == set(map(tuple, every))
     np.testing.assert_allclose(merged.mean(0), every.mean(0))
     counts = np.unique(merged, axis=0, return_counts=True)[1]
@@ -240,22 +225,17 @@ def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
     steps += [sampler, dict(type=f'{decoder}Decode')]
     if crop:
         steps.append(crop)
-    steps += [
-        dict(type='FormatShape', input_format='NCHW'),
-        dict(type='PackActionInputs', meta_keys=('frame_inds', ))
-    ]
+    steps += [dict(type='FormatShape', input_format='NCHW'), dict(type='PackActionInputs', meta_keys=('frame_inds',))]
     annotation = tmp_path / 'annotation.txt'
-    annotation.write_text(
-        f'{videos[source]} {NUM_FRAMES} 0' if raw else f'{videos[source]} 0')
+    annotation.write_text(f'{videos[source]} {NUM_FRAMES} 0' if raw else f'{videos[source]} 0')
     dataset = DATASETS.build(
         dict(
             type='RawframeDataset' if raw else 'VideoDataset',
             ann_file=str(annotation),
-            pipeline=[
-                TRANSFORMS.build(step) if isinstance(step, dict) else step
-                for step in steps
-            ],
-            test_mode=sampler.test_mode))
+            pipeline=[TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps],
+            test_mode=sampler.test_mode,
+        )
+    )
     data = dataset[0]
     # Pictures count from 1, and show numbers from 0.
     first = 1 if raw else 0
@@ -264,32 +244,25 @@ def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
 
 @pytest.mark.parametrize('dense, test_mode', MODES[1:3])
 @pytest.mark.parametrize('decoder', ('ExactVideo', 'RawFrame'))
-def test_pipelines_give_the_frames_sampled_crop_after_crop(
-        videos, tmp_path, decoder, dense, test_mode):
+def test_pipelines_give_the_frames_sampled_crop_after_crop(videos, tmp_path, decoder, dense, test_mode):
     sampler = build(dense, clip_len=6, num_clips=2, test_mode=test_mode)
     source = 'rawframes' if decoder == 'RawFrame' else 'mp4'
     inputs, numbers = decoded(videos, tmp_path, source, decoder, sampler)
     assert shown_numbers(inputs) == numbers.tolist()
-    inputs, numbers = decoded(
-        videos, tmp_path, source, decoder, sampler,
-        dict(type='ThreeCrop', crop_size=48))
+    inputs, numbers = decoded(videos, tmp_path, source, decoder, sampler, dict(type='ThreeCrop', crop_size=48))
     assert inputs.shape == (3 * 2 * 6, 3, 48, 48)
     assert shown_numbers(inputs) == numbers.tolist() * 3
 
 
 @pytest.mark.parametrize('decoder', ('Decord', 'OpenCV'))
-def test_mmactions_decoders_give_the_frames_sampled(
-        videos, tmp_path, decoder):
+def test_mmactions_decoders_give_the_frames_sampled(videos, tmp_path, decoder):
     for container in ('webm', 'mp4', 'avi'):
-        inputs, numbers = decoded(
-            videos, tmp_path, container, decoder, build(num_clips=2))
+        inputs, numbers = decoded(videos, tmp_path, container, decoder, build(num_clips=2))
         assert shown_numbers(inputs) == numbers.tolist(), container
 
 
 def test_views_of_the_same_frames_are_sent_once(videos, tmp_path):
-    sampler = build(
-        dense=True, frame_interval=NUM_FRAMES, num_clips=10, test_mode=True,
-        merge_equal_views=True)
+    sampler = build(dense=True, frame_interval=NUM_FRAMES, num_clips=10, test_mode=True, merge_equal_views=True)
     crop = dict(type='ThreeCrop', crop_size=48)
     inputs, _ = decoded(videos, tmp_path, 'mp4', 'ExactVideo', sampler, crop)
     # 1 clip of 8 frames in 3 crops

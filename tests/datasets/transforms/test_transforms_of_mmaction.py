@@ -1,4 +1,5 @@
 """Transforms of MMAction2 that newer packages break run here."""
+
 import importlib.util
 
 import cv2
@@ -17,13 +18,7 @@ def pictures(num: int = 8) -> list:
 def skeletons() -> dict:
     points = np.random.rand(2, 20, 17, 2).astype(np.float32) * 30 + 8
     scores = np.random.rand(2, 20, 17).astype(np.float16)
-    return dict(
-        keypoint=points,
-        keypoint_score=scores,
-        imgs=pictures(20),
-        img_shape=(48, 64),
-        num_clips=1,
-        clip_len=20)
+    return dict(keypoint=points, keypoint_score=scores, imgs=pictures(20), img_shape=(48, 64), num_clips=1, clip_len=20)
 
 
 def test_skeletons_are_cut_out_of_pictures():
@@ -43,7 +38,7 @@ def test_imgaug_augments():
     assert {img.dtype.name for img in results['imgs']} == {'uint8'}
 
 
-@pytest.mark.parametrize('factor', [-.5, .3])
+@pytest.mark.parametrize('factor', [-0.5, 0.3])
 def test_color_jitter_turns_the_hue(factor):
     hues = np.arange(0, 180, 7, np.uint8)
     hsv = np.stack([hues, *np.full((2, *hues.shape), 255, np.uint8)], -1)[None]
@@ -57,13 +52,12 @@ def test_color_jitter_turns_the_hue(factor):
 @pytest.mark.parametrize('test_mode', [False, True])
 def test_frames_of_a_long_video_are_sampled_where_there_are_poses(test_mode):
     frames = 2000
-    results = dict(frame_inds=np.arange(frames),
-                   total_frames=frames,
-                   keypoint=np.random.rand(frames, 17, 3).astype(np.float16))
-    results = Compose([
-        dict(type='DecompressPose'),
-        dict(type='UniformSampleFrames', clip_len=48, test_mode=test_mode)
-    ])(results)
+    results = dict(
+        frame_inds=np.arange(frames), total_frames=frames, keypoint=np.random.rand(frames, 17, 3).astype(np.float16)
+    )
+    results = Compose(
+        [dict(type='DecompressPose'), dict(type='UniformSampleFrames', clip_len=48, test_mode=test_mode)]
+    )(results)
     wanted = np.arange(48) * frames / 48
     assert np.abs(results['frame_inds'] - wanted).max() <= frames / 48
 
@@ -73,8 +67,7 @@ def test_a_motion_vector_may_be_longer_than_eight_bits():
     # Two blocks of 16x16.
     blocks = np.array([[16, 16, 8, 8, 8, 8], [16, 16, 0, 30, 208, 40]])
     vectors = dict(zip(names, blocks.astype(np.int16).T))
-    motion = PyAVDecodeMotionVector._parse_vectors(
-        np.zeros((64, 256, 2), np.int8), vectors, 64, 256)
+    motion = PyAVDecodeMotionVector._parse_vectors(np.zeros((64, 256, 2), np.int8), vectors, 64, 256)
     assert motion.dtype == np.int8
     assert motion[40, 208, 1] == 10
     if np.__version__ >= '2':

@@ -8,7 +8,6 @@ from torch import nn
 
 
 class Loop(BaseLoop):
-
     def __init__(self):
         pass
 
@@ -17,7 +16,6 @@ class Loop(BaseLoop):
 
 
 class Model(nn.Module):
-
     def __init__(self, num_classes=3):
         super().__init__()
         self.backbone = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -26,12 +24,9 @@ class Model(nn.Module):
 
 def load(weights, training=False, resume=False, model=None, **arguments):
     runner = SimpleNamespace(
-        model=model or Model(),
-        _train_loop=Loop() if training else dict(),
-        _resume=resume,
-        _load_from='some.pth')
-    CheckpointCheckHook(**arguments).after_load_checkpoint(
-        runner, dict(state_dict=weights))
+        model=model or Model(), _train_loop=Loop() if training else dict(), _resume=resume, _load_from='some.pth'
+    )
+    CheckpointCheckHook(**arguments).after_load_checkpoint(runner, dict(state_dict=weights))
 
 
 def refuse(weights, message, **kwargs):
@@ -52,14 +47,18 @@ def test_every_weight_of_the_backbone_has_to_fit(weights, training):
     load(weights, training)
     missing = dict(weights)
     del missing['backbone.0.bias']
-    refuse(missing, r'some.pth.*\n.*backbone.0.bias is missing',
-           training=training)
-    refuse(dict(weights, **{'backbone.2.bias': torch.zeros(2)}),
-           'backbone.2.bias is left over', training=training)
-    refuse(dict(weights, **{'backbone.0.bias': torch.zeros(3)}),
-           r'backbone.0.bias is \(3,\) instead of \(2,\)', training=training)
-    refuse(dict(weights, **{'backbone.0.bias': torch.tensor([0, torch.nan])}),
-           'backbone.0.bias has values that are not finite', training=training)
+    refuse(missing, r'some.pth.*\n.*backbone.0.bias is missing', training=training)
+    refuse(dict(weights, **{'backbone.2.bias': torch.zeros(2)}), 'backbone.2.bias is left over', training=training)
+    refuse(
+        dict(weights, **{'backbone.0.bias': torch.zeros(3)}),
+        r'backbone.0.bias is \(3,\) instead of \(2,\)',
+        training=training,
+    )
+    refuse(
+        dict(weights, **{'backbone.0.bias': torch.tensor([0, torch.nan])}),
+        'backbone.0.bias has values that are not finite',
+        training=training,
+    )
 
 
 def test_only_training_may_start_with_other_classes():
@@ -90,12 +89,6 @@ def test_a_long_list_is_shortened():
 
 def test_the_file_that_resuming_found_by_itself_is_named(tmp_path, weights):
     (tmp_path / 'last_checkpoint').write_text('epoch_3.pth')
-    runner = SimpleNamespace(
-        model=Model(),
-        work_dir=str(tmp_path),
-        _train_loop=Loop(),
-        _resume=True,
-        _load_from=None)
+    runner = SimpleNamespace(model=Model(), work_dir=str(tmp_path), _train_loop=Loop(), _resume=True, _load_from=None)
     with pytest.raises(RuntimeError, match='epoch_3.pth holds no training'):
-        CheckpointCheckHook().after_load_checkpoint(
-            runner, dict(state_dict=weights))
+        CheckpointCheckHook().after_load_checkpoint(runner, dict(state_dict=weights))

@@ -80,11 +80,7 @@ def gone(tmp_path):
 def loader(tmp_path):
     """Builds the settings of a dataloader from annotations."""
 
-    def build(*lines,
-              num_workers=0,
-              batch_size=2,
-              test_mode=False,
-              **dataset):
+    def build(*lines, num_workers=0, batch_size=2, test_mode=False, **dataset):
         annotation = tmp_path / f'{uuid.uuid4()}.txt'
         annotation.write_text(''.join(f'{line}\n' for line in lines))
         return dict(
@@ -98,7 +94,10 @@ def loader(tmp_path):
                     ann_file=str(annotation),
                     pipeline=pipeline(test_mode),
                     test_mode=test_mode,
-                    **dataset)))
+                    **dataset,
+                )
+            ),
+        )
 
     return build
 
@@ -112,19 +111,15 @@ def make_runner(tmp_path):
         settings = {}
         if train:
             settings.update(
-                train_dataloader=train,
-                train_cfg=train_cfg,
-                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))
+                train_dataloader=train, train_cfg=train_cfg, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1))
+            )
         evaluator = dict(
-            type='AccMetric',
-            metric_list='top_k_accuracy',
-            metric_options=dict(top_k_accuracy=dict(topk=(1, ))))
+            type='AccMetric', metric_list='top_k_accuracy', metric_options=dict(top_k_accuracy=dict(topk=(1,)))
+        )
         if val:
-            settings.update(
-                val_dataloader=val, val_cfg={}, val_evaluator=evaluator)
+            settings.update(val_dataloader=val, val_cfg={}, val_evaluator=evaluator)
         if test:
-            settings.update(
-                test_dataloader=test, test_cfg={}, test_evaluator=evaluator)
+            settings.update(test_dataloader=test, test_cfg={}, test_evaluator=evaluator)
         return Runner(
             Recognizer(num_classes),
             work_dir=str(tmp_path),
@@ -133,21 +128,23 @@ def make_runner(tmp_path):
             default_scope='mmaction',
             # A name that was used keeps logging to the file it had.
             experiment_name=uuid.uuid4().hex,
-            **settings)
+            **settings,
+        )
 
     return build
 
 
 def log(runner):
     """The lines that a run has logged."""
-    file, = Path(runner.log_dir).glob('*.log')
+    (file,) = Path(runner.log_dir).glob('*.log')
     return file.read_text().splitlines()
 
 
 def warnings(runner):
     """What was logged about broken videos."""
     return [
-        line.partition('WARNING - ')[2] for line in log(runner)
+        line.partition('WARNING - ')[2]
+        for line in log(runner)
         if 'cannot be read' in line or 'could not be read' in line
     ]
 
@@ -157,8 +154,7 @@ def naming(runner, path):
     return [line for line in log(runner) if path in line]
 
 
-def test_a_label_that_the_head_does_not_know_stops_before_training(
-        make_runner, loader, video):
+def test_a_label_that_the_head_does_not_know_stops_before_training(make_runner, loader, video):
     runner = make_runner(loader(f'{video} 0', f'{video} 3'), num_classes=3)
     with pytest.raises(ValueError) as caught:
         runner.train()
@@ -187,15 +183,15 @@ class Labels:
 
 def check(train, val=None, num_classes=3):
     """Let the hook check labels before training."""
-    train, val = (dataset and SimpleNamespace(dataset=dataset)
-                  for dataset in (train, val))
+    train, val = (dataset and SimpleNamespace(dataset=dataset) for dataset in (train, val))
     DataCheckHook().before_train(
         SimpleNamespace(
-            model=SimpleNamespace(
-                cls_head=SimpleNamespace(num_classes=num_classes)),
+            model=SimpleNamespace(cls_head=SimpleNamespace(num_classes=num_classes)),
             train_dataloader=train,
             val_dataloader=val,
-            val_loop=val))
+            val_loop=val,
+        )
+    )
 
 
 def test_labels_that_fit_or_are_not_known_are_left_alone():
@@ -205,33 +201,28 @@ def test_labels_that_fit_or_are_not_known_are_left_alone():
     check(Labels([7]), num_classes=None)
 
 
-@pytest.mark.parametrize('train, val, message', [
-    ([0, -1], None, 'label -1 of some/folder'),
-    ([0, 1], [7], 'label 7 of some/folder'),
-    ([torch.eye(9)[8]], None, '= 9 classes of some/.* num_classes = 3')])
+@pytest.mark.parametrize(
+    'train, val, message',
+    [
+        ([0, -1], None, 'label -1 of some/folder'),
+        ([0, 1], [7], 'label 7 of some/folder'),
+        ([torch.eye(9)[8]], None, '= 9 classes of some/.* num_classes = 3'),
+    ],
+)
 def test_labels_that_do_not_fit_are_named_before_training(train, val, message):
     with pytest.raises(ValueError, match=message):
         check(Labels(train), val and Labels(val))
 
 
-def test_every_epoch_ends_with_its_number_of_broken_videos(
-        make_runner, loader, video, gone):
-    runner = make_runner(
-        loader(
-            *(f'{path} 1' for path in gone),
-            *[f'{video} 2'] * 4,
-            num_workers=2))
+def test_every_epoch_ends_with_its_number_of_broken_videos(make_runner, loader, video, gone):
+    runner = make_runner(loader(*(f'{path} 1' for path in gone), *[f'{video} 2'] * 4, num_workers=2))
     runner.train()
     counts = [line for line in warnings(runner) if line.startswith('Epoch')]
-    assert counts == [
-        f'Epoch {epoch}: 2 videos could not be read; other samples took '
-        'their places' for epoch in (1, 2)
-    ]
+    assert counts == [f'Epoch {epoch}: 2 videos could not be read; other samples took their places' for epoch in (1, 2)]
     assert [len(naming(runner, path)) for path in gone] == [1, 1]
 
 
-def test_an_epoch_counts_no_broken_videos_of_an_earlier_one(
-        make_runner, loader, video, tmp_path):
+def test_an_epoch_counts_no_broken_videos_of_an_earlier_one(make_runner, loader, video, tmp_path):
     once = write_video(tmp_path / 'once.webm')
     runner = make_runner(loader(f'{once} 1', f'{video} 2'))
     runner.train()
@@ -240,15 +231,10 @@ def test_an_epoch_counts_no_broken_videos_of_an_earlier_one(
     assert counts[0].startswith('Epoch 1: 1 video')
 
 
-def test_a_test_counts_the_missing_videos_as_wrong(
-        make_runner, loader, video, gone):
+def test_a_test_counts_the_missing_videos_as_wrong(make_runner, loader, video, gone):
     runner = make_runner(
-        test=loader(
-            *(f'{path} 0' for path in gone),
-            f'{video} 0',
-            test_mode=True,
-            skip_broken=True),
-        num_classes=1)
+        test=loader(*(f'{path} 0' for path in gone), f'{video} 0', test_mode=True, skip_broken=True), num_classes=1
+    )
     metrics = runner.test()
     assert metrics['missing_videos'] == 2
     assert metrics['acc/top1'] == pytest.approx(1 / 3)
@@ -256,17 +242,16 @@ def test_a_test_counts_the_missing_videos_as_wrong(
     assert '2 videos could not be read and count as wrong' in warnings(runner)
 
 
-def test_a_validation_between_iterations_leaves_the_count_alone(
-        make_runner, loader, video, gone):
+def test_a_validation_between_iterations_leaves_the_count_alone(make_runner, loader, video, gone):
     train = loader(*(f'{path} 1' for path in gone), f'{video} 2')
     train['sampler'] = dict(type='InfiniteSampler', shuffle=False)
     runner = make_runner(
         train=train,
-        val=loader(
-            'other.webm 1', f'{video} 2', test_mode=True, skip_broken=True),
+        val=loader('other.webm 1', f'{video} 2', test_mode=True, skip_broken=True),
         by_epoch=False,
         max_iters=2,
-        val_interval=1)
+        val_interval=1,
+    )
     runner.train()
     replaced = [line for line in warnings(runner) if 'took their pl' in line]
     assert len(replaced) == 1

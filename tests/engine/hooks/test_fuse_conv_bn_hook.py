@@ -16,14 +16,14 @@ def make(backbone):
 
 
 def norms(model):
-    return [m for m in model.backbone.modules()
-            if isinstance(m, nn.BatchNorm2d)]
+    return [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize('backbone', [
-    dict(type='BLVNet', depth=50, num_segments=4, temporal_module='TSM'),
-    dict(type='BLResNet', depth=101),
-], ids=str)
+@pytest.mark.parametrize(
+    'backbone',
+    [dict(type='BLVNet', depth=50, num_segments=4, temporal_module='TSM'), dict(type='BLResNet', depth=101)],
+    ids=str,
+)
 @torch.no_grad()
 def test_a_folded_backbone_gives_the_same_maps(backbone):
     model = make(backbone)
@@ -71,8 +71,7 @@ def test_the_averaged_weights_are_folded_and_given_back():
         expected = model.backbone(x)
         model.backbone.conv1.weight.zero_()
         Runner.call_hook(runner, 'before_test_epoch')
-        Runner.call_hook(
-            runner, 'before_test_iter', batch_idx=0, data_batch=None)
+        Runner.call_hook(runner, 'before_test_iter', batch_idx=0, data_batch=None)
         assert norms(model) == []
         folded = model.backbone(x)
     assert (folded - expected).norm() < 1e-5 * expected.norm()

@@ -19,12 +19,11 @@ class Model(BaseModel):
 
     def forward(self, inputs=None, mode='loss', **kwargs):
         self.step += 1
-        value = self.value if self.step in self.bad else 1.
+        value = self.value if self.step in self.bad else 1.0
         return dict(loss=self.weight.sum() + value)
 
 
 class Scaler:
-
     def is_enabled(self):
         return True
 
@@ -35,16 +34,15 @@ def train(tmp_path, value, first, number=10**6, scaled=False, **checkpoint):
         model,
         str(tmp_path),
         train_dataloader=dict(
-            batch_size=1,
-            dataset=[dict(inputs=0)] * STEPS_PER_EPOCH,
-            sampler=dict(type='DefaultSampler', shuffle=False)),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
+            batch_size=1, dataset=[dict(inputs=0)] * STEPS_PER_EPOCH, sampler=dict(type='DefaultSampler', shuffle=False)
+        ),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
         train_cfg=dict(by_epoch=True, max_epochs=5),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook',
-                                           **checkpoint)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', **checkpoint)),
         custom_hooks=[InvalidLossHook()],
         default_scope='mmaction',
-        experiment_name=tmp_path.name)
+        experiment_name=tmp_path.name,
+    )
     if scaled:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.optim_wrapper.loss_scaler = Scaler()
@@ -52,8 +50,7 @@ def train(tmp_path, value, first, number=10**6, scaled=False, **checkpoint):
     return model
 
 
-@pytest.mark.parametrize('value, first', [
-    (torch.nan, 0), (torch.inf, 19), (torch.nan, 20)])
+@pytest.mark.parametrize('value, first', [(torch.nan, 0), (torch.inf, 19), (torch.nan, 20)])
 def test_a_loss_that_is_no_number_ends_training_soon(tmp_path, value, first):
     with pytest.raises(RuntimeError, match='not finite') as error:
         train(tmp_path, value, first, interval=1)
@@ -78,8 +75,7 @@ def test_a_finite_loss_goes_on(tmp_path):
 
 
 def test_overflows_are_left_to_the_loss_scaler(tmp_path):
-    model = train(
-        tmp_path, torch.inf, first=10, number=8, scaled=True, interval=10)
+    model = train(tmp_path, torch.inf, first=10, number=8, scaled=True, interval=10)
     assert model.step == 5 * STEPS_PER_EPOCH - 1
 
 

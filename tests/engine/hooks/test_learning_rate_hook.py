@@ -12,17 +12,13 @@ from torch import nn
 VIDEOS = 32
 # A log has the name of its run.
 RUNS = itertools.count()
-WARMUP = dict(type='LinearLR', start_factor=.1, by_epoch=False, end=6)
-COSINE = dict(type='CosineAnnealingLR',
-              eta_min=0,
-              T_max=5,
-              convert_to_iter_based=True)
+WARMUP = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6)
+COSINE = dict(type='CosineAnnealingLR', eta_min=0, T_max=5, convert_to_iter_based=True)
 ITERATIONS = dict(type='CosineAnnealingLR', eta_min=1e-3, by_epoch=False)
 STEPS = dict(type='MultiStepLR', milestones=[1, 3], by_epoch=True)
 
 
 class Model(BaseModel):
-
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(2, 1)
@@ -48,19 +44,21 @@ class Diary(Hook):
             raise KeyboardInterrupt
 
 
-def train(folder,
-          last=None,
-          batch_size=4,
-          lr=.1,
-          accumulate=1,
-          epochs=5,
-          schedules=(WARMUP, COSINE),
-          decay=0.,
-          base=None,
-          resume=False,
-          new_lr=False,
-          by_epoch=True,
-          load_from=None):
+def train(
+    folder,
+    last=None,
+    batch_size=4,
+    lr=0.1,
+    accumulate=1,
+    epochs=5,
+    schedules=(WARMUP, COSINE),
+    decay=0.0,
+    base=None,
+    resume=False,
+    new_lr=False,
+    by_epoch=True,
+    load_from=None,
+):
     """Train; the rates of every iteration, and the runner."""
     diary = Diary(last)
     Runner._log_env = lambda *args: None  # takes most of the time
@@ -70,23 +68,19 @@ def train(folder,
         train_dataloader=dict(
             batch_size=batch_size,
             dataset=[dict(inputs=torch.rand(2)) for _ in range(VIDEOS)],
-            sampler=dict(type='DefaultSampler', shuffle=True)),
-        optim_wrapper=dict(accumulative_counts=accumulate,
-                           optimizer=dict(type='SGD',
-                                          lr=lr,
-                                          weight_decay=decay)),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+        ),
+        optim_wrapper=dict(accumulative_counts=accumulate, optimizer=dict(type='SGD', lr=lr, weight_decay=decay)),
         param_scheduler=[dict(schedule) for schedule in schedules],
-        train_cfg=dict(by_epoch=True, max_epochs=epochs)
-        if by_epoch else dict(by_epoch=False, max_iters=40),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook',
-                                           interval=1 if by_epoch else 16,
-                                           by_epoch=by_epoch)),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs) if by_epoch else dict(by_epoch=False, max_iters=40),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1 if by_epoch else 16, by_epoch=by_epoch)),
         custom_hooks=[LearningRateHook(new_lr), diary],
         auto_scale_lr=base and dict(enable=True, base_batch_size=base),
         resume=resume,
         load_from=load_from,
         default_scope='mmaction',
-        experiment_name=f'rates_{next(RUNS)}')
+        experiment_name=f'rates_{next(RUNS)}',
+    )
     try:
         runner.train()
     except KeyboardInterrupt:
@@ -94,23 +88,13 @@ def train(folder,
     return diary.rates, runner
 
 
-@pytest.mark.parametrize('batch_size, accumulate, rate, schedules', [
-    (4, 4, .1, ()),
-    (4, 1, .025, (WARMUP, COSINE)),
-    (16, 2, .2, (WARMUP, COSINE)),
-])
-def test_the_rate_is_scaled_by_the_videos_of_a_step(tmp_path, batch_size,
-                                                    accumulate, rate,
-                                                    schedules):
-    rates, _ = train(tmp_path / 'a',
-                     batch_size=batch_size,
-                     accumulate=accumulate,
-                     base=16,
-                     schedules=schedules)
-    wanted, _ = train(tmp_path / 'b',
-                      batch_size=batch_size,
-                      lr=rate,
-                      schedules=schedules)
+@pytest.mark.parametrize(
+    'batch_size, accumulate, rate, schedules',
+    [(4, 4, 0.1, ()), (4, 1, 0.025, (WARMUP, COSINE)), (16, 2, 0.2, (WARMUP, COSINE))],
+)
+def test_the_rate_is_scaled_by_the_videos_of_a_step(tmp_path, batch_size, accumulate, rate, schedules):
+    rates, _ = train(tmp_path / 'a', batch_size=batch_size, accumulate=accumulate, base=16, schedules=schedules)
+    wanted, _ = train(tmp_path / 'b', batch_size=batch_size, lr=rate, schedules=schedules)
     assert rates == pytest.approx(wanted, abs=1e-9)
 
 
@@ -121,16 +105,12 @@ def log(folder) -> str:
 
 IN_EPOCHS, IN_ITERATIONS = (WARMUP, COSINE), (STEPS, ITERATIONS)
 CHANGES = {
-    'smaller batches': (dict(batch_size=2), IN_ITERATIONS,
-                        'has 16 iterations, not 8'),
+    'smaller batches': (dict(batch_size=2), IN_ITERATIONS, 'has 16 iterations, not 8'),
     'more epochs': (dict(epochs=8), IN_EPOCHS, 'end is (8|64), not (5|40)'),
-    'rate': (dict(lr=.01, new_lr=True), IN_EPOCHS, 'lr is 0.01, not 0.1'),
-    'scaled': (dict(base=16, accumulate=2), IN_ITERATIONS,
-               'lr is 0.05, not 0.1'),
-    'decay': (dict(decay=.01), IN_ITERATIONS,
-              'weight_decay is 0.01, not 0'),
-    'schedule': (dict(schedules=(ITERATIONS, STEPS, WARMUP)), IN_EPOCHS,
-                 'there are 3 schedules, not 2'),
+    'rate': (dict(lr=0.01, new_lr=True), IN_EPOCHS, 'lr is 0.01, not 0.1'),
+    'scaled': (dict(base=16, accumulate=2), IN_ITERATIONS, 'lr is 0.05, not 0.1'),
+    'decay': (dict(decay=0.01), IN_ITERATIONS, 'weight_decay is 0.01, not 0'),
+    'schedule': (dict(schedules=(ITERATIONS, STEPS, WARMUP)), IN_EPOCHS, 'there are 3 schedules, not 2'),
 }
 
 
@@ -141,20 +121,19 @@ def test_the_config_decides_where_the_checkpoint_differs(tmp_path, change):
     wanted, ends = train(tmp_path / 'b', **options)
     train(tmp_path / 'a', last=2, schedules=schedules)
     rates, runner = train(tmp_path / 'a', resume=True, **options)
-    assert rates == wanted[-len(rates):]
+    assert rates == wanted[-len(rates) :]
     assert runner.iter == ends.iter
     group = runner.optim_wrapper.param_groups[0]
     assert group['weight_decay'] == options.get('decay', 0)
-    assert re.search(f'WARNING - The config differs .*{message}',
-                     log(tmp_path / 'a'))
+    assert re.search(f'WARNING - The config differs .*{message}', log(tmp_path / 'a'))
     # Both rates, after the epochs that were trained.
     assert f'is {rates[0]:g} now' in log(tmp_path / 'a')
 
 
 def test_a_rate_without_a_schedule_can_be_changed(tmp_path):
     train(tmp_path, last=2, schedules=())
-    rates, _ = train(tmp_path, resume=True, lr=.01, new_lr=True, schedules=())
-    assert set(rates) == {.01}
+    rates, _ = train(tmp_path, resume=True, lr=0.01, new_lr=True, schedules=())
+    assert set(rates) == {0.01}
     assert '; in the checkpoint it is 0.1\n' in log(tmp_path)
 
 
@@ -164,10 +143,9 @@ def test_a_forgotten_option_changes_no_rate(tmp_path):
         train(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize('options', [
-    dict(accumulate=4, base=16),
-    dict(schedules=(dict(type='ReduceOnPlateauLR', monitor='loss'), )),
-])
+@pytest.mark.parametrize(
+    'options', [dict(accumulate=4, base=16), dict(schedules=(dict(type='ReduceOnPlateauLR', monitor='loss'),))]
+)
 def test_an_unchanged_config_resumes_silently(tmp_path, options):
     wanted, _ = train(tmp_path / 'b', **options)
     first, _ = train(tmp_path / 'a', last=2, **options)
@@ -177,23 +155,15 @@ def test_an_unchanged_config_resumes_silently(tmp_path, options):
 
 
 def test_training_by_iterations_follows_its_config(tmp_path):
-    wanted, _ = train(tmp_path / 'b', by_epoch=False, lr=.01)
+    wanted, _ = train(tmp_path / 'b', by_epoch=False, lr=0.01)
     train(tmp_path / 'a', by_epoch=False)
-    (tmp_path / 'a' / 'last_checkpoint').write_text(
-        str(tmp_path / 'a' / 'iter_16.pth'))
-    rates, _ = train(tmp_path / 'a',
-                     by_epoch=False,
-                     lr=.01,
-                     new_lr=True,
-                     resume=True)
+    (tmp_path / 'a' / 'last_checkpoint').write_text(str(tmp_path / 'a' / 'iter_16.pth'))
+    rates, _ = train(tmp_path / 'a', by_epoch=False, lr=0.01, new_lr=True, resume=True)
     assert rates == wanted[16:]
 
 
 def test_weights_to_start_from_change_no_rate(tmp_path):
-    wanted, runner = train(tmp_path / 'b', lr=.01, batch_size=2)
+    wanted, runner = train(tmp_path / 'b', lr=0.01, batch_size=2)
     train(tmp_path / 'a')
-    rates, _ = train(tmp_path / 'c',
-                     lr=.01,
-                     batch_size=2,
-                     load_from=str(tmp_path / 'a' / 'epoch_5.pth'))
+    rates, _ = train(tmp_path / 'c', lr=0.01, batch_size=2, load_from=str(tmp_path / 'a' / 'epoch_5.pth'))
     assert rates == wanted

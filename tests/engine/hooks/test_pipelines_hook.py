@@ -15,7 +15,8 @@ def dumped(tmp_path):
         runner = SimpleNamespace(
             cfg=cfg,
             dump_config=lambda: cfg.dump(tmp_path / 'config.py'),
-            visualizer=SimpleNamespace(get_backend=backends.get))
+            visualizer=SimpleNamespace(get_backend=backends.get),
+        )
         PipelinesHook().before_run(runner)
         return sorted(tmp_path.rglob('config.py'))
 

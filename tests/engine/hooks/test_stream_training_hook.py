@@ -14,15 +14,12 @@ def with_hook(model):
 
 def make(num_segments=4, **config):
     torch.manual_seed(0)
-    return MODELS.build(
-        dict(type='ResNetTAM', depth=18, num_segments=num_segments,
-             norm_eval=True, **config))
+    return MODELS.build(dict(type='ResNetTAM', depth=18, num_segments=num_segments, norm_eval=True, **config))
 
 
 def test_clips_of_a_batch_follow_each_other_in_training():
     x = torch.randn(8, 3, 32, 32)
-    torch.testing.assert_close(
-        with_hook(make())(x), make(num_segments=8)(x))
+    torch.testing.assert_close(with_hook(make())(x), make(num_segments=8)(x))
 
 
 def test_clips_are_apart_in_tests():

@@ -12,8 +12,9 @@ def messages(caplog, frames_of_batches, num_frames, average='score'):
     runner = SimpleNamespace(
         logger=logging.getLogger('views'),
         model=SimpleNamespace(
-            backbone=SimpleNamespace(num_segments=num_frames),
-            cls_head=SimpleNamespace(average_clips=average)))
+            backbone=SimpleNamespace(num_segments=num_frames), cls_head=SimpleNamespace(average_clips=average)
+        ),
+    )
     hook = TestViewsHook()
     with caplog.at_level(logging.INFO):
         hook.before_test_epoch(runner)
@@ -24,15 +25,16 @@ def messages(caplog, frames_of_batches, num_frames, average='score'):
     return caplog.messages
 
 
-@pytest.mark.parametrize('frames, num_frames, average, expected', [
-    ([[48, 48], [48]], 8, 'score',
-     ['Views per video: 6, each of 8 frames, .* before the softmax']),
-    ([[16]], 8, 'prob', ['video: 2, .* after the softmax']),
-    ([[8], [24]], 8, None, ['video: 1,.*kept apart', 'video: 3,']),
-    ([[25]], None, 'score', ['Frames per video: 25,']),
-])
-def test_the_number_of_views_and_their_average_are_logged_once(
-        caplog, frames, num_frames, average, expected):
+@pytest.mark.parametrize(
+    'frames, num_frames, average, expected',
+    [
+        ([[48, 48], [48]], 8, 'score', ['Views per video: 6, each of 8 frames, .* before the softmax']),
+        ([[16]], 8, 'prob', ['video: 2, .* after the softmax']),
+        ([[8], [24]], 8, None, ['video: 1,.*kept apart', 'video: 3,']),
+        ([[25]], None, 'score', ['Frames per video: 25,']),
+    ],
+)
+def test_the_number_of_views_and_their_average_are_logged_once(caplog, frames, num_frames, average, expected):
     logged = messages(caplog, frames, num_frames, average)
     for message, words in zip(logged, expected, strict=True):
         assert re.search(words, message)
@@ -51,11 +53,15 @@ def test_a_yes_or_no_per_class_is_averaged_as_such(mode):
     model = SimpleNamespace(
         cls_head=MODELS.build(
             dict(
-                type='TSNHead', num_classes=4, in_channels=8,
+                type='TSNHead',
+                num_classes=4,
+                in_channels=8,
                 loss_cls=dict(type='BCELossWithLogits'),
-                average_clips='prob')))
+                average_clips='prob',
+            )
+        )
+    )
     hook = TestViewsHook()
     getattr(hook, f'before_{mode}_epoch')(SimpleNamespace(model=model))
     scores = torch.randn(3, 4)
-    torch.testing.assert_close(
-        model.cls_head.average_clip(scores, 3)[0], scores.sigmoid().mean(0))
+    torch.testing.assert_close(model.cls_head.average_clip(scores, 3)[0], scores.sigmoid().mean(0))

@@ -17,53 +17,49 @@ from torch import nn
     height=st.integers(1, 20),
     width=st.integers(1, 20),
     training=st.booleans(),
-    with_cp=st.booleans())
+    with_cp=st.booleans(),
+)
 @settings(deadline=None, max_examples=12)
-def test_a_step_is_that_of_the_reference(num_frames, temporal, r, clips,
-                                         height, width, training, with_cp):
-    backbone, reference = pair_of_networks(
-        num_frames, temporal, r, depth=50)
+def test_a_step_is_that_of_the_reference(num_frames, temporal, r, clips, height, width, training, with_cp):
+    backbone, reference = pair_of_networks(num_frames, temporal, r, depth=50)
     backbone.with_cp = with_cp
     if training:
         # Norms of a batch of few values make much of the order of a sum.
         clips, height, width = clips + 2, height + 32, width + 32
     results = []
-    for network, forward in ((backbone, backbone),
-                             (reference, reference.features)):
+    for network, forward in ((backbone, backbone), (reference, reference.features)):
         network.double().train()
         if not training:
             for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         torch.manual_seed(0)
-        x = torch.randn(
-            num_frames * clips, 3, height, width, dtype=torch.double)
+        x = torch.randn(num_frames * clips, 3, height, width, dtype=torch.double)
         maps = forward(x.requires_grad_())
         maps.square().sum().backward()
-        gradients = {name: p.grad for name, p in network.named_parameters()
-                     if not name.startswith('fc.')}
-        results.append(dict(
-            gradients, maps=maps, x=x.grad, **dict(network.named_buffers())))
+        gradients = {name: p.grad for name, p in network.named_parameters() if not name.startswith('fc.')}
+        results.append(dict(gradients, maps=maps, x=x.grad, **dict(network.named_buffers())))
     for name, expected in results[1].items():
         size = expected.detach().abs().max().item()
-        torch.testing.assert_close(
-            results[0][name], expected, rtol=1e-6, atol=1e-9 * max(1, size))
+        torch.testing.assert_close(results[0][name], expected, rtol=1e-6, atol=1e-9 * max(1, size))
 
 
-@pytest.mark.parametrize('config', [
-    dict(depth=50, r=2),
-    dict(depth=101, alpha=4, beta=2, temporal='TSM'),
-    dict(depth=152, alpha=1, beta=1, in_channels=10, num_frames=2),
-    dict(depth=152, num_frames=1),
-], ids=str)
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(depth=50, r=2),
+        dict(depth=101, alpha=4, beta=2, temporal='TSM'),
+        dict(depth=152, alpha=1, beta=1, in_channels=10, num_frames=2),
+        dict(depth=152, num_frames=1),
+    ],
+    ids=str,
+)
 @torch.no_grad()
 def test_every_size_of_a_network_gives_the_maps_of_the_reference(config):
     backbone, reference = pair_of_networks(**config)
     backbone.eval(), reference.eval()
-    x = torch.randn(2 * config.get('num_frames', 4), backbone.in_channels, 50,
-                    33)
-    torch.testing.assert_close(
-        backbone(x), reference.features(x), atol=1e-4, rtol=1e-4)
+    x = torch.randn(2 * config.get('num_frames', 4), backbone.in_channels, 50, 33)
+    torch.testing.assert_close(backbone(x), reference.features(x), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -81,20 +77,27 @@ def test_repeat_gives_each_pair_map_to_both_frames():
 
 @torch.no_grad()
 def test_several_stages_come_as_a_tuple():
-    backbone = ThinBLVNet(
-        50, num_segments=2, frame_output='pair', out_indices=(0, 1, 2, 3))
+    backbone = ThinBLVNet(50, num_segments=2, frame_output='pair', out_indices=(0, 1, 2, 3))
     maps = backbone.eval()(torch.randn(2, 3, 64, 64))
     assert isinstance(maps, tuple)
-    assert [tuple(m.shape) for m in maps] == [(1, 32, 8, 8), (1, 64, 4, 4),
-                                              (1, 128, 4, 4), (1, 256, 2, 2)]
+    assert [tuple(m.shape) for m in maps] == [(1, 32, 8, 8), (1, 64, 4, 4), (1, 128, 4, 4), (1, 256, 2, 2)]
 
 
 def test_an_argument_out_of_range_is_named():
     for argument, value in (
-        ('num_segments', 7), ('num_segments', 0), ('temporal_module', 'GSM'),
-        ('frame_output', 'both'), ('blend_frames', 0), ('depth', 18),
-        ('alpha', 3), ('beta', 0), ('in_channels', 0), ('out_indices', (4, )),
-        ('out_indices', ()), ('frozen_stages', 5)):
+        ('num_segments', 7),
+        ('num_segments', 0),
+        ('temporal_module', 'GSM'),
+        ('frame_output', 'both'),
+        ('blend_frames', 0),
+        ('depth', 18),
+        ('alpha', 3),
+        ('beta', 0),
+        ('in_channels', 0),
+        ('out_indices', (4,)),
+        ('out_indices', ()),
+        ('frozen_stages', 5),
+    ):
         with pytest.raises(ValueError) as error:
             BLVNet(**{'depth': 50, argument: value})
         assert f'{argument} = {value!r}' in str(error.value)

@@ -24,8 +24,8 @@ def test_checkpointing_gives_the_same_gradients():
     for with_cp in (False, True):
         torch.manual_seed(0)
         backbone = ResNetTAM(
-            50, num_segments=4, with_cp=with_cp, num_stages=1, strides=(1, ),
-            dilations=(1, ), out_indices=(0, ))
+            50, num_segments=4, with_cp=with_cp, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)
+        )
         randomize(backbone)
         backbone(x).square().mean().backward()
         gradients.append([p.grad for p in backbone.parameters()])
@@ -43,12 +43,15 @@ def initialized(file, content, depth=50, **config):
 def as_file(weights, form):
     """What a file holds, and how a config names the file."""
     if form == 'torchvision':
-        weights = {torchvision_name(k): v for k, v in weights.items()
-                   if 'num_batches_tracked' not in k}
+        weights = {torchvision_name(k): v for k, v in weights.items() if 'num_batches_tracked' not in k}
         assert weights.keys() > {
-            'conv1.weight', 'bn1.bias', 'layer1.0.conv2.weight',
-            'layer1.0.bn2.running_var', 'layer2.0.downsample.0.weight',
-            'layer2.0.downsample.1.bias'}
+            'conv1.weight',
+            'bn1.bias',
+            'layer1.0.conv2.weight',
+            'layer1.0.bn2.running_var',
+            'layer2.0.downsample.0.weight',
+            'layer2.0.downsample.1.bias',
+        }
         return dict(weights, **{'fc.weight': torch.zeros(1000, 2048)})
     if form == 'backbone':
         return weights
@@ -57,28 +60,25 @@ def as_file(weights, form):
     return dict(meta=dict(), state_dict=weights)
 
 
-@pytest.mark.parametrize('form, argument, depth', [
-    ('torchvision', 'pretrained', 50),
-    ('backbone', 'pretrained', 18),
-    ('recognizer', 'init_cfg', 18),
-])
-def test_weights_of_a_plain_resnet_leave_the_tams_to_the_papers_start(
-        tmp_path, form, argument, depth):
+@pytest.mark.parametrize(
+    'form, argument, depth',
+    [('torchvision', 'pretrained', 50), ('backbone', 'pretrained', 18), ('recognizer', 'init_cfg', 18)],
+)
+def test_weights_of_a_plain_resnet_leave_the_tams_to_the_papers_start(tmp_path, form, argument, depth):
     weights = randomize(ResNet(depth)).state_dict()
     file = str(tmp_path / 'resnet.pth')
     config = dict(type='Pretrained', checkpoint=file)
     if form == 'recognizer':
         config['prefix'] = 'backbone.'
     given = file if argument == 'pretrained' else config
-    state = initialized(
-        file, as_file(weights, form), depth, **{argument: given})
+    state = initialized(file, as_file(weights, form), depth, **{argument: given})
     for name, value in weights.items():
         if 'num_batches_tracked' not in name:
             assert torch.equal(state[name], value), name
     rest = state.keys() - weights.keys()
     assert rest and all('.tam.' in name for name in rest)
     weight = state['layer4.1.tam.prev.weight']
-    assert weight.std().item() == pytest.approx((2 / len(weight))**.5, rel=.1)
+    assert weight.std().item() == pytest.approx((2 / len(weight)) ** 0.5, rel=0.1)
 
 
 def test_the_tams_of_a_resnet_tam_load_too(tmp_path):
@@ -93,10 +93,8 @@ def test_a_weight_that_is_not_loaded_is_an_error(tmp_path):
     weights = ResNet(18).state_dict()
     del weights['layer3.1.conv2.conv.weight']
     file = tmp_path / 'resnet18.pth'
-    with pytest.raises(
-            RuntimeError, match='layer3.1.conv2.conv.weight is missing'):
-        initialized(
-            file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
+    with pytest.raises(RuntimeError, match='layer3.1.conv2.conv.weight is missing'):
+        initialized(file, as_file(weights, 'torchvision'), 18, pretrained=str(file))
 
 
 def test_frozen_tams_that_nothing_fills_are_an_error(tmp_path):
@@ -113,7 +111,6 @@ def test_missing_weights_are_explained(tmp_path):
 
 
 def test_an_argument_out_of_range_is_named():
-    for argument, value in (('depth', 20), ('num_segments', 0),
-                            ('blend_frames', 0)):
+    for argument, value in (('depth', 20), ('num_segments', 0), ('blend_frames', 0)):
         with pytest.raises(ValueError, match=f'{argument} = {value}'):
             ResNetTAM(**{'depth': 50, argument: value})

@@ -1,4 +1,5 @@
 """What MMAction2's backbones can do."""
+
 import copy
 
 import pytest
@@ -74,12 +75,10 @@ def test_second_derivatives_are_those_of_the_reference():
     backbone.with_cp = True
     frames = torch.randn(8, 3, 32, 32, dtype=torch.double)
     results = []
-    for network, forward in ((backbone, backbone),
-                             (reference, reference.features)):
+    for network, forward in ((backbone, backbone), (reference, reference.features)):
         network.double().train()
         x = frames.clone().requires_grad_()
-        gradient, = torch.autograd.grad(
-            forward(x).square().sum(), x, create_graph=True)
+        (gradient,) = torch.autograd.grad(forward(x).square().sum(), x, create_graph=True)
         gradient.square().sum().backward()
         results.append(x.grad)
     error = (results[0] - results[1]).norm() / results[1].norm()
@@ -87,7 +86,6 @@ def test_second_derivatives_are_those_of_the_reference():
 
 
 class CountedConvolutions(TorchDispatchMode):
-
     def __init__(self):
         super().__init__()
         self.number = 0
@@ -100,8 +98,7 @@ class CountedConvolutions(TorchDispatchMode):
 def test_checkpointing_repeats_only_widening_convolutions():
     backbone = build(with_cp=True).train()
     widening = [
-        m for m in backbone.modules() if isinstance(m, nn.Conv2d)
-        and m.out_channels > m.in_channels * m.stride[0]**2
+        m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.out_channels > m.in_channels * m.stride[0] ** 2
     ]
     loss = backbone(torch.randn(4, 3, 32, 32)).mean()
     with CountedConvolutions() as counted:
@@ -140,14 +137,12 @@ def test_checkpointing_compiles():
     for (name, p), q in zip(plain.named_parameters(), thrifty.parameters()):
         torch.testing.assert_close(q.grad, p.grad, msg=name)
     for name, value in plain.named_buffers():
-        torch.testing.assert_close(
-            dict(thrifty.named_buffers())[name], value, msg=name)
+        torch.testing.assert_close(dict(thrifty.named_buffers())[name], value, msg=name)
 
 
 def test_it_compiles_in_one_graph():
     backbone = randomize(SmallBLVNet(50, num_segments=4)).double().train()
-    compiled = torch.compile(
-        copy.deepcopy(backbone), backend='eager', fullgraph=True)
+    compiled = torch.compile(copy.deepcopy(backbone), backend='eager', fullgraph=True)
     # Norms of a batch of few values make much of the order of a sum.
     x = torch.randn(8, 3, 64, 64, dtype=torch.double)
     torch.testing.assert_close(compiled(x), backbone(x))

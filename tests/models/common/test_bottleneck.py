@@ -1,4 +1,5 @@
 """Blocks of the Big-Little networks."""
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ def test_a_border_that_is_added_before_changes_no_bit(height, width, last):
     for run in (pool.pool_bordered, plain):
         leaf = x.clone().requires_grad_()
         y = run(leaf)
-        gradient, = torch.autograd.grad(y, leaf, torch.ones_like(y))
+        (gradient,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
         results.append((y, gradient))
     for bordered, expected in zip(*results):
         torch.testing.assert_close(bordered, expected, atol=0, rtol=0)

@@ -1,4 +1,5 @@
 """Temporal modules that see no later frames."""
+
 import pytest
 import torch
 from blending import FORMS
@@ -14,8 +15,7 @@ def outputs(module, form, x):
     return [y] if form == 'forward' else list(y)
 
 
-@given(r=st.integers(1, 7), pairs=st.integers(1, 5),
-       form=st.sampled_from(FORMS))
+@given(r=st.integers(1, 7), pairs=st.integers(1, 5), form=st.sampled_from(FORMS))
 @settings(deadline=None, max_examples=20)
 def test_a_causal_tam_is_a_longer_one_without_later_weights(r, pairs, form):
     num_frames = 2 * pairs
@@ -24,15 +24,13 @@ def test_a_causal_tam_is_a_longer_one_without_later_weights(r, pairs, form):
     longer = TemporalAggregation(3, num_frames, 2 * r - 1)
     weights = torch.zeros(2 * r - 1, 3)
     weights[:r] = causal.weight.detach()
-    layers = longer.blending_layers if 2 * r - 1 != 3 else (
-        longer.prev, longer.curr, longer.next)
+    layers = longer.blending_layers if 2 * r - 1 != 3 else (longer.prev, longer.curr, longer.next)
     with torch.no_grad():
         for layer, weight in zip(layers, weights):
             layer.weight.copy_(weight[:, None, None, None])
     rows = 2 * pairs if form == 'forward_pairs' else 4 * pairs
     x = torch.randn(rows, 3, 4, 5)
-    for actual, expected in zip(
-            outputs(causal, form, x), outputs(longer, form, x)):
+    for actual, expected in zip(outputs(causal, form, x), outputs(longer, form, x)):
         torch.testing.assert_close(actual, expected)
 
 
@@ -45,11 +43,15 @@ def test_a_causal_shift_takes_an_eighth_from_the_previous_frame():
     assert not y[[0, 3], :2].any()
 
 
-@pytest.mark.parametrize('config', [
-    dict(type=SmallBLVNet, depth=50, num_segments=8),
-    dict(type=SmallBLVNet, depth=50, num_segments=8, temporal_module='TSM'),
-    dict(type='ResNetTAM', depth=18, num_segments=8),
-], ids=str)
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type=SmallBLVNet, depth=50, num_segments=8),
+        dict(type=SmallBLVNet, depth=50, num_segments=8, temporal_module='TSM'),
+        dict(type='ResNetTAM', depth=18, num_segments=8),
+    ],
+    ids=str,
+)
 def test_later_frames_change_nothing_in_a_causal_network(config):
     network = MODELS.build(dict(config, causal=True))
     plain = MODELS.build(config)
@@ -67,9 +69,7 @@ def test_later_frames_change_nothing_in_a_causal_network(config):
 
 
 def test_a_causal_neck_sees_no_later_frames():
-    neck = MODELS.build(
-        dict(type='TAMNeck', in_channels=6, num_segments=4, keep_frames=True,
-             causal=True))
+    neck = MODELS.build(dict(type='TAMNeck', in_channels=6, num_segments=4, keep_frames=True, causal=True))
     x = torch.randn(1, 6, 4, 2, 2)
     other = x.clone()
     other[:, :, 2:] += 1

@@ -1,4 +1,5 @@
 """The Temporal Aggregation Module in graphs, and its kernels."""
+
 import importlib
 import sys
 from types import ModuleType
@@ -13,22 +14,19 @@ from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.models.common import temporal_aggregation
 
 
-@given(r=st.integers(1, 7), pairs=st.integers(1, 3),
-       form=st.sampled_from(FORMS), causal=st.booleans())
+@given(r=st.integers(1, 7), pairs=st.integers(1, 3), form=st.sampled_from(FORMS), causal=st.booleans())
 @settings(deadline=None, max_examples=20)
 def test_a_graph_gives_the_same_frames(r, pairs, form, causal):
     module = TemporalAggregation(8, 2 * pairs, r, causal)
     x = torch.randn(3 * 2 * pairs, 8, 5, 5)
     expected = getattr(module, form)(x)
-    with patch.multiple(temporal_aggregation, is_compiling=lambda: True,
-                        BlendFrames=None):
+    with patch.multiple(temporal_aggregation, is_compiling=lambda: True, BlendFrames=None):
         torch.testing.assert_close(getattr(module, form)(x), expected)
 
 
 def test_export_takes_it():
     module = TemporalAggregation(8, 4)
-    program = torch.export.export(module, (torch.randn(8, 8, 5, 5), ),
-                                  strict=False)
+    program = torch.export.export(module, (torch.randn(8, 8, 5, 5),), strict=False)
     operators = {str(node.target) for node in program.graph.nodes}
     assert 'aten.pad.default' in operators
     assert not any('addcmul' in name for name in operators)

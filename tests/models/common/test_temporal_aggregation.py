@@ -8,21 +8,23 @@ from hypothesis import strategies as st
 from mmblvnet.models.common import TemporalAggregation, frame_blending
 
 
-@given(case=st.builds(
-    blending.Case,
-    form=st.sampled_from(blending.FORMS),
-    num_frames=st.integers(1, 12),
-    r=st.integers(1, 9),
-    clips=st.integers(1, 3),
-    channels=st.integers(1, 5),
-    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    dtype=st.sampled_from(
-        [torch.double, torch.float32, torch.bfloat16, torch.float16]),
-    layout=st.sampled_from(blending.LAYOUTS),
-    grad_layout=st.sampled_from(blending.LAYOUTS),
-    used=st.sampled_from(['all', 'last'])),
+@given(
+    case=st.builds(
+        blending.Case,
+        form=st.sampled_from(blending.FORMS),
+        num_frames=st.integers(1, 12),
+        r=st.integers(1, 9),
+        clips=st.integers(1, 3),
+        channels=st.integers(1, 5),
+        size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+        dtype=st.sampled_from([torch.double, torch.float32, torch.bfloat16, torch.float16]),
+        layout=st.sampled_from(blending.LAYOUTS),
+        grad_layout=st.sampled_from(blending.LAYOUTS),
+        used=st.sampled_from(['all', 'last']),
+    ),
     # How many maps a CPU works on at once in the backward pass.
-    parts=st.sampled_from([1, 2, 10**6]))
+    parts=st.sampled_from([1, 2, 10**6]),
+)
 @settings(deadline=None, max_examples=100)
 def test_outputs_and_gradients_are_those_of_float64(case, parts):
     if case.form != 'forward':
@@ -51,4 +53,4 @@ def test_half_precision_sums_the_weight_gradient_in_full():
 def test_it_starts_like_every_convolution_of_the_paper():
     module = TemporalAggregation(4096, 4)
     module.init_weights()
-    assert module.weight.std().item() == pytest.approx((2 / 4096)**.5, rel=.05)
+    assert module.weight.std().item() == pytest.approx((2 / 4096) ** 0.5, rel=0.05)

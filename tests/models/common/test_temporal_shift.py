@@ -9,8 +9,7 @@ from reference import ReferenceShift
 @settings(deadline=None, max_examples=15)
 def test_frames_shift_as_written_in_the_paper(num_frames, channels):
     x = torch.randn(2 * num_frames, channels, 3, 2)
-    torch.testing.assert_close(
-        TemporalShift(num_frames)(x), ReferenceShift(num_frames)(x))
+    torch.testing.assert_close(TemporalShift(num_frames)(x), ReferenceShift(num_frames)(x))
 
 
 @given(pairs=st.integers(1, 5), channels=st.integers(1, 20))

@@ -1,12 +1,12 @@
 """Probabilities follow the loss that the head was trained with."""
+
 import copy
 
 import pytest
 import torch
 from mmaction.models import BCELossWithLogits, FeatureHead
 from mmaction.registry import MODELS
-from mmblvnet.models.heads.probabilities import (
-    activation_of, as_probabilities, average_as_trained)
+from mmblvnet.models.heads.probabilities import activation_of, as_probabilities, average_as_trained
 from torch import nn
 
 SCORES = torch.linspace(-3, 3, 18).sin().view(3, 6)
@@ -22,29 +22,36 @@ class OwnLoss(nn.Module):
     """A user's own loss."""
 
 
-def head(loss='BCELossWithLogits', average_clips='prob', multi_class=False,
-         **kwargs):
+def head(loss='BCELossWithLogits', average_clips='prob', multi_class=False, **kwargs):
     model = MODELS.build(
         dict(
-            type='TSNHead', num_classes=6, in_channels=8,
-            loss_cls=dict(type=loss, **kwargs), multi_class=multi_class,
-            average_clips=average_clips))
+            type='TSNHead',
+            num_classes=6,
+            in_channels=8,
+            loss_cls=dict(type=loss, **kwargs),
+            multi_class=multi_class,
+            average_clips=average_clips,
+        )
+    )
     average_as_trained(model)
     return model
 
 
-@pytest.mark.parametrize('activation, model', [
-    ('sigmoid', head()),
-    ('sigmoid', head('CBFocalLoss', samples_per_cls=[9, 8, 7, 3, 2, 1])),
-    ('sigmoid', head('HVULoss')),
-    ('sigmoid', head('OwnYesOrNo')),
-    ('sigmoid', head('OwnLoss', multi_class=True)),
-    ('softmax', head('OwnLoss')),
-    ('softmax', head('CrossEntropyLoss', multi_class=True)),
-    ('softmax', head('NLLLoss', multi_class=True)),
-    # Whose scores are features.
-    ('softmax', FeatureHead()),
-])
+@pytest.mark.parametrize(
+    'activation, model',
+    [
+        ('sigmoid', head()),
+        ('sigmoid', head('CBFocalLoss', samples_per_cls=[9, 8, 7, 3, 2, 1])),
+        ('sigmoid', head('HVULoss')),
+        ('sigmoid', head('OwnYesOrNo')),
+        ('sigmoid', head('OwnLoss', multi_class=True)),
+        ('softmax', head('OwnLoss')),
+        ('softmax', head('CrossEntropyLoss', multi_class=True)),
+        ('softmax', head('NLLLoss', multi_class=True)),
+        # Whose scores are features.
+        ('softmax', FeatureHead()),
+    ],
+)
 def test_the_loss_tells(activation, model):
     assert activation_of(model) == activation
 
@@ -53,16 +60,14 @@ def test_the_loss_tells(activation, model):
 def test_a_mean_of_yes_or_no_is_that_of_the_sigmoid(average_clips):
     model = head(average_clips=average_clips)
     averaged = model.average_clip(SCORES, len(SCORES))[0]
-    torch.testing.assert_close(
-        as_probabilities(averaged, model), SCORES.sigmoid().mean(0))
+    torch.testing.assert_close(as_probabilities(averaged, model), SCORES.sigmoid().mean(0))
 
 
 def test_raw_scores_are_averaged_first():
     model = head(average_clips='score')
     averaged = model.average_clip(SCORES, len(SCORES))[0]
     torch.testing.assert_close(averaged, SCORES.mean(0))
-    torch.testing.assert_close(
-        as_probabilities(averaged, model), SCORES.mean(0).sigmoid())
+    torch.testing.assert_close(as_probabilities(averaged, model), SCORES.mean(0).sigmoid())
 
 
 def test_a_head_that_compares_stays_mmactions():

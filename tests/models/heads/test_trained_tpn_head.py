@@ -4,8 +4,7 @@ from torch import nn
 
 
 def test_tpn_is_tested_with_the_classifier_of_now():
-    head = MODELS.build(
-        dict(type='TrainedTPNHead', num_classes=5, in_channels=8)).eval()
+    head = MODELS.build(dict(type='TrainedTPNHead', num_classes=5, in_channels=8)).eval()
     names = set(head.state_dict())
     clips = torch.randn(2, 8, 1, 3, 3)
     for _ in range(2):

@@ -42,12 +42,15 @@ def test_maps_of_a_3d_backbone_keep_their_shape():
         torch.testing.assert_close(maps, expected.transpose(1, 2))
 
 
-@pytest.mark.parametrize('levels, message', [
-    ([torch.randn(2, 5, 4, 3, 3)], r'\(5,\) channels.*\(6,\)'),
-    ([torch.randn(2, 6, 6, 3, 3)], r'\[6\] frames.*num_segments = 4'),
-    ([torch.randn(6, 4, 3, 3)], r'out_indices=\(2, 3\)'),
-    ([], r'TAMNeck got maps of \(\) channels'),
-])
+@pytest.mark.parametrize(
+    'levels, message',
+    [
+        ([torch.randn(2, 5, 4, 3, 3)], r'\(5,\) channels.*\(6,\)'),
+        ([torch.randn(2, 6, 6, 3, 3)], r'\[6\] frames.*num_segments = 4'),
+        ([torch.randn(6, 4, 3, 3)], r'out_indices=\(2, 3\)'),
+        ([], r'TAMNeck got maps of \(\) channels'),
+    ],
+)
 def test_maps_of_another_model_are_refused(levels, message):
     with pytest.raises(ValueError, match=message):
         TAMNeck(6, num_segments=4)(levels)
