@@ -5,5 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/environment.sh
 ruff check
+ruff format --check
 mypy
 python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
