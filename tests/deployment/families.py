@@ -63,9 +63,12 @@ def settle(model: torch.nn.Module) -> None:
 def spread(model: torch.nn.Module) -> None:
     """Let the classifier tell random videos apart."""
     model.cls_head.average_clips = 'score'
+    classifier = model.cls_head.fc_cls
+    with torch.no_grad():
+        # What all classes have in common, a softmax hides.
+        classifier.weight.sub_(classifier.weight.mean(0))
     scores = reference_scores(model, example_frames(frames_of(model), 3, 1))
     factor = 1 / scores.std(0).mean().item()
-    classifier = model.cls_head.fc_cls
     with torch.no_grad():
         classifier.weight.mul_(factor)
         classifier.bias.sub_(scores.mean(0)).mul_(factor)
