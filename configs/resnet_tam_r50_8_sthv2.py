@@ -3,14 +3,9 @@ _base_ = 'blvnet_tam_r50_8x2_sthv2.py'
 from mmblvnet.datasets.clip_length import with_clip_len  # noqa: E402
 
 num_frames = 8
+weights = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ResNetTAM',
-        depth=50,
-        num_segments=num_frames,
-        pretrained='https://download.pytorch.org/models/resnet50-0676ba61.pth',
-    ),
+    backbone=dict(_delete_=True, type='ResNetTAM', depth=50, num_segments=num_frames, pretrained=weights),
     cls_head=dict(num_segments=num_frames),
 )
 train_pipeline = with_clip_len(_base_.train_pipeline, num_frames)
