@@ -9,12 +9,13 @@ The exporters take
 - about (dict, optional): Texts by name for the file's metadata.
 """
 
+import functools
 import inspect
 import json
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -134,14 +135,25 @@ def export_openvino(onnx_file: Union[str, Path], path: Union[str, Path], precisi
             processor has it. Defaults to ``'float32'``.
     """
     openvino = import_openvino()
-    model = openvino.Core().read_model(onnx_file)
+    model = _openvino_core().read_model(onnx_file)
     model.set_rt_info(PRECISIONS[precision], [FRAMEWORK, 'precision'])
     # It writes weights of 16 bits otherwise.
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
+@functools.lru_cache(None)
+def _openvino_core() -> Any:
+    """The only one, which stays.
+
+    Each sets the stack on which the process handles signals, and sets back
+    the one before it when it goes, which may be gone by then: the next child
+    that ends kills the process (openvino#11894).
+    """
+    return import_openvino().Core()
+
+
 def _load_openvino(path: Path) -> Exported:
-    core = import_openvino().Core()
+    core = _openvino_core()
     model = core.read_model(path)
     metadata = model.get_rt_info(FRAMEWORK).astype(dict)
     about = {name: value.astype(str) for name, value in metadata.items()}
