@@ -11,10 +11,11 @@ from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from .containers import TRANSPORT_STREAM, check_container, has_times_of_display, video_stream
-from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged, reading
+from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged
 
 # Larger files are not read into memory, and so many packets are not kept but
 # read again when they are wanted.
@@ -58,16 +59,16 @@ class VideoReader:
         OSError: If the machine does not give the content.
     """
 
+    _container: Optional[InputContainer] = None
+
     def __init__(self, file: Union[str, Path, bytes, BinaryIO]) -> None:
-        self._container: Optional[av.container.InputContainer] = None
         self._file = WatchedFile(_open_file(file))
         self.picture = PictureMaker()
-        with reading(self._file, is_new=True):
+        with self._file.reading(is_new=True):
             with errors_logged() as errors:
                 self._open()
                 num_packets = self._scan()
             check_container(self._file, self._container, num_packets, errors)
-            self._check_times()
             self._count()
 
     def __del__(self) -> None:
@@ -104,7 +105,7 @@ class VideoReader:
         for index in indices:
             if not 0 <= index < len(self):
                 raise IndexError(f'frame {index}, counted from 0, is asked for, but there are {len(self)}')
-        with reading(self._file):
+        with self._file.reading():
             try:
                 pictures = self._find(set(indices))
             except (av.FFmpegError, UnreadableVideoError):
@@ -122,7 +123,7 @@ class VideoReader:
         """Decode all frames in order, for ``picture``."""
         numbered = self._numbered(0, max(self._order))
         while True:
-            with reading(self._file):
+            with self._file.reading():
                 _, frame = next(numbered, (None, None))
             if frame is None:
                 return
@@ -151,15 +152,8 @@ class VideoReader:
                 continue
             if packet.is_corrupt:
                 raise UnreadableVideoError(f'bytes are missing or wrong before byte {packet.pos}')
-            self._packets.append(
-                Packet(
-                    packet.pts,
-                    packet.dts,
-                    packet.size,
-                    packet.is_keyframe,
-                    not packet.is_discard and _is_shown(codec, memoryview(packet)),
-                )
-            )
+            is_shown = not packet.is_discard and _is_shown(codec, memoryview(packet))
+            self._packets.append(Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, is_shown))
             num_bytes += packet.size
             if num_bytes <= MAX_IN_MEMORY:
                 self._kept.append(packet)
@@ -172,16 +166,14 @@ class VideoReader:
         # Without the last one, which marks the end.
         return num_packets - 1
 
-    def _check_times(self) -> None:
+    def _count(self) -> None:
+        """Count the frames that are shown, of which the first is decoded."""
         if not self._packets:
             raise UnreadableVideoError('it has no frames')
         times = [p.pts for p in self._packets if p.pts is not None]
         in_order = sorted(range(len(times)), key=times.__getitem__)
         if any(place - number > LONGEST_DELAY for place, number in enumerate(in_order)):
             raise UnreadableVideoError('the times of its frames contradict their order')
-
-    def _count(self) -> None:
-        """Count the frames that are shown, of which the first is decoded."""
         self._head: Optional[Iterator[av.VideoFrame]] = None
         frames = self._run(0)
         first = next(frames, None)
