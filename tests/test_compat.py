@@ -69,7 +69,7 @@ def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / 'drn.py').write_text('')
     monkeypatch.setattr(imports.mmaction, '__file__', str(package / '__init__.py'))
-    name = 'mmaction.models.localizers.drn'
+    name = 'mmaction.models.localizers.drn.drn'
     monkeypatch.delitem(sys.modules, name)
     imports.provide_drn()
     assert name not in sys.modules

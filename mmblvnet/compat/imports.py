@@ -15,9 +15,8 @@ def provide_drn() -> None:
     Without it ``import mmaction.models`` fails.
     https://github.com/open-mmlab/mmaction2/issues/2714
     """
-    name = 'mmaction.models.localizers.drn'
-    folder = Path(mmaction.__file__).parent / 'models' / 'localizers' / 'drn'
-    if folder.is_dir() or name in sys.modules:
+    name = 'mmaction.models.localizers.drn.drn'
+    if Path(mmaction.__file__).parent.joinpath('models/localizers/drn').is_dir() or name in sys.modules:
         return
 
     class DRN:
@@ -31,12 +30,8 @@ def provide_drn() -> None:
                 'install MMAction2 from its repository'
             )
 
-    package = ModuleType(name)
-    package.__path__ = []
-    package.drn = ModuleType(f'{name}.drn')
-    package.drn.DRN = DRN
-    sys.modules[name] = package
-    sys.modules[f'{name}.drn'] = package.drn
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].DRN = DRN
 
 
 def leave_out_multimodal_models() -> None:
@@ -47,11 +42,8 @@ def leave_out_multimodal_models() -> None:
     is installed. The models that need it get MMAction2's own placeholders.
     """
     transformers = find_spec('transformers')
-    if transformers is None or not transformers.origin:
-        return
-    # Importing it takes seconds.
-    source = Path(transformers.origin).with_name('modeling_utils.py')
-    if not source.exists():
-        return
-    if 'apply_chunking_to_forward' not in source.read_text('utf-8'):
-        dependency.WITH_MULTIMODAL = False
+    if transformers is not None and transformers.origin:
+        # Importing it takes seconds.
+        source = Path(transformers.origin).with_name('modeling_utils.py')
+        if source.exists() and 'apply_chunking_to_forward' not in source.read_text('utf-8'):
+            dependency.WITH_MULTIMODAL = False

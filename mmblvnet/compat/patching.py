@@ -14,13 +14,6 @@ def mend(owner: Any, name: str) -> Callable:
 
     It is called with the function that is there, be it the package's own or
     one by which the user has replaced it, and with that one's arguments.
-
-    Args:
-        owner: The class or module.
-        name (str): The function's name there.
-
-    Returns:
-        Callable: The decorator.
     """
 
     def decorate(repair: Callable) -> Callable:

@@ -17,11 +17,11 @@ from .reading_errors import BrokenVideoError, read_video
 class _CheckedDataset:
     """Checks of annotations and videos, for the datasets of MMAction2.
 
-    In training another sample takes the place of a video that cannot be read;
-    such videos travel with that sample as the metainfo ``broken_videos``,
-    pairs of a name and a message, for :class:`DataCheckHook` to report. In
-    test such a video is an error, or, with ``skip_broken``, counts as wrong:
-    the sample in its place has no label that a prediction could meet.
+    In training another sample takes the place of a video that cannot be read.
+    In test such a video is an error, or, with ``skip_broken``, counts as wrong:
+    the sample in its place has no label that a prediction could meet. That
+    sample's metainfo ``broken_videos``, pairs of a name and a message, are for
+    :class:`DataCheckHook` to report.
     """
 
     # What the lines of the annotation file look like, for messages.
@@ -44,10 +44,6 @@ class _CheckedDataset:
         """Load the annotation file and check every line of it.
 
         A line ends with its numbers; the path before them may have spaces.
-
-        Raises:
-            ValueError: If the file cannot be read, or a line is out of form,
-                or there is none.
         """
         if self.multi_class and not self.num_classes:
             raise ValueError('multi_class=True needs to know num_classes')
@@ -69,9 +65,8 @@ class _CheckedDataset:
             try:
                 samples.append(self._sample(*self._split(line.strip())))
             except ValueError as error:
-                raise ValueError(
-                    f'{self.ann_file}, line {number}: {line!r} {error}. The form is: {self.line_form}'
-                ) from None
+                place = f'{self.ann_file}, line {number}: {line!r}'
+                raise ValueError(f'{place} {error}. The form is: {self.line_form}') from None
         return samples
 
     def _split(self, line: str) -> Tuple[str, List[int]]:
@@ -120,15 +115,7 @@ class _CheckedDataset:
         return [] if label < 0 else [label]
 
     def prepare_data(self, idx: int) -> Optional[dict]:
-        """Load and augment a sample.
-
-        None stands for one whose video cannot be read in training, upon which
-        MMEngine asks for another.
-
-        Raises:
-            BrokenVideoError: If the video cannot be read in test, or too many
-                in a row in training.
-        """
+        """Load and augment a sample, or ask MMEngine by None for another."""
         info = self.get_data_info(idx)
         video = info.get('filename', info.get('frame_dir'))
         remedy = f'Repair it, or take it out of {self.ann_file}'

@@ -14,8 +14,6 @@ AVI = 'avi'
 MATROSKA = 'matroska,webm'
 MP4 = 'mov,mp4,m4a,3gp,3g2,mj2'
 TRANSPORT_STREAM = 'mpegts'
-# Containers that have the times of display of all frames.
-TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
 # Of packets of transport streams: plain, with time codes, with checksums.
 PACKET_SIZES = (188, 192, 204)
 
@@ -32,26 +30,18 @@ def video_stream(container: InputContainer) -> av.VideoStream:
 
 
 def has_times_of_display(container: av.ContainerFormat, codec: av.CodecContext) -> bool:
-    """Whether packets are timed by their display, not by their decoding.
-
-    AVI has the latter alone.
-    """
+    """Whether packets are timed by their display, not as in AVI by their decoding."""
+    is_timed = container.name in (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
     # Tracks that came from AVI name the codec as AVI does, or are MPEG-4.
-    is_timed = container.name in TIMED or (container.name == MATROSKA and not codec.codec_tag.strip('\0'))
+    is_timed |= container.name == MATROSKA and not codec.codec_tag.strip('\0')
     return not codec.has_b_frames or is_timed and codec.name != 'mpeg4'
 
 
 def check_container(file: WatchedFile, container: InputContainer, num_packets: int, errors: List[tuple]) -> None:
-    """Refuse a file that contradicts itself.
+    """Refuse a file, opened as the container, that contradicts itself.
 
-    Args:
-        file (WatchedFile): The file.
-        container (InputContainer): The same, opened.
-        num_packets (int): Packets of the video track, with empty ones.
-        errors (list[tuple]): What FFmpeg has logged while they were read.
-
-    Raises:
-        UnreadableVideoError: If it is damaged.
+    All packets of its video track were read and counted, with empty ones, and
+    what FFmpeg has logged meanwhile are the errors.
     """
     name, stream = container.format.name, video_stream(container)
     for _, part, text in errors:

@@ -127,9 +127,7 @@ class Example(NamedTuple):
 def example_of(model: nn.Module, split: str) -> Example:
     """Send a video of black frames through a pipeline, without a file.
 
-    Args:
-        model (nn.Module): A recognizer with its config as ``cfg``.
-        split (str): Whose pipeline.
+    The model is a recognizer with its config as ``cfg``.
 
     Raises:
         ValueError: If the pipeline does not decode a video, needs more than

@@ -159,10 +159,11 @@ class VideoReader:
                 self._kept.append(packet)
             else:
                 self._kept.clear()
+        self._times = [p.pts for p in self._packets]
         keys = [n for n, p in enumerate(self._packets) if p.is_keyframe]
         self._first_key = keys[0] if keys else len(self._packets)
         # Where decoding may start.
-        self._starts = [n for n in keys if self._packets[n].pts is not None]
+        self._starts = [n for n in keys if self._times[n] is not None]
         # Without the last one, which marks the end.
         return num_packets - 1
 
@@ -170,7 +171,7 @@ class VideoReader:
         """Count the frames that are shown, of which the first is decoded."""
         if not self._packets:
             raise UnreadableVideoError('it has no frames')
-        times = [p.pts for p in self._packets if p.pts is not None]
+        times = [time for time in self._times if time is not None]
         in_order = sorted(range(len(times)), key=times.__getitem__)
         if any(place - number > LONGEST_DELAY for place, number in enumerate(in_order)):
             raise UnreadableVideoError('the times of its frames contradict their order')
@@ -188,31 +189,28 @@ class VideoReader:
             self._starts.clear()
             return
         shown = [n for n, p in enumerate(self._packets) if p.is_shown]
-        shown.sort(key=self._time)
+        shown.sort(key=self._times.__getitem__)
         # Videos may start between key frames.
-        self._order = [n for n in shown if self._time(n) >= first.pts]
+        self._order = [n for n in shown if self._times[n] >= first.pts]
         begin = self._packets[0].pts or 0
-        if self._first_key == 0 and any(begin <= self._time(n) < first.pts for n in shown):
+        if self._first_key == 0 and any(begin <= self._times[n] < first.pts for n in shown):
             raise UnreadableVideoError('its first frame cannot be decoded')
-        self._index = {self._time(n): i for i, n in enumerate(self._order)}
+        self._index = {self._times[n]: i for i, n in enumerate(self._order)}
         self._head = chain([first], frames)
-
-    def _time(self, number: int) -> int:
-        return self._packets[number].pts
 
     def _do_times_tell(self, first: av.VideoFrame) -> bool:
         """Whether each frame is known by the time of its packet."""
         codec, container = self._stream.codec_context, self._container.format
         times = [p.pts for p in self._packets if p.is_shown]
-        if None in times or first.pts not in times or (len(set(times)) < len(times)):
+        if None in times or first.pts not in times or len(set(times)) < len(times):
             return False
         if codec.name in MPEG4_KIN and any(p.size < SMALLEST_PICTURE for p in self._packets):
             return False
         # The two fields of a frame may be packets.
         if container.name == TRANSPORT_STREAM and first.interlaced_frame:
             return False
-        in_order = [p.pts for p in self._packets if p.pts is not None]
-        return has_times_of_display(container, codec) or (in_order != sorted(in_order))
+        in_order = [time for time in self._times if time is not None]
+        return has_times_of_display(container, codec) or in_order != sorted(in_order)
 
     def _find(self, indices: Set[int]) -> Dict[int, np.ndarray]:
         """Decode frames, each from the last key frame on."""
@@ -229,7 +227,7 @@ class VideoReader:
         """From which packet on the frame of a packet is decoded."""
         for start in reversed(self._starts[: bisect_right(self._starts, number)]):
             # What is shown before a key frame may need what is before it.
-            if self._time(start) <= self._time(number):
+            if self._times[start] <= self._times[number]:
                 return start
         return 0
 
@@ -238,12 +236,9 @@ class VideoReader:
         if not self._has_times:
             yield from enumerate(islice(self._run(0), last + 1))
             return
-        begin = self._time(start) if start else None
-        left = {
-            p.pts
-            for p in self._packets[start : last + 1]
-            if p.is_shown and p.pts in self._index and (begin is None or p.pts >= begin)
-        }
+        begin = self._times[start] if start else min(self._index)
+        packets = self._packets[start : last + 1]
+        left = {p.pts for p in packets if p.is_shown and p.pts in self._index and p.pts >= begin}
         is_first = True
         for frame in self._run(start, last):
             if frame.pts not in left:
