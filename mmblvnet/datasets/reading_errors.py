@@ -103,17 +103,11 @@ def errors_logged() -> Iterator[List[tuple]]:
 def read_video(pipeline: Callable, results: dict, video: str, remedy: str) -> Optional[dict]:
     """Send a video through a pipeline that opens and decodes it.
 
-    Args:
-        pipeline (Callable): The pipeline.
-        results (dict): What it takes.
-        video (str): The file or folder, for messages.
-        remedy (str): What to do if it is broken.
-
-    Returns:
-        dict, optional: What the pipeline gives, None if it drops the video.
+    Returns what the pipeline gives, None if it drops the video.
 
     Raises:
-        BrokenVideoError: If the video itself is bad, or is not there.
+        BrokenVideoError: If the video itself is bad, or is not there. It
+            names the video, a file or folder, and the remedy.
         Exception: What is wrong with the machine or the code, as it is.
     """
     try:

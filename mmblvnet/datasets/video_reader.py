@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 import av
 import numpy as np
@@ -30,17 +30,6 @@ SMALLEST_PICTURE = 24
 # Frames that others are decoded before, and shown after, are no more in a row;
 # encoders of H.264 and HEVC allow as many B-frames.
 LONGEST_DELAY = 16
-
-
-class Packet(NamedTuple):
-    """What is known of a packet once its content is gone."""
-
-    # When its frame is shown and decoded, in ticks of the track.
-    pts: Optional[int]
-    dts: Optional[int]
-    size: int
-    is_keyframe: bool
-    is_shown: bool
 
 
 class VideoReader:
@@ -71,13 +60,12 @@ class VideoReader:
             check_container(self._file, self._container, num_packets, errors)
             self._count()
 
-    def __del__(self) -> None:
-        self._close()
-
     def _close(self) -> None:
         # Containers and their streams refer to each other.
         if self._container is not None:
             self._container.close()
+
+    __del__ = _close
 
     def __len__(self) -> int:
         return len(self._order)
@@ -121,13 +109,9 @@ class VideoReader:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in order, for ``picture``."""
-        numbered = self._numbered(0, max(self._order))
-        while True:
-            with self._file.reading():
-                _, frame = next(numbered, (None, None))
-            if frame is None:
-                return
-            yield frame
+        with self._file.reading():
+            for _, frame in self._numbered(0, max(self._order)):
+                yield frame
 
     def _open(self) -> None:
         self._close()
@@ -141,26 +125,31 @@ class VideoReader:
 
     def _scan(self) -> int:
         """Learn from all packets what there is, and count them."""
-        codec, num_packets = self._stream.codec_context.name, 0
-        self._packets: List[Packet] = []
+        codec = self._stream.codec_context.name
+        # Times of display and of decoding, and the size, by which packets of
+        # which the content is gone are found again.
+        self._packets: List[Tuple[Optional[int], Optional[int], int]] = []
         # With their content, or none if there is too much of it.
         self._kept: List[av.Packet] = []
-        num_bytes = 0
+        self._shown: List[bool] = []
+        keys = []
+        num_packets = num_bytes = 0
         for packet in self._container.demux(self._stream):
             num_packets += 1
             if not packet.size:
                 continue
             if packet.is_corrupt:
                 raise UnreadableVideoError(f'bytes are missing or wrong before byte {packet.pos}')
-            is_shown = not packet.is_discard and _is_shown(codec, memoryview(packet))
-            self._packets.append(Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, is_shown))
+            if packet.is_keyframe:
+                keys.append(len(self._packets))
+            self._packets.append((packet.pts, packet.dts, packet.size))
+            self._shown.append(not packet.is_discard and _is_shown(codec, memoryview(packet)))
             num_bytes += packet.size
             if num_bytes <= MAX_IN_MEMORY:
                 self._kept.append(packet)
             else:
                 self._kept.clear()
-        self._times = [p.pts for p in self._packets]
-        keys = [n for n, p in enumerate(self._packets) if p.is_keyframe]
+        self._times = [pts for pts, *_ in self._packets]
         self._first_key = keys[0] if keys else len(self._packets)
         # Where decoding may start.
         self._starts = [n for n in keys if self._times[n] is not None]
@@ -188,11 +177,11 @@ class VideoReader:
             self._order = range(1 + sum(1 for _ in frames))
             self._starts.clear()
             return
-        shown = [n for n, p in enumerate(self._packets) if p.is_shown]
+        shown = [n for n, is_shown in enumerate(self._shown) if is_shown]
         shown.sort(key=self._times.__getitem__)
         # Videos may start between key frames.
         self._order = [n for n in shown if self._times[n] >= first.pts]
-        begin = self._packets[0].pts or 0
+        begin = self._times[0] or 0
         if self._first_key == 0 and any(begin <= self._times[n] < first.pts for n in shown):
             raise UnreadableVideoError('its first frame cannot be decoded')
         self._index = {self._times[n]: i for i, n in enumerate(self._order)}
@@ -201,10 +190,10 @@ class VideoReader:
     def _do_times_tell(self, first: av.VideoFrame) -> bool:
         """Whether each frame is known by the time of its packet."""
         codec, container = self._stream.codec_context, self._container.format
-        times = [p.pts for p in self._packets if p.is_shown]
+        times = [time for time, is_shown in zip(self._times, self._shown) if is_shown]
         if None in times or first.pts not in times or len(set(times)) < len(times):
             return False
-        if codec.name in MPEG4_KIN and any(p.size < SMALLEST_PICTURE for p in self._packets):
+        if codec.name in MPEG4_KIN and any(size < SMALLEST_PICTURE for *_, size in self._packets):
             return False
         # The two fields of a frame may be packets.
         if container.name == TRANSPORT_STREAM and first.interlaced_frame:
@@ -236,9 +225,9 @@ class VideoReader:
         if not self._has_times:
             yield from enumerate(islice(self._run(0), last + 1))
             return
-        begin = self._times[start] if start else min(self._index)
-        packets = self._packets[start : last + 1]
-        left = {p.pts for p in packets if p.is_shown and p.pts in self._index and p.pts >= begin}
+        first = self._times[self._order[0]]
+        begin = max(first, self._times[start]) if start else first
+        left = {self._times[n] for n in range(start, last + 1) if self._shown[n] and self._times[n] >= begin}
         is_first = True
         for frame in self._run(start, last):
             if frame.pts not in left:
@@ -275,7 +264,7 @@ class VideoReader:
 
     def _read_from(self, start: int) -> Iterator[av.Packet]:
         """The packets from one on, read again."""
-        pts, dts, _ = wanted = self._packets[start][:3]
+        pts, dts, _ = wanted = self._packets[start]
         if dts is not None:
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(dts if pts is None else min(pts, dts), stream=self._stream)
