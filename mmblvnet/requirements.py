@@ -8,23 +8,14 @@ from packaging.version import Version
 # mends it. MMAction2 comes last: importing it needs the other two. mmcv and
 # mmcv-lite own the same folder, so one has to go before the other comes, as
 # do MMEngine and OneDL's fork of it, which mmcv-lite does not ask for.
+MMENGINE = (
+    "pip install 'mmengine>=0.10.7,<1.0', or for OneDL's fork: pip uninstall "
+    "-y mmengine && pip install 'onedl-mmengine>=0.10.12,<1.0'"
+)
+MMCV = "pip uninstall -y mmcv mmcv-lite && pip install 'mmcv-lite>=2.0.0,<2.2.0', with --no-deps beside onedl-mmengine"
 REQUIREMENTS = (
-    (
-        'mmengine',
-        '0.10.7',
-        '1.0.0',
-        "pip install 'mmengine>=0.10.7,<1.0', or "
-        "for OneDL's fork: pip uninstall -y mmengine && "
-        "pip install 'onedl-mmengine>=0.10.12,<1.0'",
-    ),
-    (
-        'mmcv',
-        '2.0.0',
-        '2.2.0',
-        'pip uninstall -y mmcv mmcv-lite && '
-        "pip install 'mmcv-lite>=2.0.0,<2.2.0', with --no-deps beside "
-        'onedl-mmengine',
-    ),
+    ('mmengine', '0.10.7', '1.0.0', MMENGINE),
+    ('mmcv', '2.0.0', '2.2.0', MMCV),
     ('mmaction', '1.2.0', '1.3.0', "pip install 'mmaction2>=1.2.0,<1.3'"),
 )
 

@@ -6,7 +6,6 @@ from pickle import UnpicklingError
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
-import mmblvnet.compat.mmaction as compat_mmaction
 import mmblvnet.compat.mmengine as compat_mmengine
 import pytest
 import torch
@@ -14,7 +13,7 @@ from mmaction.evaluation import ConfusionMatrix
 from mmaction.models import Recognizer2D
 from mmaction.registry import HOOKS
 from mmblvnet import compat
-from mmblvnet.compat.patching import mend
+from mmblvnet.compat import imports, patching
 from mmengine.dist import utils as dist_utils
 from networks import recognizer
 
@@ -57,11 +56,11 @@ def test_multimodal_models_need_a_transformers_that_fits(tmp_path, monkeypatch):
     package.mkdir()
     (package / '__init__.py').write_text('')
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(compat_mmaction.dependency, 'WITH_MULTIMODAL', True)
+    monkeypatch.setattr(imports.dependency, 'WITH_MULTIMODAL', True)
     for name, with_multimodal in [('apply_chunking_to_forward', True), ('Conv1D', False)]:
         (package / 'modeling_utils.py').write_text(f'from .pytorch_utils import {name}')
-        compat_mmaction.leave_out_multimodal_models()
-        assert compat_mmaction.dependency.WITH_MULTIMODAL == with_multimodal
+        imports.leave_out_multimodal_models()
+        assert imports.dependency.WITH_MULTIMODAL == with_multimodal
 
 
 def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
@@ -69,28 +68,28 @@ def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
     folder = package / 'models' / 'localizers' / 'drn'
     folder.mkdir(parents=True)
     (folder / 'drn.py').write_text('')
-    monkeypatch.setattr(compat_mmaction.mmaction, '__file__', str(package / '__init__.py'))
-    name = 'mmaction.models.localizers.drn'
+    monkeypatch.setattr(imports.mmaction, '__file__', str(package / '__init__.py'))
+    name = 'mmaction.models.localizers.drn.drn'
     monkeypatch.delitem(sys.modules, name)
-    compat_mmaction.provide_drn()
+    imports.provide_drn()
     assert name not in sys.modules
 
 
-def test_what_the_user_has_replaced_is_mended_once():
+def test_what_the_user_has_replaced_is_mended_once(monkeypatch):
+    monkeypatch.setattr(patching, '_repairs', [])
     calls = []
+    owner = SimpleNamespace(function=None)
 
-    def of_the_users(number):
-        calls.append(number)
+    @patching.mend(owner, 'function')
+    def repair(upstream, number):
+        upstream(number + 1)
 
-    owner = SimpleNamespace(function=of_the_users)
     for _ in range(2):
-
-        @mend(owner, 'function')
-        def repair(upstream, number):
-            upstream(number + 1)
-
-    owner.function(1)
-    assert calls == [2]
+        owner.function = calls.append
+        for _ in range(2):
+            patching.apply_repairs()
+        owner.function(1)
+    assert calls == [2, 2]
 
 
 def test_a_second_time_changes_nothing():
@@ -119,7 +118,7 @@ def test_nccl_without_cuda_is_explained(monkeypatch):
 def test_with_cuda_the_device_is_set_as_upstream_does(monkeypatch):
     calls = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    compat_mmengine._without_cuda_device(lambda *args: calls.append(args), 'nccl')
+    compat_mmengine.start_distributed_without_cuda(lambda *args: calls.append(args), 'nccl')
     assert calls == [('nccl',)]
 
 

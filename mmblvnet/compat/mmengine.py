@@ -2,7 +2,6 @@
 
 from functools import partial
 from pickle import UnpicklingError
-from types import ModuleType
 from typing import Any, Callable, Optional
 from unittest.mock import patch
 
@@ -17,27 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmblvnet.checkpoints import unpickling
-from .patching import mend
 
-
-class _Torch(ModuleType):
-    """PyTorch, with a ``load`` that knows what MMEngine saves."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    @staticmethod
-    def load(f: Any, map_location: Any = None, **kwargs) -> Any:
-        try:
-            return torch.load(f, map_location=map_location, **kwargs)
-        except UnpicklingError:
-            if kwargs:
-                raise
-            if hasattr(f, 'seek'):
-                f.seek(0)
-                return unpickling.load(f, map_location)
-            with open(f, 'rb') as file:
-                return unpickling.load(file, map_location)
+from .patching import StandIn, mend
 
 
 def load_mmengine_checkpoints() -> None:
@@ -50,47 +30,52 @@ def load_mmengine_checkpoints() -> None:
     The loader of OneDL's fork then runs whatever code the file holds.
     """
     if mmengine_checkpoint.torch is torch:
-        mmengine_checkpoint.torch = _Torch('torch')
+        mmengine_checkpoint.torch = StandIn(torch, load=_load)
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
-        mmengine_checkpoint._safe_torch_load = _Torch.load
+        mmengine_checkpoint._safe_torch_load = _load
 
 
-class WorkerStart(partial):
-    """A ``worker_init_fn`` by which workers import this package."""
+def _load(f: Any, map_location: Any = None, **kwargs) -> Any:
+    try:
+        return torch.load(f, map_location=map_location, **kwargs)
+    except UnpicklingError:
+        if kwargs:
+            raise
+        if hasattr(f, 'seek'):
+            f.seek(0)
+            return unpickling.load(f, map_location)
+        with open(f, 'rb') as file:
+            return unpickling.load(file, map_location)
 
 
-def _do_nothing(worker_id: int) -> None:
-    """Start a worker without a function of its own."""
-
-
-def mend_workers() -> None:
+@mend(Runner, 'build_dataloader')
+@mend(FlexibleRunner, 'build_dataloader')
+def mend_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
     """Let workers be mended that are no copies of this process.
 
-    They import only what they are given, which may be MMAction2 alone.
+    They import only what they are given, which may be MMAction2 alone; a
+    function of this package imports the package.
     """
-    for runner in (Runner, FlexibleRunner):
-        mend(runner, 'build_dataloader')(_with_mended_workers)
-
-
-def _with_mended_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
     loader = upstream(*args, **kwargs)
     if isinstance(loader, DataLoader) and loader.num_workers:
-        start = loader.worker_init_fn or _do_nothing
-        loader.worker_init_fn = WorkerStart(start)
+        loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
     return loader
 
 
-def start_distributed_without_cuda() -> None:
+def _start_worker(start: Optional[Callable], worker_id: int) -> None:
+    if start is not None:
+        start(worker_id)
+
+
+@mend(dist_utils, '_init_dist_pytorch')
+@mend(dist_utils, '_init_dist_mpi')
+@mend(dist_utils, '_init_dist_slurm')
+def start_distributed_without_cuda(upstream: Callable, backend: str, *args, **kwargs) -> None:
     """Let MMEngine's launchers start on a machine without CUDA.
 
     MMEngine 0.10.7 always calls ``torch.cuda.set_device``, which a CPU build
     of PyTorch does not have.
     """
-    for name in ('_init_dist_pytorch', '_init_dist_mpi', '_init_dist_slurm'):
-        mend(dist_utils, name)(_without_cuda_device)
-
-
-def _without_cuda_device(upstream: Callable, backend: str, *args, **kwargs) -> None:
     if torch.cuda.is_available() or get_device() != 'cpu':
         return upstream(backend, *args, **kwargs)
     if backend == 'nccl':
@@ -103,41 +88,35 @@ def _without_cuda_device(upstream: Callable, backend: str, *args, **kwargs) -> N
         return upstream(backend, *args, **kwargs)
 
 
-def wrap_cpu_models_for_distribution() -> None:
+@mend(MMDistributedDataParallel, '__init__')
+def wrap_cpu_models_for_distribution(upstream: Callable, self: nn.Module, module: nn.Module, *args, **kwargs) -> None:
     """Let MMEngine wrap a model on the CPU for distributed training.
 
     MMEngine 0.10.7 always names a CUDA device, which PyTorch refuses for a
     model that is on the CPU.
     """
-
-    @mend(MMDistributedDataParallel, '__init__')
-    def init(upstream: Callable, self, module: nn.Module, *args, **kwargs) -> None:
-        if all(p.device.type == 'cpu' for p in module.parameters()):
-            kwargs.pop('device_ids', None)
-        upstream(self, module, *args, **kwargs)
+    if all(p.device.type == 'cpu' for p in module.parameters()):
+        kwargs.pop('device_ids', None)
+    upstream(self, module, *args, **kwargs)
 
 
-def leave_out_default_hooks() -> None:
+@mend(Runner, 'register_default_hooks')
+def leave_out_default_hooks(upstream: Callable, self: Runner, hooks: Optional[dict] = None) -> None:
     """Let ``default_hooks.NAME = None`` leave out a hook of any name.
 
     MMEngine 0.10.7 asserts that it is one of its own.
     """
     own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-
-    @mend(Runner, 'register_default_hooks')
-    def register_default_hooks(upstream: Callable, self, hooks: Optional[dict] = None) -> None:
-        upstream(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own})
+    upstream(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own})
 
 
-def stop_early_in_training_alone() -> None:
+@mend(EarlyStoppingHook, 'before_run')
+def stop_early_in_training_alone(upstream: Callable, self: EarlyStoppingHook, runner: Runner) -> None:
     """Let a config with ``EarlyStoppingHook`` be tested.
 
     The hook of MMEngine 0.10.7 looks at the training loop in a test too,
     which builds it, and with it the training data, if they are there at all.
     """
-
-    @mend(EarlyStoppingHook, 'before_run')
-    def before_run(upstream: Callable, self, runner: Runner) -> None:
-        # Built by then where there is training.
-        if not isinstance(runner._train_loop, (dict, type(None))):
-            upstream(self, runner)
+    # Built by then where there is training.
+    if not isinstance(runner._train_loop, (dict, type(None))):
+        upstream(self, runner)

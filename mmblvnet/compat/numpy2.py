@@ -1,9 +1,5 @@
-"""What NumPy 2 breaks in MMAction2 1.2.0.
+"""What NumPy 2 breaks in MMAction2 1.2.0; with NumPy 1 it is not imported."""
 
-One function per defect.
-"""
-
-from types import ModuleType
 from typing import Any, Callable
 from unittest.mock import patch
 
@@ -15,90 +11,56 @@ import mmaction.utils.misc as misc
 import numpy as np
 from mmaction.datasets.transforms import ColorJitter, DecompressPose, ImgAug, PyAVDecodeMotionVector, pose_transforms
 
-from .patching import mend
+from .patching import StandIn, mend
 
-RENAMED = dict(Inf='inf', in1d='isin', trapz='trapezoid')
+# NumPy 2.0 and 2.4 have removed names that PoseCompact, MMCompact and
+# frame_extract (Inf), ANetMetric (trapz) and RetrievalRecall (in1d) need.
+for module in (accuracy, misc, multimodal_metric, pose_transforms):
+    module.np = StandIn(np, Inf=np.inf, in1d=np.isin, trapz=np.trapezoid)
 
-
-def apply() -> None:
-    """Apply every workaround, if NumPy is that new."""
-    if np.lib.NumpyVersion(np.__version__) >= '2.0.0':
-        restore_renamed_functions()
-        take_scalars_out_of_arrays()
-        turn_hues_both_ways()
-        count_frames_in_python()
-        bound_motion_vectors()
-        import_imgaug()
+# To compare tubes, MultiSportsMetric turns arrays of one element into int,
+# which NumPy 2.4 refuses.
+multisports_utils.int = lambda value: int(np.squeeze(value)[()])
 
 
-class _NumPy(ModuleType):
-    """NumPy, by the names of version 1 as well."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, RENAMED.get(name, name))
-
-
-def restore_renamed_functions() -> None:
-    """Let MMAction2 call what NumPy 2.0 and 2.4 have removed.
-
-    ``PoseCompact``, ``MMCompact`` and ``frame_extract`` need ``np.Inf``,
-    ``ANetMetric`` needs ``np.trapz``, ``RetrievalRecall`` needs ``np.in1d``.
-    """
-    for module in (accuracy, misc, multimodal_metric, pose_transforms):
-        module.np = _NumPy('numpy')
-
-
-def take_scalars_out_of_arrays() -> None:
-    """Let ``MultiSportsMetric`` compare tubes.
-
-    It turns arrays of one element into ``int``, which NumPy 2.4 refuses.
-    """
-    multisports_utils.int = lambda value: int(np.squeeze(value)[()])
-
-
-def turn_hues_both_ways() -> None:
+@mend(ColorJitter, 'adjust_hue')
+def turn_hues_both_ways(upstream: Callable, img: np.ndarray, factor: float) -> np.ndarray:
     """Let ``ColorJitter`` turn hues by a negative angle.
 
     It adds the angle to unsigned bytes, which NumPy 2 refuses.
     """
-
-    @mend(ColorJitter, 'adjust_hue')
-    def adjust_hue(upstream: Callable, img: np.ndarray, factor: float) -> np.ndarray:
-        angle = int(factor * 255)
-        if angle >= 0:
-            return upstream(img, factor)
-        hsv = cv2.cvtColor(img.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(int) + angle) % 180
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
+    angle = int(factor * 255)
+    if angle >= 0:
+        return upstream(img, factor)
+    hsv = cv2.cvtColor(img.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + angle) % 180
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
 
 
-def count_frames_in_python() -> None:
+@mend(DecompressPose, 'transform')
+def count_frames_in_python(upstream: Callable, self: DecompressPose, results: dict) -> dict:
     """Let frames be sampled of what ``DecompressPose`` returns.
 
     It counts them in 16 bits, in which NumPy 2 also computes the products of
     their number: of long videos the wrong frames are taken.
     """
-
-    @mend(DecompressPose, 'transform')
-    def transform(upstream: Callable, self, results: dict) -> dict:
-        results = upstream(self, results)
-        results['total_frames'] = int(results['total_frames'])
-        return results
+    results = upstream(self, results)
+    results['total_frames'] = int(results['total_frames'])
+    return results
 
 
-def bound_motion_vectors() -> None:
+@mend(PyAVDecodeMotionVector, '_parse_vectors')
+def bound_motion_vectors(upstream: Callable, mv: np.ndarray, *args) -> np.ndarray:
     """Let ``PyAVDecodeMotionVector`` read vectors of more than 127 pixels.
 
     Its 8 bits do not hold them: NumPy 1 took other vectors, NumPy 2 refuses.
     """
-
-    @mend(PyAVDecodeMotionVector, '_parse_vectors')
-    def parse_vectors(upstream: Callable, mv: np.ndarray, *args) -> np.ndarray:
-        vectors = upstream(mv.astype(int), *args)
-        return vectors.clip(-128, 127).astype(mv.dtype)
+    vectors = upstream(mv.astype(int), *args)
+    return vectors.clip(-128, 127).astype(mv.dtype)
 
 
-def import_imgaug() -> None:
+@mend(ImgAug, '__init__')
+def import_imgaug(upstream: Callable, self: ImgAug, transforms: Any) -> None:
     """Let ``ImgAug`` import imgaug 0.4, and leave NumPy as it was.
 
     imgaug needs ``np.sctypes``, which NumPy 2 has removed, and MMAction2 puts
@@ -108,8 +70,5 @@ def import_imgaug() -> None:
         kind: [np.dtype(code).type for code in np.typecodes[codes]]
         for kind, codes in dict(int='Integer', uint='UnsignedInteger', float='Float').items()
     }
-
-    @mend(ImgAug, '__init__')
-    def init(upstream: Callable, self, transforms: Any) -> None:
-        with patch.object(np, 'sctypes', types, create=True), patch.object(np, 'bool', np.bool):
-            upstream(self, transforms)
+    with patch.object(np, 'sctypes', types, create=True), patch.object(np, 'bool', np.bool):
+        upstream(self, transforms)

@@ -1,7 +1,6 @@
 import logging
 import os.path as osp
 import re
-from itertools import takewhile
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -15,19 +14,14 @@ from mmblvnet.registry import DATASETS
 from .reading_errors import BrokenVideoError, read_video
 
 
-def _is_number(text: str) -> bool:
-    """Whether a text is a whole number from 0 that 64 bits hold."""
-    return text.isdecimal() and len(text) <= 18
-
-
 class _CheckedDataset:
     """Checks of annotations and videos, for the datasets of MMAction2.
 
-    In training another sample takes the place of a video that cannot be read;
-    such videos travel with that sample as the metainfo ``broken_videos``,
-    pairs of a name and a message, for :class:`DataCheckHook` to report. In
-    test such a video is an error, or, with ``skip_broken``, counts as wrong:
-    the sample in its place has no label that a prediction could meet.
+    In training another sample takes the place of a video that cannot be read.
+    In test such a video is an error, or, with ``skip_broken``, counts as wrong:
+    the sample in its place has no label that a prediction could meet. That
+    sample's metainfo ``broken_videos``, pairs of a name and a message, are for
+    :class:`DataCheckHook` to report.
     """
 
     # What the lines of the annotation file look like, for messages.
@@ -44,18 +38,12 @@ class _CheckedDataset:
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
-        super().__init__(  # type: ignore[call-arg]
-            ann_file, *args, max_refetch=max_refetch, **kwargs
-        )
+        super().__init__(ann_file, *args, max_refetch=max_refetch, **kwargs)  # type: ignore[call-arg]
 
     def load_data_list(self) -> List[dict]:
         """Load the annotation file and check every line of it.
 
         A line ends with its numbers; the path before them may have spaces.
-
-        Raises:
-            ValueError: If the file cannot be read, or a line is out of form,
-                or there is none.
         """
         if self.multi_class and not self.num_classes:
             raise ValueError('multi_class=True needs to know num_classes')
@@ -77,24 +65,26 @@ class _CheckedDataset:
             try:
                 samples.append(self._sample(*self._split(line.strip())))
             except ValueError as error:
-                raise ValueError(
-                    f'{self.ann_file}, line {number}: {line!r} {error}. The form is: {self.line_form}'
-                ) from None
+                place = f'{self.ann_file}, line {number}: {line!r}'
+                raise ValueError(f'{place} {error}. The form is: {self.line_form}') from None
         return samples
 
     def _split(self, line: str) -> Tuple[str, List[int]]:
         """A path, and the numbers that follow it."""
         separator = None if self.delimiter == ' ' else self.delimiter
-        parts = line.split(separator)[1:]
-        numbers = list(takewhile(_is_number, map(str.strip, parts[::-1])))
-        path = line.rsplit(separator, len(numbers))[0] if line else ''
+        path, numbers = line, []
+        while path:
+            *before, last = path.rsplit(separator, 1)
+            # 64 bits hold 18 digits.
+            if not before or not re.fullmatch(r'\s*\d{1,18}\s*', last):
+                break
+            path, numbers = before[0], [int(last), *numbers]
         if not path.strip():
             raise ValueError('names no video')
-        *others, last = path.split(separator)
-        is_signed = others and re.fullmatch(r'[-+]?[\d.]+', last.strip())
+        is_signed = before and re.fullmatch(r'[-+]?[\d.]+', last.strip())
         if is_signed or not numbers and not self.test_mode:
             raise ValueError(f'has no label: {last!r} is no whole number from 0')
-        return path, list(map(int, numbers[::-1]))
+        return path, numbers
 
     def _label(self, labels: List[int]) -> dict:
         """The label of a sample, checked."""
@@ -125,43 +115,33 @@ class _CheckedDataset:
         return [] if label < 0 else [label]
 
     def prepare_data(self, idx: int) -> Optional[dict]:
-        """Load and augment a sample.
-
-        None stands for one whose video cannot be read in training, upon which
-        MMEngine asks for another.
-
-        Raises:
-            BrokenVideoError: If the video cannot be read in test, or too many
-                in a row in training.
-        """
+        """Load and augment a sample, or ask MMEngine by None for another."""
         info = self.get_data_info(idx)
         video = info.get('filename', info.get('frame_dir'))
+        remedy = f'Repair it, or take it out of {self.ann_file}'
+        if self.test_mode and not self.skip_broken:
+            remedy += ', or set skip_broken=True in the dataset to count it as wrong'
         try:
-            data = read_video(self.pipeline, info, video, f'Repair it, or take it out of {self.ann_file}')
+            data = read_video(self.pipeline, info, video, remedy)
         except BrokenVideoError as error:
-            return self._without_video(idx, error)
+            if self.test_mode and not self.skip_broken:
+                raise
+            self._broken[video] = str(error)
+            self._num_failures += 1
+            if self._num_failures > self.max_refetch:
+                raise BrokenVideoError(
+                    f'{self._num_failures} videos in a row cannot be read; does '
+                    f'data_prefix = {self.data_prefix} lead to them? The last: {error}'
+                ) from error
+            return self._stand_in(idx) if self.test_mode else None
         self._num_failures = 0
         if data is not None and self._broken:
             data['data_samples'].set_metainfo(dict(broken_videos=tuple(self._broken.items())))
             self._broken = {}
         return data
 
-    def _without_video(self, idx: int, error: BrokenVideoError) -> Optional[dict]:
-        if self.test_mode and not self.skip_broken:
-            raise BrokenVideoError(
-                error.video, f'{error}, or set skip_broken=True in the dataset to count it as wrong'
-            ) from error
-        self._broken[error.video] = error.message
-        self._num_failures += 1
-        if self._num_failures > self.max_refetch:
-            raise BrokenVideoError(
-                error.video,
-                f'{self._num_failures} videos in a row cannot be read; does '
-                f'data_prefix = {self.data_prefix} lead to them? The last: '
-                f'{error}',
-            ) from error
-        if not self.test_mode:
-            return None
+    def _stand_in(self, idx: int) -> dict:
+        """The next sample, without a label."""
         data = self.prepare_data((idx + 1) % len(self))  # type: ignore[arg-type]
         data['data_samples'].set_gt_label(torch.zeros(self.num_classes) if self.multi_class else -1)
         return data

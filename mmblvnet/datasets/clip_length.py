@@ -2,22 +2,14 @@ from typing import List
 
 
 def with_clip_len(pipeline: List[dict], clip_len: int) -> List[dict]:
-    """A pipeline that samples clips of another length.
+    """A pipeline that samples clips of so many frames, made from another one.
 
     For configs that inherit a pipeline. They have to name their ``_base_``
     before they import this: MMEngine tells its two styles of configs apart by
     what comes first.
 
-    Args:
-        pipeline (list[dict]): A pipeline, which is left as it is.
-        clip_len (int): Frames per clip.
-
-    Returns:
-        list[dict]: The new pipeline.
-
     Raises:
-        ValueError: If not exactly one transform of the pipeline has a
-            ``clip_len``.
+        ValueError: If not exactly one transform has a ``clip_len``.
     """
     num_samplers = sum('clip_len' in transform for transform in pipeline)
     if num_samplers != 1:

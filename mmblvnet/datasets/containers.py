@@ -2,9 +2,10 @@
 
 import os
 import struct
-from typing import Iterator, List, Tuple
+from typing import List
 
 import av
+from av.container import InputContainer
 from av.stream import Disposition
 
 from .reading_errors import UnreadableVideoError, WatchedFile
@@ -13,13 +14,11 @@ AVI = 'avi'
 MATROSKA = 'matroska,webm'
 MP4 = 'mov,mp4,m4a,3gp,3g2,mj2'
 TRANSPORT_STREAM = 'mpegts'
-# Containers that have the times of display of all frames.
-TIMED = (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
 # Of packets of transport streams: plain, with time codes, with checksums.
 PACKET_SIZES = (188, 192, 204)
 
 
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(container: InputContainer) -> av.VideoStream:
     """The first video track of a file, or an UnreadableVideoError."""
     for stream in container.streams.video:
         # The covers of music are tracks, too.
@@ -31,28 +30,18 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
 
 
 def has_times_of_display(container: av.ContainerFormat, codec: av.CodecContext) -> bool:
-    """Whether packets are timed by their display, not by their decoding.
-
-    AVI has the latter alone.
-    """
+    """Whether packets are timed by their display, not as in AVI by their decoding."""
+    is_timed = container.name in (MP4, TRANSPORT_STREAM, 'mpeg', 'flv')
     # Tracks that came from AVI name the codec as AVI does, or are MPEG-4.
-    is_timed = container.name in TIMED or (container.name == MATROSKA and not codec.codec_tag.strip('\0'))
+    is_timed |= container.name == MATROSKA and not codec.codec_tag.strip('\0')
     return not codec.has_b_frames or is_timed and codec.name != 'mpeg4'
 
 
-def check_container(
-    file: WatchedFile, container: av.container.InputContainer, num_packets: int, errors: List[tuple]
-) -> None:
-    """Refuse a file that contradicts itself.
+def check_container(file: WatchedFile, container: InputContainer, num_packets: int, errors: List[tuple]) -> None:
+    """Refuse a file, opened as the container, that contradicts itself.
 
-    Args:
-        file (WatchedFile): The file.
-        container (InputContainer): The same, opened.
-        num_packets (int): Packets of the video track, with empty ones.
-        errors (list[tuple]): What FFmpeg has logged while they were read.
-
-    Raises:
-        UnreadableVideoError: If it is damaged.
+    All packets of its video track were read and counted, with empty ones, and
+    what FFmpeg has logged meanwhile are the errors.
     """
     name, stream = container.format.name, video_stream(container)
     for _, part, text in errors:
@@ -71,9 +60,11 @@ def check_container(
             num_frames = 0 if num_frames <= num_packets else num_frames
         elif not num_frames:
             raise UnreadableVideoError('its header has no frames')
-    if name == AVI and num_packets < num_frames == stream.duration and _riff_length(file) <= size:
-        # Its header counts chunks without content, too.
-        num_frames = len(stream.index_entries)
+    if name == AVI and num_packets < num_frames == stream.duration:
+        file.seek(4)
+        if 8 + int.from_bytes(file.read(4), 'little') <= size:
+            # Its header counts chunks without content, too.
+            num_frames = len(stream.index_entries)
     if num_frames and num_frames != num_packets:
         raise UnreadableVideoError(f'{num_packets} of its {num_frames} frames are found')
     # From where FFmpeg reads on.
@@ -88,36 +79,24 @@ def _packets_before_edits(file: WatchedFile) -> int:
         return sum(1 for packet in packets if packet.size)
 
 
-def _riff_length(file: WatchedFile) -> int:
-    """How long an AVI file says that it is."""
-    file.seek(4)
-    return 8 + int.from_bytes(file.read(4), 'little')
-
-
 def _is_fragmented(file: WatchedFile, size: int) -> bool:
     """Whether an MP4 file is made of fragments, all of which are whole."""
-    kinds, end = set(), 0
-    for kind, end in _top_boxes(file, size):
-        kinds.add(kind)
-        if end > size and kind in (b'moov', b'moof'):
-            raise UnreadableVideoError(f'{end - size} bytes are missing at the end')
-    if b'moof' in kinds and end != size:
-        raise UnreadableVideoError(f'the structure of the file breaks at byte {end}')
-    return b'moof' in kinds
-
-
-def _top_boxes(file: WatchedFile, size: int) -> Iterator[Tuple[bytes, int]]:
-    """Kinds and ends of the boxes of MP4, up to where none stands."""
-    position = 0
-    while position + 8 <= size:
-        file.seek(position)
+    is_fragmented, end = False, 0
+    # From box to box, up to where none stands.
+    while end + 8 <= size:
+        file.seek(end)
         header = file.read(16)
         length, kind = struct.unpack('>I4s', header[:8])
         if length == 1 and len(header) == 16:
             (length,) = struct.unpack('>Q', header[8:])
         elif length == 0 and kind == b'mdat':
-            length = size - position
+            length = size - end
         if length < 8 or not kind.isascii():
-            return
-        position += length
-        yield kind, position
+            break
+        end += length
+        is_fragmented |= kind == b'moof'
+        if end > size and kind in (b'moov', b'moof'):
+            raise UnreadableVideoError(f'{end - size} bytes are missing at the end')
+    if is_fragmented and end != size:
+        raise UnreadableVideoError(f'the structure of the file breaks at byte {end}')
+    return is_fragmented

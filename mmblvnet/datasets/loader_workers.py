@@ -11,8 +11,6 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import get_worker_info
 
-FULL = os.strerror(errno.ENOSPC)
-
 
 @FUNCTIONS.register_module()
 def start_worker(worker_id: int) -> None:
@@ -36,7 +34,7 @@ def start_worker(worker_id: int) -> None:
 def _end_worker(error: Exception, _: Any) -> None:
     traceback.print_exception(type(error), error, error.__traceback__)
     remedy = ''
-    if FULL in str(error) or 'shared memory' in str(error):
+    if os.strerror(errno.ENOSPC) in str(error) or 'shared memory' in str(error):
         remedy = (
             ': shared memory (/dev/shm) is full. Make it larger (docker run '
             '--shm-size=8g, or --ipc=host), or use fewer workers '

@@ -1,5 +1,6 @@
 """What a config prepares videos with, and what comes of it."""
 
+import contextlib
 from typing import Iterator, List, NamedTuple, Optional
 
 import numpy as np
@@ -8,7 +9,6 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
-SPLITS = ('train', 'val', 'test')
 # A frame of this size stands for those that the decoder would give.
 HEIGHT, WIDTH = 256, 340
 TOTAL_FRAMES = 1000
@@ -30,6 +30,14 @@ def _datasets_of(cfg: Config, split: str) -> List[dict]:
     return list(datasets_in(loader.get('dataset')))
 
 
+def _name(cfg: Config) -> str:
+    return cfg.filename or 'the config'
+
+
+def _names(pipeline: List[dict]) -> List[str]:
+    return [get_str_type(transform['type']) for transform in pipeline]
+
+
 def pipeline_of(cfg: Config, split: str) -> List[dict]:
     """The pipeline that a run of a config prepares videos with.
 
@@ -47,19 +55,18 @@ def pipeline_of(cfg: Config, split: str) -> List[dict]:
     Raises:
         ValueError: If there is no pipeline, or several that differ.
     """
-    pipelines = [dataset['pipeline'] for dataset in _datasets_of(cfg, split) if dataset.get('pipeline') is not None]
+    name = f'{split}_pipeline'
     place = f'{split}_dataloader.dataset of {_name(cfg)}'
+    pipelines = [dataset['pipeline'] for dataset in _datasets_of(cfg, split) if dataset.get('pipeline') is not None]
     if any(pipeline != pipelines[0] for pipeline in pipelines):
         raise ValueError(
             f'The {len(pipelines)} datasets in {place} have pipelines that '
             'differ, so that none is the one of a video: give them the same'
         )
-    if pipelines:
-        return pipelines[0]
-    name = f'{split}_pipeline'
-    if cfg.get(name) is None:
+    pipeline = pipelines[0] if pipelines else cfg.get(name)
+    if pipeline is None:
         raise ValueError(f'There is no pipeline in {place}, and no {name}')
-    return cfg[name]
+    return pipeline
 
 
 def video_pipeline_of(cfg: Config, split: str) -> List[dict]:
@@ -77,14 +84,6 @@ def video_pipeline_of(cfg: Config, split: str) -> List[dict]:
     return pipeline
 
 
-def _name(cfg: Config) -> str:
-    return cfg.filename or 'the config'
-
-
-def _names(pipeline: List[dict]) -> List[str]:
-    return [get_str_type(transform['type']) for transform in pipeline]
-
-
 def update_pipelines(cfg: Config) -> bool:
     """Let ``test_pipeline`` and its like be those that a run uses.
 
@@ -92,14 +91,12 @@ def update_pipelines(cfg: Config) -> bool:
     was changed.
     """
     changed = False
-    for split in SPLITS:
-        try:
+    for split in ('train', 'val', 'test'):
+        with contextlib.suppress(ValueError):
             pipeline = pipeline_of(cfg, split)
-        except ValueError:
-            continue
-        if cfg.get(f'{split}_pipeline') != pipeline:
-            cfg[f'{split}_pipeline'] = pipeline
-            changed = True
+            if cfg.get(f'{split}_pipeline') != pipeline:
+                cfg[f'{split}_pipeline'] = pipeline
+                changed = True
     return changed
 
 
@@ -117,28 +114,20 @@ def frames_per_view(model: nn.Module) -> Optional[int]:
 
 
 class Example(NamedTuple):
-    """What a pipeline makes of a made-up video.
+    """What a pipeline makes of a made-up video."""
 
-    Args:
-        inputs (Tensor): What goes into the recognizer.
-        num_frames (int): Frames of a view in it.
-        prepare (Compose): The transforms after the decoder.
-    """
-
+    # What goes into the recognizer.
     inputs: Tensor
+    # Of a view in it.
     num_frames: int
+    # The transforms after the decoder.
     prepare: Compose
 
 
 def example_of(model: nn.Module, split: str) -> Example:
     """Send a video of black frames through a pipeline, without a file.
 
-    Args:
-        model (nn.Module): A recognizer with its config as ``cfg``.
-        split (str): Whose pipeline.
-
-    Returns:
-        Example: What comes out.
+    The model is a recognizer with its config as ``cfg``.
 
     Raises:
         ValueError: If the pipeline does not decode a video, needs more than
@@ -152,8 +141,7 @@ def example_of(model: nn.Module, split: str) -> Example:
         raise ValueError(f'{whose} decodes no frames')
     samplers = [transform for transform, name in zip(pipeline[: decoders[0]], names) if 'Init' not in name]
     modality = next((dataset['modality'] for dataset in _datasets_of(model.cfg, split) if 'modality' in dataset), 'RGB')
-    channels = 2 if modality == 'Flow' else 3
-    picture = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
+    picture = np.zeros((HEIGHT, WIDTH, 2 if modality == 'Flow' else 3), np.uint8)
     prepare = Compose(pipeline[decoders[-1] + 1 :])
     try:
         results = Compose(samplers)(dict(total_frames=TOTAL_FRAMES, start_index=0, modality=modality, label=-1))

@@ -11,18 +11,16 @@ from urllib.error import HTTPError
 import av
 
 ENOUGH_MEMORY = 2**26
+FEWER = 'use fewer workers or smaller batches'
 REMEDIES = {
     errno.EMFILE: 'allow more open files (ulimit -n), or use fewer workers',
-    errno.ENOMEM: 'use fewer workers or smaller batches',
-    errno.EAGAIN: 'use fewer workers or smaller batches',
+    errno.ENOMEM: FEWER,
+    errno.EAGAIN: FEWER,
     errno.EIO: 'check the disk or the network mount',
     errno.ESTALE: 'mount the network file system again',
 }
-GONE = (404, 410)
 # What FFmpeg warns of where packets of transport streams are missing.
 LOST = 'Packet corrupt'
-# Of defects, and of packages that are not there.
-NOT_OF_DECODERS = (ImportError, MemoryError, NameError, NotImplementedError)
 
 
 class UnreadableVideoError(ValueError):
@@ -30,20 +28,7 @@ class UnreadableVideoError(ValueError):
 
 
 class BrokenVideoError(RuntimeError):
-    """A video of a data set that cannot be read.
-
-    Args:
-        video (str): Its file or folder.
-        message (str): What is wrong with it and what to do.
-    """
-
-    def __init__(self, video: str, message: str) -> None:
-        super().__init__(video, message)
-        self.video = video
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+    """A video of a data set that cannot be read, and what to do about it."""
 
 
 class WatchedFile:
@@ -62,7 +47,7 @@ class WatchedFile:
     def tell(self) -> int:
         return self._try(self._file.tell) or 0
 
-    def _try(self, function: Any, *args) -> Any:
+    def _try(self, function: Callable, *args) -> Any:
         if self._error is None:
             try:
                 return function(*args)
@@ -70,29 +55,23 @@ class WatchedFile:
                 self._error = error
         return None
 
-    def raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-
-@contextlib.contextmanager
-def reading(file: WatchedFile, is_new: bool = False) -> Iterator[None]:
-    """Raise an UnreadableVideoError where FFmpeg finds fault with a file."""
-    try:
-        yield
-    except av.FFmpegError as error:
-        file.raise_error()
-        # Headers may ask for more memory, or threads, than there can be.
-        if isinstance(error, (MemoryError, BlockingIOError)) and not is_new:
-            raise
-        # Where there is little, FFmpeg finds fault with any file.
-        bytearray(ENOUGH_MEMORY)
-        log = f' ({error.log[2].strip()})' if error.log else ''
-        raise UnreadableVideoError(f'{error.strerror}{log}') from error
-    except Exception:
-        file.raise_error()
-        raise
-    file.raise_error()
+    @contextlib.contextmanager
+    def reading(self, is_new: bool = False) -> Iterator[None]:
+        """Raise an UnreadableVideoError where FFmpeg finds fault with it."""
+        try:
+            try:
+                yield
+            finally:
+                if self._error is not None:
+                    raise self._error
+        except av.FFmpegError as error:
+            # Headers may ask for more memory, or threads, than there can be.
+            if isinstance(error, (MemoryError, BlockingIOError)) and not is_new:
+                raise
+            # Where there is little, FFmpeg finds fault with any file.
+            bytearray(ENOUGH_MEMORY)
+            log = f' ({error.log[2].strip()})' if error.log else ''
+            raise UnreadableVideoError(f'{error.strerror}{log}') from error
 
 
 _capturing = threading.Lock()
@@ -107,9 +86,9 @@ def errors_logged() -> Iterator[List[tuple]]:
         _captures.append((logging.get_level(), logging.get_skip_repeated()))
         logging.set_level(max(logging.WARNING, logging.get_level() or 0))
         logging.set_skip_repeated(False)
+    errors = []
     try:
         with logging.Capture() as logs:
-            errors = []
             yield errors
     finally:
         errors += [log for log in logs if log[0] <= logging.ERROR or LOST in log[2]]
@@ -124,55 +103,55 @@ def errors_logged() -> Iterator[List[tuple]]:
 def read_video(pipeline: Callable, results: dict, video: str, remedy: str) -> Optional[dict]:
     """Send a video through a pipeline that opens and decodes it.
 
-    Args:
-        pipeline (Callable): The pipeline.
-        results (dict): What it takes.
-        video (str): The file or folder, for messages.
-        remedy (str): What to do if it is broken.
-
-    Returns:
-        dict, optional: What the pipeline gives, None if it drops the video.
+    Returns what the pipeline gives, None if it drops the video.
 
     Raises:
-        BrokenVideoError: If the video itself is bad, or is not there.
+        BrokenVideoError: If the video itself is bad, or is not there. It
+            names the video, a file or folder, and the remedy.
         Exception: What is wrong with the machine or the code, as it is.
     """
     try:
         return pipeline(results)
     except Exception as error:
-        fault = _fault(error, video)
+        fault = _fault_of_machine(error, video)
         if fault is not None:
-            raise _with_remedy(fault)  # noqa: B904
+            raise fault  # noqa: B904
         reason = str(error).strip() or 'no reason given'
-        raise BrokenVideoError(video, f'{video} cannot be read ({type(error).__name__}: {reason}). {remedy}') from error
+        raise BrokenVideoError(f'{video} cannot be read ({type(error).__name__}: {reason}). {remedy}') from error
 
 
-def _fault(error: Exception, video: str) -> Optional[Exception]:
-    """What is wrong if it is not the video, with which an error was met."""
+def _fault_of_machine(error: Exception, video: str) -> Optional[Exception]:
+    """What is wrong, and the remedy, if it is not the video."""
+    if _is_of_video(error):
+        try:
+            if os.path.isfile(video):
+                with open(video, 'rb') as file:
+                    file.read(1)
+            bytearray(ENOUGH_MEMORY)
+            return None
+        except (OSError, MemoryError) as fault:
+            error = fault
+    if isinstance(error, MemoryError):
+        return MemoryError(f'no memory is left: {FEWER}').with_traceback(error.__traceback__)
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        error.strerror = f'{error.strerror}: {REMEDIES[error.errno]}'
+    return error
+
+
+def _is_of_video(error: Exception) -> bool:
+    """Whether a video may be what is wrong, and not the machine or code."""
     decoder = _decoder_of(error)
-    if (
-        isinstance(error, UnreadableVideoError)
-        or decoder
-        and isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
-    ):
-        return None
     if isinstance(error, HTTPError):
-        return None if error.code in GONE else error
-    if (
-        not decoder
-        or decoder.startswith('Exact')
-        or (isinstance(error, (OSError, *NOT_OF_DECODERS)) and not isinstance(error, av.FFmpegError))
-    ):
-        return error
+        return error.code in (404, 410)
+    if isinstance(error, UnreadableVideoError):
+        return True
+    if decoder and isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+        return True
+    if not decoder or decoder.startswith('Exact'):
+        return False
     # MMAction2's decoders raise whatever they like, whatever is wrong.
-    try:
-        if os.path.isfile(video):
-            with open(video, 'rb') as file:
-                file.read(1)
-        bytearray(ENOUGH_MEMORY)
-    except (OSError, MemoryError) as fault:
-        return fault
-    return None
+    is_clear = isinstance(error, (OSError, ImportError, MemoryError, NameError, NotImplementedError))
+    return isinstance(error, av.FFmpegError) or not is_clear
 
 
 def _decoder_of(error: Exception) -> str:
@@ -182,15 +161,3 @@ def _decoder_of(error: Exception) -> str:
         if name.endswith(('Init', 'Decode')):
             return name
     return ''
-
-
-def _with_remedy(error: Exception) -> Exception:
-    """The same error, which also says what to do about the machine."""
-    if isinstance(error, MemoryError):
-        new = MemoryError(f'no memory is left: {REMEDIES[errno.ENOMEM]}')
-    elif isinstance(error, OSError) and error.errno in REMEDIES:
-        text = f'{error.strerror}: {REMEDIES[error.errno]}'
-        new = OSError(error.errno, text, error.filename)
-    else:
-        return error
-    return new.with_traceback(error.__traceback__)

@@ -7,14 +7,15 @@ from bisect import bisect_right
 from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from .containers import TRANSPORT_STREAM, check_container, has_times_of_display, video_stream
-from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged, reading
+from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged
 
 # Larger files are not read into memory, and so many packets are not kept but
 # read again when they are wanted.
@@ -29,17 +30,6 @@ SMALLEST_PICTURE = 24
 # Frames that others are decoded before, and shown after, are no more in a row;
 # encoders of H.264 and HEVC allow as many B-frames.
 LONGEST_DELAY = 16
-
-
-class Packet(NamedTuple):
-    """What is known of a packet once its content is gone."""
-
-    # When its frame is shown and decoded, in ticks of the track.
-    pts: Optional[int]
-    dts: Optional[int]
-    size: int
-    is_keyframe: bool
-    is_shown: bool
 
 
 class VideoReader:
@@ -58,25 +48,24 @@ class VideoReader:
         OSError: If the machine does not give the content.
     """
 
+    _container: Optional[InputContainer] = None
+
     def __init__(self, file: Union[str, Path, bytes, BinaryIO]) -> None:
-        self._container: Optional[av.container.InputContainer] = None
         self._file = WatchedFile(_open_file(file))
         self.picture = PictureMaker()
-        with reading(self._file, is_new=True):
+        with self._file.reading(is_new=True):
             with errors_logged() as errors:
                 self._open()
                 num_packets = self._scan()
             check_container(self._file, self._container, num_packets, errors)
-            self._check_times()
             self._count()
-
-    def __del__(self) -> None:
-        self._close()
 
     def _close(self) -> None:
         # Containers and their streams refer to each other.
         if self._container is not None:
             self._container.close()
+
+    __del__ = _close
 
     def __len__(self) -> int:
         return len(self._order)
@@ -104,7 +93,7 @@ class VideoReader:
         for index in indices:
             if not 0 <= index < len(self):
                 raise IndexError(f'frame {index}, counted from 0, is asked for, but there are {len(self)}')
-        with reading(self._file):
+        with self._file.reading():
             try:
                 pictures = self._find(set(indices))
             except (av.FFmpegError, UnreadableVideoError):
@@ -120,13 +109,9 @@ class VideoReader:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in order, for ``picture``."""
-        numbered = self._numbered(0, max(self._order))
-        while True:
-            with reading(self._file):
-                _, frame = next(numbered, (None, None))
-            if frame is None:
-                return
-            yield frame
+        with self._file.reading():
+            for _, frame in self._numbered(0, max(self._order)):
+                yield frame
 
     def _open(self) -> None:
         self._close()
@@ -140,48 +125,45 @@ class VideoReader:
 
     def _scan(self) -> int:
         """Learn from all packets what there is, and count them."""
-        codec, num_packets = self._stream.codec_context.name, 0
-        self._packets: List[Packet] = []
+        codec = self._stream.codec_context.name
+        # Times of display and of decoding, and the size, by which packets of
+        # which the content is gone are found again.
+        self._packets: List[Tuple[Optional[int], Optional[int], int]] = []
         # With their content, or none if there is too much of it.
         self._kept: List[av.Packet] = []
-        num_bytes = 0
+        self._shown: List[bool] = []
+        keys = []
+        num_packets = num_bytes = 0
         for packet in self._container.demux(self._stream):
             num_packets += 1
             if not packet.size:
                 continue
             if packet.is_corrupt:
                 raise UnreadableVideoError(f'bytes are missing or wrong before byte {packet.pos}')
-            self._packets.append(
-                Packet(
-                    packet.pts,
-                    packet.dts,
-                    packet.size,
-                    packet.is_keyframe,
-                    not packet.is_discard and _is_shown(codec, memoryview(packet)),
-                )
-            )
+            if packet.is_keyframe:
+                keys.append(len(self._packets))
+            self._packets.append((packet.pts, packet.dts, packet.size))
+            self._shown.append(not packet.is_discard and _is_shown(codec, memoryview(packet)))
             num_bytes += packet.size
             if num_bytes <= MAX_IN_MEMORY:
                 self._kept.append(packet)
             else:
                 self._kept.clear()
-        keys = [n for n, p in enumerate(self._packets) if p.is_keyframe]
+        self._times = [pts for pts, *_ in self._packets]
         self._first_key = keys[0] if keys else len(self._packets)
         # Where decoding may start.
-        self._starts = [n for n in keys if self._packets[n].pts is not None]
+        self._starts = [n for n in keys if self._times[n] is not None]
         # Without the last one, which marks the end.
         return num_packets - 1
 
-    def _check_times(self) -> None:
+    def _count(self) -> None:
+        """Count the frames that are shown, of which the first is decoded."""
         if not self._packets:
             raise UnreadableVideoError('it has no frames')
-        times = [p.pts for p in self._packets if p.pts is not None]
+        times = [time for time in self._times if time is not None]
         in_order = sorted(range(len(times)), key=times.__getitem__)
         if any(place - number > LONGEST_DELAY for place, number in enumerate(in_order)):
             raise UnreadableVideoError('the times of its frames contradict their order')
-
-    def _count(self) -> None:
-        """Count the frames that are shown, of which the first is decoded."""
         self._head: Optional[Iterator[av.VideoFrame]] = None
         frames = self._run(0)
         first = next(frames, None)
@@ -195,32 +177,29 @@ class VideoReader:
             self._order = range(1 + sum(1 for _ in frames))
             self._starts.clear()
             return
-        shown = [n for n, p in enumerate(self._packets) if p.is_shown]
-        shown.sort(key=self._time)
+        shown = [n for n, is_shown in enumerate(self._shown) if is_shown]
+        shown.sort(key=self._times.__getitem__)
         # Videos may start between key frames.
-        self._order = [n for n in shown if self._time(n) >= first.pts]
-        begin = self._packets[0].pts or 0
-        if self._first_key == 0 and any(begin <= self._time(n) < first.pts for n in shown):
+        self._order = [n for n in shown if self._times[n] >= first.pts]
+        begin = self._times[0] or 0
+        if self._first_key == 0 and any(begin <= self._times[n] < first.pts for n in shown):
             raise UnreadableVideoError('its first frame cannot be decoded')
-        self._index = {self._time(n): i for i, n in enumerate(self._order)}
+        self._index = {self._times[n]: i for i, n in enumerate(self._order)}
         self._head = chain([first], frames)
-
-    def _time(self, number: int) -> int:
-        return self._packets[number].pts
 
     def _do_times_tell(self, first: av.VideoFrame) -> bool:
         """Whether each frame is known by the time of its packet."""
         codec, container = self._stream.codec_context, self._container.format
-        times = [p.pts for p in self._packets if p.is_shown]
-        if None in times or first.pts not in times or (len(set(times)) < len(times)):
+        times = [time for time, is_shown in zip(self._times, self._shown) if is_shown]
+        if None in times or first.pts not in times or len(set(times)) < len(times):
             return False
-        if codec.name in MPEG4_KIN and any(p.size < SMALLEST_PICTURE for p in self._packets):
+        if codec.name in MPEG4_KIN and any(size < SMALLEST_PICTURE for *_, size in self._packets):
             return False
         # The two fields of a frame may be packets.
         if container.name == TRANSPORT_STREAM and first.interlaced_frame:
             return False
-        in_order = [p.pts for p in self._packets if p.pts is not None]
-        return has_times_of_display(container, codec) or (in_order != sorted(in_order))
+        in_order = [time for time in self._times if time is not None]
+        return has_times_of_display(container, codec) or in_order != sorted(in_order)
 
     def _find(self, indices: Set[int]) -> Dict[int, np.ndarray]:
         """Decode frames, each from the last key frame on."""
@@ -237,7 +216,7 @@ class VideoReader:
         """From which packet on the frame of a packet is decoded."""
         for start in reversed(self._starts[: bisect_right(self._starts, number)]):
             # What is shown before a key frame may need what is before it.
-            if self._time(start) <= self._time(number):
+            if self._times[start] <= self._times[number]:
                 return start
         return 0
 
@@ -246,12 +225,9 @@ class VideoReader:
         if not self._has_times:
             yield from enumerate(islice(self._run(0), last + 1))
             return
-        begin = self._time(start) if start else None
-        left = {
-            p.pts
-            for p in self._packets[start : last + 1]
-            if p.is_shown and p.pts in self._index and (begin is None or p.pts >= begin)
-        }
+        first = self._times[self._order[0]]
+        begin = max(first, self._times[start]) if start else first
+        left = {self._times[n] for n in range(start, last + 1) if self._shown[n] and self._times[n] >= begin}
         is_first = True
         for frame in self._run(start, last):
             if frame.pts not in left:
@@ -288,7 +264,7 @@ class VideoReader:
 
     def _read_from(self, start: int) -> Iterator[av.Packet]:
         """The packets from one on, read again."""
-        pts, dts, _ = wanted = self._packets[start][:3]
+        pts, dts, _ = wanted = self._packets[start]
         if dts is not None:
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(dts if pts is None else min(pts, dts), stream=self._stream)

@@ -1,13 +1,10 @@
 from pathlib import Path
-from typing import Any
 
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine.fileio import FileClient
 
 from ..video_reader import VideoReader
-
-LOCAL = ('disk', 'local')
 
 
 @TRANSFORMS.register_module()
@@ -20,9 +17,7 @@ class ExactVideoInit(BaseTransform):
 
     Added Keys:
 
-    - video_reader (VideoReader)
-    - total_frames
-    - avg_fps
+    - video_reader (VideoReader), total_frames, avg_fps
 
     Args:
         io_backend (str): Where videos are, by the name of a file backend of
@@ -41,22 +36,17 @@ class ExactVideoInit(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Open a video, as ``PyAVInit.transform``."""
-        reader = VideoReader(self._file(results['filename']))
-        results['video_reader'] = reader
-        results['total_frames'] = len(reader)
-        results['avg_fps'] = reader.avg_fps
+        file = results['filename']
+        if isinstance(file, (str, Path)) and self.io_backend not in ('disk', 'local'):
+            if self.file_client is None:
+                self.file_client = FileClient(self.io_backend, **self.kwargs)
+            content = self.file_client.get(file)
+            if content is None:  # of LMDB
+                raise FileNotFoundError(f'{file} is not there')
+            file = bytes(content)
+        reader = VideoReader(file)
+        results.update(video_reader=reader, total_frames=len(reader), avg_fps=reader.avg_fps)
         return results
-
-    def _file(self, file: Any) -> Any:
-        is_path = isinstance(file, (str, Path))
-        if not is_path or self.io_backend in LOCAL:
-            return file
-        if self.file_client is None:
-            self.file_client = FileClient(self.io_backend, **self.kwargs)
-        content = self.file_client.get(file)
-        if content is None:  # of LMDB
-            raise FileNotFoundError(f'{file} is not there')
-        return bytes(content)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(io_backend={self.io_backend!r})'
@@ -76,9 +66,7 @@ class ExactVideoDecode(BaseTransform):
 
     Added Keys:
 
-    - imgs
-    - original_shape
-    - img_shape
+    - imgs, original_shape, img_shape
 
     Raises:
         IndexError: If there is no frame of a number.
@@ -88,8 +76,7 @@ class ExactVideoDecode(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Decode the frames, as ``PyAVDecode.transform``."""
         indices = results['frame_inds'].reshape(-1)
-        results['imgs'] = results['video_reader'].get_batch(indices - results.get('start_index', 0))
-        results['original_shape'] = results['imgs'][0].shape[:2]
-        results['img_shape'] = results['imgs'][0].shape[:2]
-        results['video_reader'] = None
+        imgs = results['video_reader'].get_batch(indices - results.get('start_index', 0))
+        shape = imgs[0].shape[:2]
+        results.update(imgs=imgs, original_shape=shape, img_shape=shape, video_reader=None)
         return results

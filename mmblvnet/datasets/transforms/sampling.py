@@ -11,18 +11,34 @@ from ..reading_errors import UnreadableVideoError
 
 # Frame indices are 32 bits, as in MMAction2, and may start at 1.
 MAX_FRAMES = 2**31 - 2
-# What each argument has to be.
-RULES = dict(
-    clip_len='a positive even number: each pair of frames shares the two '
-    'branches. Give the num_segments of BLVNet, e.g. 16 for "8x2"',
-    num_clips='a whole number, at least 1: give the number of views',
-    frame_interval='a whole number, at least 1: give the frames of the video from one frame of a clip to the next',
-    num_consecutive_frames='a whole number, at least 1: give 1, or 5 for stacks of 5 flow images',
+# What each argument is, where it is no whole number from 1.
+REMEDIES = dict(
+    clip_len='the num_segments of BLVNet, e.g. 16 for "8x2": each pair of frames shares the two branches',
+    num_clips='the number of views',
+    frame_interval='the frames of the video from one frame of a clip to the next',
+    num_consecutive_frames='1, or 5 for stacks of 5 flow images',
 )
 
 
 def _is_count(number: Any) -> bool:
     return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
+
+
+def _check_length(video: str, total_frames: int) -> None:
+    if not _is_count(total_frames) or total_frames > MAX_FRAMES:
+        raise UnreadableVideoError(
+            f'{video} has {total_frames!r} frames by its annotation or '
+            'header, of which none can be sampled: correct it, or take '
+            'the video out of the annotation file'
+        )
+    if total_frames == 1:
+        print_log(
+            f'{video} has 1 frame, of which all clips are made: no motion '
+            'can be seen in it. Take it out of the annotation file, '
+            'unless it is a picture on purpose',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
@@ -47,10 +63,7 @@ class BigLittleSampleFrames(BaseTransform):
 
     Added Keys:
 
-    - frame_inds
-    - clip_len
-    - num_clips
-    - frame_interval
+    - frame_inds, clip_len, num_clips, frame_interval
 
     Args:
         clip_len (int): Frames per clip, ``T``, even.
@@ -89,8 +102,9 @@ class BigLittleSampleFrames(BaseTransform):
 
     def _check(self, **arguments) -> None:
         for name, number in arguments.items():
+            kind = 'a positive even number' if name == 'clip_len' else 'a whole number, at least 1'
             if not _is_count(number) or name == 'clip_len' and number % 2:
-                raise ValueError(f'{name} = {number!r} of {type(self).__name__} is not {RULES[name]}')
+                raise ValueError(f'{name} = {number!r} of {type(self).__name__} is not {kind}: give {REMEDIES[name]}')
 
     def transform(self, results: dict) -> dict:
         """Choose the frames of the clips.
@@ -104,7 +118,7 @@ class BigLittleSampleFrames(BaseTransform):
                 number.
         """
         total_frames = results['total_frames']
-        self._check_length(results.get('filename', results.get('frame_dir')), total_frames)
+        _check_length(results.get('filename', results.get('frame_dir')), total_frames)
         # Where a stack of consecutive frames can begin.
         starts = max(1, total_frames - self.num_consecutive_frames + 1)
         if self.test_mode:
@@ -126,23 +140,6 @@ class BigLittleSampleFrames(BaseTransform):
             results['clip_len'] = self.num_consecutive_frames
             results['num_clips'] = len(clips) * self.clip_len
         return results
-
-    @staticmethod
-    def _check_length(video: str, total_frames: int) -> None:
-        if not _is_count(total_frames) or total_frames > MAX_FRAMES:
-            raise UnreadableVideoError(
-                f'{video} has {total_frames!r} frames by its annotation or '
-                'header, of which none can be sampled: correct it, or take '
-                'the video out of the annotation file'
-            )
-        if total_frames == 1:
-            print_log(
-                f'{video} has 1 frame, of which all clips are made: no motion '
-                'can be seen in it. Take it out of the annotation file, '
-                'unless it is a picture on purpose',
-                logger='current',
-                level=logging.WARNING,
-            )
 
     def __repr__(self) -> str:
         arguments = ', '.join(f'{k}={v}' for k, v in vars(self).items())

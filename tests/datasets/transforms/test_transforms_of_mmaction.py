@@ -44,7 +44,7 @@ def test_color_jitter_turns_the_hue(factor):
     hsv = np.stack([hues, *np.full((2, *hues.shape), 255, np.uint8)], -1)[None]
     picture = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
     hsv[..., 0] = [(hue + int(255 * factor)) % 180 for hue in hues.tolist()]
-    turned = ColorJitter.adjust_hue(picture, factor)
+    turned = ColorJitter().adjust_hue(picture, factor)
     assert turned.dtype == np.float32
     assert np.array_equal(turned, cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
