@@ -3,9 +3,8 @@
 import math
 from typing import Dict
 
-from torch import Tensor
-
-from mmblvnet.checkpoints.safe_loading import TENSORS, is_dense
+import torch
+from torch import Tensor, nn
 
 MAX_PROBLEMS = 20
 
@@ -28,14 +27,15 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
     if (
         not isinstance(weights, dict)
         or not weights
-        or not all(isinstance(name, str) and type(value) in TENSORS for name, value in weights.items())
+        or not all(isinstance(name, str) and type(value) in (Tensor, nn.Parameter) for name, value in weights.items())
     ):
         raise ValueError("it holds no state dict, neither by itself nor as 'state_dict'")
     # An attribute of a tensor could stand in for any of its methods.
     weights = {name: Tensor.detach(value) for name, value in weights.items()}
     for name, value in weights.items():
         # Only then is the memory for work on it bounded by the file's size.
-        if not is_dense(value) or (math.prod(value.shape) * value.itemsize > value.untyped_storage().nbytes()):
+        is_dense = value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
+        if not is_dense or math.prod(value.shape) * value.itemsize > value.untyped_storage().nbytes():
             raise ValueError(f'{name!r:.99} has not all the values that its shape says')
     if all(name.startswith('module.') for name in weights):
         weights = {k.removeprefix('module.'): v for k, v in weights.items()}
