@@ -1,3 +1,5 @@
+"""What training needs."""
+
 import copy
 import warnings
 from typing import Iterator, List, Optional
@@ -6,6 +8,8 @@ from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from mmblvnet.models.common import TemporalModule
 
 # How far a schedule is; the rest of its state are settings.
 PROGRESS = {'last_step', '_global_step', '_last_value', 'verbose'}
@@ -151,3 +155,25 @@ def _state(runner: Runner) -> List[dict]:
     for state in states:
         del state['params']
     return states + [s.state_dict() for s in _schedules(runner)]
+
+
+@HOOKS.register_module()
+class StreamTrainingHook(Hook):
+    """Train a model for streams, in which a clip has neighbours.
+
+    In training the clips of a batch follow each other: a temporal module
+    blends the last frames of one with the first of the next, as where a
+    stream is cut, in the place of zeros. Validation and tests see clips.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell the temporal modules.
+
+        Raises:
+            ValueError: If the model has none.
+        """
+        modules = [module for module in runner.model.modules() if isinstance(module, TemporalModule)]
+        if not modules:
+            raise ValueError('StreamTrainingHook found no temporal module in the model: take it out of custom_hooks')
+        for module in modules:
+            module.across_clips = True
