@@ -10,8 +10,7 @@ from torch import nn
 
 from mmblvnet.checkpoints.pretrained import CLASSIFIERS
 from mmblvnet.checkpoints.validation import weights_in
-from mmblvnet.conversion.key_formats import StateDict, check_weights, resnet_config
-from mmblvnet.conversion.published import for_flow
+from mmblvnet.conversion.published import StateDict, check_weights, for_flow, resnet_config
 from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
 from mmblvnet.models.backbones.resnet_tam import torchvision_name
