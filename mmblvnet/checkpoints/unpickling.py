@@ -30,6 +30,7 @@ UNFINISHED = object()
 ATOMS = (str, bytes, bool, int, float, type(None))
 STATISTICS = ('min', 'max', 'current', 'mean')
 HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
+STORAGE = 'storage'
 SUBCLASS = 'torch._tensor._rebuild_from_type_v2'
 
 
@@ -94,15 +95,8 @@ class _Call:
         self.state = state
 
 
-class _Storage:
-    """The values of tensors that a file asks for, by PyTorch's key."""
-
-    def __init__(self, key: Any) -> None:
-        self.key = key
-
-
 class _Unpickler(pickle.Unpickler):
-    """Reads a pickle into a tree of data, calls and storages, and makes it."""
+    """Reads a pickle into a tree of data and calls, and makes the objects."""
 
     limit: float
 
@@ -121,7 +115,7 @@ class _Unpickler(pickle.Unpickler):
         self._check_instructions()
         # PyTorch has set what reads storages.
         self._storage_of = getattr(self, 'persistent_load', None)
-        self.persistent_load = _Storage
+        self.persistent_load = type(STORAGE, (_Call,), {})
         return self._make(super().load())
 
     def _check_instructions(self) -> None:
@@ -170,8 +164,6 @@ class _Unpickler(pickle.Unpickler):
             return {self._make(key): self._make(value) for key, value in item.items()}
         if type(item) is tuple:
             return tuple([self._make(element) for element in item])
-        if type(item) is _Storage:
-            return self._storage(item.key)
         if isinstance(item, _Call):
             return self._call(item, type(item).__name__)
         if isinstance(item, type) and item.__name__ in self.values:
@@ -179,12 +171,15 @@ class _Unpickler(pickle.Unpickler):
         _refuse(f'holds {item!r:.99}')
 
     def _storage(self, key: Any) -> Any:
-        if type(key) is not tuple or key[0] not in ('storage', b'storage'):
+        # In the old format it may name a source file to compare with, too.
+        if type(key) is not tuple or key[0] not in (STORAGE, STORAGE.encode()):
             _refuse('asks for more than the values of tensors')
         return self._storage_of(key)
 
     def _call(self, call: _Call, name: str) -> Any:
         """What a call gives, by what is known of it or by what is declared."""
+        if name == STORAGE:
+            return self._storage(*call.arguments)
         if name == SUBCLASS:
             function, kind, arguments, state = call.arguments
             arguments = self._make, self.declared[kind.__name__], (function(*arguments),), self._make(state)

@@ -43,15 +43,7 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
 
 
 def mismatches(wanted: Dict[str, Tensor], weights: Dict[str, Tensor]) -> Dict[str, str]:
-    """What is wrong with each weight that is not that of a model.
-
-    Args:
-        wanted (dict): The model's state dict.
-        weights (dict): The state dict in question.
-
-    Returns:
-        dict: What is wrong, by the names of the weights.
-    """
+    """What is wrong with weights that are not those of a model, by name."""
     problems = {
         name: 'is missing'
         for name in wanted
@@ -80,7 +72,6 @@ def _kind(value: Tensor) -> str:
 def report(problems: Dict[str, str]) -> str:
     """A line for each problem, of which a long list is shortened."""
     lines = [f'{name:.99} {problem}' for name, problem in problems.items()]
-    more = len(lines) - MAX_PROBLEMS
-    if more > 0:
-        lines = [*lines[:MAX_PROBLEMS], f'and {more} more']
+    if len(lines) > MAX_PROBLEMS:
+        lines[MAX_PROBLEMS:] = [f'and {len(lines) - MAX_PROBLEMS} more']
     return '\n'.join(lines)

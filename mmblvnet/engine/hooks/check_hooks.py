@@ -1,6 +1,6 @@
 """What stops a run, or is reported, before it wastes time."""
 
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from typing import Any, Dict, Optional, Sequence
 
 import torch
@@ -142,9 +142,7 @@ class DataCheckHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs=None, mode: str = 'train'
     ) -> None:
         # Tools of MMAction2 run without any data.
-        if not isinstance(data_batch, dict):
-            return
-        for data_sample in data_batch.get('data_samples', []):
+        for data_sample in data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []:
             broken = dict(data_sample.get('broken_videos', ()))
             self._broken[mode].update(broken)
             self._name(runner, broken)
@@ -155,27 +153,22 @@ class DataCheckHook(Hook):
                 self._named.add(video)
                 runner.logger.warning(message)
 
-    def _count(self, runner: Runner, mode: str) -> int:
-        """The broken videos of all processes, named where they were not."""
-        everywhere = {}
-        for broken in all_gather_object(self._broken[mode]):
-            everywhere.update(broken)
-        self._name(runner, everywhere)
-        return len(everywhere)
+    def _report(self, runner: Runner, mode: str, text: str) -> int:
+        """Log the number of broken videos in all processes, and name them."""
+        broken = dict(ChainMap(*all_gather_object(self._broken[mode])))
+        self._name(runner, broken)
+        if broken:
+            runner.logger.warning(text.format(len(broken)))
+        return len(broken)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        num_broken = self._count(runner, 'train')
-        if num_broken:
-            runner.logger.warning(
-                f'Epoch {runner.epoch + 1}: {num_broken} videos could not be read; other samples took their places'
-            )
+        text = f'Epoch {runner.epoch + 1}: {{}} videos could not be read; other samples took their places'
+        self._report(runner, 'train', text)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None, mode: str = 'val') -> None:
-        num_broken = self._count(runner, mode)
-        if num_broken:
-            runner.logger.warning(f'{num_broken} videos could not be read and count as wrong')
-            if metrics is not None:
-                metrics['missing_videos'] = num_broken
+        num_broken = self._report(runner, mode, '{} videos could not be read and count as wrong')
+        if num_broken and metrics is not None:
+            metrics['missing_videos'] = num_broken
 
     def after_test_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         self.after_val_epoch(runner, metrics, 'test')
@@ -231,7 +224,6 @@ class InvalidLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs: Optional[dict] = None
     ) -> None:
-        """Count a step."""
         # MMAction2's vis_scheduler runs without a model.
         if outputs is None:
             return
@@ -242,11 +234,9 @@ class InvalidLossHook(Hook):
             self._check(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Look at the count."""
         self._check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the count, so that no spoiled checkpoint is written."""
         self._check(runner)
 
     def _check(self, runner: Runner) -> None:

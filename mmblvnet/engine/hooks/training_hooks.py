@@ -44,11 +44,8 @@ class LearningRateHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Scale the learning rate, and note what the config asks for."""
         # A validation or test, maybe after training, has nothing to learn.
-        if (
-            self._wanted
-            or not isinstance(runner._train_loop, BaseLoop)
-            or (isinstance(runner.optim_wrapper, OptimWrapperDict))
-        ):
+        learns = isinstance(runner._train_loop, BaseLoop) and not isinstance(runner.optim_wrapper, OptimWrapperDict)
+        if self._wanted or not learns:
             return
         counts = runner.optim_wrapper._accumulative_counts
         if counts > 1 and _scales(runner):
@@ -65,7 +62,6 @@ class LearningRateHook(Hook):
         self._wanted = copy.deepcopy(_state(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note how many schedules there were."""
         self._num_schedules = len(checkpoint.get('param_schedulers') or [])
 
     def before_train(self, runner: Runner) -> None:
@@ -100,9 +96,7 @@ class LearningRateHook(Hook):
     def _changes(self, runner: Runner) -> Iterator[str]:
         schedules = _schedules(runner)
         progress = PROGRESS | {s.param_name for s in schedules}
-        names = [''] * len(runner.optim_wrapper.param_groups) + [
-            f'{type(schedule).__name__}.' for schedule in schedules
-        ]
+        names = [''] * len(runner.optim_wrapper.param_groups) + [f'{type(s).__name__}.' for s in schedules]
         for name, new, old in zip(names, self._wanted, _state(runner)):
             for key in sorted((new.keys() | old.keys()) - progress):
                 if new.get(key) != old.get(key):
