@@ -229,10 +229,7 @@ def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tup
     config, ours = key_format.network_of(weights)
     names = {key_format.published_name(name): name for name in ours}
     check_weights(weights, {k: ours[name] for k, name in names.items()}, key_format.name)
-    if flow_channels is not None:
-        first = f'{key_format.backbone}conv1.weight'
-        weights[first] = for_flow(weights[first], flow_channels)
-        config['in_channels'] = flow_channels
+    weights, config = for_flow(weights, config, flow_channels, f'{key_format.backbone}conv1.weight')
     converted = {names[name]: value for name, value in weights.items()}
     return converted, dict(key_format=key_format.name, **config)
 
@@ -267,10 +264,16 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
     return content, dict(key_format=key_format.name, **config)
 
 
-def for_flow(weight: Tensor, channels: int) -> Tensor:
-    """The mean over RGB of a convolution ``(C, 3, H, W)``, per channel."""
+def for_flow(
+    weights: StateDict, config: dict, channels: Optional[int], first: str = 'conv1.weight'
+) -> Tuple[StateDict, dict]:
+    """Let the first convolution take the mean over RGB from each channel."""
+    if channels is None:
+        return weights, config
+    weight = weights[first]
     if weight.size(1) != 3:
         raise ValueError(f'its first convolution takes {weight.size(1)} channels instead of the 3 of RGB')
     if channels < 1:
         raise ValueError(f'{channels} channels of flow are less than 1')
-    return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
+    flow = weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
+    return {**weights, first: flow}, dict(config, in_channels=channels)

@@ -30,8 +30,7 @@ def resnet_weights(content: dict) -> StateDict:
         batches; empty if it is another network.
     """
     weights = weights_in(content)
-    has_head = any(name.startswith('backbone.') for name in weights)
-    start = 'backbone.' if has_head else ''
+    start = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
     weights = {
         torchvision_name(name.removeprefix(start)): value
         for name, value in weights.items()
@@ -68,10 +67,7 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
     with torch.device('meta'):
         plain = ResNet(**config)
     check_weights(weights, {torchvision_name(name): value for name, value in plain.state_dict().items()}, 'ResNet')
-    if flow_channels is not None:
-        weights = dict(weights)
-        weights['conv1.weight'] = for_flow(weights['conv1.weight'], flow_channels)
-        config['in_channels'] = flow_channels
+    weights, config = for_flow(weights, config, flow_channels)
     started = _fresh_weights(config)
     sources = {}
     for name, value in started.items():
