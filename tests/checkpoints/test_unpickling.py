@@ -272,8 +272,11 @@ HOSTILE = dict(
     tensors=dict(
         that_says_it_is_finite=tensor_with(dict(isfinite=torch.Tensor)),
         with_hooks=tensor_with(dict(_backward_hooks={0: torch.Tensor})),
+        with_hooks_of_its_own=Call(
+            torch._utils._rebuild_tensor_v2, STORAGE, 0, (1,), (1,), False, collections.OrderedDict({0: 'hook'})
+        ),
         with_a_gradient=tensor_with(dict(grad=torch.zeros(1))),
-        dict_without_items=Call(collections.OrderedDict, state=dict(items=collections.OrderedDict)),
+        dict_without_items=Call(collections.OrderedDict, state=dict(_metadata={}, items=collections.OrderedDict)),
         indices_beyond_the_tensor=Call(
             torch._utils._rebuild_sparse_tensor,
             Call(torch.serialization._get_layout, 'torch.sparse_coo'),
@@ -285,7 +288,7 @@ HOSTILE = dict(
     logs=dict(
         mean_for_all=log_with(statistics_methods=dict(mean=HistoryBuffer.max)),
         statistics_of_a_type=log_with(statistics_methods=dict(mean=torch.Tensor)),
-        with_a_method=log_with(mean=torch.Tensor),
+        with_a_method=log_with(mean=1),
         of_text=log_with(_log_history='text'),
         without_counts=log_with(_count_history=np.ones(9)),
         without_length=log_with(max_length='9'),
