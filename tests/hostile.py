@@ -59,11 +59,15 @@ def zip_bomb(file, trace):
             target.writestr(name, source.read(name))
 
 
-def empty_sets(file, trace):
-    pickled = b'\x80\x02}(X\x01\0\0\0a](' + b'\x8f' * 2**22 + b'eu.'
-    with zipfile.ZipFile(file, 'w') as archive:
-        archive.writestr('sets/data.pkl', pickled)
-        archive.writestr('sets/version', '3')
+def instructions(written):
+    """Writes a checkpoint with a list of what these instructions make."""
+
+    def write(file, trace):
+        with zipfile.ZipFile(file, 'w') as archive:
+            archive.writestr('archive/data.pkl', b'\x80\x02}(X\x01\0\0\0a](' + written + b'eu.')
+            archive.writestr('archive/version', '3')
+
+    return write
 
 
 def two_lists_of_records(file, trace):
@@ -93,19 +97,23 @@ UNSAFE = 'no checkpoint that can be loaded safely'
 FILES = dict(
     code=(runs_code, f'{UNSAFE}.*mkdir'),
     code_in_the_old_format=(functools.partial(runs_code, **OLD_FORMAT), f'{UNSAFE}.*mkdir'),
-    memory_bomb=(saved(extra=Call(bytearray, 2**36)), f'{UNSAFE}.*memory'),
-    tensor_bomb=(saved(extra=Call(torch.Tensor, 2**34)), f'{UNSAFE}.*(?i:memory)'),
+    memory_bomb=(saved(extra=Call(bytearray, 2**36)), f'{UNSAFE}.*int'),
+    tensor_bomb=(saved(extra=Call(torch.Tensor, 2**34)), f'{UNSAFE}.*global torch.Tensor'),
     copied_dicts=(copies(collections.OrderedDict, COUNTED), f'{UNSAFE}.*memory'),
     copied_counters=(copies(collections.Counter, COUNTED), f'{UNSAFE}.*memory'),
     copied_sets=(copies(set, [*COUNTED]), f'{UNSAFE}.*memory'),
     copied_bytes=(copies(bytearray, bytes(99999)), f'{UNSAFE}.*memory'),
-    empty_sets=(empty_sets, f'{UNSAFE}.*memory'),
+    empty_dicts=(instructions(b'}' * 2**22), f'{UNSAFE}.*memory'),
+    empty_sets=(instructions(b'\x8f' * 2**22), f'{UNSAFE}.*EMPTY_SET'),
+    gap_in_the_memo=(instructions(b'}r\xff\xff\xff\xff'), f'{UNSAFE}.*LONG_BINPUT'),
+    dict_in_itself=(instructions(b'ccollections\nOrderedDict\n)Rq\0X\1\0\0\0kh\0s'), f'{UNSAFE}.*in itself'),
+    state_for_a_type=(instructions(b'ccollections\nOrderedDict\n}b'), UNSAFE),
     zip_bomb=(zip_bomb, f'{UNSAFE}.*memory'),
     many_views=(saved(extra=[SHARED.view(-1) for _ in range(2000)]), f'{UNSAFE}.*memory'),
     endless_view=(weight_is(torch.zeros(1).expand(2**40)), f'{UNSAFE}.*memory'),
-    sparse=(weight_is(torch.ones(2).to_sparse()), f'{UNSAFE}.*values'),
-    quantized=(weight_is(torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.quint8)), f'{UNSAFE}.*values'),
-    no_values=(weight_is(torch.ones(2, device='meta')), f'{UNSAFE}.*values'),
+    sparse=(weight_is(torch.ones(2).to_sparse()), f'{UNSAFE}.*sparse'),
+    quantized=(weight_is(torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.quint8)), f'{UNSAFE}.*_qtensor'),
+    no_values=(weight_is(torch.ones(2, device='meta')), f'{UNSAFE}.*_meta'),
     truncated=(truncated, UNSAFE),
     truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
     two_lists_of_records=(two_lists_of_records, 'begin or end'),

@@ -26,13 +26,9 @@ trains on ImageNet."""
 def split_pretrained(init_cfg: Union[dict, List[dict]]) -> Tuple[List[dict], List[dict]]:
     """The arguments of ``Pretrained`` initializers, and the other configs."""
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg
-    pretrained, others = [], []
-    for cfg in configs:
-        if cfg['type'] in ('Pretrained', PretrainedInit):
-            pretrained.append({k: v for k, v in cfg.items() if k != 'type'})
-        else:
-            others.append(cfg)
-    return pretrained, others
+    pretrained = [cfg for cfg in configs if cfg['type'] in ('Pretrained', PretrainedInit)]
+    others = [cfg for cfg in configs if cfg not in pretrained]
+    return [{k: v for k, v in cfg.items() if k != 'type'} for cfg in pretrained], others
 
 
 def load_pretrained(
@@ -47,8 +43,7 @@ def load_pretrained(
     """Load pretrained weights and refuse to go on where any is missing.
 
     Those of temporal modules may be missing. MMEngine's loader only logs what
-    it did not find, which is how the users of the original code came to train
-    from scratch without knowing.
+    it did not find.
 
     Args:
         module (nn.Module): A backbone.
@@ -57,8 +52,7 @@ def load_pretrained(
             file, e.g. ``'backbone.'``. Defaults to None: all of it, or the
             backbone of an image classifier of MMPretrain.
         map_location (str): Where to load to. Defaults to ``'cpu'``.
-        rename (Callable): Gives the name in the module for a name in the
-            file. Defaults to ``str``, the same name.
+        rename (Callable): Gives the name in the module for one in the file.
         remedy (str, optional): Where to get the weights. Defaults to None,
             which tells it for a Big-Little network.
 
@@ -117,7 +111,7 @@ def _part_of(weights: dict, prefix: Optional[str]) -> dict:
 def _how_to_get_imagenet_weights(backbone: nn.Module, destination: str) -> str:
     """What to do about missing weights of a Big-Little network."""
     depth, alpha, beta = backbone.depth, backbone.alpha, backbone.beta
-    if depth not in (50, 101) or (alpha, beta) != (2, 4):
-        return f'No ImageNet weights were published for depth {depth}, alpha {alpha}, beta {beta}.\n{FROM_SCRATCH}'
-    steps = IMAGENET_WEIGHTS.format(depth=depth, destination=destination)
+    steps = f'No ImageNet weights were published for depth {depth}, alpha {alpha}, beta {beta}.'
+    if depth in (50, 101) and (alpha, beta) == (2, 4):
+        steps = IMAGENET_WEIGHTS.format(depth=depth, destination=destination)
     return f'{steps}\n{FROM_SCRATCH}'

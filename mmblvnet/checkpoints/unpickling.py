@@ -1,279 +1,320 @@
-"""MMEngine's checkpoints by PyTorch's safe loader.
+"""Pickles of PyTorch, of which nothing is run.
 
-The loader has a list of harmless types for the process. This one is a copy of
-it with a list of its own, so that no other load sees what is added here.
+A pickle says which functions to call. It is read into a tree first, in which
+each call is only noted; then this module makes the objects that it knows, and
+types that the user has declared safe make theirs.
 """
 
-import argparse
-import inspect
+import math
+import os
 import pickle
+import pickletools
 import sys
-from importlib.util import find_spec, module_from_spec
+import tarfile
+import zipfile
+from _compat_pickle import IMPORT_MAPPING
+from argparse import Namespace
+from collections import Counter, OrderedDict
 from pickle import UnpicklingError
-from types import FunctionType, ModuleType
-from typing import IO, Any, Callable, Dict, Optional
+from types import SimpleNamespace
+from typing import IO, Any, Callable, Dict
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import serialization
 
+# What an instruction of one byte asks for at most, a dict with an item.
+INSTRUCTION = 256
+UNFINISHED = object()
+ATOMS = (str, bytes, bool, int, float, type(None))
 STATISTICS = ('min', 'max', 'current', 'mean')
-# What an empty set takes, the largest object that one byte asks for.
-OBJECT = 224
-OPCODES = {
-    pickle.EMPTY_SET,
-    pickle.EMPTY_DICT,
-    pickle.EMPTY_LIST,
-    pickle.MARK,
-    pickle.TUPLE,
-    pickle.TUPLE1,
-    pickle.TUPLE2,
-    pickle.TUPLE3,
-}
-# What copies its argument.
-COPIES = (
-    'collections.OrderedDict',
-    'collections.Counter',
-    'torch.Size',
-    'builtins.bytearray',
-    'builtins.set',
-    '_codecs.encode',
-)
-# What makes tensors of other values than those in the file.
-REBUILDS = (
-    'torch._utils._rebuild_device_tensor_from_cpu_tensor',
-    'torch._utils._rebuild_device_tensor_from_numpy',
-    'torch._utils._rebuild_nested_tensor',
-    'torch._utils._rebuild_wrapper_subclass',
-)
+HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
+STORAGE = 'storage'
+SUBCLASS = 'torch._tensor._rebuild_from_type_v2'
 
 
-def load(
-    file: IO[bytes],
-    map_location: Any = None,
-    limit: Optional[int] = None,
-    visit: Callable[[Any], None] = lambda item: None,
-) -> Any:
-    """Load what PyTorch admits, the user has declared or MMEngine writes.
+def load(file: IO[bytes], map_location: Any = None, limit: float = math.inf) -> Any:
+    """Load tensors, plain data, what MMEngine saves and the user has declared.
 
-    ``limit`` bounds the bytes that objects other than tensors may take, and
-    ``visit`` is called with every object.
+    ``limit`` bounds the bytes that it may take in memory.
 
     Raises:
         UnpicklingError: If it holds anything else.
         MemoryError: If it takes more than the limit.
     """
-    start, known = file.tell(), _types_of_mmengine()
-    declared = torch._weights_only_unpickler._get_user_allowed_globals()
-    try:
-        content = _load(file, map_location, {**declared, **known}, limit)
-    except UnpicklingError:
-        # Such as arrays of objects, by someone who trusts NumPy's own types.
-        if not declared:
-            raise
-        file.seek(start)
-        content = _load(file, map_location, {**known, **declared}, limit)
-    return walk(content, visit)
+    unpickler = type('Unpickler', (_Unpickler,), dict(limit=limit))
+    module = SimpleNamespace(Unpickler=unpickler, load=lambda *args, **options: unpickler(*args, **options).load())
+    # Not by torch.load, which takes TorchScript's archives for programs.
+    if _is_archive(file):
+        with serialization._open_zipfile_reader(file) as archive:
+            return serialization._load(archive, map_location, module, encoding='utf-8')
+    return serialization._legacy_load(file, map_location, module, encoding='utf-8')
 
 
-def _load(file: IO[bytes], map_location: Any, types: Dict[str, Any], limit: Optional[int]) -> Any:
-    """``torch.load`` with other types than those declared for the process."""
-    spec = find_spec('torch._weights_only_unpickler')
-    unpickler = module_from_spec(spec)
-    spec.loader.exec_module(unpickler)
-    unpickler._get_user_allowed_globals = lambda: types
-    if limit is not None:
-        _bound_memory(unpickler, limit)
-    original = inspect.unwrap(torch.serialization.load)
-    loader = FunctionType(
-        original.__code__,
-        {**original.__globals__, '_weights_only_unpickler': unpickler},
-        original.__name__,
-        original.__defaults__,
-        original.__closure__,
-    )
-    loader.__kwdefaults__ = original.__kwdefaults__
-    return loader(file, map_location=map_location, weights_only=True)
-
-
-def _bound_memory(unpickler: ModuleType, limit: int) -> None:
-    """Let a copy of PyTorch's unpickler make no more objects than fit."""
-    left = limit
-
-    def spend(num_bytes: int) -> None:
-        nonlocal left
-        left -= num_bytes
-        if left < 0:
-            raise MemoryError(
-                f'it makes objects that would take more than the {limit} bytes of memory that its size admits'
-            )
-
-    def bounded(function: Callable) -> Callable:
-
-        def call(*args) -> Any:
-            spend(sum(arg for arg in args if isinstance(arg, int)))
-            result = function(*args)
-            spend(sys.getsizeof(result))
-            return result
-
-        return call
-
-    class Unpickler(unpickler.Unpickler):  # type: ignore[name-defined]
-        def __init__(self, file: IO[bytes], **kwargs) -> None:
-            super().__init__(file, **kwargs)
-            self.read = lambda size: self._count(file.read(size))
-
-        def _count(self, data: bytes) -> bytes:
-            spend(OBJECT * (data in OPCODES))
-            return data
-
-    allowed = {name: value for name, value in unpickler._get_allowed_globals().items() if name not in REBUILDS}
-    # The types themselves are what BUILD compares with.
-    for name in COPIES:
-        allowed[None, name] = allowed[name]
-        allowed[name] = bounded(allowed[name])
-    unpickler._get_allowed_globals = lambda: allowed
-    unpickler.Unpickler = Unpickler
+def _is_archive(file: IO[bytes]) -> bool:
+    """Whether it is a zip file; one that is larger in memory is refused."""
+    start = file.tell()
+    if tarfile.is_tarfile(file):
+        raise UnpicklingError('it is a tar file')
+    file.seek(start)
+    is_archive = zipfile.is_zipfile(file)
+    if is_archive:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+            # PyTorch could read another list of records than Python then.
+            if archive.comment or min(r.header_offset for r in records):
+                raise UnpicklingError('it does not begin or end with what PyTorch writes')
+            size = file.seek(0, os.SEEK_END)
+            if sum(record.file_size for record in records) > size:
+                raise MemoryError(f'its records would take more memory than its {size} bytes')
+    file.seek(start)
+    return is_archive
 
 
 def _refuse(what: str) -> None:
-    raise UnpicklingError(f'the checkpoint {what}, which no checkpoint of MMEngine does; do not load it')
+    raise UnpicklingError(f'it {what}, which no checkpoint of MMEngine does')
 
 
-class _Numbers:
-    """In place of ``numpy.dtype``, of numbers alone.
+class _Call:
+    """A call that a file asks for, of the global with the name of its type."""
 
-    NumPy's own takes the flags and fields of an object type for one of plain
-    bytes, which then count as addresses.
-    """
+    def __new__(cls, *arguments) -> '_Call':
+        call = super().__new__(cls)
+        call.arguments, call.items, call.state, call.initialized = arguments, [], None, False
+        return call
 
-    def __init__(self, code: str, *_) -> None:
-        self.value = np.dtype(code)
-        if self.value.kind not in 'biuf':
-            _refuse(f'has an array of the type {code!r}')
+    def __init__(self, *_) -> None:
+        # Left out where a file asks for ``__new__`` alone.
+        self.initialized = True
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads a pickle into a tree of data and calls, and makes the objects."""
+
+    limit: float
+
+    def __init__(self, file: IO[bytes], **options) -> None:
+        super().__init__(file, **options)
+        self.file, self.left = file, self.limit
+        declared = [e if isinstance(e, tuple) else (e, _name_of(e)) for e in serialization.get_safe_globals()]
+        self.declared = {name: value for value, name in declared}
+        self.values = {**self.declared, **_values()}
+        self.types: Dict[str, type] = {}
+        # What is in the place of what was read, by its number; kept with it,
+        # whose number would be another's if it were gone.
+        self.made: Dict[int, tuple] = {}
+
+    def load(self) -> Any:
+        self._check_instructions()
+        # PyTorch has set what reads storages.
+        self._storage_of = getattr(self, 'persistent_load', None)
+        self.persistent_load = type(STORAGE, (_Call,), {})
+        return self._make(super().load())
+
+    def _check_instructions(self) -> None:
+        """Refuse a pickle that takes much more memory than its size."""
+        start = self.file.tell()
+        for number, (instruction, argument, _) in enumerate(pickletools.genops(self.file)):
+            if instruction.proto > 2 or 'EXT' in instruction.name or 'PUT' in instruction.name and argument > number:
+                _refuse(f'has the instruction {instruction.name} {argument}')
+            if instruction.arg is None:
+                self._spend(INSTRUCTION)
+        self.file.seek(start)
+
+    def _spend(self, num_bytes: int) -> None:
+        self.left -= num_bytes
+        if self.left < 0:
+            raise MemoryError(f'it would take more than the {self.limit} bytes of memory that its size admits')
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A stand-in for a global, which notes the calls of it."""
+        name = f'{IMPORT_MAPPING.get(module, module)}.{name}'
+        if name == 'torch.storage.UntypedStorage':
+            return serialization.StorageType('ByteStorage')
+        if name not in (SUBCLASS, *MAKERS, *self.values):
+            _refuse(f'asks for the global {name}')
+        return self.types.setdefault(name, type(name, (_Call,), {}))
+
+    def _make(self, item: Any) -> Any:
+        """What a part of the tree stands for."""
+        if type(item) in ATOMS:
+            return item
+        if id(item) not in self.made:
+            self._note(item, UNFINISHED)
+            self._note(item, self._make_new(item))
+        made = self.made[id(item)][1]
+        if made is UNFINISHED:
+            _refuse('has an object in itself')
+        return made
+
+    def _note(self, item: Any, made: Any) -> None:
+        self.made[id(item)] = item, made
+
+    def _make_new(self, item: Any) -> Any:
+        if type(item) is list:
+            return [self._make(element) for element in item]
+        if type(item) is dict:
+            return {self._make(key): self._make(value) for key, value in item.items()}
+        if type(item) is tuple:
+            return tuple([self._make(element) for element in item])
+        if isinstance(item, _Call):
+            return self._call(item, type(item).__name__)
+        if isinstance(item, type) and item.__name__ in self.values:
+            return self.values[item.__name__]
+        _refuse(f'holds {item!r:.99}')
+
+    def _storage(self, key: Any) -> Any:
+        # In the old format it may name a source file to compare with, too.
+        if type(key) is not tuple or key[0] not in (STORAGE, STORAGE.encode()):
+            _refuse('asks for more than the values of tensors')
+        return self._storage_of(key)
+
+    def _call(self, call: _Call, name: str) -> Any:
+        """What a call gives, by what is known of it or by what is declared."""
+        if name == STORAGE:
+            return self._storage(*call.arguments)
+        if name == SUBCLASS:
+            function, kind, arguments, state = call.arguments
+            arguments = self._make, self.declared[kind.__name__], (function(*arguments),), self._make(state)
+            return torch._tensor._rebuild_from_type_v2(*arguments)
+        arguments = self._make(call.arguments)
+        try:
+            return self._known(call, name, arguments)
+        except Exception:
+            # Such as arrays of objects, by who trusts NumPy's own types.
+            if name not in self.declared:
+                raise
+        function = self.declared[name]
+        made = function(*arguments) if call.initialized else function.__new__(function, *arguments)
+        self._note(call, made)
+        for key, value in self._make(call.items):
+            made[key] = value
+        if call.state is not None:
+            _set_state(made, self._make(call.state))
+        return made
+
+    def _known(self, call: _Call, name: str, arguments: tuple) -> Any:
+        if name not in MAKERS:
+            _refuse(f'calls {name}')
+        options = {key: self._make(value) for key, value in vars(call).items() if value and key in ('items', 'state')}
+        made = MAKERS[name](*arguments, **options)
+        if isinstance(made, torch.Tensor):
+            if made._backward_hooks:
+                _refuse('gives a tensor hooks')
+            self._spend(made.numel() * made.itemsize)
+        self._spend(sys.getsizeof(made) + sys.getsizeof(getattr(made, '__dict__', None)))
+        return made
+
+
+def _name_of(value: Any) -> str:
+    return f'{value.__module__}.{value.__qualname__}'
+
+
+def _set_state(made: Any, state: Any) -> None:
+    """Give an object of a declared type its state, as pickle does."""
+    if hasattr(made, '__setstate__'):
+        return made.__setstate__(state)
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        vars(made).update(attributes)
+    for key, value in (slots or {}).items():
+        setattr(made, key, value)
+
+
+def _values() -> Dict[str, Any]:
+    """The types and functions that a file may hold, by their names."""
+    values = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+    for name, method in HistoryBuffer._statistics_methods.items():
+        if name not in STATISTICS:
+            values[_name_of(method)] = method
+    return {**values, HISTORY: HistoryBuffer, 'numpy.ndarray': np.ndarray}
+
+
+def _ordered_dict(pairs: Any = (), items: Any = (), state: Any = None) -> OrderedDict:
+    made = OrderedDict(pairs)
+    made.update(items)
+    if state:
+        if [*state] != ['_metadata']:
+            _refuse(f'gives an OrderedDict the attributes {[*state]}')
+        made._metadata = state['_metadata']
+    return made
+
+
+def _dtype(code: str, *_, state: Any = None) -> np.dtype:
+    dtype = _of_numbers(np.dtype(code))
+    if state:
         _, byte_order, *rest = state
         if rest[:6] != [None, None, None, -1, -1, 0]:
             _refuse('changes what a type of numbers is')
-        self.value = self.value.newbyteorder(byte_order)
+        dtype = dtype.newbyteorder(byte_order)
+    return dtype
 
 
-class _Array(np.ndarray):
-    """In place of ``numpy.ndarray``: gives way to one after the load."""
-
-    def __new__(cls, *_) -> None:
-        _refuse('makes an array other than from its values')
-
-    def __setstate__(self, state: tuple) -> None:
-        super().__setstate__((*state[:2], _own(state[2]), *state[3:]))
+def _of_numbers(dtype: np.dtype) -> np.dtype:
+    # The values of others are addresses.
+    if dtype.kind not in 'biuf':
+        _refuse(f'has an array of the type {dtype!r}')
+    return dtype
 
 
-def _own(value: Any) -> Any:
-    """NumPy's own object for one that stands in for it."""
-    if isinstance(value, _Array):
-        return np.array(value)
-    return value.value if isinstance(value, _Numbers) else value
+def _array(*_, state: tuple) -> np.ndarray:
+    _, shape, dtype, is_fortran, data = state
+    values = np.frombuffer(data, _of_numbers(dtype))
+    return values.reshape(shape, order='F' if is_fortran else 'C').copy('K')
 
 
-# What rebuilds a scalar; NumPy 2 renamed its module.
-_scalar = np.float64(0).__reduce__()[0]
-
-
-def _number(numbers: Any, data: bytes) -> np.generic:
-    return _scalar(_own(numbers), data)
-
-
-class _Statistic:
-    """In place of a function that the user registered for all logs."""
-
-
-class _History(HistoryBuffer):
-    """In place of ``HistoryBuffer``.
-
-    MMEngine's own takes from a file which function computes a mean, for all
-    the buffers of the process.
-    """
-
-    def __init__(self, *_) -> None:
-        _refuse('makes a log other than from its values')
-
-    def __setstate__(self, state: dict) -> None:
-        state = {name: _own(value) for name, value in state.items()}
-        for name, method in state.pop('statistics_methods', {}).items():
-            if (
-                method != getattr(HistoryBuffer, name)
-                if (name in STATISTICS)
-                else (name not in HistoryBuffer._statistics_methods)
-            ):
-                _refuse('changes the statistics of logs')
-        logs = state['_log_history'], state['_count_history']
-        if (
-            len(state) != 3
-            or type(state['max_length']) is not int
-            or not all(type(log) is np.ndarray and log.shape == logs[0].shape and log.ndim == 1 for log in logs)
-        ):
-            _refuse('has a log that is none of MMEngine')
-        self.__class__ = HistoryBuffer
-        self.__dict__.update(state)
-        self._set_default_statistics()
+def _history(state: dict) -> HistoryBuffer:
+    """A log: MMEngine's own takes from a file how others compute a mean."""
+    length, log, counts = (state.pop(key) for key in ('max_length', '_log_history', '_count_history'))
+    methods = state.pop('statistics_methods', {})
+    made = HistoryBuffer(max_length=length)
+    if state or any(HistoryBuffer._statistics_methods.get(name) != method for name, method in methods.items()):
+        _refuse('changes the statistics of logs')
+    if (
+        type(length) is not int
+        or not type(log) is type(counts) is np.ndarray
+        or log.shape != counts.shape
+        or log.ndim != 1
+    ):
+        _refuse('has a log that is none of MMEngine')
+    made._log_history, made._count_history = log, counts
+    return made
 
 
 def _statistic(owner: Any, name: str) -> Callable:
-    """In place of ``getattr``, of the statistics of logs alone."""
-    if owner is not _History or name not in STATISTICS:
+    if owner is not HistoryBuffer or name not in STATISTICS:
         _refuse(f'asks for the attribute {name!r} of {owner!r}')
     return getattr(HistoryBuffer, name)
 
 
-def _types_of_mmengine() -> Dict[str, Any]:
-    """By their names in a file."""
-    types = {
-        'argparse.Namespace': argparse.Namespace,
-        # Those of an empty array.
-        'builtins.bytes': lambda: b'',
-        'builtins.getattr': _statistic,
-        'mmengine.logging.history_buffer.HistoryBuffer': _History,
-        'numpy.dtype': _Numbers,
-        'numpy.ndarray': _Array,
-    }
-    for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        types[f'{module}._reconstruct'] = lambda *_: np.ndarray.__new__(_Array, 0)
-        types[f'{module}.scalar'] = _number
-    for name, method in HistoryBuffer._statistics_methods.items():
-        if name not in STATISTICS:
-            types[f'{method.__module__}.{method.__qualname__}'] = _Statistic()
-    return types
-
-
-def walk(item: Any, visit: Callable[[Any], None], done: Optional[Dict[int, tuple]] = None) -> Any:
-    """Visit every object in what was loaded, with arrays in their places.
-
-    Returns what is in the place of the object; ``done`` holds, by number,
-    those that were visited and what is in their places.
-    """
-    done = {} if done is None else done
-    if id(item) in done:
-        return done[id(item)][1]
-    value = _own(item)
-    # With the item, whose number would be another's if it were gone.
-    done[id(item)] = item, value
-    visit(value)
-    if type(item) is list:
-        item[:] = [walk(element, visit, done) for element in item]
-    elif isinstance(item, (tuple, set)):
-        elements = [walk(element, visit, done) for element in item]
-        if any(new is not old for new, old in zip(elements, item)):
-            # A named one stays what it is.
-            kind: Any = type(item)
-            done[id(item)] = item, tuple.__new__(kind, elements)
-    elif not isinstance(value, (torch.Tensor, str, type, np.ndarray)):
-        if isinstance(item, dict):
-            for key, element in list(dict.items(item)):
-                walk(key, visit, done)
-                dict.__setitem__(item, key, walk(element, visit, done))
-        # Those of an object, or what a file gives to an ordered dict.
-        attributes = getattr(item, '__dict__', None)
-        if attributes:
-            walk(attributes, visit, done)
-    return done[id(item)][1]
+# What makes what a call gives, by the name of what is called.
+MAKERS: Dict[str, Callable] = {
+    '_codecs.encode': str.encode,
+    'argparse.Namespace': lambda state=None: Namespace(**(state or {})),
+    'builtins.bytearray': lambda content=b'': bytearray(memoryview(content)),
+    'builtins.bytes': lambda: b'',
+    'builtins.complex': complex,
+    'builtins.getattr': _statistic,
+    'builtins.set': lambda elements=(): set(elements),
+    'collections.Counter': lambda counts=(): Counter(counts),
+    'collections.OrderedDict': _ordered_dict,
+    'numpy.dtype': _dtype,
+    'torch.Size': torch.Size,
+    'torch.device': torch.device,
+    'torch._utils._rebuild_parameter': torch._utils._rebuild_parameter,
+    'torch._utils._rebuild_tensor': torch._utils._rebuild_tensor,
+    'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2,
+    'torch._utils._rebuild_tensor_v3': torch._utils._rebuild_tensor_v3,
+    HISTORY: _history,
+}
+# NumPy 2 renamed the module.
+for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
+    MAKERS[f'{module}._reconstruct'] = _array
+    MAKERS[f'{module}.scalar'] = lambda dtype, data: np.frombuffer(data, _of_numbers(dtype))[0]

@@ -3,9 +3,8 @@
 import math
 from typing import Dict
 
-from torch import Tensor
-
-from mmblvnet.checkpoints.safe_loading import TENSORS, is_dense
+import torch
+from torch import Tensor, nn
 
 MAX_PROBLEMS = 20
 
@@ -28,14 +27,15 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
     if (
         not isinstance(weights, dict)
         or not weights
-        or not all(isinstance(name, str) and type(value) in TENSORS for name, value in weights.items())
+        or not all(isinstance(name, str) and type(value) in (Tensor, nn.Parameter) for name, value in weights.items())
     ):
         raise ValueError("it holds no state dict, neither by itself nor as 'state_dict'")
     # An attribute of a tensor could stand in for any of its methods.
     weights = {name: Tensor.detach(value) for name, value in weights.items()}
     for name, value in weights.items():
         # Only then is the memory for work on it bounded by the file's size.
-        if not is_dense(value) or (math.prod(value.shape) * value.itemsize > value.untyped_storage().nbytes()):
+        is_dense = value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
+        if not is_dense or math.prod(value.shape) * value.itemsize > value.untyped_storage().nbytes():
             raise ValueError(f'{name!r:.99} has not all the values that its shape says')
     if all(name.startswith('module.') for name in weights):
         weights = {k.removeprefix('module.'): v for k, v in weights.items()}
@@ -43,15 +43,7 @@ def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
 
 
 def mismatches(wanted: Dict[str, Tensor], weights: Dict[str, Tensor]) -> Dict[str, str]:
-    """What is wrong with each weight that is not that of a model.
-
-    Args:
-        wanted (dict): The model's state dict.
-        weights (dict): The state dict in question.
-
-    Returns:
-        dict: What is wrong, by the names of the weights.
-    """
+    """What is wrong with weights that are not those of a model, by name."""
     problems = {
         name: 'is missing'
         for name in wanted
@@ -80,7 +72,6 @@ def _kind(value: Tensor) -> str:
 def report(problems: Dict[str, str]) -> str:
     """A line for each problem, of which a long list is shortened."""
     lines = [f'{name:.99} {problem}' for name, problem in problems.items()]
-    more = len(lines) - MAX_PROBLEMS
-    if more > 0:
-        lines = [*lines[:MAX_PROBLEMS], f'and {more} more']
+    if len(lines) > MAX_PROBLEMS:
+        lines[MAX_PROBLEMS:] = [f'and {len(lines) - MAX_PROBLEMS} more']
     return '\n'.join(lines)

@@ -1,11 +1,208 @@
 """Checkpoints in the key formats that were published with the paper."""
 
-from typing import Optional, Tuple
+import re
+from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple
 
-from torch import Tensor
+import torch
+from mmaction.models.backbones import ResNet
+from mmaction.registry import MODELS
+from torch import Tensor, nn
 
-from mmblvnet.checkpoints.validation import weights_in
-from mmblvnet.conversion.key_formats import KEY_FORMATS, StateDict, check_weights, key_format_of
+from mmblvnet.checkpoints.validation import mismatches, report, weights_in
+from mmblvnet.models import BLResNet
+from mmblvnet.models.backbones.resnet_tam import torchvision_name
+
+StateDict = Dict[str, Tensor]
+
+
+class KeyFormat(NamedTuple):
+    """The keys of a kind of published file."""
+
+    name: str
+    # Type of the backbone, and pattern of its names that no other has.
+    network: str
+    marker: str
+    # Tells the backbone's config from its weights under published names.
+    read_config: Callable[[StateDict], dict]
+    # Start of the backbone's and of the classifier's names in the file, and
+    # of both in this package.
+    backbone: str
+    classifier: str
+    ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
+    # Gives the name in the file for a name in the backbone.
+    rename: Callable[[str], str] = str
+    # Whether a published file has the state dict as 'state_dict'.
+    nested: bool = False
+    # What data parallelism put in front of every name.
+    wrapper: str = ''
+
+    def published_name(self, name: str) -> str:
+        """The name in the file of a weight of this package."""
+        backbone, classifier = self.ours
+        if name.startswith(classifier):
+            return self.classifier + name.removeprefix(classifier)
+        return self.backbone + self.rename(name.removeprefix(backbone))
+
+    def network_of(self, weights: StateDict) -> Tuple[dict, StateDict]:
+        """What published weights belong to.
+
+        These are the backbone's config with ``num_classes``, and all weights
+        by their names in this package, as :meth:`weights_of` gives them.
+        """
+        backbone = {
+            name.removeprefix(self.backbone): value for name, value in weights.items() if name.startswith(self.backbone)
+        }
+        try:
+            config = dict(type=self.network, **self.read_config(backbone))
+            num_classes = _size(weights, f'{self.classifier}bias', 0)
+            return dict(config, num_classes=num_classes), self.weights_of(config, num_classes)
+        except ValueError as error:
+            raise ValueError(f'its key format is {self.name}, but {error}') from error
+
+    def weights_of(self, config: dict, num_classes: int) -> StateDict:
+        """Tensors without values, by their names in this package."""
+        with torch.device('meta'):
+            backbone = MODELS.build(dict(config))
+            channels = backbone.feat_dim if isinstance(backbone, ResNet) else backbone.stage_channels[-1]
+            parts = (backbone, nn.Linear(channels, num_classes))
+        return {
+            prefix + name: value for prefix, part in zip(self.ours, parts) for name, value in part.state_dict().items()
+        }
+
+
+def _size(weights: StateDict, name: str, dim: int) -> int:
+    """The size of a weight that tells something about the network."""
+    if name not in weights:
+        raise ValueError(f'{name} is missing')
+    if weights[name].dim() <= dim or not weights[name].size(dim):
+        raise ValueError(f'{name} is {tuple(weights[name].shape)}')
+    return weights[name].size(dim)
+
+
+def _count(names: Iterable[str], prefix: str) -> int:
+    """How many numbered modules there are under a prefix."""
+    return len({name[len(prefix) :].split('.')[0] for name in names if name.startswith(prefix)})
+
+
+def _blended(names: Iterable[str], tam: str) -> int:
+    """How many frames a TAM blends; 0 if there is none."""
+    if any(name.startswith(f'{tam}.curr') for name in names):
+        return 3
+    return _count(names, f'{tam}.blending_layers.')
+
+
+def _big_little_config(backbone: StateDict) -> dict:
+    big = _count(backbone, 'layer3.big.')
+    depths = {blocks[2] - 1: depth for depth, blocks in BLResNet.arch_settings.items()}
+    if big not in depths:
+        raise ValueError(f'its layer3 has {big} big blocks, which no depth among {tuple(depths.values())} has')
+    return dict(
+        depth=depths[big],
+        alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
+        beta=_beta(backbone, depths[big]),
+        in_channels=_size(backbone, 'conv1.weight', 1),
+    )
+
+
+def _beta(backbone: StateDict, depth: int) -> int:
+    """The largest beta up to the paper's that gives the Little branches."""
+    blocks = BLResNet.arch_settings[depth][:3]
+    little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
+    for beta in (4, 3, 2, 1, *range(5, 31)):
+        if little == [max(1, n // beta - 1) for n in blocks]:
+            return beta
+    raise ValueError(f'its little branches have {little} blocks, which no beta gives at depth {depth}')
+
+
+def _video_config(backbone: StateDict) -> dict:
+    config = _big_little_config(backbone)
+    blended = _blended(backbone, 'tam')
+    return dict(config, blend_frames=blended) if blended else dict(config, temporal_module=None)
+
+
+def _tam_resnet_config(backbone: StateDict) -> dict:
+    blended = _blended(backbone, 'layer1.0.tam')
+    if not blended:
+        raise ValueError('layer1.0.tam is missing')
+    return dict(resnet_config(backbone), blend_frames=blended)
+
+
+def _tam_resnet_name(name: str) -> str:
+    name = re.sub(r'\.tam\.(prev|curr|next)\.', r'.tam.\1_se.fc1.', name)
+    name = re.sub(r'(\.tam\.blending_layers\.\d+)\.', r'\1.fc1.', name)
+    return torchvision_name(name)
+
+
+def resnet_config(backbone: StateDict) -> dict:
+    """The config of a ResNet from weights under torchvision's names."""
+    convs = 3 if 'layer1.0.conv3.weight' in backbone else 2
+    blocks = tuple(_count(backbone, f'layer{i}.') for i in (1, 2, 3, 4))
+    # A network's depth counts its convolutions and the classifier.
+    depth = convs * sum(blocks) + 2
+    if ResNet.arch_settings.get(depth, (None, None))[1] != blocks:
+        raise ValueError(
+            f'its stages have {blocks} blocks of {convs} convolutions, '
+            f'which no depth among {tuple(ResNet.arch_settings)} has'
+        )
+    return dict(depth=depth, in_channels=_size(backbone, 'conv1.weight', 1))
+
+
+BIG_LITTLE = r'layer\d\.little\.'
+# Of two that fit, the first is meant.
+KEY_FORMATS = (
+    KeyFormat(
+        'ImageNet bLResNet',
+        'BLResNet',
+        BIG_LITTLE,
+        _big_little_config,
+        backbone='',
+        classifier='fc.',
+        ours=('', 'classifier.'),
+        nested=True,
+        wrapper='module.',
+    ),
+    KeyFormat(
+        'bLVNet-TAM without dropout',
+        'BLVNet',
+        r'fc\.',
+        _video_config,
+        backbone='baseline_model.',
+        classifier='baseline_model.fc.',
+    ),
+    KeyFormat('bLVNet-TAM', 'BLVNet', BIG_LITTLE, _video_config, backbone='baseline_model.', classifier='new_fc.'),
+    KeyFormat(
+        'TAM-ResNet of action-recognition-pytorch',
+        'ResNetTAM',
+        r'layer\d\.\d+\.tam\.',
+        _tam_resnet_config,
+        backbone='',
+        classifier='fc.',
+        rename=_tam_resnet_name,
+        nested=True,
+    ),
+)
+
+
+def _key_format_of(names: Iterable[str], published: bool) -> KeyFormat:
+    """The format of published names, or that of names of this package."""
+    for key_format in KEY_FORMATS:
+        start = key_format.backbone if published else key_format.ours[0]
+        marker = re.compile(re.escape(start) + key_format.marker)
+        if any(marker.match(name) for name in names):
+            return key_format
+    raise ValueError(
+        'none of its weights has a name that tells its key format; the known '
+        f'ones are {", ".join(known.name for known in KEY_FORMATS)}'
+    )
+
+
+def check_weights(weights: StateDict, wanted: StateDict, key_format: str) -> None:
+    """Refuse weights that do not fit a network, with their names."""
+    problems = mismatches(wanted, weights)
+    if problems:
+        raise ValueError(
+            f'its key format is {key_format}, from which {len(problems)} weights differ:\n{report(problems)}'
+        )
 
 
 def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
@@ -28,14 +225,11 @@ def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tup
             over, of another shape or not finite, with the reason.
     """
     weights = weights_in(content)
-    key_format = key_format_of(weights, published=True)
+    key_format = _key_format_of(weights, published=True)
     config, ours = key_format.network_of(weights)
     names = {key_format.published_name(name): name for name in ours}
     check_weights(weights, {k: ours[name] for k, name in names.items()}, key_format.name)
-    if flow_channels is not None:
-        first = f'{key_format.backbone}conv1.weight'
-        weights[first] = for_flow(weights[first], flow_channels)
-        config['in_channels'] = flow_channels
+    weights, config = for_flow(weights, config, flow_channels, f'{key_format.backbone}conv1.weight')
     converted = {names[name]: value for name, value in weights.items()}
     return converted, dict(key_format=key_format.name, **config)
 
@@ -57,7 +251,7 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
         ValueError: If they are none of a published model's, with the reason.
     """
     weights = weights_in(weights)
-    key_format = key_format_of(weights, published=False)
+    key_format = _key_format_of(weights, published=False)
     for other in KEY_FORMATS:
         if (other.name, other.network) == (key_format_name, key_format.network):
             key_format = other
@@ -70,10 +264,16 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
     return content, dict(key_format=key_format.name, **config)
 
 
-def for_flow(weight: Tensor, channels: int) -> Tensor:
-    """The mean over RGB of a convolution ``(C, 3, H, W)``, per channel."""
+def for_flow(
+    weights: StateDict, config: dict, channels: Optional[int], first: str = 'conv1.weight'
+) -> Tuple[StateDict, dict]:
+    """Let the first convolution take the mean over RGB from each channel."""
+    if channels is None:
+        return weights, config
+    weight = weights[first]
     if weight.size(1) != 3:
         raise ValueError(f'its first convolution takes {weight.size(1)} channels instead of the 3 of RGB')
     if channels < 1:
         raise ValueError(f'{channels} channels of flow are less than 1')
-    return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
+    flow = weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
+    return {**weights, first: flow}, dict(config, in_channels=channels)

@@ -10,8 +10,7 @@ from torch import nn
 
 from mmblvnet.checkpoints.pretrained import CLASSIFIERS
 from mmblvnet.checkpoints.validation import weights_in
-from mmblvnet.conversion.key_formats import StateDict, check_weights, resnet_config
-from mmblvnet.conversion.published import for_flow
+from mmblvnet.conversion.published import StateDict, check_weights, for_flow, resnet_config
 from mmblvnet.models import BLResNet
 from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
 from mmblvnet.models.backbones.resnet_tam import torchvision_name
@@ -31,8 +30,7 @@ def resnet_weights(content: dict) -> StateDict:
         batches; empty if it is another network.
     """
     weights = weights_in(content)
-    has_head = any(name.startswith('backbone.') for name in weights)
-    start = 'backbone.' if has_head else ''
+    start = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
     weights = {
         torchvision_name(name.removeprefix(start)): value
         for name, value in weights.items()
@@ -69,10 +67,7 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
     with torch.device('meta'):
         plain = ResNet(**config)
     check_weights(weights, {torchvision_name(name): value for name, value in plain.state_dict().items()}, 'ResNet')
-    if flow_channels is not None:
-        weights = dict(weights)
-        weights['conv1.weight'] = for_flow(weights['conv1.weight'], flow_channels)
-        config['in_channels'] = flow_channels
+    weights, config = for_flow(weights, config, flow_channels)
     started = _fresh_weights(config)
     sources = {}
     for name, value in started.items():

@@ -8,8 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmblvnet.conversion.key_formats import KeyFormat
-from mmblvnet.conversion.published import convert_published, to_published
+from mmblvnet.conversion.published import KeyFormat, convert_published, to_published
 
 KEY_FORMATS = {
     name: weights

@@ -1,13 +1,7 @@
-from .checkpoint_check_hook import CheckpointCheckHook
-from .clip_visualization_hook import ClipVisualizationHook
-from .data_check_hook import DataCheckHook
-from .fuse_conv_bn_hook import FuseConvBNHook
-from .invalid_loss_hook import InvalidLossHook
-from .learning_rate_hook import LearningRateHook
-from .pipelines_hook import PipelinesHook
+from .check_hooks import CheckpointCheckHook, DataCheckHook, InvalidLossHook
 from .safe_checkpoint_hook import SafeCheckpointHook
-from .stream_training_hook import StreamTrainingHook
-from .views_hook import TestViewsHook
+from .testing_hooks import ClipVisualizationHook, FuseConvBNHook, PipelinesHook, TestViewsHook
+from .training_hooks import LearningRateHook, StreamTrainingHook
 
 __all__ = [
     'CheckpointCheckHook',

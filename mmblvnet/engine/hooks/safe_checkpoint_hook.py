@@ -55,20 +55,17 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Find out where checkpoints are, and which are outdated."""
         steps = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
-        if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+        if type(steps) is not list or any(type(step) is not int for step in steps):
             runner.message_hub.update_info('keep_ckpt_ids', [])
-        if (
-            self.file_client_args is None
-            and type(get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)) is LocalBackend
-        ):
+        backend = get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)
+        if self.file_client_args is None and type(backend) is LocalBackend:
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
         if not self._is_own(getattr(self, 'best_ckpt_path', None)):
             self.best_ckpt_path = None
-        paths = getattr(self, 'best_ckpt_path_dict', {})
-        for name in paths:
-            if not self._is_own(paths[name]):
-                paths[name] = None
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            if not self._is_own(path):
+                self.best_ckpt_path_dict[name] = None
 
     def _is_own(self, path: Any) -> bool:
         """Whether a file is one of the best checkpoints of this run."""
@@ -82,9 +79,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train(self, runner: Runner) -> None:
         """Publish what there is."""
-        best = getattr(self, 'best_ckpt_path_dict', {})
-        for name in [name for name, path in best.items() if path is None]:
-            del best[name]
+        if hasattr(self, 'best_ckpt_path_dict'):
+            self.best_ckpt_path_dict = {name: path for name, path in self.best_ckpt_path_dict.items() if path}
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, *args, **kwargs) -> None:

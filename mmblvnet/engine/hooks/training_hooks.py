@@ -1,3 +1,5 @@
+"""What training needs."""
+
 import copy
 import warnings
 from typing import Iterator, List, Optional
@@ -6,6 +8,8 @@ from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from mmblvnet.models.common import TemporalModule
 
 # How far a schedule is; the rest of its state are settings.
 PROGRESS = {'last_step', '_global_step', '_last_value', 'verbose'}
@@ -40,11 +44,8 @@ class LearningRateHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Scale the learning rate, and note what the config asks for."""
         # A validation or test, maybe after training, has nothing to learn.
-        if (
-            self._wanted
-            or not isinstance(runner._train_loop, BaseLoop)
-            or (isinstance(runner.optim_wrapper, OptimWrapperDict))
-        ):
+        learns = isinstance(runner._train_loop, BaseLoop) and not isinstance(runner.optim_wrapper, OptimWrapperDict)
+        if self._wanted or not learns:
             return
         counts = runner.optim_wrapper._accumulative_counts
         if counts > 1 and _scales(runner):
@@ -61,7 +62,6 @@ class LearningRateHook(Hook):
         self._wanted = copy.deepcopy(_state(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note how many schedules there were."""
         self._num_schedules = len(checkpoint.get('param_schedulers') or [])
 
     def before_train(self, runner: Runner) -> None:
@@ -96,9 +96,7 @@ class LearningRateHook(Hook):
     def _changes(self, runner: Runner) -> Iterator[str]:
         schedules = _schedules(runner)
         progress = PROGRESS | {s.param_name for s in schedules}
-        names = [''] * len(runner.optim_wrapper.param_groups) + [
-            f'{type(schedule).__name__}.' for schedule in schedules
-        ]
+        names = [''] * len(runner.optim_wrapper.param_groups) + [f'{type(s).__name__}.' for s in schedules]
         for name, new, old in zip(names, self._wanted, _state(runner)):
             for key in sorted((new.keys() | old.keys()) - progress):
                 if new.get(key) != old.get(key):
@@ -151,3 +149,25 @@ def _state(runner: Runner) -> List[dict]:
     for state in states:
         del state['params']
     return states + [s.state_dict() for s in _schedules(runner)]
+
+
+@HOOKS.register_module()
+class StreamTrainingHook(Hook):
+    """Train a model for streams, in which a clip has neighbours.
+
+    In training the clips of a batch follow each other: a temporal module
+    blends the last frames of one with the first of the next, as where a
+    stream is cut, in the place of zeros. Validation and tests see clips.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell the temporal modules.
+
+        Raises:
+            ValueError: If the model has none.
+        """
+        modules = [module for module in runner.model.modules() if isinstance(module, TemporalModule)]
+        if not modules:
+            raise ValueError('StreamTrainingHook found no temporal module in the model: take it out of custom_hooks')
+        for module in modules:
+            module.across_clips = True

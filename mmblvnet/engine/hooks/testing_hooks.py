@@ -1,0 +1,193 @@
+"""What tests of videos need."""
+
+import copy
+import math
+import os.path as osp
+from typing import Optional, Sequence
+
+import torch
+from mmaction.engine.hooks import VisualizationHook
+from mmaction.models import FeatureHead
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import LabelData
+from torch import Tensor
+
+from mmblvnet.datasets.pipelines import frames_per_view, update_pipelines
+from mmblvnet.models import BLResNet
+from mmblvnet.models.common.folding import fold_norms
+from mmblvnet.models.heads.probabilities import activation_of, average_as_trained
+from .check_hooks import model_of
+
+AVERAGES = {
+    'score': 'their scores averaged before the {activation}',
+    'prob': 'their scores averaged after the {activation}',
+}
+
+
+@HOOKS.register_module()
+class ClipVisualizationHook(VisualizationHook):
+    """Draw the clips of a test with their classes (``--show-dir``).
+
+    MMAction2 1.2.0 cannot: its hook passes on an argument that its visualizer
+    does not have, and takes each video for ``(C, T, H, W)``, which none is;
+    its visualizer looks for labels by the names that they had before.
+
+    Args:
+        args, kwargs: As for ``VisualizationHook``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.draw_args['show_frames'] = self.draw_args.pop('show')
+        self._count = 0
+
+    def _before_epoch(self, runner, mode: str = 'train') -> None:
+        self._count = 0
+
+    def _draw_samples(self, batch_idx: int, data_batch: dict, data_samples: list, step: int = 0) -> None:
+        if not self.enable:
+            return
+        for video, data_sample in zip(data_batch['inputs'], data_samples):
+            number, self._count = self._count, self._count + 1
+            if number % self.interval:
+                continue
+            drawn = data_sample.clone()
+            drawn.gt_labels = LabelData()
+            if len(drawn.gt_label) > 1:
+                drawn.set_gt_label(drawn.gt_label.nonzero().flatten())
+            # Not averaged, scores are those of each view.
+            scores = drawn.pred_score.reshape(-1, drawn.pred_score.size(-1))
+            drawn.pred_labels = LabelData(item=drawn.pred_label, score=scores.mean(0))
+            out_path = self.out_dir and osp.join(self.out_dir, f'{number}_{step}')
+            self._visualizer.add_datasample(
+                str(number),
+                _pictures(video).numpy().astype('uint8'),
+                drawn,
+                step=step,
+                **dict(self.draw_args, out_path=out_path),
+            )
+
+
+def _pictures(video: Tensor) -> Tensor:
+    """The frames of all views, ``(T, H, W, 3)``; of flow, the first image."""
+    if video.dim() == 5:
+        # [M, C, T, H, W] -> [M * T, C, H, W]
+        video = video.transpose(1, 2).flatten(0, 1)
+    if video.size(1) != 3:
+        video = video[:, :1].expand(-1, 3, -1, -1)
+    return video.permute(0, 2, 3, 1)
+
+
+@HOOKS.register_module()
+class FuseConvBNHook(Hook):
+    """Fold batch norms into the convolutions before them during a test.
+
+    It makes Big-Little backbones faster and changes their maps by rounding
+    alone. Only tests run with a folded copy of the backbone: validation,
+    training and checkpoints know nothing of it.
+
+    Args:
+        enable (bool): Whether to fold at all. Defaults to True.
+    """
+
+    # Unfolds before EMAHook gives the model its weights back.
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, enable: bool = True) -> None:
+        self.enable = enable
+        self._unfolded: Optional[BLResNet] = None
+
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
+        """Put a folded copy in the place of the backbone.
+
+        When the first batch comes, the weights are those to be tested.
+        """
+        model = model_of(runner)
+        backbone = getattr(model, 'backbone', None)
+        if self.enable and batch_idx == 0 and isinstance(backbone, BLResNet):
+            self._unfolded = backbone
+            model.backbone = fold_norms(copy.deepcopy(backbone))
+
+    def after_test_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+        """Put the backbone back."""
+        if self._unfolded is not None:
+            model_of(runner).backbone = self._unfolded
+            self._unfolded = None
+
+
+@HOOKS.register_module()
+class PipelinesHook(Hook):
+    """Dump a config whose ``test_pipeline`` is that of the test data.
+
+    ``--cfg-options test_dataloader.dataset.pipeline..`` changes the pipeline
+    of the data alone, but MMAction2's ``inference_recognizer`` reads
+    ``test_pipeline`` of the config in the ``work_dir``. So with training and
+    validation.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Dump the config again, if it did not agree with itself."""
+        if update_pipelines(runner.cfg):
+            runner.dump_config()
+            local = runner.visualizer.get_backend('LocalVisBackend')
+            if local is not None:
+                local.add_config(runner.cfg)
+
+
+@HOOKS.register_module()
+class TestViewsHook(Hook):
+    """Log how many views of each video a test's result comes from.
+
+    Accuracies of different numbers of clips and crops are not comparable. In
+    validation and test, ``average_clips='prob'`` of a head whose loss asks
+    for a yes or no per class averages the sigmoid, not the softmax.
+    """
+
+    # Not a test, whatever pytest makes of the name.
+    __test__ = False
+
+    def before_test(self, runner: Runner) -> None:
+        # FeatureHead counts frames, and so needs a map for each.
+        model = model_of(runner)
+        if isinstance(_head(model), FeatureHead) and (hasattr(model.backbone, 'frame_output')):
+            model.backbone.frame_output = 'repeat'
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        average_as_trained(_head(model_of(runner)))
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self.before_val_epoch(runner)
+        self._frames_of_videos = set()
+
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
+        # Videos have fewer views than others in a batch where samplers with
+        # merge_equal_views leave repeated ones out: repeat them.
+        counts = [len(frames) for frames in data_batch['inputs']]
+        if len(set(counts)) > 1:
+            data_batch['inputs'] = [
+                torch.cat([frames] * (math.lcm(*counts) // len(frames))) for frames in data_batch['inputs']
+            ]
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: Optional[Sequence] = None
+    ) -> None:
+        self._frames_of_videos.update(len(x) for x in data_batch['inputs'])
+
+    def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
+        model = model_of(runner)
+        num_frames = frames_per_view(model)
+        head = _head(model)
+        average = getattr(head, 'average_clips', None)
+        how = AVERAGES.get(average, 'their scores kept apart').format(activation=activation_of(head))
+        for frames in sorted(self._frames_of_videos):
+            if num_frames is None:
+                runner.logger.info(f'Frames per video: {frames}, {how}')
+            else:
+                runner.logger.info(f'Views per video: {frames // num_frames}, each of {num_frames} frames, {how}')
+
+
+def _head(model: torch.nn.Module) -> Optional[torch.nn.Module]:
+    """The head, which a model that extracts features does not have."""
+    return getattr(model, 'cls_head', None)
