@@ -83,8 +83,6 @@ class ResNetTAM(ResNet):
         init_cfg: Optional[Union[dict, List[dict]]] = None,
         **kwargs,
     ) -> None:
-        if num_segments < 1:
-            raise ValueError(f'num_segments = {num_segments} of ResNetTAM is less than 1: give the frames per clip')
         if depth not in ResNet.arch_settings:
             raise ValueError(f'depth = {depth} of ResNetTAM is not one of {tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]

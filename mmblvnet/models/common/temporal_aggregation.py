@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from .frame_blending import BlendFrames, by_output, factor_of, make_terms
-from .temporal_module import Form, TemporalModule, strided
+from .frame_blending import BlendFrames, blend, make_terms
+from .temporal_module import Form, TemporalModule
 
 
 class TemporalAggregation(TemporalModule):
@@ -61,30 +61,13 @@ class TemporalAggregation(TemporalModule):
         return range(-before, self.blend_frames - before)
 
     def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
-        weight, offsets = self.weight, self.offsets()
-        start, _ = form.span(offsets)
-        outputs = []
-        for terms in by_output(make_terms(offsets, form)):
-            (frames, factor), *others = [
-                (
-                    strided(x, term.shift * form.num_phases + term.phase - start, form.num_phases, num_groups),
-                    factor_of(weight, term, x.dtype),
-                )
-                for term in terms
-            ]
-            y = frames * factor
-            for frames, factor in others:
-                if is_compiling():
-                    y = y + frames * factor
-                else:
-                    y.addcmul_(frames, factor)
-            outputs.append(y.relu_())
-        return tuple(outputs)
+        start, _ = form.span(self.offsets())
+        terms = make_terms(self.offsets(), form, start)
+        return tuple(blend(x, self.weight, terms, form.num_maps, num_groups))
 
-    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+    def run_clips(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
         # Compilers fuse the operations with what stands before and behind,
         # and turn sums into slices, once exported, into scatters.
         if is_compiling():
-            return super()._run(x, form)
-        outputs = BlendFrames.apply(self._clips(x, form), self.weight, make_terms(self.offsets(), form))
-        return tuple(y.flatten(0, 1) for y in outputs)
+            return super().run_clips(x, form)
+        return BlendFrames.apply(x, self.weight, make_terms(self.offsets(), form), form.num_maps)

@@ -33,7 +33,7 @@ class TemporalShift(TemporalModule):
         return tuple(
             torch.cat(
                 [
-                    strided(part, form.place(output, offset) - first, form.num_phases, num_groups)
+                    strided(part, form.place(output, offset) - first, form.num_maps, num_groups)
                     for part, offset in zip(parts, offsets)
                 ],
                 -3,

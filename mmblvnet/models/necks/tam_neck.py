@@ -48,8 +48,6 @@ class TAMNeck(BaseModule):
         init_cfg: Optional[Union[dict, List[dict]]] = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if num_segments < 1:
-            raise ValueError(f'num_segments = {num_segments} of TAMNeck is less than 1: give the frames per clip')
         if isinstance(in_channels, int):
             in_channels = (in_channels,)
         if not in_channels:
