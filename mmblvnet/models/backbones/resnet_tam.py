@@ -96,10 +96,7 @@ class ResNetTAM(ResNet):
     def init_weights(self) -> None:
         """Initialize the weights, from a file if one is named.
 
-        Raises:
-            FileNotFoundError: If the file is missing.
-            RuntimeError: If a weight other than those of the TAMs is not
-                found in the file, or the file has others.
+        For its errors see :func:`load_pretrained`.
         """
         files = [] if self.is_init else self._pretrained
         super().init_weights()

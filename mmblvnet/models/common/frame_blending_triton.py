@@ -195,23 +195,22 @@ def _plan(
     return grid, (channels * pixels, pixels, channels, *strides), constants
 
 
-def _layout(x: Tensor) -> torch.memory_format:
-    """Of the maps of ``(N, M, C, H, W)``."""
-    if x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
 def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     """Maps ``(N, M, C, H, W)`` as ``(N * M, C, H, W)`` of a layout."""
     return maps.flatten(0, 1).contiguous(memory_format=layout)
 
 
+def _prepare(x: Tensor, weight: Tensor, terms: Tuple, step: int) -> tuple:
+    """The layout of the maps, the maps in it, and the plan."""
+    maps = x.flatten(0, 1)
+    is_last = maps.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    return layout, _lay_out(x, layout), *_plan(x.shape, layout, x.dtype, len(weight), terms, step)
+
+
 def blend(x: Tensor, weight: Tensor, terms: Tuple, step: int) -> List[Tensor]:
     """See :class:`.frame_blending.BlendFrames`."""
-    layout = _layout(x)
-    grid, sizes, constants = _plan(x.shape, layout, x.dtype, len(weight), terms, step)
-    maps = _lay_out(x, layout)
+    layout, maps, grid, sizes, constants = _prepare(x, weight, terms, step)
     outputs = [torch.empty_like(maps[::step], memory_format=layout) for _ in range(constants['OUTPUTS'])]
     if x.numel():
         with torch.cuda.device_of(x):
@@ -225,9 +224,7 @@ def blend_backward(
     x: Tensor, weight: Tensor, terms: Tuple, step: int, outputs: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> Tuple[Tensor, Tensor]:
     """The gradients of the input and of the weights of :func:`blend`."""
-    layout = _layout(x)
-    grid, sizes, constants = _plan(x.shape, layout, x.dtype, len(weight), terms, step)
-    maps = _lay_out(x, layout)
+    layout, maps, grid, sizes, constants = _prepare(x, weight, terms, step)
     grad_x = torch.empty_like(maps, memory_format=layout)
     # A sum per program and no atomics: the same bits in every run.
     sums = torch.zeros((grid[0] * grid[1], *weight.shape), dtype=weight.dtype, device=x.device)

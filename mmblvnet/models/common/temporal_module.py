@@ -1,5 +1,6 @@
 from typing import NamedTuple, Sequence, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -124,22 +125,51 @@ class TemporalModule(BaseModule):
         return tuple(y.flatten(0, -4) for y in outputs)
 
 
+class TemporalShift(TemporalModule):
+    """Temporal shift in the places of the Temporal Aggregation Module.
+
+    The first eighth of the channels comes from the next frame, the second
+    from the previous one, zeros beyond the clip, as in `TSM
+    <https://arxiv.org/abs/1811.08383>`_. A causal shift, as in its online
+    models, takes the first eighth from the previous frame and nothing from
+    the next. For its arguments see :class:`TemporalModule`.
+    """
+
+    # In bLVNet-TSM every shortcut takes the block's input.
+    feeds_downsample = False
+    shift_div = 8
+
+    def offsets(self) -> Sequence[int]:
+        """Where an eighth of the channels, another and the rest come from."""
+        return (-1, 0) if self.causal else (1, -1, 0)
+
+    def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
+        offsets = self.offsets()
+        first, _ = form.span(offsets)
+        channels = x.size(-3)
+        sizes = [channels // self.shift_div] * (len(offsets) - 1)
+        parts = x.split([*sizes, channels - sum(sizes)], -3)
+        outputs = []
+        for output in range(form.num_outputs):
+            places = [form.place(output, offset) - first for offset in offsets]
+            frames = [strided(part, place, form.num_maps, num_groups) for part, place in zip(parts, places)]
+            outputs.append(torch.cat(frames, -3))
+        return tuple(outputs)
+
+
 def check_frames(backbone: nn.Module, frames: Tensor) -> None:
     """Refuse what is no batch of whole clips, which would mix videos.
 
     A backbone takes ``(N * num_segments, in_channels, H, W)`` with pixels.
     """
-    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (0 in frames.shape[2:]):
+    name = type(backbone).__name__
+    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or 0 in frames.shape[2:]:
         raise ValueError(
-            f'{tuple(frames.shape)} are no frames (N * num_segments, '
-            f'{backbone.in_channels}, H, W) for {type(backbone).__name__}: '
-            'set its in_channels, and format the frames with '
-            "FormatShape(input_format='NCHW')"
+            f'{tuple(frames.shape)} are no frames (N * num_segments, {backbone.in_channels}, H, W) for {name}: set its '
+            "in_channels, and format the frames with FormatShape(input_format='NCHW')"
         )
     if frames.size(0) % backbone.num_segments:
         raise ValueError(
-            f'{frames.size(0)} frames are no whole clips of num_segments = '
-            f'{backbone.num_segments} frames: give '
-            f'{type(backbone).__name__} the frames per clip of the sampler '
-            'in the pipeline as num_segments'
+            f'{frames.size(0)} frames are no whole clips of num_segments = {backbone.num_segments} frames: give '
+            f'{name} the frames per clip of the sampler in the pipeline as num_segments'
         )
