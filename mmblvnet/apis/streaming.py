@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mmblvnet.datasets.pipelines import frames_per_view
 from mmblvnet.models import BLResNet, BLVNet, ResNetTAM, TAMNeck
+from mmblvnet.models.common import TemporalModule
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.common.streaming import StreamStep, stream_through
+from mmblvnet.models.common.streaming import StreamStep
 from mmblvnet.models.common.temporal_module import SPLIT
 
 # Frames of a stream that has not ended; 32 bits hold twice as many.
@@ -93,14 +94,16 @@ class StreamingRecognizer:
         backbone.num_segments = self.group
         head.num_segments = 1
         self.model.test_cfg = None
-        self.modules = stream_through(self.model)
+        self.modules = {
+            name: module for name, module in self.model.named_modules() if isinstance(module, TemporalModule)
+        }
         self.delay = self._find_delay()
         self._lead = 0
         first = self.modules.get('backbone.tam')
         if first:
             # So that no frame of a pair waits for the other without need.
-            _, last = SPLIT.span(first.module.offsets())
-            self._lead = first.lead = (last - 1) % 2
+            _, last = SPLIT.span(first.offsets())
+            self._lead = (last - 1) % 2
         self.streams: Dict[Hashable, _Stream] = {}
 
     @property
@@ -251,6 +254,7 @@ class StreamingRecognizer:
             first=torch.tensor([s.num_steps for s in streams], device=device),
             num_frames=torch.tensor([s.num_frames for s in streams], device=device),
             group=self.group,
+            lead=self._lead,
             within=all(s.num_steps > self.delay and s.num_frames == ENDLESS for s in streams),
         )
         scores = self.scores_of(_joined([s.waiting[:num_frames] for s in streams]), step)
@@ -273,8 +277,8 @@ class StreamingRecognizer:
         frames per group, C, H, W)``, and gives the scores of the groups that
         are finished, ``(streams * groups, num_classes)``.
         """
-        for module in self.modules.values():
-            module.step = step
+        for name, module in self.modules.items():
+            module.step, module.name = step, name
         feats, _ = self.model.extract_feat(frames[None], stage='backbone', test_mode=True)
         if not isinstance(feats, Tensor):
             feats = feats[-1]

@@ -131,9 +131,6 @@ class ExportableStream(Exportable):
         self.recognizer = StreamingRecognizer(model.cpu())
         # A module of this one, so that it is exported.
         self.model = self.recognizer.model.requires_grad_(False)
-        for module in self.recognizer.modules.values():
-            # Whole pairs come.
-            module.lead = 0
 
     def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor, *states: Tensor) -> Tuple[Tensor, ...]:
         """Run a step.

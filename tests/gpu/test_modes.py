@@ -8,7 +8,7 @@ import torch
 from mmaction.registry import MODELS as REGISTRY
 from mmblvnet.engine.hooks import FuseConvBNHook
 from mmblvnet.models import BLVNet
-from mmblvnet.models.common.bottleneck import ShortcutPool
+from mmblvnet.models.common.big_little_stage import ShortcutPool
 from networks import randomize, relative_error
 from small_models import BLVNET, MODELS, NUM_FRAMES, batch, build, gradients_of, loss_of, scores_of
 

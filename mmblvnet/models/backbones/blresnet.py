@@ -1,16 +1,17 @@
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmaction.registry import MODELS
-from mmengine.model import BaseModule, Sequential
+from mmengine.model import BaseModule
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 
-from ..common import BigLittleStage, Bottleneck, TemporalModule
-from ..common.bottleneck import conv, norm
+from ..common import BigLittleStage, TemporalModule
+from ..common.big_little_stage import bottlenecks, conv, norm
 from ..common.checkpointing import checkpoint_selectively
 
 DEFAULT_INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)]
@@ -97,8 +98,7 @@ class BLResNet(BaseModule):
 
     def _allowed(self) -> Dict[str, Tuple[bool, str]]:
         """Whether each argument is in its range, and which that is."""
-        width = self.stem_channels
-        stages = set(self.out_indices)
+        width, stages = self.stem_channels, set(self.out_indices)
         return dict(
             depth=(self.depth in self.arch_settings, f'one of {tuple(self.arch_settings)}'),
             alpha=(
@@ -127,49 +127,41 @@ class BLResNet(BaseModule):
         self.bn_l2 = norm(norm_cfg, width)
         self.bl_init = conv(width, width, 1)
         self.bn_bl_init = norm(norm_cfg, width)
-        self.tam = self._make_temporal(width, paired=False)
+        self.tam = self._make_temporal(width)
 
     def _make_stages(self, norm_cfg: dict) -> None:
-        blocks = self.arch_settings[self.depth]
+        *blocks, last = self.arch_settings[self.depth]
         in_channels = self.stem_channels
-        for i in range(3):
+        for i, num_blocks in enumerate(blocks):
             stage = BigLittleStage(
                 in_channels,
                 self.stage_channels[i],
-                blocks[i],
+                num_blocks,
                 self.stage_strides[i],
                 alpha=self.alpha,
                 beta=self.beta,
-                temporal=self._make_temporal(in_channels, paired=False),
+                temporal=self._make_temporal(in_channels),
                 norm_cfg=norm_cfg,
             )
             self.add_module(f'layer{i + 1}', stage)
             in_channels = self.stage_channels[i]
-        layer4 = []
-        for i in range(blocks[3]):
-            layer4.append(
-                Bottleneck(
-                    in_channels,
-                    self.stage_channels[3],
-                    1 if i else self.stage_strides[3],
-                    temporal=self._make_temporal(in_channels, paired=True),
-                    norm_cfg=norm_cfg,
-                )
-            )
-            in_channels = self.stage_channels[3]
-        self.layer4 = Sequential(*layer4)
+        self.layer4 = bottlenecks(
+            in_channels,
+            self.stage_channels[3],
+            last,
+            self.stage_strides[3],
+            norm_cfg=norm_cfg,
+            make_temporal=partial(self._make_temporal, paired=True),
+        )
 
-    def _make_temporal(self, channels: int, paired: bool) -> Optional[TemporalModule]:
+    def _make_temporal(self, channels: int, paired: bool = False) -> Optional[TemporalModule]:
         """The temporal module of a place: an image network has none."""
         return None
 
     def init_weights(self) -> None:
         """Initialize the weights, from a file if ``init_cfg`` names one.
 
-        Raises:
-            FileNotFoundError: If the file is missing, with the way to get it.
-            RuntimeError: If a weight other than those of the temporal modules
-                is not found in the file, or the file has others.
+        For its errors see :func:`load_pretrained`.
         """
         files = [] if self.is_init else self._pretrained
         super().init_weights()
@@ -224,25 +216,18 @@ class BLResNet(BaseModule):
 
     def _run(self, stage: int, forward: Callable, *args: Tensor) -> Any:
         """Run part of a stage, 0 for the stem, and keep what it is to keep."""
-        if not (self.training and torch.is_grad_enabled()) or (stage <= self.frozen_stages):
+        if not (self.training and torch.is_grad_enabled()) or stage <= self.frozen_stages:
             return forward(*args)
-        if self.with_cp:
-            keep_larger = False
-        else:
-            # The largest maps of the network, and cheap to compute again. A
-            # GPU does it faster than a CPU, and its memory is what bounds a
-            # batch.
-            on_gpu = args[0].is_cuda
-            if is_compiling() or stage > (1 if on_gpu else 0):
-                return forward(*args)
-            keep_larger = stage == 1 or not on_gpu
+        # The largest maps of the network are cheap to compute again. A GPU does
+        # it faster than a CPU, and its memory is what bounds a batch.
+        on_gpu = args[0].is_cuda
+        if not self.with_cp and (is_compiling() or stage > int(on_gpu)):
+            return forward(*args)
+        keep_larger = not self.with_cp and (stage == 1 or not on_gpu)
         return checkpoint_selectively(self._parts(stage), forward, *args, keep_larger=keep_larger)
 
     def _run_stem(self, x: Tensor) -> Tensor:
-        return self._merge_branches(self.relu(self.bn1(self.conv1(x))))
-
-    def _merge_branches(self, x: Tensor) -> Tensor:
-        little, big = self._split_branches(x)
+        little, big = self._split_branches(self.relu(self.bn1(self.conv1(x))))
         big = self.bn_b0(self.b_conv0(big))
         little = self.relu(self.bn_l0(self.l_conv0(little)))
         little = self.relu(self.bn_l1(self.l_conv1(little)))

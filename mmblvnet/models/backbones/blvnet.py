@@ -68,15 +68,14 @@ class BLVNet(BLResNet):
             super()._allowed(),
             num_segments=(
                 self.num_segments >= 2 and self.num_segments % 2 == 0,
-                'a positive even number: each pair of frames shares the two '
-                'branches. Give the sampled frames per clip, e.g. 16 for '
-                '"8x2"',
+                'a positive even number: each pair of frames shares the two branches. Give the sampled frames per '
+                'clip, e.g. 16 for "8x2"',
             ),
             temporal_module=(self.temporal_module in ('TAM', 'TSM', None), "one of 'TAM', 'TSM' and None"),
             frame_output=(self.frame_output in ('repeat', 'pair'), "one of 'repeat' and 'pair'"),
         )
 
-    def _make_temporal(self, channels: int, paired: bool) -> Optional[TemporalModule]:
+    def _make_temporal(self, channels: int, paired: bool = False) -> Optional[TemporalModule]:
         num_frames = self.num_segments // 2 if paired else self.num_segments
         if self.temporal_module == 'TAM':
             return TemporalAggregation(channels, num_frames, self.blend_frames, self.causal)

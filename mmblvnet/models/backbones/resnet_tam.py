@@ -83,8 +83,6 @@ class ResNetTAM(ResNet):
         init_cfg: Optional[Union[dict, List[dict]]] = None,
         **kwargs,
     ) -> None:
-        if num_segments < 1:
-            raise ValueError(f'num_segments = {num_segments} of ResNetTAM is less than 1: give the frames per clip')
         if depth not in ResNet.arch_settings:
             raise ValueError(f'depth = {depth} of ResNetTAM is not one of {tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]
@@ -98,10 +96,7 @@ class ResNetTAM(ResNet):
     def init_weights(self) -> None:
         """Initialize the weights, from a file if one is named.
 
-        Raises:
-            FileNotFoundError: If the file is missing.
-            RuntimeError: If a weight other than those of the TAMs is not
-                found in the file, or the file has others.
+        For its errors see :func:`load_pretrained`.
         """
         files = [] if self.is_init else self._pretrained
         super().init_weights()

@@ -1,7 +1,5 @@
-from .big_little_stage import BigLittleStage
-from .bottleneck import Bottleneck
-from .temporal_aggregation import TemporalAggregation
-from .temporal_module import TemporalModule
-from .temporal_shift import TemporalShift
+from .big_little_stage import BigLittleStage, Bottleneck
+from .frame_blending import TemporalAggregation
+from .temporal_module import TemporalModule, TemporalShift
 
 __all__ = ['BigLittleStage', 'Bottleneck', 'TemporalAggregation', 'TemporalModule', 'TemporalShift']

@@ -65,18 +65,10 @@ def checkpoint_selectively(
 ) -> Union[Tensor, Tuple[Tensor, ...]]:
     """Run part of a network, keeping little of it for the backward pass.
 
-    The inputs and maps that convolutions make are kept; norms, ReLUs,
-    temporal modules and pooling are computed again. Batch norms count a batch
-    once. There must be nothing random in the part.
-
-    Args:
-        modules (Iterable[nn.Module]): The modules that ``forward`` runs.
-        forward (Callable): The part to run, from tensors to tensors.
-        args (Tensor): Its inputs.
-        keep_larger (bool): Whether maps larger than the convolution's input
-            are kept as well. The 1x1 convolutions that widen a Bottleneck do
-            a quarter of its work and make two thirds of what its convolutions
-            make. Defaults to False.
+    ``forward`` runs the modules on ``args``, with nothing random in it. Kept
+    are these and maps that convolutions make; those larger than their input
+    only with ``keep_larger``: the 1x1 convolutions that widen a Bottleneck do
+    a quarter of its work and make two thirds of what its convolutions make.
     """
 
     def contexts() -> tuple:

@@ -5,13 +5,14 @@ neighbouring frames share is read from memory once, and then from the cache.
 """
 
 import functools
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import torch
 import triton
 import triton.language as tl
 from packaging.version import Version
 from torch import Tensor
+from triton.language import constexpr
 
 # That of PyTorch 2.7 cannot compile the tuples in the kernels.
 if Version(triton.__version__) < Version('3.4'):
@@ -24,7 +25,7 @@ BACKWARD_WARPS = 4
 
 
 @triton.jit
-def _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+def _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS: constexpr, CHANNELS: constexpr):
     """Where a program's elements are in a map, and which exist."""
     pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
@@ -34,7 +35,7 @@ def _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS: tl.con
 
 
 @triton.jit
-def _factors(weight, channel, num_channels, ROWS: tl.constexpr, SUM: tl.constexpr):
+def _factors(weight, channel, num_channels, ROWS: constexpr, SUM: constexpr):
     """The rows of the weights, each ``(1, CHANNELS)``."""
     factors = ()
     for row in tl.static_range(ROWS):
@@ -54,14 +55,14 @@ def _forward(
     num_channels,
     stride_pixel,
     stride_channel,
-    K: tl.constexpr,
-    P: tl.constexpr,
-    ROWS: tl.constexpr,
-    TERMS: tl.constexpr,
-    OUTPUTS: tl.constexpr,
-    PIXELS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    SUM: tl.constexpr,
+    K: constexpr,
+    P: constexpr,
+    ROWS: constexpr,
+    TERMS: constexpr,
+    OUTPUTS: constexpr,
+    PIXELS: constexpr,
+    CHANNELS: constexpr,
+    SUM: constexpr,
 ):
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS, CHANNELS)
     factors = _factors(weight, channel, num_channels, ROWS, SUM)
@@ -85,27 +86,24 @@ def _forward(
 
 @triton.jit
 def _passed(
-    y0,
-    y1,
-    grad0,
-    grad1,
-    output: tl.constexpr,
-    group,
-    first,
-    map_size,
-    place,
-    exists,
-    K: tl.constexpr,
-    SUM: tl.constexpr,
+    y0, y1, grad0, grad1, group, first, map_size, place, exists, K: constexpr, OUTPUTS: constexpr, SUM: constexpr
 ):
-    """The gradient of an output's group behind its ReLU."""
-    y = y0 if output == 0 else y1
-    grad = grad0 if output == 0 else grad1
+    """The gradients of the outputs of a group behind their ReLU."""
     inside = exists & (group >= 0) & (group < K)
     at = (first + group) * map_size + place
-    hidden = tl.load(y + at, mask=inside, other=0) <= 0
-    passed = tl.load(grad + at, mask=inside, other=0)
-    return tl.where(hidden, 0, passed).to(SUM)
+    passed = ()
+    for output in tl.static_range(OUTPUTS):
+        y = y0 if output == 0 else y1
+        grad = grad0 if output == 0 else grad1
+        hidden = tl.load(y + at, mask=inside, other=0) <= 0
+        passed = passed + (tl.where(hidden, 0, tl.load(grad + at, mask=inside, other=0)).to(SUM),)
+    return passed
+
+
+@triton.jit
+def _add_to(sums, ROW: constexpr, value):
+    """A tuple of which one item has grown."""
+    return sums[:ROW] + (sums[ROW] + value,) + sums[ROW + 1 :]
 
 
 @triton.jit
@@ -123,16 +121,16 @@ def _backward(
     num_channels,
     stride_pixel,
     stride_channel,
-    K: tl.constexpr,
-    P: tl.constexpr,
-    ROWS: tl.constexpr,
-    TERMS: tl.constexpr,
-    OUTPUTS: tl.constexpr,
-    FIRST: tl.constexpr,
-    LAST: tl.constexpr,
-    PIXELS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    SUM: tl.constexpr,
+    K: constexpr,
+    P: constexpr,
+    ROWS: constexpr,
+    TERMS: constexpr,
+    OUTPUTS: constexpr,
+    PIXELS: constexpr,
+    CHANNELS: constexpr,
+    SUM: constexpr,
+    FIRST: constexpr,
+    LAST: constexpr,
 ):
     channel, place, exists = _tile(num_pixels, num_channels, stride_pixel, stride_channel, PIXELS, CHANNELS)
     factors = _factors(weight, channel, num_channels, ROWS, SUM)
@@ -144,17 +142,10 @@ def _backward(
     # it: each is read once.
     window = ()
     for i in tl.static_range(LAST - FIRST + 1):
-        for output in tl.static_range(OUTPUTS):
-            window = window + (
-                _passed(y0, y1, grad0, grad1, output, i - LAST - 1, first, map_size, place, exists, K, SUM),
-            )
+        window = window + _passed(y0, y1, grad0, grad1, i - LAST - 1, first, map_size, place, exists, K, OUTPUTS, SUM)
     for k in range(K):
-        newest = ()
-        for output in tl.static_range(OUTPUTS):
-            newest = newest + (
-                _passed(y0, y1, grad0, grad1, output, k - FIRST, first, map_size, place, exists, K, SUM),
-            )
-        window = _move_on(window, newest)
+        newest = _passed(y0, y1, grad0, grad1, k - FIRST, first, map_size, place, exists, K, OUTPUTS, SUM)
+        window = window[OUTPUTS:] + newest
         for phase in tl.static_range(P):
             source = ((first + k) * P + phase) * map_size + place
             value = tl.load(x + source, mask=exists, other=0).to(SUM)
@@ -171,38 +162,12 @@ def _backward(
         tl.store(grad_weight + row * num_channels + channel, tl.sum(sums[row], 0), mask=channel < num_channels)
 
 
-@triton.jit
-def _move_on(window, newest):
-    """A tuple without its first items and with as many new ones."""
-    moved = ()
-    for i in tl.static_range(len(window) - len(newest)):
-        moved = moved + (window[i + len(newest)],)
-    return moved + newest
-
-
-@triton.jit
-def _add_to(sums, ROW: tl.constexpr, value):
-    """A tuple of which one item has grown."""
-    grown = ()
-    for row in tl.static_range(len(sums)):
-        if row == ROW:
-            grown = grown + (sums[row] + value,)
-        else:
-            grown = grown + (sums[row],)
-    return grown
-
-
-class _Launch(NamedTuple):
-    """How a kernel walks over the maps of ``(N, K, P, C, H, W)``."""
-
-    grid: Tuple[int, int, int]
-    sizes: Tuple[int, ...]
-    constants: dict
-
-
 @functools.lru_cache(maxsize=None)
-def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype, num_rows: int, terms: Tuple) -> _Launch:
-    num_clips, num_groups, num_phases, channels, height, width = shape
+def _plan(
+    shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype, num_rows: int, terms: Tuple, step: int
+) -> Tuple[Tuple[int, int, int], Tuple[int, ...], dict]:
+    """The grid of a kernel, its arguments for sizes, and its constants."""
+    num_clips, num_maps, channels, height, width = shape
     pixels = height * width
     if layout == torch.channels_last:
         strides = (channels, 1)
@@ -212,85 +177,71 @@ def _plan(shape: torch.Size, layout: torch.memory_format, dtype: torch.dtype, nu
         strides = (1, pixels)
         long = min(256, triton.next_power_of_2(pixels))
         tile = dict(PIXELS=long, CHANNELS=TILE // long)
-    return _Launch(
-        grid=(num_clips, triton.cdiv(pixels, tile['PIXELS']), triton.cdiv(channels, tile['CHANNELS'])),
-        sizes=(channels * pixels, pixels, channels, *strides),
-        constants=dict(
-            tile,
-            K=num_groups,
-            P=num_phases,
-            ROWS=num_rows,
-            OUTPUTS=1 + max(term.output for term in terms),
-            TERMS=tuple(
-                number for term in terms for row in term.rows for number in (term.output, term.phase, term.shift, row)
-            ),
-            SUM=tl.float64 if dtype == torch.float64 else tl.float32,
-        ),
+    grid = (num_clips, triton.cdiv(pixels, tile['PIXELS']), triton.cdiv(channels, tile['CHANNELS']))
+    numbers = []
+    for term in terms:
+        shift, phase = divmod(term.place, step)
+        for row in term.rows:
+            numbers += [term.output, phase, shift, row]
+    constants = dict(
+        tile,
+        K=num_maps // step,
+        P=step,
+        ROWS=num_rows,
+        OUTPUTS=1 + max(term.output for term in terms),
+        TERMS=tuple(numbers),
+        SUM=tl.float64 if dtype == torch.float64 else tl.float32,
     )
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    """Of the frames of ``(N, K, P, C, H, W)``."""
-    if x.flatten(0, 2).is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+    return grid, (channels * pixels, pixels, channels, *strides), constants
 
 
 def _lay_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
-    """Maps ``(.., C, H, W)`` as ``(frames, C, H, W)`` of a layout."""
-    return maps.reshape(-1, *maps.shape[-3:]).contiguous(memory_format=layout)
+    """Maps ``(N, M, C, H, W)`` as ``(N * M, C, H, W)`` of a layout."""
+    return maps.flatten(0, 1).contiguous(memory_format=layout)
 
 
-def blend(x: Tensor, weight: Tensor, terms: Tuple) -> List[Tensor]:
+def _prepare(x: Tensor, weight: Tensor, terms: Tuple, step: int) -> tuple:
+    """The layout of the maps, the maps in it, and the plan."""
+    maps = x.flatten(0, 1)
+    is_last = maps.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    return layout, _lay_out(x, layout), *_plan(x.shape, layout, x.dtype, len(weight), terms, step)
+
+
+def blend(x: Tensor, weight: Tensor, terms: Tuple, step: int) -> List[Tensor]:
     """See :class:`.frame_blending.BlendFrames`."""
-    layout = _layout(x)
-    plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
-    num_clips, num_groups = x.shape[:2]
-    outputs = [
-        torch.empty((num_clips * num_groups, *x.shape[3:]), dtype=x.dtype, device=x.device, memory_format=layout)
-        for _ in range(plan.constants['OUTPUTS'])
-    ]
+    layout, maps, grid, sizes, constants = _prepare(x, weight, terms, step)
+    outputs = [torch.empty_like(maps[::step], memory_format=layout) for _ in range(constants['OUTPUTS'])]
     if x.numel():
         with torch.cuda.device_of(x):
-            _forward[plan.grid](
-                _lay_out(x, layout),
-                weight.contiguous(),
-                outputs[0],
-                outputs[-1],
-                *plan.sizes,
-                num_warps=FORWARD_WARPS,
-                **plan.constants,
+            _forward[grid](
+                maps, weight.contiguous(), outputs[0], outputs[-1], *sizes, num_warps=FORWARD_WARPS, **constants
             )
-    return [y.unflatten(0, (num_clips, num_groups)) for y in outputs]
+    return [y.unflatten(0, (len(x), x.size(1) // step)) for y in outputs]
 
 
 def blend_backward(
-    x: Tensor, weight: Tensor, terms: Tuple, outputs: Sequence[Tensor], grads: Sequence[Tensor]
+    x: Tensor, weight: Tensor, terms: Tuple, step: int, outputs: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> Tuple[Tensor, Tensor]:
     """The gradients of the input and of the weights of :func:`blend`."""
-    layout = _layout(x)
-    plan = _plan(x.shape, layout, x.dtype, len(weight), terms)
-    frames = _lay_out(x, layout)
-    grad_x = torch.empty_like(frames, memory_format=layout)
+    layout, maps, grid, sizes, constants = _prepare(x, weight, terms, step)
+    grad_x = torch.empty_like(maps, memory_format=layout)
     # A sum per program and no atomics: the same bits in every run.
-    sums = torch.zeros((plan.grid[0] * plan.grid[1], *weight.shape), dtype=weight.dtype, device=x.device)
+    sums = torch.zeros((grid[0] * grid[1], *weight.shape), dtype=weight.dtype, device=x.device)
     if x.numel():
         ys = [_lay_out(y, layout) for y in outputs]
         grads = [_lay_out(grad, layout) for grad in grads]
+        shifts = constants['TERMS'][2::4]
         with torch.cuda.device_of(x):
-            _backward[plan.grid](
-                frames,
+            _backward[grid](
+                maps,
                 weight.contiguous(),
-                ys[0],
-                ys[-1],
-                grads[0],
-                grads[-1],
-                grad_x,
-                sums,
-                *plan.sizes,
-                FIRST=min(term.shift for term in terms),
-                LAST=max(term.shift for term in terms),
+                *(ys[0], ys[-1], grads[0], grads[-1]),
+                *(grad_x, sums),
+                *sizes,
+                FIRST=min(shifts),
+                LAST=max(shifts),
                 num_warps=BACKWARD_WARPS,
-                **plan.constants,
+                **constants,
             )
-    return grad_x.unflatten(0, x.shape[:3]), sums.sum(0)
+    return grad_x.view_as(x), sums.sum(0)

@@ -8,12 +8,12 @@ whose neighbours have all arrived, and keeps the last maps for the next step::
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .temporal_module import EACH, Form, TemporalModule, strided
+from .temporal_module import SPLIT, Form, strided
 
 
 @dataclass
@@ -33,16 +33,43 @@ class StreamStep:
     num_frames: Tensor
     # Frames per group.
     group: int
+    # By how many frames the step starts before its first group, where pairs
+    # are not fused yet.
+    lead: int = 0
     # Whether all frames that any module sees are known to lie within streams.
     within: bool = False
     # Groups by which the maps at this place of the network are late.
     delay: int = field(default=0, init=False)
 
-    def mask_outside(self, x: Tensor, per_group: int, lead: int) -> Tensor:
+    def extend(self, name: str, x: Tensor, form: Form, offsets: Sequence[int]) -> Tuple[Tensor, int]:
+        """Put the maps that a module has kept before the new ones.
+
+        The new maps are ``(streams * maps, C, H, W)``. All of them are
+        ``(streams, maps, C, H, W)``, and those of a single stream ``(maps, C,
+        H, W)``: some run-times know no more than four dimensions. The second
+        result is how many groups the module can finish by them.
+        """
+        num_streams, per_group = self.first.size(0), form.num_maps
+        num_groups = x.size(0) // (num_streams * per_group)
+        lead = self.lead if form == SPLIT else 0
+        first, last = form.span(offsets)
+        num_kept = per_group * (last // per_group) - lead - first
+        x = self._mask_outside(x, per_group, lead)
+        kept = self.maps.get(name)
+        if kept is None:
+            kept = x.new_zeros(num_streams * num_kept, *x.shape[1:])
+        parts = [kept, x] if num_streams == 1 else [maps.unflatten(0, (num_streams, -1)) for maps in (kept, x)]
+        maps = torch.cat(parts, -4)
+        kept = strided(maps, maps.size(-4) - num_kept, 1, num_kept).flatten(0, -4)
+        # Or else it would hold all maps of a large step.
+        self.maps[name] = kept.clone() if num_groups > 1 else kept
+        self.delay += last // per_group
+        return maps, num_groups
+
+    def _mask_outside(self, x: Tensor, per_group: int, lead: int) -> Tensor:
         """Put zeros in the place of maps before the start or after the end.
 
-        The maps ``(streams * maps, C, H, W)`` start ``lead`` of them before
-        the first group.
+        The maps start ``lead`` of them before the first group.
         """
         if self.within:
             return x
@@ -55,72 +82,3 @@ class StreamStep:
         ended = (number + 1) * self.group > length
         inside = (number >= 0) & ~ended
         return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
-
-    def per_stream(self, x: Tensor) -> Tensor:
-        """The maps of each stream, ``(streams, maps, C, H, W)``.
-
-        Those of a single stream stay as they are: some run-times know no more
-        than four dimensions.
-        """
-        num_streams = self.first.size(0)
-        return x if num_streams == 1 else x.unflatten(0, (num_streams, -1))
-
-
-class StreamingModule(TemporalModule):
-    """A temporal module that sees a stream, and its name in the network."""
-
-    def __init__(self, module: TemporalModule, name: str) -> None:
-        super().__init__(module.num_frames)
-        self.module = module
-        self.name = name
-        # By how many maps its steps start before their first group.
-        self.lead = 0
-        self.feeds_downsample = module.feeds_downsample
-        self.step: StreamStep = None
-
-    def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        maps, num_groups = self._extend(x, EACH)
-        first, _ = EACH.span(self.module.offsets())
-        current = strided(maps, -first, 1, num_groups)
-        (y,) = self.module.run_padded(maps, EACH, num_groups)
-        return _in_a_row(current), _in_a_row(y)
-
-    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
-        maps, num_groups = self._extend(x, form)
-        outputs = self.module.run_padded(maps, form, num_groups)
-        return tuple(map(_in_a_row, outputs))
-
-    def _extend(self, x: Tensor, form: Form) -> Tuple[Tensor, int]:
-        """The kept maps and the new ones, and groups that they finish."""
-        step, per_group = self.step, form.num_phases
-        num_streams = step.first.size(0)
-        num_groups = x.size(0) // (num_streams * per_group)
-        first, last = form.span(self.module.offsets())
-        delay = last // per_group
-        x = step.mask_outside(x, per_group, self.lead)
-        num_kept = per_group * delay - self.lead - first
-        kept = step.maps.get(self.name)
-        if kept is None:
-            kept = x.new_zeros(num_streams * num_kept, *x.shape[1:])
-        maps = torch.cat((step.per_stream(kept), step.per_stream(x)), -4)
-        kept = _in_a_row(strided(maps, maps.size(-4) - num_kept, 1, num_kept))
-        # Or else it would hold all maps of a large step.
-        step.maps[self.name] = kept.clone() if num_groups > 1 else kept
-        step.delay += delay
-        return maps, num_groups
-
-
-def _in_a_row(maps: Tensor) -> Tensor:
-    return maps if maps.dim() == 4 else maps.flatten(0, 1)
-
-
-def stream_through(network: nn.Module) -> Dict[str, StreamingModule]:
-    """Let the temporal modules of a network see a stream; give them by name."""
-    modules = {
-        name: StreamingModule(module, name)
-        for name, module in network.named_modules()
-        if isinstance(module, TemporalModule)
-    }
-    for name, module in modules.items():
-        network.set_submodule(name, module)
-    return modules

@@ -1,5 +1,6 @@
 from typing import NamedTuple, Sequence, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -12,14 +13,14 @@ class Form(NamedTuple):
     """
 
     # Maps per group of the input.
-    num_phases: int
+    num_maps: int
     # Frames per group of the output. Where they are more, each map stands for
     # several successive frames.
     num_outputs: int
 
     def place(self, output: int, offset: int) -> int:
         """Which map is ``offset`` frames from an output of its group."""
-        return (output + offset) * self.num_phases // self.num_outputs
+        return (output + offset) * self.num_maps // self.num_outputs
 
     def span(self, offsets: Sequence[int]) -> Tuple[int, int]:
         """The first and the last map that a group of outputs needs."""
@@ -27,28 +28,30 @@ class Form(NamedTuple):
 
 
 # One map per frame and output.
-EACH = Form(num_phases=1, num_outputs=1)
+EACH = Form(num_maps=1, num_outputs=1)
 # One map per frame; even and odd frames come out apart.
-SPLIT = Form(num_phases=2, num_outputs=2)
+SPLIT = Form(num_maps=2, num_outputs=2)
 # One map per pair of frames; even and odd frames come out apart. With the map
 # z[k] for 2k and 2k + 1, the frame 2k + d is z[k + floor(d / 2)] and the frame
 # 2k + 1 + d is z[k + floor((d + 1) / 2)]: no copies are needed.
-PAIRS = Form(num_phases=1, num_outputs=2)
+PAIRS = Form(num_maps=1, num_outputs=2)
 
 
 def strided(x: Tensor, first: int, step: int, count: int) -> Tensor:
     """``count`` maps of ``(.., maps, C, H, W)``: first, first + step, .."""
-    last = first + step * (count - 1)
-    return x[..., first : last + 1 : step, :, :, :]
+    return x[..., first : first + step * (count - 1) + 1 : step, :, :, :]
 
 
 class TemporalModule(BaseModule):
-    """What lets the frames of a clip meet: the forms in which they come.
+    """What lets the frames of a clip, or of a stream, meet.
 
     Args:
         num_frames (int): Frames per clip, ``T``.
         causal (bool): Whether a frame meets no later ones. Defaults to False.
         init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If a clip has no frames.
     """
 
     # Whether a downsampling shortcut around the module takes its output.
@@ -56,20 +59,17 @@ class TemporalModule(BaseModule):
 
     def __init__(self, num_frames: int, causal: bool = False, init_cfg: dict = None) -> None:
         super().__init__(init_cfg=init_cfg)
+        if num_frames < 1:
+            raise ValueError(f'num_segments = {num_frames} is less than 1: give the frames per clip')
         self.num_frames = num_frames
         self.causal = causal
         # Whether the clips of a batch follow each other in training.
         self.across_clips = False
+        # The StreamStep that it runs in, and its name there; None for clips.
+        self.step, self.name = None, ''
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run on the frames of each clip.
-
-        Args:
-            x (Tensor): Frames of shape ``(N * T, C, H, W)``.
-
-        Returns:
-            Tensor: Frames of the same shape.
-        """
+        """Run on frames, clip after clip, ``(N * T, C, H, W)``."""
         (y,) = self._run(x, EACH)
         return y
 
@@ -86,7 +86,13 @@ class TemporalModule(BaseModule):
 
     def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """The frames as they came and as they leave, for a shortcut."""
-        return x, self(x)
+        if self.step is None:
+            return x, self(x)
+        # A stream's leave later than they came.
+        maps, num_groups = self.step.extend(self.name, x, EACH, self.offsets())
+        first, _ = EACH.span(self.offsets())
+        (y,) = self.run_padded(maps, EACH, num_groups)
+        return strided(maps, -first, 1, num_groups).flatten(0, -4), y.flatten(0, -4)
 
     def offsets(self) -> Sequence[int]:
         """Where the frames that meet are, counted from the current one."""
@@ -101,20 +107,54 @@ class TemporalModule(BaseModule):
         """
         raise NotImplementedError
 
-    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
-        clips = self._clips(x, form)
+    def run_clips(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+        """Run on the maps of clips, ``(N, maps, C, H, W)``."""
         first, last = form.span(self.offsets())
-        # [N, before + K * P + after, C, H, W]
-        padded = F.pad(clips.flatten(1, 2), (0, 0) * 3 + (-first, last - form.num_phases + 1))
-        outputs = self.run_padded(padded, form, clips.size(1))
-        return tuple(y.flatten(0, 1) for y in outputs)
+        padded = F.pad(x, (0, 0) * 3 + (-first, last - form.num_maps + 1))
+        return self.run_padded(padded, form, x.size(1) // form.num_maps)
 
-    def _clips(self, x: Tensor, form: Form) -> Tensor:
-        """Maps ``(rows, C, H, W)`` as ``(N, K, P, C, H, W)``."""
-        num_groups = self.num_frames // form.num_outputs
-        if self.training and self.across_clips:
-            num_groups = x.size(0) // form.num_phases
-        return x.unflatten(0, (-1, num_groups, form.num_phases))
+    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+        if self.step is not None:
+            maps, num_groups = self.step.extend(self.name, x, form, self.offsets())
+            outputs = self.run_padded(maps, form, num_groups)
+        else:
+            num_maps = self.num_frames * form.num_maps // form.num_outputs
+            if self.training and self.across_clips:
+                num_maps = x.size(0)
+            outputs = self.run_clips(x.unflatten(0, (-1, num_maps)), form)
+        return tuple(y.flatten(0, -4) for y in outputs)
+
+
+class TemporalShift(TemporalModule):
+    """Temporal shift in the places of the Temporal Aggregation Module.
+
+    The first eighth of the channels comes from the next frame, the second
+    from the previous one, zeros beyond the clip, as in `TSM
+    <https://arxiv.org/abs/1811.08383>`_. A causal shift, as in its online
+    models, takes the first eighth from the previous frame and nothing from
+    the next. For its arguments see :class:`TemporalModule`.
+    """
+
+    # In bLVNet-TSM every shortcut takes the block's input.
+    feeds_downsample = False
+    shift_div = 8
+
+    def offsets(self) -> Sequence[int]:
+        """Where an eighth of the channels, another and the rest come from."""
+        return (-1, 0) if self.causal else (1, -1, 0)
+
+    def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
+        offsets = self.offsets()
+        first, _ = form.span(offsets)
+        channels = x.size(-3)
+        sizes = [channels // self.shift_div] * (len(offsets) - 1)
+        parts = x.split([*sizes, channels - sum(sizes)], -3)
+        outputs = []
+        for output in range(form.num_outputs):
+            places = [form.place(output, offset) - first for offset in offsets]
+            frames = [strided(part, place, form.num_maps, num_groups) for part, place in zip(parts, places)]
+            outputs.append(torch.cat(frames, -3))
+        return tuple(outputs)
 
 
 def check_frames(backbone: nn.Module, frames: Tensor) -> None:
@@ -122,17 +162,14 @@ def check_frames(backbone: nn.Module, frames: Tensor) -> None:
 
     A backbone takes ``(N * num_segments, in_channels, H, W)`` with pixels.
     """
-    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or (0 in frames.shape[2:]):
+    name = type(backbone).__name__
+    if frames.dim() != 4 or frames.size(1) != backbone.in_channels or 0 in frames.shape[2:]:
         raise ValueError(
-            f'{tuple(frames.shape)} are no frames (N * num_segments, '
-            f'{backbone.in_channels}, H, W) for {type(backbone).__name__}: '
-            'set its in_channels, and format the frames with '
-            "FormatShape(input_format='NCHW')"
+            f'{tuple(frames.shape)} are no frames (N * num_segments, {backbone.in_channels}, H, W) for {name}: set its '
+            "in_channels, and format the frames with FormatShape(input_format='NCHW')"
         )
     if frames.size(0) % backbone.num_segments:
         raise ValueError(
-            f'{frames.size(0)} frames are no whole clips of num_segments = '
-            f'{backbone.num_segments} frames: give '
-            f'{type(backbone).__name__} the frames per clip of the sampler '
-            'in the pipeline as num_segments'
+            f'{frames.size(0)} frames are no whole clips of num_segments = {backbone.num_segments} frames: give '
+            f'{name} the frames per clip of the sampler in the pipeline as num_segments'
         )

@@ -9,33 +9,24 @@ from torch import Tensor, nn
 def activation_of(head: nn.Module) -> str:
     """What turns the scores of a head into probabilities.
 
-    It follows from the loss, which compares the classes of a video, or asks
-    for a yes or no per class. Of a loss that is not MMAction2's, nor derived
-    from one, ``multi_class`` of the head tells.
-
-    Args:
-        head (nn.Module): A head of MMAction2.
-
-    Returns:
-        str: ``'softmax'`` or ``'sigmoid'``.
+    It follows from the loss, which compares the classes of a video
+    (``'softmax'``), or asks for a yes or no per class (``'sigmoid'``). Of a
+    loss that is not MMAction2's, nor derived from one, ``multi_class`` of the
+    head tells.
     """
     loss = getattr(head, 'loss_cls', None)
     if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
         return 'softmax'
-    if isinstance(loss, (BCELossWithLogits, CBFocalLoss, HVULoss)):
-        return 'sigmoid'
-    return 'sigmoid' if getattr(head, 'multi_class', False) else 'softmax'
+    yes_or_no = isinstance(loss, (BCELossWithLogits, CBFocalLoss, HVULoss)) or getattr(head, 'multi_class', False)
+    return 'sigmoid' if yes_or_no else 'softmax'
 
 
 def average_as_trained(head: nn.Module) -> None:
     """Let ``average_clips='prob'`` average what the head was trained for.
 
     MMAction2's heads take the softmax, in which the classes of a video that
-    each have a yes take it from one another.
-
-    Args:
-        head (nn.Module): A head, which is changed if its loss asks for a yes
-            or no per class. One with an average of its own is left alone.
+    each have a yes take it from one another. A head whose loss asks for a yes
+    or no is changed; one with an average of its own is left alone.
     """
     own = getattr(type(head), 'average_clip', None)
     if own is BaseHead.average_clip and activation_of(head) == 'sigmoid':
@@ -54,16 +45,11 @@ def activate(scores: Tensor, activation: str) -> Tensor:
 
 
 def as_probabilities(scores: Tensor, head: nn.Module) -> Tensor:
-    """Probabilities from what a head predicts for a video.
+    """Probabilities of the classes, ``(num_classes, )``, of a video.
 
-    Args:
-        scores (Tensor): Scores of the classes, ``(num_classes, )``, or of
-            each view where the head does not average them.
-        head (nn.Module): The head, whose ``average_clips`` tells whether they
-            are probabilities already, and whose loss what makes them so.
-
-    Returns:
-        Tensor: Probabilities of the classes, ``(num_classes, )``.
+    A head predicts scores ``(num_classes, )``, or those of each view where it
+    does not average them; they are probabilities already where its
+    ``average_clips`` says so.
     """
     if head.average_clips != 'prob':
         scores = activate(scores, activation_of(head))

@@ -48,8 +48,6 @@ class TAMNeck(BaseModule):
         init_cfg: Optional[Union[dict, List[dict]]] = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if num_segments < 1:
-            raise ValueError(f'num_segments = {num_segments} of TAMNeck is less than 1: give the frames per clip')
         if isinstance(in_channels, int):
             in_channels = (in_channels,)
         if not in_channels:
@@ -96,22 +94,19 @@ class TAMNeck(BaseModule):
         return (outs[0] if len(outs) == 1 else outs), dict()
 
     def _check_levels(self, levels: Sequence[Tensor]) -> None:
-        if any(level.dim() != 5 for level in levels):
+        shapes = [tuple(level.shape) for level in levels]
+        if any(len(shape) != 5 for shape in shapes):
             raise ValueError(
-                'TAMNeck got maps with the dimensions '
-                f'{[level.dim() for level in levels]} instead of 5 each: '
-                'Recognizer2D takes a single map of a backbone apart; let the '
-                'backbone return a tuple, e.g. by out_indices=(2, 3)'
+                f'TAMNeck got maps of {shapes} instead of 5 dimensions each: Recognizer2D takes a single map of a '
+                'backbone apart; let the backbone return a tuple, e.g. by out_indices=(2, 3)'
             )
-        channels = tuple(level.size(1) for level in levels)
+        channels = tuple(shape[1] for shape in shapes)
         if channels != self.in_channels:
-            raise ValueError(
-                f'TAMNeck got maps of {channels} channels, but was built with in_channels = {self.in_channels}'
-            )
-        frames = [level.size(2) for level in levels]
+            raise ValueError(f'TAMNeck got maps of {channels} channels, but has in_channels = {self.in_channels}')
+        frames = [shape[2] for shape in shapes]
         if any(count % self.num_segments for count in frames):
             raise ValueError(
-                f'TAMNeck got {frames} frames, which are no whole clips of num_segments = {self.num_segments} frames'
+                f'TAMNeck got {frames} frames, no whole clips of num_segments = {self.num_segments} frames'
             )
 
 

@@ -3,7 +3,7 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmblvnet.models.common.bottleneck import ShortcutPool
+from mmblvnet.models.common.big_little_stage import ShortcutPool
 from torch import nn
 
 
