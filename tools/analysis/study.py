@@ -123,8 +123,9 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
     """The config of a run: the embedded data set's with another model."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.out / 'logs')
-    cfg.experiment_name = '{model}_{frames}_{seed}'.format(**run)
+    cfg.experiment_name = '{model}_{frames}_{lr}_{seed}'.format(**run)
     cfg.randomness = dict(seed=run['seed'])
+    cfg.optim_wrapper.optimizer.lr = run['lr']
     cfg.log_level = 'WARNING'
     cfg.default_hooks.checkpoint = None
     cfg.train_cfg.update(max_epochs=args.epochs, val_interval=-(-args.epochs // VALIDATIONS))
@@ -166,6 +167,7 @@ def runs_asked_for(args: argparse.Namespace) -> List[dict]:
             model=key,
             frames=frames,
             seed=seed,
+            lr=lr,
             epochs=args.epochs,
             batch_size=args.batch_size,
             size=args.size,
@@ -173,6 +175,7 @@ def runs_asked_for(args: argparse.Namespace) -> List[dict]:
         )
         for seed in args.seeds
         for frames in args.frames
+        for lr in args.lr
         for key in args.models
     ]
 
@@ -348,6 +351,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     add('--frames', nargs='+', type=int, default=[8, 16, 32])
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
     add('--epochs', type=int, default=12)
+    add('--lr', nargs='+', type=float, default=[0.02], help='of several, reports tell the best for each row')
     add('--batch-size', type=int, default=16)
     add('--size', type=int, help='in pixels', default=112 if torch.cuda.is_available() else 32)
     add('--videos', type=int, default=20, help='long ones with cuts, and as many without')
