@@ -1,18 +1,16 @@
 #!/usr/bin/env python
 """Make a small video data set whose classes differ by motion alone.
 
-The eight classes have the same single frames: a model that looks at one frame
-answers one question in eight correctly, and one that looks at several but not
-at their order at most every second.
-
-That is so because the scene's state is a point on a torus: four numbers that
-all wrap around. They are the horizontal and the vertical position (what leaves
-the frame at one border comes back at the other), the orientation, and the
-zoom, which wraps around like the pitch of a Shepard tone: every object is
-drawn at two sizes, which fade in while small and fade out while large. A class
-moves one of the four in one direction. A uniform random point on a torus that
-is moved stays uniform, hence a frame, at whatever place in the video, has the
-same distribution in every class (but for faint traces that compression adds).
+A model that looks at one frame answers one question in eight correctly, and
+one that looks at several but not at their order at most every second. For the
+scene's state is a point on a torus, four numbers that all wrap around: the
+horizontal and the vertical position (what leaves the frame at one border comes
+back at the other), the orientation, and the zoom, which wraps around like the
+pitch of a Shepard tone: every object is drawn at two sizes, which fade in while
+small and fade out while large. A class moves one of the four in one direction.
+A uniform random point on a torus that is moved stays uniform, hence a frame, at
+whatever place in the video, has the same distribution in every class (but for
+faint traces that compression adds).
 
 With `--task order` a class is two motions, one after the other, each of which
 undoes the other: left then right, right then left, and so on. The switch comes
@@ -70,7 +68,6 @@ LENGTHS = (24, 60)
 FRAME_RATES = (12, 24, 25, 30)
 ASPECT_RATIOS = (1, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
 SHORT_SIDE = (64, 88)
-SMALLEST_SHORT_SIDE = 32
 
 # In short sides. An object fades in and out well within this range, so that
 # even the largest one can be seen whole.
@@ -128,12 +125,6 @@ def make_path(rng, label, length, task='motion'):
     return path % 1
 
 
-def _make_camera_path(rng, length):
-    """Draws by how much a camera that sways shifts each frame, (length, 2)."""
-    time = np.linspace(0, 1, length)[:, None]
-    return rng.uniform(0, SWAY, 2) * np.sin(2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
-
-
 def _make_object(rng):
     """Draws (outline, colour) of an object's body, and of its patch."""
     body = np.array(SHAPES[rng.integers(len(SHAPES))], float)
@@ -146,7 +137,7 @@ def _make_object(rng):
 def _paint_object(canvas, parts, state):
     """Paints an object at all its sizes, in place."""
     growth = LARGEST_RADIUS / SMALLEST_RADIUS
-    # From large to small, so that the small ones stay visible.
+    # Large ones first, so that the small ones stay visible.
     for size in reversed(range(SIZES)):
         age = (size + state[ZOOM]) / SIZES
         # The sizes' opacities sum to one, and most of the time one is 0:
@@ -233,8 +224,7 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE, task='motion',
 def make_frames(rng, path, size, textured=False, hard=False):
     """Draws a scene that runs through given states, (length, 4).
 
-    Returns:
-        numpy.ndarray: A uint8 RGB array of shape (length, *size, 3).
+    Frames are uint8 RGB of shape (length, *size, 3).
     """
     # Half a period apart, one of the two objects is always within a central
     # square crop of a wide frame, and one is always clearly visible.
@@ -246,15 +236,15 @@ def make_frames(rng, path, size, textured=False, hard=False):
         background += _make_texture(rng, *size)
         distractors = [_make_distractor(rng, min(size)) for _ in range(rng.integers(2, 6))]
     noise = np.float32(rng.uniform(0, 0.6))
-    camera = _make_camera_path(rng, len(path)) if hard else np.zeros((len(path), 2))
+    camera = np.zeros((len(path), 2))
+    if hard:
+        time = np.linspace(0, 1, len(path))[:, None]
+        camera += rng.uniform(0, SWAY, 2) * np.sin(2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
 
-    height, width = size
-    frames = np.empty((len(path), height, width, 3), np.uint8)
+    frames = np.empty((len(path), *size, 3), np.uint8)
     for frame, shift, *states in zip(frames, camera, path, other_path):
-        x, y = shift * (width, height)
-        canvas = cv2.warpAffine(
-            background, np.array([[1, 0, x], [0, 1, y]]), (width, height), borderMode=cv2.BORDER_REFLECT
-        )
+        transform = np.column_stack([np.eye(2), shift * size[::-1]])
+        canvas = cv2.warpAffine(background, transform, size[::-1], borderMode=cv2.BORDER_REFLECT)
         for outline, colour, state, trembling in distractors:
             # About its place, not where it was before: it moves nowhere.
             moved = (state + (*rng.normal(0, trembling, 2) + shift, 0)) % 1
@@ -305,33 +295,27 @@ def label_of(seed, split, index):
     """The class of a video; eight in a row have all eight, in random order."""
     block, place = divmod(index, len(CLASSES))
     # The first number keeps these draws apart from those of the videos.
-    rng = np.random.default_rng([1, seed, SPLITS.index(split), block])
-    return int(rng.permutation(len(CLASSES))[place])
-
-
-def _check_arguments(train, val, seed, short_side):
-    """Refuses arguments that make no sense."""
-    for split, count in dict(train=train, val=val).items():
-        if count < len(CLASSES):
-            raise ValueError(f'{split} is {count}. Ask for at least {len(CLASSES)} videos, one of each class.')
-    if seed < 0:
-        raise ValueError(f'seed is {seed}. Give one that is not negative.')
-    low, high = short_side
-    if low % 2 or high % 2 or not SMALLEST_SHORT_SIDE <= low <= high:
-        raise ValueError(
-            f'short_side is {low} to {high}. Give even numbers from {SMALLEST_SHORT_SIDE} on, the lower first.'
-        )
+    order = np.random.default_rng([1, seed, SPLITS.index(split), block]).permutation(len(CLASSES))
+    return int(order[place])
 
 
 def _claim(out, arguments):
-    """Records in a directory what is made there; refuses any other."""
+    """Records in a directory what is made there; refuses what cannot be."""
+    for split in SPLITS:
+        count = arguments[split]
+        if count < len(CLASSES):
+            raise ValueError(f'{split} is {count}. Ask for at least {len(CLASSES)} videos, one of each class.')
+    if arguments['seed'] < 0:
+        raise ValueError(f'seed is {arguments["seed"]}. Give one that is not negative.')
+    low, high = arguments['short_side']
+    if low % 2 or high % 2 or not 32 <= low <= high:
+        raise ValueError(f'short_side is {low} to {high}. Give even numbers from 32 on, the lower first.')
     record = out / 'motion_dataset.json'
     if record.exists():
         found = json.loads(record.read_text('utf-8'))
         if found != arguments:
-            raise ValueError(
-                f'{out} was made with {found}, not with {arguments}. Give another directory, or delete that one first.'
-            )
+            wrong = f'{out} was made with {found}, not with {arguments}'
+            raise ValueError(f'{wrong}. Give another directory, or delete that one first.')
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(
             f'{out} is a file, or has files that do not belong to a motion '
@@ -355,7 +339,6 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHO
         ValueError: If an argument or what is in the directory is wrong.
         RuntimeError: If a video cannot be written.
     """
-    _check_arguments(train, val, seed, short_side)
     counts = dict(train=train, val=val)
     looks = dict(textured=textured, short_side=list(short_side), task=task, hard=hard)
     out = Path(out)
@@ -391,9 +374,8 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHO
 
 def main(arguments=None):
     """Runs the command line, that of the process or the given words."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=defaults)
     add = parser.add_argument
     add('out', metavar='OUT', help='directory to make it in')
     add('--train', type=int, default=480, help='number of training videos')
@@ -402,18 +384,16 @@ def main(arguments=None):
     add('--task', choices=TASKS, default='motion', help='whether classes differ by one motion, or by the order of two')
     add('--textured', action='store_true', help='add textured backgrounds and distractors')
     add('--hard', action='store_true', help='add these, cameras that sway, and as many frames again')
-    pair = dict(type=int, nargs=2, metavar=('MIN', 'MAX'))
-    add('--short-side', default=SHORT_SIDE, help='range of the short side in pixels', **pair)
+    add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'), default=SHORT_SIDE, help='its range in pixels')
     options = parser.parse_args(arguments)
     try:
         made = make_dataset(**vars(options))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    print(
-        f'Made {options.train} training and {options.val} validation videos in {options.out}.'
-        if made
-        else f'{options.out} is complete already, nothing to do.'
-    )
+    if made:
+        print(f'Made {options.train} training and {options.val} validation videos in {options.out}.')
+    else:
+        print(f'{options.out} is complete already, nothing to do.')
 
 
 if __name__ == '__main__':
