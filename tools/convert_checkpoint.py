@@ -40,14 +40,12 @@ def convert(source: Path, destination: Path, flow_channels: Optional[int] = None
             weights, found = convert_published(content, flow_channels)
         if isinstance(content.get('arch'), str):
             found['arch'] = content['arch']
-        # A backbone has no classifier; MMEngine reads the state dict alone.
-        classifier = {
-            name.removeprefix(CLASSIFIER): weights.pop(name) for name in [*weights] if name.startswith(CLASSIFIER)
-        }
         meta = dict(mmblvnet_version=mmblvnet.__version__, converted_from=found)
         converted = dict(meta=meta, state_dict=weights)
+        # A backbone has no classifier; MMEngine reads the state dict alone.
+        classifier = [name for name in weights if name.startswith(CLASSIFIER)]
         if classifier:
-            converted['classifier'] = classifier
+            converted['classifier'] = {name.removeprefix(CLASSIFIER): weights.pop(name) for name in classifier}
         return converted, found
 
     return _rewrite(source, destination, change)
@@ -63,9 +61,7 @@ def publish(source: Path, destination: Path) -> dict:
         weights = content.get('state_dict', content)
         classifier, found = content.get('classifier'), content
         if isinstance(weights, dict) and isinstance(classifier, dict):
-            weights = dict(weights)
-            for name, value in classifier.items():
-                weights[f'{CLASSIFIER}{name}'] = value
+            weights = weights | {f'{CLASSIFIER}{name}': value for name, value in classifier.items()}
         for key in ('meta', 'converted_from', 'key_format'):
             found = found.get(key) if isinstance(found, dict) else None
         return to_published(weights, found)

@@ -39,6 +39,8 @@ def show_weights(args: argparse.Namespace) -> None:
 
 def show_frames(args: argparse.Namespace) -> None:
     """Draw the frames that a network gets of a video."""
+    if args.draws < 1:
+        raise ValueError(f'--draws: {args.draws} is less than 1')
     model = load_recognizer(args.config, None, 'cpu')
     np.random.seed(args.seed)
     random = args.split == 'train'
@@ -65,23 +67,13 @@ def show_curves(args: argparse.Namespace) -> None:
 
 
 def run_confusion_matrix(args: Sequence[str]) -> None:
-    """Run MMAction2's tool, which imports what its wheel lacks.
-
-    This package provides it (``compat.provide_drn``).
-    """
+    """Draw a confusion matrix with MMAction2's tool."""
+    # It imports what its wheel lacks, which compat.provide_drn provides.
     tool = Path(mmaction.__file__).parent.joinpath('.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
     sys.argv = [f'{sys.argv[0]} confusion', *args]
     # It leaves no room for long names.
     with matplotlib.rc_context({'savefig.bbox': 'tight'}):
         runpy.run_path(str(tool), run_name='__main__')
-
-
-def positive(text: str) -> int:
-    """A number of the command line that has to be at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{text} is less than 1')
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -99,7 +91,7 @@ def parse_args() -> argparse.Namespace:
     add_command('weights', show_weights, 'CONFIG CHECKPOINT')
     add = add_command('frames', show_frames, 'CONFIG VIDEO')
     add('--split', choices=('train', 'val', 'test'), default='train', help='whose pipeline; train by default')
-    add('--draws', type=positive, default=3, help='how often a training clip is drawn; 3 by default')
+    add('--draws', type=int, default=3, help='how often a training clip is drawn; 3 by default')
     add('--seed', type=int, default=0)
     add = add_command('gradcam', show_gradcam, 'CONFIG CHECKPOINT VIDEO')
     add('--layer', default='backbone/layer4', help='backbone/layer4 by default')
@@ -109,7 +101,7 @@ def parse_args() -> argparse.Namespace:
     add = add_command('curves', show_curves, '')
     add('work_dirs', nargs='+', metavar='WORK_DIR')
     add('--metric', default='acc/top1', help='acc/top1 by default')
-    commands.add_parser('confusion', help="Draw a confusion matrix with MMAction2's tool.")
+    commands.add_parser('confusion', help=run_confusion_matrix.__doc__)
     return parser.parse_args()
 
 

@@ -6,6 +6,7 @@ import pytest
 import study
 import study_streams
 import torch
+from make_motion_dataset import make_dataset
 from study_streams import Shown, judge
 
 
@@ -35,9 +36,8 @@ def write_runs(out):
     ways = ['stream', 'windows_1', 'windows_2', 'windows_4']
     with open(out / 'runs.jsonl', 'w') as file:
         for seed, live in ((0, 0.25), (1, 0.75)):
-            line = dict(
-                model='tam', frames=8, seed=seed, epochs=12, batch_size=16, size=48, data='motion', accuracy=90.0
-            )
+            settings = dict(lr=0.02, epochs=12, batch_size=16, size=48, data='motion')
+            line = dict(model='tam', frames=8, seed=seed, accuracy=90.0, **settings)
             for kind, way in product(('continuous', 'cuts'), ways):
                 line.setdefault(kind, {})[way] = dict(live=live, hindsight=0.5, delay=1.5)
             file.write(json.dumps(line) + '\n')
@@ -72,7 +72,7 @@ def test_models_of_the_other_study_are_refused(capsys):
 def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
     args = study.parse_args(['--streams', '--out', str(tmp_path)])
     for key in study.STREAMS:
-        cfg = study.make_config(args, dict(model=key, frames=8, seed=0))
+        cfg = study.make_config(args, study.run_of(args, key, 8, 0, 0.02))
         assert cfg.model.backbone.get('causal', False) == ('tam' not in key)
         hooks = [hook['type'] for hook in cfg.custom_hooks]
         assert ('StreamTrainingHook' in hooks) == key.endswith('_stream')
@@ -80,28 +80,9 @@ def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
 
 @pytest.mark.slow
 def test_a_model_is_trained_and_tried_on_streams(tmp_path):
-    from make_motion_dataset import make_dataset
-
     make_dataset(tmp_path / 'motion', train=16, val=8, short_side=(36, 40))
-    study.main(
-        [
-            '--streams',
-            '--models',
-            'tam',
-            '--seeds',
-            '0',
-            '--epochs',
-            '1',
-            '--size',
-            '32',
-            '--videos',
-            '1',
-            '--data',
-            str(tmp_path / 'motion'),
-            '--out',
-            str(tmp_path),
-        ]
-    )
+    options = '--streams --models tam --seeds 0 --epochs 1 --size 32 --videos 1'.split()
+    study.main([*options, '--data', str(tmp_path / 'motion'), '--out', str(tmp_path)])
     line = json.loads((tmp_path / 'runs.jsonl').read_text())
     for kind in ('continuous', 'cuts'):
         assert len(line[kind]) == 4

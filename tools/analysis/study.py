@@ -7,23 +7,17 @@ videos in which one action follows the other, as windows and as streams.
 
 Every finished run is a line of OUT/runs.jsonl, and only missing ones are
 trained, seed after seed. Processes with different --seeds can work at one
-study together. On a GPU clips have 112 pixels, elsewhere 32.
-
-Example:
-    python tools/data/make_motion_dataset.py data/order --task order
-    python tools/analysis/study.py --data data/order --frames 8
-    python tools/analysis/study.py --data data/order --measure-cost
-    python tools/analysis/study.py --data data/order --report-only
-    python tools/analysis/study.py --streams --size 48
+study together. docs/study.md and docs/streaming.md have the commands.
 """
 
 import argparse
 import json
 import sys
 from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import _tools  # noqa: F401
 import benchmark
@@ -40,33 +34,25 @@ from torch import nn
 
 # A model's key and the frames per clip.
 Row = Tuple[str, int]
-Accuracies = Dict[Row, List[float]]
 CONFIG = Path(__file__).parents[2] / 'configs/blvnet_tam_r50_4x2_motion.py'
 # How often a run is validated.
 VALIDATIONS = 4
 
-
-class Model(NamedTuple):
-    """A model of the study."""
-
-    name: str
-    backbone: dict
-
-
+# The name of each model, and its backbone.
 BLVNET = dict(type='BLVNet', depth=50, frame_output='pair')
 CLIPS = {
-    'tsn': Model('TSN-bLResNet', dict(type='BLResNet', depth=50)),
-    'blvnet': Model('bLVNet', dict(BLVNET, temporal_module=None)),
-    'tsm': Model('bLVNet-TSM', dict(BLVNET, temporal_module='TSM')),
-    **{f'tam_r{r}': Model(f'bLVNet-TAM, r = {r}', dict(BLVNET, blend_frames=r)) for r in (1, 3, 5, 7)},
-    'resnet_tam': Model('ResNet-TAM', dict(type='ResNetTAM', depth=50)),
-    'tsm_r50': Model('TSM-R50', dict(type='ResNetTSM', depth=50, norm_eval=False, pretrained2d=False)),
-    'tanet_r50': Model('TANet-R50', dict(type='TANet', depth=50, norm_eval=False)),
+    'tsn': ('TSN-bLResNet', dict(type='BLResNet', depth=50)),
+    'blvnet': ('bLVNet', dict(BLVNET, temporal_module=None)),
+    'tsm': ('bLVNet-TSM', dict(BLVNET, temporal_module='TSM')),
+    **{f'tam_r{r}': (f'bLVNet-TAM, r = {r}', dict(BLVNET, blend_frames=r)) for r in (1, 3, 5, 7)},
+    'resnet_tam': ('ResNet-TAM', dict(type='ResNetTAM', depth=50)),
+    'tsm_r50': ('TSM-R50', dict(type='ResNetTSM', depth=50, norm_eval=False, pretrained2d=False)),
+    'tanet_r50': ('TANet-R50', dict(type='TANet', depth=50, norm_eval=False)),
 }
 # Each as it is, and trained for streams.
 FOR_STREAMS = '_stream'
 STREAMS = {
-    f'{key}{suffix}': Model(f'{name}{how}', dict(BLVNET, **options))
+    f'{key}{suffix}': (f'{name}{how}', dict(BLVNET, **options))
     for key, name, options in (
         ('tam', 'TAM, lookahead', dict()),
         ('causal', 'TAM, causal', dict(causal=True)),
@@ -75,44 +61,19 @@ STREAMS = {
     for suffix, how in (('', ''), (FOR_STREAMS, ', trained for streams'))
 }
 # Which models the paper's questions compare, at the same frames.
-QUESTIONS = {
-    'RQ1: accuracy per cost': [
-        ('tam_r3', 'tsm_r50'),
-        ('tam_r3', 'tanet_r50'),
-        ('tam_r3', 'resnet_tam'),
-        ('tam_r3', 'tsn'),
-    ],
-    'RQ2: TAM beyond the fusion of a pair': [(f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)],
-    'RQ4: TAM against TSM': [(f'tam_r{r}', 'tsm') for r in (3, 5, 7)],
-}
+QUESTIONS = [
+    *(('RQ1: accuracy per cost', 'tam_r3', other) for other in ('tsm_r50', 'tanet_r50', 'resnet_tam', 'tsn')),
+    *(('RQ2: TAM beyond the fusion of a pair', f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)),
+    *(('RQ4: TAM against TSM', f'tam_r{r}', 'tsm') for r in (3, 5, 7)),
+]
 # The names of the costs, and what makes them small numbers.
-COSTS = {
-    'macs': ('MMACs', 1e-6),
-    'parameters': ('parameters, M', 1e-6),
-    'memory': ('training, MiB/clip', 1),
-    'seconds': ('training, ms/clip', 1e3),
-}
-
-
-def adapt_pipeline(pipeline: list, size: int, frames: int) -> None:
-    """Let a pipeline make clips of another size and length."""
-    for transform in pipeline:
-        kind = transform['type']
-        if kind == 'BigLittleSampleFrames':
-            transform.clip_len = frames
-        elif kind == 'Resize':
-            # As much larger than the crop as in the demo.
-            transform.scale = (-1, transform.scale[1] * size // 64)
-        elif kind == 'RandomCrop':
-            transform.size = size
-        elif kind == 'CenterCrop':
-            transform.crop_size = size
+COSTS = {'macs': ('MMACs', 1e-6), 'memory': ('training, MiB/clip', 1), 'seconds': ('training, ms/clip', 1e3)}
 
 
 def backbone_of(key: str, frames: int) -> dict:
     """The backbone's config; TSN's alone does not tell the frames."""
-    segments = {} if key == 'tsn' else dict(num_segments=frames)
-    return dict({**CLIPS, **STREAMS}[key].backbone, **segments)
+    _, backbone = {**CLIPS, **STREAMS}[key]
+    return dict(backbone) if key == 'tsn' else dict(backbone, num_segments=frames)
 
 
 def make_backbone(key: str, frames: int) -> nn.Module:
@@ -123,8 +84,9 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
     """The config of a run: the embedded data set's with another model."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.out / 'logs')
-    cfg.experiment_name = '{model}_{frames}_{seed}'.format(**run)
+    cfg.experiment_name = '{model}_{frames}_{lr}_{seed}'.format(**run)
     cfg.randomness = dict(seed=run['seed'])
+    cfg.optim_wrapper.optimizer.lr = run['lr']
     cfg.log_level = 'WARNING'
     cfg.default_hooks.checkpoint = None
     cfg.train_cfg.update(max_epochs=args.epochs, val_interval=-(-args.epochs // VALIDATIONS))
@@ -134,7 +96,12 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
         loader.update(batch_size=args.batch_size, num_workers=0)
         loader.dataset.ann_file = str(motion.list_path(args.data, split))
         loader.dataset.data_prefix = dict(video=str(args.data / 'videos'))
-        adapt_pipeline(loader.dataset.pipeline, args.size, run['frames'])
+        for transform in loader.dataset.pipeline:
+            if 'scale' in transform:
+                # As much larger than the crop as in the demo.
+                transform.scale = (-1, transform.scale[1] * args.size // 64)
+            options = dict(clip_len=run['frames'], size=args.size, crop_size=args.size)
+            transform.update({name: value for name, value in options.items() if name in transform})
     cfg.model.backbone = backbone_of(run['model'], run['frames'])
     pairs = cfg.model.backbone.type == 'BLVNet'
     cfg.model.cls_head.num_segments = run['frames'] // (2 if pairs else 1)
@@ -144,81 +111,74 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
 
 
 def train(args: argparse.Namespace, run: dict) -> dict:
-    """The line of a run, which adds results to what it is known by."""
+    """The results of a run."""
     runner = Runner.from_cfg(make_config(args, run))
     runner.train()
     history = runner.message_hub.get_scalar('val/acc/top1').data[0]
     curve = [round(100 * float(value), 2) for value in history]
-    line = dict(run, accuracy=curve[-1], curve=curve)
+    results = dict(accuracy=curve[-1], curve=curve)
     if args.streams:
         # Windows are computed for the model that is neither causal nor
         # trained for streams.
-        line.update(
-            study_streams.evaluate(runner.model.eval(), args.videos, args.size, with_windows=run['model'] == 'tam')
-        )
-    return line
+        with_windows = run['model'] == 'tam'
+        results |= study_streams.evaluate(runner.model.eval(), args.videos, args.size, with_windows)
+    return results
 
 
-def runs_asked_for(args: argparse.Namespace) -> List[dict]:
-    """What the runs are known by, seed after seed."""
-    return [
-        dict(
-            model=key,
-            frames=frames,
-            seed=seed,
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            size=args.size,
-            data=args.data.name,
-        )
-        for seed in args.seeds
-        for frames in args.frames
-        for key in args.models
-    ]
+def run_of(args: argparse.Namespace, key: str, frames: int, seed: int, lr: float) -> dict:
+    """What a run is known by."""
+    settings = dict(epochs=args.epochs, batch_size=args.batch_size, size=args.size, data=args.data.name)
+    return dict(model=key, frames=frames, seed=seed, lr=lr, **settings)
 
 
-def lines_of(args: argparse.Namespace, run: dict) -> List[dict]:
-    """The lines that are there for a run."""
-    file = args.out / 'runs.jsonl'
-    text = file.read_text('utf-8') if file.exists() else ''
-    lines = map(json.loads, text.splitlines())
-    return [line for line in lines if run.items() <= line.items()]
+def finished(out: Path, run: dict) -> Optional[dict]:
+    """The line of a run, which adds results to what it is known by."""
+    file = out / 'runs.jsonl'
+    lines = map(json.loads, file.read_text('utf-8').splitlines()) if file.exists() else ()
+    return next((line for line in lines if run.items() <= line.items()), None)
 
 
-def train_missing(args: argparse.Namespace) -> None:
-    """Train what is missing."""
-    if not motion.list_path(args.data, 'train').exists():
-        sys.exit(
-            f'study.py: {args.data} is not the embedded data set; python '
-            f'tools/data/make_motion_dataset.py {args.data} makes it'
-        )
-    for run in runs_asked_for(args):
+def finish(out: Path, runs: Iterable[dict], train: Callable[[dict], dict]) -> None:
+    """Train what is missing and append it to the finished runs."""
+    for run in runs:
         # Another process may be at the same study.
-        if lines_of(args, run):
+        if finished(out, run):
             continue
-        line = json.dumps(train(args, run))
-        with open(args.out / 'runs.jsonl', 'a', encoding='utf-8') as file:
+        line = json.dumps(dict(run, **train(run)))
+        with open(out / 'runs.jsonl', 'a', encoding='utf-8') as file:
             file.write(line + '\n')
         print(line, flush=True)
 
 
-def read_costs(args: argparse.Namespace) -> Dict[str, dict]:
-    """What was measured before, by "MODEL_FRAMES"."""
-    return json.loads(args.costs.read_text()) if args.costs.exists() else {}
+def accuracies(lines: Iterable[dict]) -> List[float]:
+    return [line['accuracy'] for line in lines]
 
 
-def measure_costs(args: argparse.Namespace) -> None:
-    """Measure what training costs, beside what was measured before."""
+def best_runs(args: argparse.Namespace) -> Dict[Row, List[dict]]:
+    """The lines of each row, with the learning rate that is best for it."""
+    best = {}
+    for frames, key in product(sorted(args.frames), args.models):
+        by_rate = [[finished(args.out, run_of(args, key, frames, seed, lr)) for seed in args.seeds] for lr in args.lr]
+        by_rate = [[line for line in lines if line] for lines in by_rate]
+        lines = max(by_rate, key=lambda lines: mean(accuracies(lines) or [-1]))
+        if lines:
+            best[key, frames] = lines
+    if not best:
+        sys.exit('study.py: no run is done, so nothing to report; run the same command without --report-only')
+    return best
+
+
+def measure_costs(args: argparse.Namespace) -> Dict[str, dict]:
+    """What training costs, by "MODEL_FRAMES"."""
     rows = {
-        f'{key}_{frames}': benchmark.Row(CLIPS[key].name, partial(make_backbone, key), frames, args.size)
-        for key in args.models
-        for frames in args.frames
+        f'{key}_{frames}': benchmark.Row(key, partial(make_backbone, key), frames, args.size)
+        for key, frames in product(args.models, args.frames)
     }
-    costs = read_costs(args)
-    for name, cost in benchmark.measure(rows, args.batch_size, 2, 5, ['training']).items():
+    costs = benchmark.measure(rows, args.batch_size, 2, 5, ['training'])
+    for cost in costs.values():
         speed, _, _ = cost.pop('training')
-        costs[name] = dict(cost, seconds=1 / speed, memory=cost['memory']['training'])
-    args.costs.write_text(json.dumps(costs, indent=2))
+        cost.update(seconds=1 / speed, memory=cost['memory']['training'])
+    return costs
 
 
 def interval(values: Sequence[float]) -> str:
@@ -229,88 +189,55 @@ def interval(values: Sequence[float]) -> str:
     return f'{mean(values):.1f} ± {reach:.1f}'
 
 
-def finished_lines(args: argparse.Namespace) -> Dict[Row, List[dict]]:
-    """By model and frames, the lines of the seeds that are done."""
-    results = {(key, frames): [] for frames in sorted(args.frames) for key in args.models}
-    for run in runs_asked_for(args):
-        results[run['model'], run['frames']] += lines_of(args, run)
-    if not any(results.values()):
-        sys.exit(
-            'study.py: no run is done, so that there is nothing to report; run the same command without --report-only'
-        )
-    return {row: lines for row, lines in results.items() if lines}
-
-
-def model_table(of_models: Accuracies, costs: Dict[str, dict]) -> str:
-    """The models with accuracy and costs as a Markdown table."""
-    lines = []
-    for (key, frames), values in of_models.items():
-        cost = costs.get(f'{key}_{frames}', {})
-        lines.append(
-            [
-                CLIPS[key].name,
-                str(frames),
-                interval(values),
-                str(len(values)),
-                *(
-                    f'{scale * cost[name]:.0f}' if name in cost else 'not measured'
-                    for name, (_, scale) in COSTS.items()
-                ),
-            ]
-        )
-    return table(['model', 'frames', 'top-1, %', 'seeds', *(title for title, _ in COSTS.values())], lines)
-
-
 def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
     """The difference of two means with its 95 % interval by Welch's test."""
-    points = mean(one) - mean(other)
+    points = f'{mean(one) - mean(other):+.1f}'
     if min(len(one), len(other)) < 2:
-        return [f'{points:+.1f}', '-']
+        return [points, '-']
     low, high = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
-    return [f'{points:+.1f}', f'{low:+.1f} to {high:+.1f}']
+    return [points, f'{low:+.1f} to {high:+.1f}']
 
 
-def question_table(of_models: Accuracies) -> str:
+def model_table(runs: Dict[Row, List[dict]], costs: Dict[str, dict]) -> str:
+    """The models with accuracy and costs as a Markdown table."""
+    rows = []
+    for (key, frames), lines in runs.items():
+        name, _ = CLIPS[key]
+        row = [name, str(frames), str(lines[0]['lr']), interval(accuracies(lines)), str(len(lines))]
+        cost = costs.get(f'{key}_{frames}')
+        row += [f'{scale * cost[kind]:.0f}' if cost else 'not measured' for kind, (_, scale) in COSTS.items()]
+        rows.append(row)
+    titles = [title for title, _ in COSTS.values()]
+    return table(['model', 'frames', 'learning rate', 'top-1, %', 'seeds', *titles], rows)
+
+
+def question_table(runs: Dict[Row, List[dict]]) -> str:
     """The differences that the paper's questions ask for, in Markdown."""
-    frames_of = sorted({frames for _, frames in of_models})
-    pairs = [
-        (question, (one, frames), (other, frames))
-        for question, models in QUESTIONS.items()
-        for one, other in models
-        for frames in frames_of
-    ]
-    pairs += [
-        ('RQ3: more frames', (key, more), (key, fewer))
-        for key in CLIPS
-        for fewer, more in zip(frames_of, frames_of[1:])
-    ]
-    lines = []
-    for question, *rows in sorted(pairs):
-        if all(row in of_models for row in rows):
-            names = (f'{CLIPS[key].name} at {frames}' for key, frames in rows)
-            lines.append([question, ' against '.join(names), *difference(*(of_models[row] for row in rows))])
-    return table(['question', 'compared', 'difference, points', '95 % interval'], lines)
+    frames_of = sorted({frames for _, frames in runs})
+    pairs = [(title, (one, frames), (other, frames)) for title, one, other in QUESTIONS for frames in frames_of]
+    pairs += [('RQ3: more frames', (key, more), (key, fewer)) for key in CLIPS for fewer, more in pairwise(frames_of)]
+    rows = []
+    for title, one, other in sorted(pairs):
+        if one in runs and other in runs:
+            compared = ' against '.join(f'{CLIPS[key][0]} at {frames}' for key, frames in (one, other))
+            rows.append([title, compared, *difference(accuracies(runs[one]), accuracies(runs[other]))])
+    return table(['question', 'compared', 'difference, points', '95 % interval'], rows)
 
 
-def plot(of_models: Accuracies, costs: Dict[str, dict], file: Path) -> None:
-    """Draw accuracy over each cost, from the lowest to the highest seed."""
+def plot(runs: Dict[Row, List[dict]], costs: Dict[str, dict], file: Path) -> None:
+    """Draw the accuracy of each run over each cost."""
     figure = Figure((13.5, 4.5), layout='constrained')
-    names = ('macs', 'memory', 'seconds')
-    axes = figure.subplots(1, len(names), sharey=True)
-    measured = {row: costs['{}_{}'.format(*row)] for row in of_models if '{}_{}'.format(*row) in costs}
-    for axis, cost in zip(axes, names):
-        title, scale = COSTS[cost]
-        for key in dict.fromkeys(key for key, _ in measured):
-            rows = [row for row in measured if row[0] == key]
-            values = [of_models[row] for row in rows]
-            axis.errorbar(
-                [scale * measured[row][cost] for row in rows],
-                [mean(v) for v in values],
-                ([mean(v) - min(v) for v in values], [max(v) - mean(v) for v in values]),
-                marker='o',
-                capsize=3,
-                label=CLIPS[key].name,
-            )
+    axes = figure.subplots(1, len(COSTS), sharey=True)
+    for axis, (kind, (title, scale)) in zip(axes, COSTS.items()):
+        for key, (name, _) in CLIPS.items():
+            points = [
+                (scale * costs[f'{key}_{frames}'][kind], value)
+                for (other, frames), lines in runs.items()
+                for value in accuracies(lines)
+                if other == key and f'{key}_{frames}' in costs
+            ]
+            if points:
+                axis.plot(*zip(*points), 'o', label=name)
         axis.axhline(100 / len(motion.CLASSES), color='grey', linestyle=':')
         axis.set(xlim=(0, None), xlabel=title)
     axes[0].set(ylim=(0, 100), ylabel='top-1 accuracy, %')
@@ -318,19 +245,21 @@ def plot(of_models: Accuracies, costs: Dict[str, dict], file: Path) -> None:
     figure.savefig(file, dpi=100, bbox_inches='tight')
 
 
-def report_clips(args: argparse.Namespace) -> str:
+def report_clips(args: argparse.Namespace, costs: Dict[str, dict]) -> str:
     """The tables of clips; draws the plot where costs are measured."""
-    of_models = {row: [line['accuracy'] for line in lines] for row, lines in finished_lines(args).items()}
-    costs = read_costs(args)
+    runs = best_runs(args)
     if costs:
-        plot(of_models, costs, args.out / f'{args.data.name}.png')
-    return f'{model_table(of_models, costs)}\n{question_table(of_models)}'
+        plot(runs, costs, args.out / f'{args.data.name}.png')
+    return f'{model_table(runs, costs)}\n{question_table(runs)}'
 
 
 def report_streams(args: argparse.Namespace) -> str:
     """The table of streams; draws the plot."""
-    runs = {STREAMS[key].name: lines for (key, _), lines in finished_lines(args).items()}
-    frames = args.frames[0]
+    runs = {}
+    for (key, _), lines in best_runs(args).items():
+        rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
+        runs[f'{STREAMS[key][0]}{rate}'] = lines
+    (frames,) = args.frames
     macs = benchmark.count_macs(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))
     return study_streams.report(runs, macs, args.out / 'streaming.png')
 
@@ -339,15 +268,12 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--streams', action='store_true', help='compare windows and streams on long videos')
-    add(
-        '--models',
-        nargs='+',
-        metavar='MODEL',
-        help=f'of {", ".join(CLIPS)}; with --streams of {", ".join(STREAMS)}; all by default',
-    )
+    models = f'of {", ".join(CLIPS)}; with --streams of {", ".join(STREAMS)}; all by default'
+    add('--models', nargs='+', metavar='MODEL', help=models)
     add('--frames', nargs='+', type=int, default=[8, 16, 32])
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
     add('--epochs', type=int, default=12)
+    add('--lr', nargs='+', type=float, default=[0.02], help='of several, reports tell the best for each row')
     add('--batch-size', type=int, default=16)
     add('--size', type=int, help='in pixels', default=112 if torch.cuda.is_available() else 32)
     add('--videos', type=int, default=20, help='long ones with cuts, and as many without')
@@ -359,15 +285,11 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     models = STREAMS if args.streams else CLIPS
     args.models = args.models or list(models)
     if unknown := set(args.models) - set(models):
-        parser.error(
-            f'--models: {", ".join(sorted(unknown))} is none of '
-            f'{", ".join(models)}'
-            f'{", with --streams" if args.streams else ""}'
-        )
+        where = ', with --streams' if args.streams else ''
+        parser.error(f'--models: {", ".join(sorted(unknown))} is none of {", ".join(models)}{where}')
     if args.streams:
         # Streams are compared with windows of one length.
         args.frames = [2 * study_streams.PAIRS]
-    args.costs = args.out / f'costs_{args.batch_size}_{args.size}.json'
     return args
 
 
@@ -375,14 +297,23 @@ def main(argv: List[str]) -> None:
     args = parse_args(argv)
     set_up(1)
     args.out.mkdir(parents=True, exist_ok=True)
+    cost_file = args.out / f'costs_{args.batch_size}_{args.size}.json'
+    costs = json.loads(cost_file.read_text()) if cost_file.exists() else {}
     if args.measure_cost:
-        measure_costs(args)
+        cost_file.write_text(json.dumps(costs | measure_costs(args), indent=2))
         return
     if not args.report_only:
-        train_missing(args)
-    text = report_streams(args) if args.streams else report_clips(args)
-    name = 'streaming.md' if args.streams else f'{args.data.name}.md'
-    (args.out / name).write_text(text, 'utf-8')
+        if not motion.list_path(args.data, 'train').exists():
+            sys.exit(
+                f'study.py: {args.data} is not the embedded data set; python '
+                f'tools/data/make_motion_dataset.py {args.data} makes it'
+            )
+        order = product(args.seeds, args.frames, args.lr, args.models)
+        runs = [run_of(args, key, frames, seed, lr) for seed, frames, lr, key in order]
+        finish(args.out, runs, partial(train, args))
+    text = report_streams(args) if args.streams else report_clips(args, costs)
+    name = 'streaming' if args.streams else args.data.name
+    (args.out / f'{name}.md').write_text(text, 'utf-8')
     print(text)
 
 

@@ -6,6 +6,7 @@ at which its prediction is there, until the next one.
 """
 
 from collections import defaultdict
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
@@ -29,7 +30,8 @@ ACTIONS, LENGTHS, INTERVAL = 16, (32, 96), 4
 FRAMES_PER_SECOND = 24 / INTERVAL
 STRIDES = (1, 2, 4)
 KINDS = ('continuous', 'cuts')
-MEASURES = ('live', 'hindsight', 'delay')
+# What the measures of a way are called in tables, and what they are times.
+MEASURES = {'live': ('live, %', 100), 'hindsight': ('hindsight, %', 100), 'delay': ('delay, s', 1)}
 
 
 class Shown(NamedTuple):
@@ -50,28 +52,23 @@ def draw_video(seed: int, cuts: bool, size: int) -> Tuple[Tensor, np.ndarray]:
     labels, paths = [], []
     for _ in range(ACTIONS):
         # Never the same action twice in a row.
-        others = [c for c in range(8) if [c] != labels[-1:]]
-        labels.append(int(rng.choice(others)))
-        path = draw_path(rng, labels[-1], int(rng.integers(*LENGTHS)))
+        label = int(rng.choice([c for c in range(8) if [c] != labels[-1:]]))
+        length = int(rng.integers(*LENGTHS))
+        coordinate, direction = motion.MOTIONS[label]
+        # As fast as in a clip.
+        travel = rng.uniform(*motion.TRAVELS[coordinate]) * length / (2 * PAIRS * INTERVAL)
+        path = np.tile(rng.random(4), (length, 1))
+        path[:, coordinate] += direction * travel * np.linspace(0, 1, length)
         if paths and not cuts:
             path += paths[-1][-1] - path[0]
+        labels.append(label)
         paths.append(path)
-    scenes = paths if cuts else [np.concatenate(paths)]
     # One size, since the frames of a video have one.
     shape = motion.draw_frame_size(rng, motion.SHORT_SIDE)
+    scenes = paths if cuts else [np.concatenate(paths)]
     frames = np.concatenate([motion.make_frames(rng, scene % 1, shape) for scene in scenes])
-    of_frames = np.repeat(labels, [len(path) for path in paths])[::INTERVAL]
-    return prepare(frames[::INTERVAL], size), of_frames
-
-
-def draw_path(rng: np.random.Generator, label: int, length: int) -> np.ndarray:
-    """The states (length, 4) of an action, as fast as in a clip, unwrapped."""
-    coordinate, direction = motion.MOTIONS[label]
-    per_clip = rng.uniform(*motion.TRAVELS[coordinate])
-    clips = length / (2 * PAIRS * INTERVAL)
-    path = np.tile(rng.random(4), (length, 1))
-    path[:, coordinate] += direction * per_clip * clips * np.linspace(0, 1, length)
-    return path
+    of_frames = np.repeat(labels, [len(path) for path in paths])
+    return prepare(frames[::INTERVAL], size), of_frames[::INTERVAL]
 
 
 def prepare(frames: np.ndarray, size: int) -> Tensor:
@@ -101,7 +98,7 @@ def stream(model: nn.Module, frames: Tensor) -> Iterator[Shown]:
             yield Shown(number, 2 * prediction.pair + 1.5 - PAIRS, int(prediction.average.argmax()))
 
 
-def judge(labels: np.ndarray, predictions: Iterable[Shown]) -> dict:
+def judge(labels: np.ndarray, predictions: Iterable[Shown]) -> Dict[str, float]:
     """How right the predictions of a video, in the order of time, are.
 
     ``live`` is the part of the frames at which the class shown is right,
@@ -112,71 +109,58 @@ def judge(labels: np.ndarray, predictions: Iterable[Shown]) -> dict:
     """
     known, middles, classes = map(np.array, zip(*predictions))
     number = np.arange(len(labels))
-    starts = np.flatnonzero(np.diff(labels)) + 1
+    first, *others = np.flatnonzero(np.diff(labels)) + 1
     shown = classes[np.maximum(np.searchsorted(known, number, 'right') - 1, 0)]
     nearest = np.abs(number[:, None] - middles).argmin(1)
     delays = []
-    for start, end in zip(starts, [*starts[1:], len(labels)]):
-        right = np.flatnonzero(shown[start:end] == labels[start])
-        delays.append(right[0] if len(right) else end - start)
-    judged = slice(starts[0], None)
+    for start, end in pairwise([first, *others, len(labels)]):
+        right = shown[start:end] == labels[start]
+        delays.append(right.argmax() if right.any() else len(right))
     return dict(
-        live=float((shown == labels)[judged].mean()),
-        hindsight=float((classes[nearest] == labels)[judged].mean()),
+        live=float((shown == labels)[first:].mean()),
+        hindsight=float((classes[nearest] == labels)[first:].mean()),
         delay=float(np.mean(delays)) / FRAMES_PER_SECOND,
     )
 
 
 def evaluate(model: nn.Module, videos: int, size: int, with_windows: bool) -> Dict[str, dict]:
     """The means of what :func:`judge` tells, by kind of video and way."""
-    line = {}
-    for kind in KINDS:
-        results = defaultdict(list)
-        for number in range(videos):
-            frames, labels = draw_video(number, kind == 'cuts', size)
-            results['stream'].append(judge(labels, stream(model, frames)))
-            for stride in STRIDES if with_windows else ():
-                results[f'windows_{stride}'].append(judge(labels, windows(model, frames, stride)))
-        line[kind] = {
-            way: {name: mean(r[name] for r in of_way) for name in of_way[0]} for way, of_way in results.items()
-        }
-    return line
+    results = {kind: defaultdict(list) for kind in KINDS}
+    for kind, number in product(KINDS, range(videos)):
+        frames, labels = draw_video(number, kind == 'cuts', size)
+        results[kind]['stream'].append(judge(labels, stream(model, frames)))
+        for stride in STRIDES if with_windows else ():
+            results[kind][f'windows_{stride}'].append(judge(labels, windows(model, frames, stride)))
+    return {
+        kind: {way: {name: mean(r[name] for r in judged) for name in MEASURES} for way, judged in ways.items()}
+        for kind, ways in results.items()
+    }
 
 
 def report(runs: Dict[str, List[dict]], macs: int, file: Path) -> str:
     """The table of runs by model, and a plot in a file; MACs of a window."""
-    # With the share of a window's arithmetic that a pair takes.
+    # With the pairs for which a window's arithmetic is done.
     ways = [
-        (f'windows, stride of {stride} pair{"s" * (stride > 1)}', lines, f'windows_{stride}', 1 / stride)
-        for stride in STRIDES
-        for lines in runs.values()
+        (f'windows, stride of {stride} pair{"s" * (stride > 1)}', lines, f'windows_{stride}', stride)
+        for stride, lines in product(STRIDES, runs.values())
         if f'windows_{stride}' in lines[0]['continuous']
     ]
-    ways += [(f'stream: {name}', lines, 'stream', 1 / PAIRS) for name, lines in runs.items()]
-    rows, dots = [], []
-    for name, lines, way, share in ways:
-        cost = macs * share * FRAMES_PER_SECOND / 2 / 1e9
-        cells = [[line[kind][way][measure] for line in lines] for measure in MEASURES for kind in KINDS]
-        rows.append(
-            [
-                name,
-                f'{cost:.2f}',
-                *(
-                    spread([scale * value for value in values], '.1f', mean)
-                    for values, scale in zip(cells, (100, 100, 100, 100, 1, 1))
-                ),
-            ]
-        )
-        dots += [(f'{name}, {cost:.1f} GMACs/s', line['continuous'][way]) for line in lines]
+    ways += [(f'stream: {name}', lines, 'stream', PAIRS) for name, lines in runs.items()]
     figure = Figure((8, 4))
     axes = figure.subplots()
-    for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
-        axes.plot(
-            [100 * result[measure] for _, result in dots], [name for name, _ in dots], 'o', color=colour, label=measure
-        )
+    rows = []
+    for name, lines, way, pairs in ways:
+        cost = macs / pairs * FRAMES_PER_SECOND / 2 / 1e9
+        rows.append([name, f'{cost:.2f}'])
+        for (measure, (_, scale)), kind in product(MEASURES.items(), KINDS):
+            rows[-1].append(spread([scale * line[kind][way][measure] for line in lines], '.1f', mean))
+        for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
+            values = [100 * line['continuous'][way][measure] for line in lines]
+            label = measure if len(rows) == 1 else None
+            axes.plot(values, [f'{name}, {cost:.1f} GMACs/s'] * len(lines), 'o', color=colour, label=label)
     axes.set(xlabel='frames with the right class, no cuts, % (a dot per seed)')
     axes.invert_yaxis()
     axes.grid(axis='y', alpha=0.3)
     axes.legend()
     figure.savefig(file, dpi=120, bbox_inches='tight')
-    return table(['', 'GMACs/s', 'live, %', 'with cuts', 'hindsight, %', 'with cuts', 'delay, s', 'with cuts'], rows)
+    return table(['', 'GMACs/s', *(title for t, _ in MEASURES.values() for title in (t, 'with cuts'))], rows)

@@ -3,14 +3,10 @@
 A ResNet-50 learns to tell the five shapes of the embedded data set apart in
 single images. What tools/convert_checkpoint.py makes of it and random weights
 are then two starts for a bLResNet-50, which learns the same from few other
-images. Every run is a line of OUT/runs.jsonl.
-
-Example:
-    python tools/analysis/warm_start_study.py
+images. Every finished run is a line of OUT/runs.jsonl and not repeated.
 """
 
 import argparse
-import json
 import sys
 from collections import OrderedDict
 from itertools import product
@@ -25,6 +21,7 @@ import torch
 from benchmark_harness import set_up
 from convert_checkpoint import convert
 from mmaction.registry import MODELS
+from study import finish
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -38,37 +35,27 @@ def draw(split: int, index: int) -> np.ndarray:
     """A noisy image of one shape, somewhat turned, (H, W, 3)."""
     rng = np.random.default_rng([split, index])
     canvas = motion.make_plain_background(rng, SIZE, SIZE)
-    angle = rng.uniform(-0.5, 0.5)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    points = np.array(motion.SHAPES[index % CLASSES]) @ [[cosine, sine], [-sine, cosine]]
+    points = motion.rotate(np.array(motion.SHAPES[index % CLASSES]), rng.uniform(-0.5, 0.5))
     points = points * rng.uniform(0.25, 0.4) + rng.uniform(0.4, 0.6, 2)
-    cv2.fillPoly(
-        canvas, [np.rint(SIZE * points * 64).astype(np.int32)], rng.uniform(*motion.LIGHT, 3).tolist(), cv2.LINE_AA, 6
-    )
+    outline = np.rint(SIZE * points * 64).astype(np.int32)
+    cv2.fillPoly(canvas, [outline], rng.uniform(*motion.LIGHT, 3).tolist(), cv2.LINE_AA, shift=6)
     return canvas + rng.normal(0, 10, canvas.shape)
 
 
 def images(split: int, start: int, count: int) -> Images:
     """Images (N, 3, H, W) and their labels (N, )."""
     numbers = range(start, start + count)
-    drawn = np.stack([draw(split, index) for index in numbers])
-    drawn = torch.tensor(drawn).permute(0, 3, 1, 2).float()
-    return (drawn - 114) / 57, torch.tensor(numbers) % CLASSES
+    drawn = torch.tensor(np.stack([draw(split, index) for index in numbers]))
+    return (drawn.permute(0, 3, 1, 2).float() - 114) / 57, torch.tensor(numbers) % CLASSES
 
 
 def make_classifier(seed: int, **backbone) -> nn.Module:
     """A backbone and a linear classifier."""
     torch.manual_seed(seed)
-    model = nn.Sequential(
-        OrderedDict(
-            backbone=MODELS.build(dict(depth=50, **backbone)),
-            pool=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            fc=nn.Linear(2048, CLASSES),
-        )
-    )
-    model.backbone.init_weights()
-    return model.to(memory_format=torch.channels_last)
+    backbone = MODELS.build(dict(depth=50, **backbone))
+    layers = dict(backbone=backbone, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(2048, CLASSES))
+    backbone.init_weights()
+    return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)
 
 
 def train(model: nn.Module, data: Images, steps: int, batch_size: int, seed: int, lr: float = 1e-3) -> None:
@@ -117,31 +104,27 @@ def main(argv: List[str]) -> None:
     add('--seeds', type=int, nargs='+', default=[0, 1, 2])
     add('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
     add('--steps', type=int, default=40)
-    add(
-        '--norm-eval',
-        action='store_true',
-        help='train with the statistics that the norms start with, and with those that they have on the few images',
-    )
+    norm_eval = 'train with the statistics that the norms start with, and with those that they have on the few images'
+    add('--norm-eval', action='store_true', help=norm_eval)
     args = parser.parse_args(argv)
     set_up(1)
     args.out.mkdir(parents=True, exist_ok=True)
     warm = warm_start(args.out)
-    starts = dict(scratch=None, warm=warm)
-    if args.norm_eval:
-        starts = {'warm': warm, 'warm, norms estimated': warm}
     few, held_out = images(0, 10000, 640), images(1, 0, 400)
-    for seed, lr, name in product(args.seeds, args.lr, starts):
-        model = make_classifier(seed, type='BLResNet', init_cfg=starts[name])
-        if 'estimated' in name:
+
+    def try_start(run: dict) -> dict:
+        start = None if run['start'] == 'scratch' else warm
+        model = make_classifier(run['seed'], type='BLResNet', init_cfg=start)
+        if 'estimated' in run['start']:
             update_bn(few[0].split(64), model)
         model.backbone.norm_eval = args.norm_eval
-        train(model, few, args.steps, 16, seed, lr)
-        run = dict(
-            start=name, norm_eval=args.norm_eval, lr=lr, seed=seed, steps=args.steps, accuracy=accuracy(model, held_out)
-        )
-        print(json.dumps(run), flush=True)
-        with (args.out / 'runs.jsonl').open('a', encoding='utf-8') as file:
-            print(json.dumps(run), file=file)
+        train(model, few, args.steps, 16, run['seed'], run['lr'])
+        return dict(accuracy=accuracy(model, held_out))
+
+    starts = ['warm', 'warm, norms estimated'] if args.norm_eval else ['scratch', 'warm']
+    settings = dict(norm_eval=args.norm_eval, steps=args.steps)
+    runs = [dict(start=s, lr=lr, seed=n, **settings) for n, lr, s in product(args.seeds, args.lr, starts)]
+    finish(args.out, runs, try_start)
 
 
 if __name__ == '__main__':

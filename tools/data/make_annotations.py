@@ -16,37 +16,26 @@ import os
 import random
 import sys
 import unicodedata
+from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List
 
-from mmblvnet.apis.video_files import VIDEO_SUFFIXES, is_hidden, videos_in
+from mmblvnet.apis.video_files import find_videos, is_hidden
 
 SPLITS = ('train', 'val')
 
+# By class, paths relative to the folder.
 Videos = Dict[str, List[str]]
 
 
-def _find_videos(folder: Path, root: Path) -> Videos:
-    """The videos of each class, with paths relative to the root, in order."""
-    videos = {}
+def _find_classes(folder: Path, root: Path) -> Videos:
+    """The videos of each class in a folder, relative to the root, in order."""
+    videos = defaultdict(list)
     for class_folder in sorted(folder.iterdir()):
-        if not class_folder.is_dir() or is_hidden(class_folder):
-            continue
-        paths = [_text(path.relative_to(root).as_posix()) for path in videos_in(class_folder)]
-        if not paths:
-            raise ValueError(
-                f'{class_folder} has no videos ({" ".join(VIDEO_SUFFIXES)}); take the folder away if it is no class'
-            )
-        for path in paths:
-            if path.strip() != path or '\n' in path:
-                raise ValueError(
-                    f'{path!r} in {root} starts with a space or has a line '
-                    'break in it, which the annotation file cannot hold: '
-                    'rename it or its folder'
-                )
-        # macOS writes letters with accents as two characters.
-        name = unicodedata.normalize('NFC', _text(class_folder.name))
-        videos.setdefault(name, []).extend(paths)
+        if class_folder.is_dir() and not is_hidden(class_folder):
+            # macOS writes letters with accents as two characters.
+            name = unicodedata.normalize('NFC', _text(class_folder, root).rpartition('/')[-1])
+            videos[name] += [_text(Path(video), root) for video in find_videos([str(class_folder)])]
     if len(videos) < 2:
         raise ValueError(
             f'{folder} has {len(videos)} folders of videos; there has to be one per class, and two at least'
@@ -54,12 +43,17 @@ def _find_videos(folder: Path, root: Path) -> Videos:
     return videos
 
 
-def _text(path: str) -> str:
-    """A path as UTF-8, whatever the code page of the system."""
+def _text(path: Path, root: Path) -> str:
+    """A path below the root as UTF-8, whatever the code page of the system."""
     try:
-        return os.fsencode(path).decode('utf-8')
+        text = os.fsencode(path.relative_to(root).as_posix()).decode('utf-8')
     except UnicodeDecodeError as error:
-        raise ValueError(f'The name {path!r} is not in UTF-8 ({error}): rename it, for example with convmv') from error
+        raise ValueError(f'The name {str(path)!r} is not in UTF-8 ({error}): rename it, e.g. with convmv') from error
+    if text.lstrip() != text or '\n' in text:
+        raise ValueError(
+            f'{text!r} starts with a space or has a line break in it, which the annotation file cannot hold: rename it'
+        )
+    return text
 
 
 def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
@@ -80,18 +74,16 @@ def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
 
 
 def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
-    """The videos of each class by split; a ValueError says what is wrong.
+    """The videos of each class by split; errors say what is wrong.
 
     A fraction of them is drawn for validation if the folder does not tell.
     """
-    if not folder.is_dir():
-        raise ValueError(f'{folder} is no folder')
     if not all((folder / split).is_dir() for split in SPLITS):
-        return _hold_out(_find_videos(folder, folder), fraction, seed)
-    splits = {split: _find_videos(folder / split, folder) for split in SPLITS}
-    train, val = (set(splits[split]) for split in SPLITS)
-    if train != val:
-        raise ValueError(f'The classes of train and val differ: {sorted(train ^ val)} are only in one of them')
+        return _hold_out(_find_classes(folder, folder), fraction, seed)
+    splits = {split: _find_classes(folder / split, folder) for split in SPLITS}
+    differing = set(splits['train']) ^ set(splits['val'])
+    if differing:
+        raise ValueError(f'The classes of train and val differ: {sorted(differing)} are only in one of them')
     return splits
 
 
@@ -103,15 +95,16 @@ def main() -> None:
     args = parser.parse_args()
     try:
         splits = find_splits(args.folder, args.val_fraction, args.seed)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
     names = list(splits['train'])
     files = dict(label_map=names)
     for split, videos in splits.items():
         files[f'{split}_list'] = [f'{path} {names.index(name)}' for name, paths in videos.items() for path in paths]
     for name, lines in files.items():
-        (args.folder / f'{name}.txt').write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
-        print(f'{args.folder / name}.txt: {len(lines)} lines')
+        file = args.folder / f'{name}.txt'
+        file.write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
+        print(f'{file}: {len(lines)} lines')
 
 
 if __name__ == '__main__':

@@ -1,18 +1,16 @@
 #!/usr/bin/env python
 """Make a small video data set whose classes differ by motion alone.
 
-The eight classes have the same single frames. A model that looks at one frame
-answers one question in eight correctly, and one that looks at several but not
-at their order at most every second.
-
-That is so because the scene's state is a point on a torus: four numbers that
-all wrap around. They are the horizontal and the vertical position (what leaves
-the frame at one border comes back at the other), the orientation, and the
-zoom, which wraps around like the pitch of a Shepard tone: every object is
-drawn at two sizes, which fade in while small and fade out while large. A class
-moves one of the four in one direction. A uniform random point on a torus that
-is moved stays uniform, hence a frame, at whatever place in the video, has the
-same distribution in every class (but for faint traces that compression adds).
+A model that looks at one frame answers one question in eight correctly, and
+one that looks at several but not at their order at most every second. For the
+scene's state is a point on a torus, four numbers that all wrap around: the
+horizontal and the vertical position (what leaves the frame at one border comes
+back at the other), the orientation, and the zoom, which wraps around like the
+pitch of a Shepard tone: every object is drawn at two sizes, which fade in while
+small and fade out while large. A class moves one of the four in one direction.
+A uniform random point on a torus that is moved stays uniform, hence a frame, at
+whatever place in the video, has the same distribution in every class (but for
+faint traces that compression adds).
 
 With `--task order` a class is two motions, one after the other, each of which
 undoes the other: left then right, right then left, and so on. The switch comes
@@ -20,11 +18,9 @@ at a random moment of the middle third, and both motions are drawn alike. So
 the two orders of a pair have the same pairs of neighbouring frames: a model
 that adds up what it sees in those tells the pair but not its order.
 
-Made are VP9 videos in WebM and the annotations of `VideoDataset`::
-
-    OUT/videos/train/000000.webm ...      OUT/videos/val/000000.webm ...
-    OUT/motion_train_list_videos.txt      OUT/motion_val_list_videos.txt
-    OUT/label_map.txt                     OUT/motion_dataset.json (arguments)
+Made are VP9 videos, OUT/videos/{train,val}/000000.webm and so on, the
+annotations of `VideoDataset`, OUT/motion_{train,val}_list_videos.txt, and
+OUT/label_map.txt. A run that was cut short goes on with the same command.
 
 Example:
     python tools/data/make_motion_dataset.py data/motion --train 480 --val 160
@@ -35,25 +31,11 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-
-CLASSES = (
-    'moving left',
-    'moving right',
-    'moving up',
-    'moving down',
-    'approaching',
-    'receding',
-    'turning clockwise',
-    'turning anticlockwise',
-)
-# The opposite of a class is its neighbour, whose number differs in one bit.
-TASKS = dict(motion=CLASSES, order=tuple(f'{name}, then {CLASSES[label ^ 1]}' for label, name in enumerate(CLASSES)))
 
 # The coordinates of a state, each in periods: a whole frame's width or
 # height, a full turn, or the step from one drawn size to the next.
@@ -61,16 +43,18 @@ HORIZONTAL, VERTICAL, TURN, ZOOM = range(4)
 
 # Which coordinate a class moves, and in which direction. Image rows count
 # downwards, so down and clockwise are the positive directions.
-MOTIONS = (
-    (HORIZONTAL, -1),
-    (HORIZONTAL, 1),
-    (VERTICAL, -1),
-    (VERTICAL, 1),
-    (ZOOM, 1),
-    (ZOOM, -1),
-    (TURN, 1),
-    (TURN, -1),
+CLASSES, MOTIONS = zip(
+    ('moving left', (HORIZONTAL, -1)),
+    ('moving right', (HORIZONTAL, 1)),
+    ('moving up', (VERTICAL, -1)),
+    ('moving down', (VERTICAL, 1)),
+    ('approaching', (ZOOM, 1)),
+    ('receding', (ZOOM, -1)),
+    ('turning clockwise', (TURN, 1)),
+    ('turning anticlockwise', (TURN, -1)),
 )
+# The opposite of a class is its neighbour, whose number differs in one bit.
+TASKS = dict(motion=CLASSES, order=tuple(f'{name}, then {CLASSES[label ^ 1]}' for label, name in enumerate(CLASSES)))
 
 # How far a coordinate moves in a video, in periods: so far that steps between
 # eight evenly spaced frames stay well below half a period, which is ambiguous.
@@ -84,7 +68,6 @@ LENGTHS = (24, 60)
 FRAME_RATES = (12, 24, 25, 30)
 ASPECT_RATIOS = (1, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
 SHORT_SIDE = (64, 88)
-SMALLEST_SHORT_SIDE = 32
 
 # In short sides. An object fades in and out well within this range, so that
 # even the largest one can be seen whole.
@@ -110,8 +93,6 @@ PATCH = ((0.5, -0.12), (0.5, 0.18), (0.15, 0.18), (0.15, -0.12))
 SPLITS = ('train', 'val')
 # To be counted up when a change alters the videos made from the same seed.
 GENERATOR = 1
-LABEL_MAP = 'label_map.txt'
-RECORD = 'motion_dataset.json'
 
 
 def _advance(rng, length):
@@ -144,26 +125,19 @@ def make_path(rng, label, length, task='motion'):
     return path % 1
 
 
-def _make_camera_path(rng, length):
-    """Draws by how much a camera that sways shifts each frame, (length, 2)."""
-    time = np.linspace(0, 1, length)[:, None]
-    return rng.uniform(0, SWAY, 2) * np.sin(2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
-
-
-def make_object(rng, shape=None):
+def _make_object(rng):
     """Draws (outline, colour) of an object's body, and of its patch."""
-    shape = rng.integers(len(SHAPES)) if shape is None else shape
-    body = np.array(SHAPES[shape], float)
+    body = np.array(SHAPES[rng.integers(len(SHAPES))], float)
     body += rng.normal(0, 0.04, body.shape)
     mirror = (1, rng.choice((-1, 1)))
     body_colour, patch_colour = rng.uniform(*LIGHT, (2, 3))
     return [(body * mirror, body_colour), (np.array(PATCH) * mirror, patch_colour)]
 
 
-def paint_object(canvas, parts, state):
-    """Paints what `make_object` drew at all its sizes, in place."""
+def _paint_object(canvas, parts, state):
+    """Paints an object at all its sizes, in place."""
     growth = LARGEST_RADIUS / SMALLEST_RADIUS
-    # From large to small, so that the small ones stay visible.
+    # Large ones first, so that the small ones stay visible.
     for size in reversed(range(SIZES)):
         age = (size + state[ZOOM]) / SIZES
         # The sizes' opacities sum to one, and most of the time one is 0:
@@ -178,16 +152,19 @@ def paint_object(canvas, parts, state):
 def _paint(canvas, outline, state, colour, opacity=1):
     """Paints a polygon, smaller than the frame, that wraps around."""
     height, width = canvas.shape[:2]
-    angle = 2 * np.pi * state[TURN]
-    cosine, sine = np.cos(angle), np.sin(angle)
-    rotation = np.array([[cosine, sine], [-sine, cosine]])
-    points = outline @ rotation + state[:2] * (width, height)
+    points = rotate(outline, 2 * np.pi * state[TURN]) + state[:2] * (width, height)
     shifts = np.array([(x, y) for x in (-width, 0, width) for y in (-height, 0, height)])
     repeated = np.rint((points + shifts[:, None]) * 64).astype(np.int32)
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, list(repeated), 255, cv2.LINE_AA, shift=6)
     weights = mask[..., None] * np.float32(opacity / 255)
     canvas += weights * (colour.astype(np.float32) - canvas)
+
+
+def rotate(points, angle):
+    """Points (n, 2) turned clockwise by radians."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return points @ [[cosine, sine], [-sine, cosine]]
 
 
 def make_plain_background(rng, height, width):
@@ -212,27 +189,11 @@ def _make_texture(rng, height, width):
     return (amplitude * pattern).astype(np.float32)
 
 
-def _shift(picture, shift):
-    """A copy moved by parts of its width and height, mirrored at borders."""
-    if not shift.any():
-        return picture.copy()
-    height, width = picture.shape[:2]
-    x, y = shift * (width, height)
-    return cv2.warpAffine(picture, np.array([[1, 0, x], [0, 1, y]]), (width, height), borderMode=cv2.BORDER_REFLECT)
-
-
-def _make_distractor(rng):
-    """Draws a small object that trembles or not, as a function to paint it."""
+def _make_distractor(rng, short_side):
+    """Draws (outline, colour, state, trembling) of a small object."""
     outline = np.array(SHAPES[rng.integers(len(SHAPES))])
     colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
-    radius, trembling = rng.uniform(0.04, 0.08), rng.choice((0, 0.01, 0.02))
-
-    def paint(canvas, shift):
-        # About its place, not where it was before: it moves in no direction.
-        moved = (state + (*rng.normal(0, trembling, 2) + shift, 0)) % 1
-        _paint(canvas, radius * min(canvas.shape[:2]) * outline, moved, colour)
-
-    return paint
+    return rng.uniform(0.04, 0.08) * short_side * outline, colour, state, rng.choice((0, 0.01, 0.02))
 
 
 def draw_frame_size(rng, short_side):
@@ -263,30 +224,33 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE, task='motion',
 def make_frames(rng, path, size, textured=False, hard=False):
     """Draws a scene that runs through given states, (length, 4).
 
-    Returns:
-        numpy.ndarray: A uint8 RGB array of shape (length, *size, 3).
+    Frames are uint8 RGB of shape (length, *size, 3).
     """
     # Half a period apart, one of the two objects is always within a central
     # square crop of a wide frame, and one is always clearly visible.
     other_path = (path + (0.5, 0.5, rng.random(), 0.5)) % 1
-    objects = [make_object(rng) for _ in range(2)]
+    objects = [_make_object(rng) for _ in range(2)]
     background = make_plain_background(rng, *size)
     distractors = []
     if textured or hard:
         background += _make_texture(rng, *size)
-        distractors = [_make_distractor(rng) for _ in range(rng.integers(2, 6))]
+        distractors = [_make_distractor(rng, min(size)) for _ in range(rng.integers(2, 6))]
     noise = np.float32(rng.uniform(0, 0.6))
     camera = np.zeros((len(path), 2))
     if hard:
-        camera = _make_camera_path(rng, len(path))
+        time = np.linspace(0, 1, len(path))[:, None]
+        camera += rng.uniform(0, SWAY, 2) * np.sin(2 * np.pi * (rng.uniform(1, 3, 2) * time + rng.random(2)))
 
     frames = np.empty((len(path), *size, 3), np.uint8)
     for frame, shift, *states in zip(frames, camera, path, other_path):
-        canvas = _shift(background, shift)
-        for paint_distractor in distractors:
-            paint_distractor(canvas, shift)
+        transform = np.column_stack([np.eye(2), shift * size[::-1]])
+        canvas = cv2.warpAffine(background, transform, size[::-1], borderMode=cv2.BORDER_REFLECT)
+        for outline, colour, state, trembling in distractors:
+            # About its place, not where it was before: it moves nowhere.
+            moved = (state + (*rng.normal(0, trembling, 2) + shift, 0)) % 1
+            _paint(canvas, outline, moved, colour)
         for parts, state in zip(objects, states):
-            paint_object(canvas, parts, (state + (*shift, 0, 0)) % 1)
+            _paint_object(canvas, parts, (state + (*shift, 0, 0)) % 1)
         canvas += noise * rng.standard_normal(canvas.shape, np.float32)
         frame[:] = np.clip(np.rint(canvas), 0, 255)
     return frames
@@ -331,112 +295,87 @@ def label_of(seed, split, index):
     """The class of a video; eight in a row have all eight, in random order."""
     block, place = divmod(index, len(CLASSES))
     # The first number keeps these draws apart from those of the videos.
-    rng = np.random.default_rng([1, seed, SPLITS.index(split), block])
-    return int(rng.permutation(len(CLASSES))[place])
+    order = np.random.default_rng([1, seed, SPLITS.index(split), block]).permutation(len(CLASSES))
+    return int(order[place])
 
 
-def _check_arguments(train, val, seed, short_side):
-    """Refuses arguments that make no sense."""
-    for split, count in dict(train=train, val=val).items():
+def _claim(out, arguments):
+    """Records in a directory what is made there; refuses what cannot be."""
+    for split in SPLITS:
+        count = arguments[split]
         if count < len(CLASSES):
             raise ValueError(f'{split} is {count}. Ask for at least {len(CLASSES)} videos, one of each class.')
-    if seed < 0:
-        raise ValueError(f'seed is {seed}. Give one that is not negative.')
-    low, high = short_side
-    if low % 2 or high % 2 or not SMALLEST_SHORT_SIDE <= low <= high:
-        raise ValueError(
-            f'short_side is {low} to {high}. Give even numbers from {SMALLEST_SHORT_SIDE} on, the lower first.'
-        )
-
-
-def _is_complete(out, arguments):
-    """Tells the very data set from none; refuses anything else."""
-    if (out / RECORD).exists():
-        found = json.loads((out / RECORD).read_text('utf-8'))
+    if arguments['seed'] < 0:
+        raise ValueError(f'seed is {arguments["seed"]}. Give one that is not negative.')
+    low, high = arguments['short_side']
+    if low % 2 or high % 2 or not 32 <= low <= high:
+        raise ValueError(f'short_side is {low} to {high}. Give even numbers from 32 on, the lower first.')
+    record = out / 'motion_dataset.json'
+    if record.exists():
+        found = json.loads(record.read_text('utf-8'))
         if found != arguments:
-            raise ValueError(
-                f'{out} was made with {found}, not with {arguments}. Give another directory, or delete that one first.'
-            )
-        return True
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            wrong = f'{out} was made with {found}, not with {arguments}'
+            raise ValueError(f'{wrong}. Give another directory, or delete that one first.')
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(
             f'{out} is a file, or has files that do not belong to a motion '
             'data set. Give a directory that is empty or does not exist yet.'
         )
-    return False
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(arguments) + '\n', 'utf-8')
 
 
 def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
-    """Makes the data set, or does nothing if it has been made already.
+    """Makes what there is not yet of the data set.
 
     The arguments are those of the command line. A video depends on the seed,
-    its split and its number alone. What is unfinished is in OUT.part.
+    its split and its number alone.
 
     Returns:
-        bool: Whether it had to be made.
+        bool: Whether anything had to be made.
 
     Raises:
         ValueError: If an argument or what is in the directory is wrong.
         RuntimeError: If a video cannot be written.
     """
-    _check_arguments(train, val, seed, short_side)
-    arguments = dict(
-        generator=GENERATOR,
-        train=train,
-        val=val,
-        seed=seed,
-        textured=textured,
-        short_side=list(short_side),
-        task=task,
-        hard=hard,
-    )
-    # A link stays one.
-    out = Path(os.path.realpath(out))
-    if _is_complete(out, arguments):
+    counts = dict(train=train, val=val)
+    looks = dict(textured=textured, short_side=list(short_side), task=task, hard=hard)
+    out = Path(out)
+    _claim(out, dict(generator=GENERATOR, **counts, seed=seed, **looks))
+    # Written last.
+    label_map = out / 'label_map.txt'
+    if label_map.exists():
         return False
-    part = out.with_name(f'{out.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    for split in SPLITS:
-        (part / 'videos' / split).mkdir(parents=True)
-
-    videos = [(split, index) for split in SPLITS for index in range(arguments[split])]
 
     def write(video):
         split, index = video
-        rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
-        write_video(
-            part / f'videos/{split}/{index:06d}.webm',
-            *make_video(rng, label_of(seed, split, index), textured, short_side, task, hard),
-        )
+        path = out / f'videos/{split}/{index:06d}.webm'
+        if not path.exists():
+            rng = np.random.default_rng([0, seed, SPLITS.index(split), index])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f'.{path.name}')
+            write_video(unfinished, *make_video(rng, label_of(seed, split, index), **looks))
+            unfinished.rename(path)
 
+    videos = [(split, index) for split in SPLITS for index in range(counts[split])]
     # Threads are enough: the encoder runs without Python's lock.
     with _quiet_standard_error(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(write, videos), 1):
             print(f'\r{done}/{len(videos)} videos', end='', flush=True)
     print()
     for number, split in enumerate(SPLITS):
-        rng = np.random.default_rng([2, seed, number])
-        list_path(part, split).write_text(
-            ''.join(
-                f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n'
-                for index in rng.permutation(arguments[split])
-            ),
-            'utf-8',
-        )
-    (part / LABEL_MAP).write_text('\n'.join(TASKS[task]) + '\n', 'utf-8')
-    (part / RECORD).write_text(json.dumps(arguments) + '\n', 'utf-8')
-    # In one step, so that a run cut short never looks complete.
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+        indices = np.random.default_rng([2, seed, number]).permutation(counts[split])
+        lines = [f'{split}/{index:06d}.webm {label_of(seed, split, index)}\n' for index in indices]
+        list_path(out, split).write_text(''.join(lines), 'utf-8')
+    label_map.write_text('\n'.join(TASKS[task]) + '\n', 'utf-8')
     return True
 
 
 def main(arguments=None):
     """Runs the command line, that of the process or the given words."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=defaults)
     add = parser.add_argument
     add('out', metavar='OUT', help='directory to make it in')
     add('--train', type=int, default=480, help='number of training videos')
@@ -445,24 +384,16 @@ def main(arguments=None):
     add('--task', choices=TASKS, default='motion', help='whether classes differ by one motion, or by the order of two')
     add('--textured', action='store_true', help='add textured backgrounds and distractors')
     add('--hard', action='store_true', help='add these, cameras that sway, and as many frames again')
-    add(
-        '--short-side',
-        type=int,
-        nargs=2,
-        metavar=('MIN', 'MAX'),
-        default=SHORT_SIDE,
-        help='range of the short side in pixels',
-    )
+    add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'), default=SHORT_SIDE, help='its range in pixels')
     options = parser.parse_args(arguments)
     try:
         made = make_dataset(**vars(options))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    print(
-        f'Made {options.train} training and {options.val} validation videos in {options.out}.'
-        if made
-        else f'{options.out} is complete already, nothing to do.'
-    )
+    if made:
+        print(f'Made {options.train} training and {options.val} validation videos in {options.out}.')
+    else:
+        print(f'{options.out} is complete already, nothing to do.')
 
 
 if __name__ == '__main__':
