@@ -4,7 +4,6 @@ from functools import partial
 import benchmark
 import pytest
 import torch
-from benchmark_harness import interleave
 from mmaction.models.backbones.resnet_tsm import TemporalShift
 from mmaction.registry import MODELS
 from paths import MOTION
@@ -88,11 +87,9 @@ def test_other_runtimes_are_measured_in_inference_alone(rows, measured):
     ],
 )
 def test_each_row_runs_the_same_network(key, bound):
-    plain, other = (
-        benchmark.Network(benchmark.ROWS[key]._replace(frames=4, size=64), 2) for key in ('blvnet_tam', key)
-    )
-    with torch.no_grad():
-        expected, maps = (n.tested(plain.clips) for n in (plain, other))
+    rows = [benchmark.ROWS[key]._replace(frames=4, size=64) for key in ('blvnet_tam', key)]
+    (plain, clips), (other, _) = [benchmark.prepare(row, 'inference', 2) for row in rows]
+    expected, maps = plain(clips), other(clips)
     assert (maps - expected).std() < bound * expected.std()
     assert not torch.equal(maps, expected)
 
@@ -110,13 +107,13 @@ def test_parameters_and_macs_are_those_of_the_paper():
     parameters = sum(p.numel() for p in backbone.parameters())
     assert round((parameters + classifier + 174) / 1e6, 2) == 40.18
     clip = torch.empty(16, 3, 224, 224, device='meta')
-    macs = benchmark.count_macs(backbone.to('meta'), clip) + 8 * classifier
+    macs = benchmark.count(backbone.to('meta'), clip)['macs'] + 8 * classifier
     assert round(macs / 1e9, 2) == 32.15
 
 
 def test_rounds_are_interleaved_and_those_of_warm_up_do_not_count():
     ran = []
     runs = {key: partial(ran.append, key) for key in 'ab'}
-    times = interleave(runs, warm_up=1, rounds=2)
+    times = benchmark.interleave(runs, warm_up=1, rounds=2)
     assert ''.join(ran) == 'ababab'
     assert {key: len(taken) for key, taken in times.items()} == dict(a=2, b=2)

@@ -23,7 +23,7 @@ from typing import Dict, List, NamedTuple, Sequence
 import _tools  # noqa: F401
 import av
 import numpy as np
-from benchmark_harness import interleave, spread, table
+from benchmark import interleave, spread, table
 from make_motion_dataset import make_dataset
 from mmaction.registry import TRANSFORMS
 

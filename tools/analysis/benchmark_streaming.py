@@ -15,7 +15,7 @@ from typing import Callable, Dict, List
 
 import numpy as np
 import torch
-from benchmark_harness import interleave, median, set_up, spread, table
+from benchmark import interleave, median, set_up, spread, table
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config

@@ -30,7 +30,7 @@ import benchmark
 import make_motion_dataset as motion
 import study_streams
 import torch
-from benchmark_harness import set_up, table
+from benchmark import set_up, table
 from matplotlib.figure import Figure
 from mmaction.registry import MODELS
 from mmengine.config import Config
@@ -331,7 +331,7 @@ def report_streams(args: argparse.Namespace) -> str:
     """The table of streams; draws the plot."""
     runs = {STREAMS[key].name: lines for (key, _), lines in finished_lines(args).items()}
     frames = args.frames[0]
-    macs = benchmark.count_macs(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))
+    macs = benchmark.count(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))['macs']
     return study_streams.report(runs, macs, args.out / 'streaming.png')
 
 
