@@ -82,7 +82,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines).replace('|  |', '| |')
 
 
-def peak_memory(run: Callable[[], Any] = lambda: None) -> float:
+def peak_memory(run: Callable[[], Any]) -> float:
     """The peak of this process in MiB while something runs."""
     Path('/proc/self/clear_refs').write_text('5')
     run()
@@ -181,21 +181,21 @@ ROWS = {
 }
 
 
-def rows_of(args: argparse.Namespace) -> Dict[str, Row]:
+def rows_of(keys: Sequence[str], configs: Sequence[str], frames: Sequence[int], sizes: Sequence[int]) -> Dict[str, Row]:
     """By name, each network in all numbers of frames and sizes."""
-    asked = [ROWS[key] for key in args.rows]
-    for config in args.configs:
+    asked = [ROWS[key] for key in keys]
+    for config in configs:
         network = Features(config)
         row = Row(Path(config).stem, partial(Features, config), network.num_frames)
         asked.append(row._replace(channels=network.channels, in_3d=network.in_3d))
     rows = {}
-    for row, frames, size in product(asked, args.frames, args.size):
+    for row, number, size in product(asked, frames, sizes):
         name = row.name
-        if row.frames is None and len(args.frames) > 1:
-            name += f', {frames} frames'
-        if len(args.size) > 1:
+        if row.frames is None and len(frames) > 1:
+            name += f', {number} frames'
+        if len(sizes) > 1:
             name += f', {size} pixels'
-        rows[name] = row._replace(frames=row.frames or frames, size=size)
+        rows[name] = row._replace(frames=row.frames or number, size=size)
     return rows
 
 
@@ -309,7 +309,7 @@ def table_of(results: Dict[str, dict], form: str = '.2f', more: Sequence[str] = 
     return table(['network', *costs, 'parameters, M', 'GMACs', *more], rows)
 
 
-def parse_args(argv: List[str]) -> argparse.Namespace:
+def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--rows', nargs='+', choices=ROWS, default=[], help='all that can be trained by default')
@@ -322,15 +322,11 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     add('--threads', type=int, default=torch.get_num_threads())
     add('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
-    if not (args.rows or args.configs):
-        args.rows = [key for key, row in ROWS.items() if row.modes == MODES]
-    return args
-
-
-def main(argv: List[str]) -> None:
-    args = parse_args(argv)
     set_up(args.threads)
-    results = measure(rows_of(args), args.clips, args.warm_up, args.rounds)
+    keys = args.rows
+    if not (args.rows or args.configs):
+        keys = [key for key, row in ROWS.items() if row.modes == MODES]
+    results = measure(rows_of(keys, args.configs, args.frames, args.size), args.clips, args.warm_up, args.rounds)
     text = table_of(results)
     print(text)
     if args.out:

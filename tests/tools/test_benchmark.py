@@ -54,9 +54,7 @@ def test_rows_and_configs_are_measured_side_by_side(measured, tmp_path, capsys):
 
 
 def test_several_frames_and_sizes_make_a_row_each():
-    rows = benchmark.rows_of(
-        benchmark.parse_args(['--rows', 'blvnet_tam', 'tsm_8', '--frames', '2', '4', '--size', '32', '64'])
-    )
+    rows = benchmark.rows_of(['blvnet_tam', 'tsm_8'], [], [2, 4], [32, 64])
     assert {name: row[2:4] for name, row in rows.items()} == {
         'bLVNet-TAM, 2 frames, 32 pixels': (2, 32),
         'bLVNet-TAM, 2 frames, 64 pixels': (2, 64),
