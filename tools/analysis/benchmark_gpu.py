@@ -25,7 +25,7 @@ from torch import nn
 
 from mmblvnet.models.common import TemporalAggregation
 
-DEVICE, ROUNDS = 'cuda', 10
+DEVICE = 'cuda'
 FLOOR = "of the card's floor"
 PUBLICATION = ('Kinetics-400', 'clips x crops', 'Something-Something V2')
 # Top-1 in per cent, and the views that the first was tested in: of the paper,
@@ -109,7 +109,7 @@ def in_a_graph(run: Callable[[], Any]) -> Callable[[], None]:
     return graph.replay
 
 
-def milliseconds(run: Callable[[], Any], rounds: int = ROUNDS) -> List[float]:
+def milliseconds(run: Callable[[], Any], rounds: int = 10) -> List[float]:
     """How long each of several runs takes on the GPU."""
     for _ in range(3):
         run()
