@@ -33,7 +33,8 @@ def measured(tmp_path, monkeypatch):
 
 def test_rows_and_configs_are_measured_side_by_side(measured, tmp_path, capsys):
     results = measured(
-        '--rows', 'reference', 'blvnet_tam_bf16', '--configs', str(MOTION), '--frames', '4', '--size', '32'
+        *('--rows', 'reference', 'blvnet_tam_bf16', '--configs', str(MOTION)),
+        *('--frames', '4', '--size', '32', '--rounds', '2'),
     )
     names = ['bLVNet-TAM, reference', 'bLVNet-TAM, bf16', 'blvnet_tam_r50_4x2_motion']
     assert list(results) == names
