@@ -49,7 +49,8 @@ def count_backbone(backbone, clip_len):
         module = MODELS.build(backbone)
         channels = backbone.get('in_channels', 3)
         clip = torch.empty(clip_len, channels, 224, 224)
-    return count_parameters(module), benchmark.count_macs(module, clip)
+    counted = benchmark.count(module, clip)
+    return counted['parameters'], counted['macs']
 
 
 def count_parameters(module):

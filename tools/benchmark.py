@@ -11,18 +11,26 @@ Examples:
 """
 
 import argparse
-import copy
 import json
+import logging
+import math
+import os
 import sys
 import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Hashable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from unittest import mock
 
 import torch
 from mmaction.registry import MODELS
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,12 +41,61 @@ from mmblvnet.deployment.quantization import quantize
 from mmblvnet.models.common import TemporalAggregation
 
 # The reference implementation is that of the tests.
-ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / 'tools' / 'analysis'), str(ROOT / 'tests')]
-from benchmark_harness import in_fresh_process, interleave, peak_memory, set_up, spread, table  # noqa: E402
+sys.path.append(str(Path(__file__).parents[1] / 'tests'))
 from reference import ReferenceNetwork  # noqa: E402
 
 MODES = ('inference', 'training')
+
+
+def set_up(threads: int) -> None:
+    """Set the number of threads, find MMAction2's modules, and be quiet."""
+    torch.set_num_threads(threads)
+    init_default_scope('mmaction')
+    # Some backbones tell at length how they are initialized.
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+
+
+def interleave(
+    runs: Dict[Hashable, Callable[[], Any]], warm_up: int, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Dict[Hashable, List[float]]:
+    """Seconds of each run, once per round, so that all meet the same machine.
+
+    The rounds of warm-up come first and do not count.
+    """
+    times = {key: [] for key in runs}
+    for _ in range(warm_up + rounds):
+        for key, run in runs.items():
+            start = clock()
+            run()
+            times[key].append(clock() - start)
+    return {key: taken[warm_up:] for key, taken in times.items()}
+
+
+def spread(values: Sequence[float], form: str = '.2f', middle: Callable = median) -> str:
+    """The middle, the lowest and the highest value."""
+    return f'{middle(values):{form}} ({min(values):{form}} to {max(values):{form}})'
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ['---'] * len(columns), *rows]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines).replace('|  |', '| |')
+
+
+def peak_memory(run: Callable[[], Any]) -> float:
+    """The peak of this process in MiB while something runs."""
+    Path('/proc/self/clear_refs').write_text('5')
+    run()
+    status = Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) / 2**10
+
+
+def in_fresh_process(function: Callable, *args: Any) -> Any:
+    """What a function returns in a process of its own, as many threads."""
+    # Or glibc keeps what was freed, as much as it likes.
+    with mock.patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'):
+        with ProcessPoolExecutor(1, get_context('spawn'), set_up, (torch.get_num_threads(),)) as pool:
+            return pool.submit(function, *args).result()
 
 
 def reference(num_frames: int) -> nn.Module:
@@ -70,9 +127,7 @@ class Features(nn.Module):
         self.channels = inputs.size(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(0, (-1, self.num_frames))
-        if self.in_3d:
-            x = x.transpose(1, 2).unsqueeze(1)
+        x = x.unsqueeze(1) if self.in_3d else x.unflatten(0, (-1, self.num_frames))
         maps, _ = self.model.extract_feat(x, test_mode=not self.training)
         maps = (maps,) if isinstance(maps, Tensor) else maps
         return torch.cat([of_stage.flatten() for of_stage in maps])
@@ -87,21 +142,23 @@ class Row(NamedTuple):
     frames: Optional[int] = None
     size: int = 224
     channels: int = 3
-    # For inference: onnx or openvino instead of PyTorch; bfloat16, or int8 in
-    # another runtime; and compiled with the weights as constants.
+    # Whether it takes clips as (N, C, T, H, W), not (N * T, C, H, W).
+    in_3d: bool = False
+    modes: Sequence[str] = MODES
+    # For inference, onnx or openvino in place of PyTorch.
     runtime: Optional[str] = None
+    # Or bfloat16, or int8 in another runtime.
     precision: str = 'float32'
     compile: bool = False
 
-    @property
-    def modes(self) -> Sequence[str]:
-        """Which of ``MODES`` can be measured."""
-        special = self.runtime or self.compile or self.precision != 'float32'
-        return MODES[:1] if special else MODES
+    def clips(self, number: int, device: str = 'cpu') -> Tensor:
+        """So many random clips."""
+        first = (number, self.channels, self.frames) if self.in_3d else (number * self.frames, self.channels)
+        return torch.randn(*first, self.size, self.size, device=device)
 
 
 def variant(suffix: str, **options) -> Row:
-    return Row(f'bLVNet-TAM, {suffix}', blvnet, **options)
+    return Row(f'bLVNet-TAM, {suffix}', blvnet, modes=['inference'], **options)
 
 
 tsm = partial(resnet, kind='ResNetTSM')
@@ -124,112 +181,103 @@ ROWS = {
 }
 
 
-def rows_of(args: argparse.Namespace) -> Dict[str, Row]:
+def rows_of(keys: Sequence[str], configs: Sequence[str], frames: Sequence[int], sizes: Sequence[int]) -> Dict[str, Row]:
     """By name, each network in all numbers of frames and sizes."""
-    asked = [ROWS[key] for key in args.rows]
-    for config in args.configs:
+    asked = [ROWS[key] for key in keys]
+    for config in configs:
         network = Features(config)
-        asked.append(Row(Path(config).stem, partial(Features, config), network.num_frames, channels=network.channels))
+        row = Row(Path(config).stem, partial(Features, config), network.num_frames)
+        asked.append(row._replace(channels=network.channels, in_3d=network.in_3d))
     rows = {}
-    for row, frames, size in product(asked, args.frames, args.size):
+    for row, number, size in product(asked, frames, sizes):
         name = row.name
-        if row.frames is None and len(args.frames) > 1:
-            name += f', {frames} frames'
-        if len(args.size) > 1:
+        if row.frames is None and len(frames) > 1:
+            name += f', {number} frames'
+        if len(sizes) > 1:
             name += f', {size} pixels'
-        rows[name] = row._replace(frames=row.frames or frames, size=size)
+        rows[name] = row._replace(frames=row.frames or number, size=size)
     return rows
 
 
 def in_runtime(network: nn.Module, clips: Tensor, row: Row) -> Callable[[Tensor], Tensor]:
     """A backbone as ONNX Runtime or OpenVINO runs it; clips calibrate it."""
     free = {0: row.frames * torch.export.Dim('clips')}
-    # Traced with a single one, it would be fixed to that.
-    example = clips[: row.frames].repeat(2, 1, 1, 1)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, 'network.onnx')
-        export_onnx(network, example, free, file)
+        onnx, int8, openvino = (Path(folder, name) for name in ('network.onnx', 'int8.onnx', 'network.xml'))
+        # Traced with a single clip, it would be fixed to that.
+        export_onnx(network, row.clips(2), free, onnx)
         if row.precision == 'int8':
-            quantized = Path(folder, 'int8.onnx')
-            quantize(file, quantized, [clips])
-            file = quantized
-        if row.runtime == 'openvino':
-            source, file = file, Path(folder, 'network.xml')
-            export_openvino(source, file, 'float32' if row.precision == 'float32' else 'bfloat16')
-        return load_exported(file).run
+            quantize(onnx, int8, [clips])
+            onnx = int8
+        if row.runtime == 'onnx':
+            return load_exported(onnx).run
+        export_openvino(onnx, openvino, 'float32' if row.precision == 'float32' else 'bfloat16')
+        return load_exported(openvino).run
 
 
-class Network:
-    """A row's network with a batch of clips to run it on."""
+def prepare(row: Row, mode: str, num_clips: int, device: str = 'cpu') -> Tuple[Callable[[Tensor], Any], Tensor]:
+    """What runs clips, a test or a step without the optimizer, and clips."""
+    torch.manual_seed(0)
+    network, clips = row.make(row.frames).to(device), row.clips(num_clips, device)
+    # MMAction2's backbones return nothing here.
+    network.train(mode == 'training')
+    if mode == 'training':
+        called = torch.compile(network) if row.compile else network
 
-    def __init__(self, row: Row, num_clips: int) -> None:
-        torch.manual_seed(0)
-        self.trained = row.make(row.frames)
-        self.tested = copy.deepcopy(self.trained)
-        # MMAction2's backbones return nothing here.
-        self.trained.train()
-        self.tested.eval()
-        backbone = self.tested.model.backbone if isinstance(self.tested, Features) else self.tested
-        self.clips = torch.randn(num_clips * row.frames, row.channels, row.size, row.size)
-        if row.runtime:
-            accelerate(backbone)
-            self.tested = in_runtime(self.tested, self.clips, row)
-        else:
-            accelerate(backbone, row.precision, row.compile)
+        def step(clips: Tensor) -> None:
+            with torch.autocast(device, torch.bfloat16, enabled=row.precision == 'bfloat16'):
+                maps = called(clips)
+            maps.float().square().mean().backward()
+            network.zero_grad()
 
-    def inference(self) -> None:
-        """Run a batch of clips in test mode."""
+        return step, clips
+    backbone = network.model.backbone if isinstance(network, Features) else network
+    if row.runtime:
+        accelerate(backbone)
+        network = in_runtime(network, clips, row)
+    else:
+        accelerate(backbone, row.precision, row.compile)
+
+    def test(clips: Tensor) -> Tensor:
         with torch.inference_mode():
-            self.tested(self.clips)
+            return network(clips)
 
-    def training(self) -> None:
-        """Run a batch of clips forward and backward."""
-        self.trained(self.clips).square().mean().backward()
-        self.trained.zero_grad()
+    return test, clips
 
 
 def memory_per_clip(row: Row, mode: str, num_clips: int) -> float:
     """By how much the peak grows per clip in MiB. For a fresh process."""
-    network, peaks = Network(row, 3 * num_clips), []
-    clips = network.clips
-    for part in (clips[: num_clips * row.frames], clips):
-        network.clips = part
-        peaks.append(peak_memory(getattr(network, mode)))
-    return (peaks[1] - peaks[0]) / (2 * num_clips)
+    run, clips = prepare(row, mode, 3 * num_clips)
+    less, more = (peak_memory(partial(run, part)) for part in (clips[: len(clips) // 3], clips))
+    return (more - less) / (2 * num_clips)
 
 
-def watch_tams(network: nn.Module, watch: Callable) -> None:
-    """Let each TAM tell itself, what it is given and what it returns."""
+def count(network: nn.Module, clip: Tensor) -> Dict[str, int]:
+    """Parameters, and the MACs and elements of a clip in a test.
 
-    def watched(module: TemporalAggregation, method: Callable) -> Callable:
-        def run(*args):
-            outs = method(*args)
-            watch(module, args, [outs] if isinstance(outs, Tensor) else outs)
-            return outs
+    A TAM has r MACs per value. Elements are those that convolutions and TAMs
+    cannot but read and write where norms are folded and ReLUs fused.
+    """
+    blended, elements = [], []
+    run = TemporalAggregation._run
 
-        return run
+    def blend(tam: TemporalAggregation, x: Tensor, form: Any) -> Sequence[Tensor]:
+        outs = run(tam, x, form)
+        written = sum(maps.numel() for maps in outs)
+        blended.append(tam.blend_frames * written)
+        elements.append(x.numel() + written)
+        return outs
 
-    for module in network.modules():
-        if isinstance(module, TemporalAggregation):
-            for form in ('forward', 'forward_split', 'forward_pairs'):
-                setattr(module, form, watched(module, getattr(module, form)))
+    def convolve(maps: Sequence[int], weight: Sequence[int], *_, out_shape: Sequence[int], **__) -> int:
+        elements.append(math.prod(maps) + math.prod(out_shape))
+        return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
-
-def count_macs(network: nn.Module, clip: Tensor) -> int:
-    """Multiply-adds of a clip: convolutions, and r per value for a TAM."""
-    blended = []
-    watch_tams(network, lambda tam, _, outs: blended.extend(tam.blend_frames * maps.numel() for maps in outs))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: convolve})
+    with mock.patch.object(TemporalAggregation, '_run', blend), counter, torch.no_grad():
         network.eval()
         network(clip)
-    return counter.get_total_flops() // 2 + sum(blended)
-
-
-def count(row: Row) -> Dict[str, int]:
-    """Parameters and MACs per clip."""
-    network = row.make(row.frames)
-    clip = torch.randn(row.frames, row.channels, row.size, row.size)
-    return dict(parameters=sum(p.numel() for p in network.parameters()), macs=count_macs(network, clip))
+    macs = counter.get_total_flops() // 2 + sum(blended)
+    return dict(parameters=sum(p.numel() for p in network.parameters()), macs=macs, elements=sum(elements))
 
 
 def measure(
@@ -238,57 +286,34 @@ def measure(
     """What each network costs, by name.
 
     By mode the clips per second (median, lowest and highest), ``memory`` with
-    the MiB per clip by mode, ``parameters`` and ``macs``.
+    the MiB per clip by mode, and what is counted.
     """
-    results = {name: dict(count(row), memory={}) for name, row in rows.items()}
-    networks = {name: Network(row, num_clips) for name, row in rows.items()}
+    results = {name: dict(count(row.make(row.frames), row.clips(1)), memory={}) for name, row in rows.items()}
     for mode in modes:
-        times = interleave(
-            {name: getattr(network, mode) for name, network in networks.items() if mode in rows[name].modes},
-            warm_up,
-            rounds,
-        )
-        for name, taken in times.items():
+        runs = {name: partial(*prepare(row, mode, num_clips)) for name, row in rows.items() if mode in row.modes}
+        for name, taken in interleave(runs, warm_up, rounds).items():
             results[name][mode] = [num_clips / of_times(taken) for of_times in (median, max, min)]
             results[name]['memory'][mode] = in_fresh_process(memory_per_clip, rows[name], mode, num_clips)
     return results
 
 
-def table_of(results: Dict[str, dict]) -> str:
+def table_of(results: Dict[str, dict], form: str = '.2f', more: Sequence[str] = ()) -> str:
     """The results as a Markdown table, speeds with their spread."""
-    columns = [
-        'network',
-        *(f'{mode}, clips/s' for mode in MODES),
-        *(f'{mode}, MiB/clip' for mode in MODES),
-        'parameters, M',
-        'GMACs',
-    ]
-    return table(
-        columns,
-        [
-            [
-                name,
-                *(spread(result[mode]) if mode in result else '-' for mode in MODES),
-                *(f'{result["memory"][mode]:.0f}' if mode in result else '-' for mode in MODES),
-                f'{result["parameters"] / 1e6:.2f}',
-                f'{result["macs"] / 1e9:.2f}',
-            ]
-            for name, result in results.items()
-        ],
-    )
+    costs = [f'{mode}, {unit}' for unit in ('clips/s', 'MiB/clip') for mode in MODES]
+    rows = []
+    for name, result in results.items():
+        speeds = [spread(result[mode], form) if mode in result else '-' for mode in MODES]
+        memory = [f'{result["memory"][mode]:.0f}' if mode in result else '-' for mode in MODES]
+        counted = [f'{result["parameters"] / 1e6:.2f}', f'{result["macs"] / 1e9:.2f}']
+        rows.append([name, *speeds, *memory, *counted, *(str(result.get(column) or '-') for column in more)])
+    return table(['network', *costs, 'parameters, M', 'GMACs', *more], rows)
 
 
-def parse_args(argv: List[str]) -> argparse.Namespace:
+def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--rows', nargs='+', choices=ROWS, default=[], help='all that can be trained by default')
-    add(
-        '--configs',
-        nargs='+',
-        default=[],
-        metavar='CONFIG',
-        help='recognizers of configs, which tell their frames per clip',
-    )
+    add('--configs', nargs='+', default=[], metavar='CONFIG', help='whose recognizers tell their frames per clip')
     add('--frames', type=int, nargs='+', default=[16], help='per clip')
     add('--size', type=int, nargs='+', default=[224], help='in pixels')
     add('--clips', type=int, default=1, help='per batch')
@@ -297,15 +322,11 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     add('--threads', type=int, default=torch.get_num_threads())
     add('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
-    if not (args.rows or args.configs):
-        args.rows = [key for key, row in ROWS.items() if row.modes == MODES]
-    return args
-
-
-def main(argv: List[str]) -> None:
-    args = parse_args(argv)
     set_up(args.threads)
-    results = measure(rows_of(args), args.clips, args.warm_up, args.rounds)
+    keys = args.rows
+    if not (args.rows or args.configs):
+        keys = [key for key, row in ROWS.items() if row.modes == MODES]
+    results = measure(rows_of(keys, args.configs, args.frames, args.size), args.clips, args.warm_up, args.rounds)
     text = table_of(results)
     print(text)
     if args.out:

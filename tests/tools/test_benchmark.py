@@ -4,7 +4,6 @@ from functools import partial
 import benchmark
 import pytest
 import torch
-from benchmark_harness import interleave
 from mmaction.models.backbones.resnet_tsm import TemporalShift
 from mmaction.registry import MODELS
 from paths import MOTION
@@ -34,7 +33,8 @@ def measured(tmp_path, monkeypatch):
 
 def test_rows_and_configs_are_measured_side_by_side(measured, tmp_path, capsys):
     results = measured(
-        '--rows', 'reference', 'blvnet_tam_bf16', '--configs', str(MOTION), '--frames', '4', '--size', '32'
+        *('--rows', 'reference', 'blvnet_tam_bf16', '--configs', str(MOTION)),
+        *('--frames', '4', '--size', '32', '--rounds', '2'),
     )
     names = ['bLVNet-TAM, reference', 'bLVNet-TAM, bf16', 'blvnet_tam_r50_4x2_motion']
     assert list(results) == names
@@ -55,9 +55,7 @@ def test_rows_and_configs_are_measured_side_by_side(measured, tmp_path, capsys):
 
 
 def test_several_frames_and_sizes_make_a_row_each():
-    rows = benchmark.rows_of(
-        benchmark.parse_args(['--rows', 'blvnet_tam', 'tsm_8', '--frames', '2', '4', '--size', '32', '64'])
-    )
+    rows = benchmark.rows_of(['blvnet_tam', 'tsm_8'], [], [2, 4], [32, 64])
     assert {name: row[2:4] for name, row in rows.items()} == {
         'bLVNet-TAM, 2 frames, 32 pixels': (2, 32),
         'bLVNet-TAM, 2 frames, 64 pixels': (2, 64),
@@ -88,11 +86,9 @@ def test_other_runtimes_are_measured_in_inference_alone(rows, measured):
     ],
 )
 def test_each_row_runs_the_same_network(key, bound):
-    plain, other = (
-        benchmark.Network(benchmark.ROWS[key]._replace(frames=4, size=64), 2) for key in ('blvnet_tam', key)
-    )
-    with torch.no_grad():
-        expected, maps = (n.tested(plain.clips) for n in (plain, other))
+    rows = [benchmark.ROWS[key]._replace(frames=4, size=64) for key in ('blvnet_tam', key)]
+    (plain, clips), (other, _) = [benchmark.prepare(row, 'inference', 2) for row in rows]
+    expected, maps = plain(clips), other(clips)
     assert (maps - expected).std() < bound * expected.std()
     assert not torch.equal(maps, expected)
 
@@ -110,13 +106,13 @@ def test_parameters_and_macs_are_those_of_the_paper():
     parameters = sum(p.numel() for p in backbone.parameters())
     assert round((parameters + classifier + 174) / 1e6, 2) == 40.18
     clip = torch.empty(16, 3, 224, 224, device='meta')
-    macs = benchmark.count_macs(backbone.to('meta'), clip) + 8 * classifier
+    macs = benchmark.count(backbone.to('meta'), clip)['macs'] + 8 * classifier
     assert round(macs / 1e9, 2) == 32.15
 
 
 def test_rounds_are_interleaved_and_those_of_warm_up_do_not_count():
     ran = []
     runs = {key: partial(ran.append, key) for key in 'ab'}
-    times = interleave(runs, warm_up=1, rounds=2)
+    times = benchmark.interleave(runs, warm_up=1, rounds=2)
     assert ''.join(ran) == 'ababab'
     assert {key: len(taken) for key, taken in times.items()} == dict(a=2, b=2)

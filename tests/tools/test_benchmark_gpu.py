@@ -8,60 +8,61 @@ import benchmark_gpu
 import pytest
 import torch
 from benchmark import ROWS
-from benchmark_gpu import JOBS, PUBLISHED, Job, make_network, make_run
+from benchmark_gpu import JOBS, PUBLISHED, jobs_of
 from paths import ROOT
 
-FEW = [Job('blvnet_tam', 'training'), Job('r2plus1d_18', 'inference')]
+TSN, OURS, VIDEO = (*jobs_of(['tsn', 'blvnet_tam'], ['training']), *jobs_of(['r2plus1d_18'], ['inference']))
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """The jobs that are measured, on a card that is not there."""
-    jobs = []
+    """What is measured, and with how many clips, on no card."""
+    tried = []
 
     def measure(job, clips):
-        jobs.append(job)
-        if job.row == 'tsn':
+        tried.append((job.row.name, clips))
+        if job == TSN:
             raise RuntimeError('out of luck')
-        return dict(job._asdict(), clips=clips, clips_per_s=1234.5, mib_per_clip=67.8)
+        if clips > 16:
+            raise torch.OutOfMemoryError
+        return [1234.5, 1200.0, 1300.0], 67.8
 
     monkeypatch.setattr(benchmark_gpu, 'measure', measure)
     monkeypatch.setattr(benchmark_gpu, 'measure_tam', lambda copy: [])
     monkeypatch.setattr(
         benchmark_gpu, 'measure_card', lambda: dict(card='none', copy_gb_per_s=1000, bf16_tflop_per_s=1000)
     )
-    return jobs
+    return tried
 
 
 def run(file, jobs, until=math.inf):
     benchmark_gpu.measure_all(file, jobs, until)
-    return json.loads(file.read_text())
+    return json.loads(file.read_text())['networks']
 
 
 def test_it_goes_on_where_it_stopped_or_failed(tmp_path, measured):
     file = tmp_path / 'results.json'
-    run(file, [Job('tsn', 'training'), FEW[0]])
-    results = run(file, [Job('tsn', 'training'), *FEW])
-    assert measured[1:] == FEW
-    assert 'out of luck' in results['tsn/training/bfloat16/0/eager']['error']
-    assert results['r2plus1d_18/inference/bfloat16/0/eager']['clips'] == 32
+    run(file, [TSN, OURS])
+    results = run(file, [TSN, OURS, VIDEO])
+    assert measured == [('TSN-R50', 32), ('bLVNet-TAM', 32), ('bLVNet-TAM', 16), ('R(2+1)D-18', 32), ('R(2+1)D-18', 16)]
+    assert 'out of luck' in results['TSN-R50']['errors']['training']
+    assert results['R(2+1)D-18']['clips'] == dict(inference=16)
 
 
 def test_nothing_more_is_started_when_time_is_up(tmp_path, measured):
-    run(tmp_path / 'results.json', FEW, until=time.monotonic())
+    run(tmp_path / 'results.json', [OURS, VIDEO], until=time.monotonic())
     assert not measured
 
 
 def test_the_report_names_speeds_and_published_accuracies(tmp_path, measured):
     file = tmp_path / 'results.json'
-    # Of another way to run a network there is no line.
-    run(file, [Job('blvnet_tam', 'inference'), Job('tsm', 'inference', how='compile')])
+    run(file, [TSN, *jobs_of(['blvnet_tam'], ['inference'])])
     benchmark_gpu.main([str(file), '--report', str(tmp_path)])
-    *_, line = (tmp_path / 'gpu.md').read_text().splitlines()
-    assert line.startswith('| bLVNet-TAM-50 8x2 | bfloat16 | 1234 | - | 68 | - |')
+    header, _, line = (tmp_path / 'gpu.md').read_text().splitlines()
+    assert header.endswith("| of the card's floor | Kinetics-400 | clips x crops | Something-Something V2 |")
     # 145 M elements of convolutions and 44 M of TAMs, counted on the
     # architecture, of 2 bytes, 1234 times per second.
-    assert '| 24.6 | 23.8 | 47 % | 71.0 | 3 x 3 | 59.1 |' in line
+    assert line == ('| bLVNet-TAM | 1234 (1200 to 1300) | - | 68 | - | 24.66 | 23.85 | 47 % | 71.0 | 3 x 3 | 59.1 |')
     assert (tmp_path / 'gpu.png').stat().st_size > 10_000
 
 
@@ -84,15 +85,36 @@ def test_the_check_of_a_gpu_needs_one(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_each_job_has_a_network():
-    assert {job.row for job in JOBS} == PUBLISHED.keys()
-    assert PUBLISHED.keys() - ROWS == {'mvit_v2_s', 'swin3d_t', 's3d', 'r2plus1d_18'}
-    assert len({job.key for job in JOBS}) == len(JOBS)
+def test_each_job_is_another_row_or_mode():
+    assert len({(job.row.name, job.mode) for job in JOBS}) == len(JOBS)
+    assert PUBLISHED.keys() < {job.row.name for job in JOBS}
+    assert benchmark_gpu.ROWS.keys() - ROWS == {'mvit_v2_s', 'swin3d_t', 's3d', 'r2plus1d_18'}
 
 
-@pytest.mark.parametrize('mode', ['inference', 'training'])
-def test_a_network_runs_in_each_mode(mode):
-    network, shape = make_network('tsm_8', mode)
-    assert shape == (8, 3, 224, 224)
-    assert network.training == (mode == 'training')
-    make_run(Job('tsm_8', mode), network, torch.zeros(8, 3, 32, 32))()
+class Event:
+    """An event of the GPU, on a CPU."""
+
+    def __init__(self, enable_timing):
+        pass
+
+    def record(self):
+        self.time = time.perf_counter()
+
+    def elapsed_time(self, end):
+        return 1000 * (end.time - self.time)
+
+
+def test_a_network_is_measured_with_its_clips(monkeypatch):
+    monkeypatch.setattr(benchmark_gpu, 'DEVICE', 'cpu')
+    monkeypatch.setattr('torch.cuda.Event', Event)
+    for name in ('synchronize', 'reset_peak_memory_stats'):
+        monkeypatch.setattr(f'torch.cuda.{name}', lambda: None)
+    monkeypatch.setattr('torch.cuda.memory_allocated', lambda: 2**30)
+    monkeypatch.setattr('torch.cuda.max_memory_allocated', lambda: 2**30 + 2**21)
+    row = benchmark_gpu.ROWS['s3d']._replace(make=lambda _: torch.nn.Conv3d(3, 1, 1))
+    monkeypatch.setitem(benchmark_gpu.ROWS, 's3d', row)
+    for job in jobs_of(['s3d'], ['training', 'inference'], size=32):
+        (middle, lowest, highest), memory = benchmark_gpu.measure(job, 2)
+        assert 0 < lowest <= middle <= highest
+        # What was there before the clips does not count, they do.
+        assert memory == 1 + 128 * 3 * 32 * 32 * 4 / 2**20

@@ -23,7 +23,7 @@ from typing import Dict, List, NamedTuple, Sequence
 import _tools  # noqa: F401
 import av
 import numpy as np
-from benchmark_harness import interleave, spread, table
+from benchmark import interleave, spread, table
 from make_motion_dataset import make_dataset
 from mmaction.registry import TRANSFORMS
 
@@ -31,8 +31,6 @@ from mmblvnet.datasets import VideoReader
 
 DECODERS = ('Decord', 'ExactVideo', 'PyAV', 'OpenCV')
 CLIP_LEN = 16
-# As x264 has it by default.
-GROUP = 250
 LONG, DENSE = 300, np.arange(200, 200 + 2 * CLIP_LEN, 2)
 
 
@@ -64,7 +62,8 @@ def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
         pictures = [p[: len(p) // 2 * 2, : p.shape[1] // 2 * 2] for p in reader.get_batch(range(len(reader)))]
         intra.append(write_video(folder / f'{clip.stem}.mp4', pictures, 'libx264'))
         jpeg.append(write_video(folder / f'{clip.stem}.avi', pictures, 'mjpeg'))
-    long = write_video(folder / 'long.mp4', list(islice(cycle(pictures), LONG)), 'libx264', GROUP)
+    # A key frame as often as x264 has it by default.
+    long = write_video(folder / 'long.mp4', list(islice(cycle(pictures), LONG)), 'libx264', 250)
     return {
         'clips': Case(clips),
         f'dense clip from frame {DENSE[0]} of {LONG}, H.264': Case([long], DENSE),
@@ -94,17 +93,14 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
         with suppress(Exception):
             run()
             runs[name, decoder] = run
-    times = interleave(runs, 0, rounds, time.process_time)
+    cells = {
+        key: spread([1000 * seconds / len(cases[key[0]].videos) for seconds in taken], '.1f')
+        for key, taken in interleave(runs, 0, rounds, time.process_time).items()
+    }
     rows = []
     for name, (videos, _) in cases.items():
-        cells = [
-            spread([1000 * seconds / len(videos) for seconds in times[name, decoder]], '.1f')
-            if (name, decoder) in times
-            else 'refused'
-            for decoder in DECODERS
-        ]
         size = sum(video.stat().st_size for video in videos) / 1e6
-        rows.append([name, *cells, f'{size:.2f}'])
+        rows.append([name, *(cells.get((name, decoder), 'refused') for decoder in DECODERS), f'{size:.2f}'])
     return table(['', *DECODERS, 'MB'], rows)
 
 
@@ -116,10 +112,9 @@ def main(argv: List[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.videos
         if folder is None:
-            made = Path(temporary, 'made')
             # As high as the videos of Something-Something V2.
-            make_dataset(made, train=16, val=8, textured=True, short_side=(240, 240))
-            folder = made / 'videos' / 'train'
+            make_dataset(Path(temporary, 'made'), train=16, val=8, textured=True, short_side=(240, 240))
+            folder = Path(temporary, 'made', 'videos', 'train')
         clips = sorted(path for path in folder.iterdir() if path.is_file())
         print('CPU time per video in ms, and size of all in MB\n')
         print(measure(make_cases(clips, Path(temporary)), args.rounds))

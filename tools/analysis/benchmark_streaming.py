@@ -11,11 +11,13 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List
+from statistics import median
+from typing import Any, Callable, List
 
+import _tools
 import numpy as np
 import torch
-from benchmark_harness import interleave, median, set_up, spread, table
+from benchmark import interleave, set_up, spread, table
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
@@ -24,32 +26,32 @@ from torch import Tensor, nn
 from mmblvnet.apis import StreamingRecognizer, accelerate
 from mmblvnet.deployment import ExportableStream, export_onnx
 
-CONFIG = Path(__file__).parents[2] / 'configs/blvnet_tam_r50_8x2_sthv2.py'
+CONFIG = _tools.TOOLS.parent / 'configs/blvnet_tam_r50_8x2_sthv2.py'
 SAMPLED_PER_SECOND = 8
 
 
 def make_model(causal: bool = False) -> nn.Module:
     """The recognizer of the config, with random weights."""
     cfg = Config.fromfile(CONFIG)
-    cfg.model.backbone.update(init_cfg=None, causal=causal)
+    cfg.model.backbone.causal = causal
     torch.manual_seed(0)
     return MODELS.build(cfg.model).eval()
 
 
-def windows(frames: Tensor) -> Callable[[], None]:
+def windows(frames: Tensor) -> Callable[[], Any]:
     """A window of the last 16 frames for each new pair."""
     model = make_model()
     accelerate(model.backbone)
     data = dict(inputs=[frames], data_samples=[ActionDataSample()])
-    return torch.no_grad()(lambda: model.test_step(data))
+    return torch.no_grad()(partial(model.test_step, data))
 
 
-def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> Callable[[], None]:
+def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> Callable[[], Any]:
     """A step of a stream."""
     recognizer = StreamingRecognizer(make_model(causal))
     accelerate(recognizer.model.backbone, precision)
     recognizer.push(frames)
-    return lambda: recognizer.push(frames[:2])
+    return partial(recognizer.push, frames[:2])
 
 
 def onnx_step(frames: Tensor) -> Callable[[], None]:
@@ -73,7 +75,7 @@ def onnx_step(frames: Tensor) -> Callable[[], None]:
     return run
 
 
-WAYS: Dict[str, Callable[[Tensor], Callable[[], None]]] = {
+WAYS = {
     'windows': windows,
     'stream': stream,
     'stream, causal': partial(stream, causal=True),
@@ -94,22 +96,12 @@ def main(argv: List[str]) -> None:
     torch.manual_seed(0)
     frames = torch.randint(0, 256, (16, 3, args.size, args.size), dtype=torch.uint8)
     times = interleave({way: WAYS[way](frames) for way in args.ways}, 2, args.rounds)
-    middles = {way: median(taken) for way, taken in times.items()}
-    print(
-        table(
-            ['', 'ms per pair', 'pairs/s', 'of windows', 'of real time'],
-            [
-                [
-                    way,
-                    spread([1000 * seconds for seconds in times[way]], '.0f'),
-                    f'{1 / middle:.1f}',
-                    f'{middles[args.ways[0]] / middle:.1f} times',
-                    f'{2 / SAMPLED_PER_SECOND / middle:.1f} times',
-                ]
-                for way, middle in middles.items()
-            ],
-        )
-    )
+    first, rows = median(times[args.ways[0]]), []
+    for way, taken in times.items():
+        middle = median(taken)
+        speeds = [f'{first / middle:.1f} times', f'{2 / SAMPLED_PER_SECOND / middle:.1f} times']
+        rows.append([way, spread([1000 * seconds for seconds in taken], '.0f'), f'{1 / middle:.1f}', *speeds])
+    print(table(['', 'ms per pair', 'pairs/s', 'of windows', 'of real time'], rows))
 
 
 if __name__ == '__main__':

@@ -26,30 +26,27 @@ def check_scores(files: Sequence[str]) -> int:
         scores = torch.stack([result['pred_score'] for result in results])
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError(
-                f'{file} holds no probabilities: test again with '
-                'model.cls_head.average_clips=prob, or give report_accuracy '
-                '--apply-softmax if no file does'
+                f'{file} holds no probabilities: test again with model.cls_head.average_clips=prob, or give '
+                'report_accuracy --apply-softmax if no file does'
             )
         exclusive = torch.allclose(scores.sum(1), torch.ones(len(scores)), atol=1e-3)
         first = first or (file, labels, scores.shape, exclusive)
         if exclusive != first[3]:
             raise ValueError(
-                f'The probabilities of a video sum up to 1 in one of {file} '
-                f'and {first[0]} alone, so one was tested with a softmax, the '
-                'other with a yes or no per class: they do not add up'
+                f'The probabilities of a video sum up to 1 in one of {file} and {first[0]} alone, so one was tested '
+                'with a softmax, the other with a yes or no per class: they do not add up'
             )
         if scores.shape != first[2]:
             raise ValueError(
-                f'{file} has {len(scores)} videos of {scores.shape[1]} '
-                f'classes, but {first[0]} has {first[2][0]} of '
-                f'{first[2][1]}: test both on the same videos'
+                '{} has {} videos of {} classes, but {} has {} of {}: test both on the same videos'.format(
+                    file, *scores.shape, first[0], *first[2]
+                )
             )
-        for place, pair in enumerate(zip(labels, first[1])):
-            if pair[0] != pair[1]:
+        for place, (label, expected) in enumerate(zip(labels, first[1])):
+            if label != expected:
                 raise ValueError(
-                    f'video {place} has the label {pair[0]} in {file}, but '
-                    f'{pair[1]} in {first[0]}: test both on lists that name '
-                    'the same videos in the same order'
+                    f'video {place} has the label {label} in {file}, but {expected} in {first[0]}: test both on lists '
+                    'that name the same videos in the same order'
                 )
     return len(first[1])
 

@@ -24,7 +24,7 @@ import benchmark
 import make_motion_dataset as motion
 import study_streams
 import torch
-from benchmark_harness import set_up, table
+from benchmark import set_up, table
 from matplotlib.figure import Figure
 from mmaction.registry import MODELS
 from mmengine.config import Config
@@ -260,7 +260,7 @@ def report_streams(args: argparse.Namespace) -> str:
         rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
         runs[f'{STREAMS[key][0]}{rate}'] = lines
     (frames,) = args.frames
-    macs = benchmark.count_macs(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))
+    macs = benchmark.count(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))['macs']
     return study_streams.report(runs, macs, args.out / 'streaming.png')
 
 

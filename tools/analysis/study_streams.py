@@ -16,7 +16,7 @@ import cv2
 import make_motion_dataset as motion
 import numpy as np
 import torch
-from benchmark_harness import spread, table
+from benchmark import spread, table
 from matplotlib.figure import Figure
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn

@@ -18,7 +18,7 @@ import cv2
 import make_motion_dataset as motion
 import numpy as np
 import torch
-from benchmark_harness import set_up
+from benchmark import set_up
 from convert_checkpoint import convert
 from mmaction.registry import MODELS
 from study import finish
