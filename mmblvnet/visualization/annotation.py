@@ -13,7 +13,6 @@ import numpy as np
 
 from mmblvnet.apis import Prediction, open_source
 
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 TEXT = (255, 255, 255)
 BAR = (64, 128, 0)
 # Frames with a shorter side than this are too small to read text on.
@@ -25,7 +24,6 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
     picture = picture.copy()
     height, width = picture.shape[:2]
     row = max(12, height // 18)
-    scale = row / 32
     panel = picture[: row * len(predictions) + row // 2]
     panel[:] = panel // 3
     for number, prediction in enumerate(predictions):
@@ -34,16 +32,8 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
         cv2.rectangle(picture, (0, top + 1), (length, top + row - 2), BAR, -1)
         # OpenCV's own font has ASCII only.
         name = prediction.name.encode('ascii', 'replace').decode()
-        cv2.putText(
-            picture,
-            f'{prediction.probability:4.0%} {name}',
-            (row // 4, top + row * 3 // 4),
-            FONT,
-            scale,
-            TEXT,
-            1,
-            cv2.LINE_AA,
-        )
+        text, place = f'{prediction.probability:4.0%} {name}', (row // 4, top + row * 3 // 4)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, row / 32, TEXT, 1, cv2.LINE_AA)
     return picture
 
 
@@ -63,10 +53,13 @@ class AnnotatedVideo:
 
     def write(self, picture: np.ndarray, predictions: Sequence[Prediction]) -> None:
         """Add a frame, or raise a ValueError if the file cannot be written."""
-        picture = draw_predictions(_enlarge(picture), predictions)
+        height, width = picture.shape[:2]
+        factor = max(1, SHORT_SIDE / min(height, width))
+        # MP4 wants even sides.
+        size = tuple(round(side * factor / 2) * 2 for side in (width, height))
+        picture = draw_predictions(cv2.resize(picture, size), predictions)
         if self._writer is None:
-            height, width = picture.shape[:2]
-            self._writer = cv2.VideoWriter(self.out, cv2.VideoWriter_fourcc(*'mp4v'), self.fps, (width, height))
+            self._writer = cv2.VideoWriter(self.out, cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
             if not self._writer.isOpened():
                 raise ValueError(f'{self.out} cannot be written')
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -88,11 +81,3 @@ def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Pred
         annotated.write(frame.read(), predictions)
     if annotated is not None:
         annotated.close()
-
-
-def _enlarge(picture: np.ndarray) -> np.ndarray:
-    """A frame that is large enough for text, with even sides for MP4."""
-    height, width = picture.shape[:2]
-    factor = max(1, SHORT_SIDE / min(height, width))
-    size = tuple(round(side * factor / 2) * 2 for side in (width, height))
-    return cv2.resize(picture, size)

@@ -9,7 +9,10 @@ import json
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from .style import STYLE
 
 
 class Curves(NamedTuple):
@@ -54,18 +57,18 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     return Curves(sorted(loss.items()), sorted(values.items()))
 
 
+@rc_context(STYLE)
 def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str, out: Union[str, Path]) -> None:
     """Draw the loss and the metric of training runs."""
-    figure = Figure(figsize=(10, 3.6), layout='constrained')
+    figure = Figure(figsize=(10, 3.6))
     left, right = figure.subplots(1, 2)
     for run, name in zip(runs, names):
         left.plot(*zip(*run.loss), label=name, linewidth=1)
         if run.metric:
             right.plot(*zip(*run.metric), marker='o', markersize=4)
     for axes, title in ((left, 'loss in training'), (right, f'{metric} in validation')):
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel('iteration')
+        axes.set(title=title, xlabel='iteration')
         axes.grid(alpha=0.3)
     right.set_xlim(left.get_xlim())
-    left.legend(fontsize=8)
-    figure.savefig(out, dpi=100)
+    left.legend()
+    figure.savefig(out)

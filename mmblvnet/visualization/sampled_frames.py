@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
-import cv2
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +17,8 @@ from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
 from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
 from mmblvnet.models import BLVNet
 
+from .style import STYLE
+
 # As in the picture of the architecture.
 LITTLE, BIG, PLAIN = '#c9740a', '#2a67b0', '#66717e'
 BRANCHES = ('even frames: Little branch', 'odd frames: Big branch')
@@ -26,8 +27,8 @@ MAX_CLIPS = 12
 SHORTEST, LONGEST = 8, 16
 # In inches.
 WIDTH = 10
-# In pixels.
-THUMBNAIL, BAR, GAP = 128, 36, 2
+# The height of a bar above a frame, and the gap beside it, in its widths.
+BAR, GAP = 0.27, 0.02
 
 
 class Clip(NamedTuple):
@@ -93,6 +94,7 @@ def has_branches(model: nn.Module) -> bool:
     return isinstance(model.backbone, BLVNet)
 
 
+@rc_context(STYLE)
 def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired: bool, title: str = '') -> None:
     """Draw where the frames of clips are in the video, and the frames.
 
@@ -108,70 +110,42 @@ def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired:
     shown = clips[:MAX_CLIPS]
     names = [f'{label} {i + 1}' for i in range(len(shown))]
     colors = (LITTLE, BIG) if paired else (PLAIN, PLAIN)
-    strips = [_strip(clip, colors) for clip in shown]
-    heights = [0.6 + 0.2 * len(shown)] + [0.1 + WIDTH * len(strip) / strip.shape[1] for strip in strips]
-    figure = Figure((WIDTH, sum(heights)), layout='constrained')
+    num_frames, height, width, _ = clips[0].frames.shape
+    columns = max(SHORTEST, min(LONGEST, num_frames))
+    # Where the lines of a clip begin, in widths of a frame, and where they end.
+    lines = np.arange(-(-num_frames // columns) + 1) * (BAR + height / width)
+    heights = [0.7 + 0.2 * len(shown)] + [0.2 + lines[-1] * WIDTH / columns] * len(shown)
+    figure = Figure((WIDTH, sum(heights)))
     times, *places = figure.subplots(len(heights), height_ratios=heights)
     _draw_times(times, shown, names, colors)
-    for axes, name, strip in zip(places, names, strips):
-        axes.imshow(strip, interpolation='antialiased')
-        axes.set(xticks=[], yticks=[])
-        axes.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
+    for axes, name, clip in zip(places, names, shown):
+        for i, (number, frame) in enumerate(zip(clip.numbers, clip.frames)):
+            line, left = divmod(i, columns)
+            right, top, bottom = left + 1 - GAP, lines[line] + BAR, lines[line + 1]
+            axes.imshow(frame, extent=(left, right, bottom, top))
+            axes.fill_between((left, right), lines[line], top, color=colors[i % 2], linewidth=0)
+            axes.text((left + right) / 2, top - BAR / 2, number, color='white', ha='center', va='center_baseline')
+        axes.set(aspect='equal', xlim=(0, columns), ylim=(lines[-1], 0), xticks=[], yticks=[])
+        axes.set_ylabel(name, rotation=0, ha='right', va='center')
         axes.spines[:].set_visible(False)
     if len(clips) > len(shown):
         title += f' (the first {len(shown)} of {len(clips)} {label}s)'
-    times.set_title(title, loc='left', fontsize=10)
+    times.set_title(title, loc='left')
     if paired:
-        times.legend(
-            [Patch(color=color) for color in colors],
-            BRANCHES,
-            loc='lower right',
-            bbox_to_anchor=(1, 1),
-            ncols=2,
-            frameon=False,
-        )
-    figure.savefig(out, dpi=100)
-
-
-def _strip(clip: Clip, colors: Sequence[str]) -> np.ndarray:
-    """Thumbnails in lines, each under a bar with its number."""
-    height, width = clip.frames.shape[1:3]
-    height = max(1, round(THUMBNAIL * height / width))
-    columns = max(SHORTEST, min(LONGEST, len(clip.frames)))
-    lines = -(-len(clip.frames) // columns)
-    strip = np.full((lines * (BAR + height), columns * (THUMBNAIL + GAP), 3), 255, np.uint8)
-    for i, (number, frame) in enumerate(zip(clip.numbers, clip.frames)):
-        line, column = divmod(i, columns)
-        cell = strip[line * (BAR + height) :, column * (THUMBNAIL + GAP) :]
-        cell[:BAR, :THUMBNAIL] = np.array(to_rgb(colors[i % 2])) * 255
-        cell[BAR : BAR + height, :THUMBNAIL] = cv2.resize(frame, (THUMBNAIL, height), interpolation=cv2.INTER_AREA)
-        cv2.putText(
-            cell,
-            str(number),
-            (THUMBNAIL // 3, BAR * 3 // 4),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.9,
-            (255, 255, 255),
-            2,
-            cv2.LINE_AA,
-        )
-    return strip
+        patches = [Patch(color=color) for color in colors]
+        times.legend(patches, BRANCHES, loc='lower right', bbox_to_anchor=(1, 1), ncols=2, fontsize=10)
+    figure.savefig(out)
 
 
 def _draw_times(axes: Axes, clips: Sequence[Clip], names: Sequence[str], colors: Sequence[str]) -> None:
-    rows, total_frames = range(len(clips)), clips[0].total_frames
-    axes.hlines(rows, 0, total_frames - 1, '#d0d6dc', linewidth=1)
+    rows = range(len(clips))
+    axes.hlines(rows, 0, clips[0].total_frames - 1, '#d0d6dc', linewidth=1)
     for first in (1, 0):
-        axes.eventplot(
-            [clip.numbers[first::2] for clip in clips],
-            lineoffsets=rows,
-            linelengths=0.6,
-            linewidths=2.5,
-            colors=colors[first],
-        )
-    axes.set_yticks(rows, names, fontsize=8)
+        numbers = [clip.numbers[first::2] for clip in clips]
+        axes.eventplot(numbers, lineoffsets=rows, linelengths=0.6, linewidths=2.5, colors=colors[first])
+    axes.set_yticks(rows, names)
     axes.invert_yaxis()
-    axes.set_xlabel('frame of the video', fontsize=8)
+    axes.set_xlabel('frame of the video')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=8, left=False)
+    axes.tick_params('y', length=0)
     axes.spines[['left', 'top', 'right']].set_visible(False)

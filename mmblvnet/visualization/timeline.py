@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import List, NamedTuple, Sequence, Union
 
 import torch
+from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from torch import Tensor
+
+from .style import STYLE
 
 MAX_ROWS = 12
 MAX_NAME = 48
@@ -56,29 +58,25 @@ class Timeline:
         return torch.stack([c.total / c.num_windows for c in self.columns])
 
 
+@rc_context(STYLE)
 def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path]) -> None:
     """Draw the most probable classes over time, a row for each."""
     probabilities = timeline.probabilities
     best = probabilities.amax(0).topk(min(MAX_ROWS, len(names))).indices
     # In the order in which they happen.
-    order = probabilities[:, best].argmax(0).sort(stable=True).indices
-    labels = best[order].tolist()
-
-    figure = Figure(figsize=(11, 1.3 + 0.32 * len(labels)), layout='constrained')
+    labels = best[probabilities[:, best].argmax(0).argsort(stable=True)].tolist()
+    figure = Figure((11, 1.3 + 0.32 * len(labels)))
     axes = figure.subplots()
     edges = [c.start for c in timeline.columns] + [timeline.columns[-1].end]
-    rows = [y - 0.5 for y in range(len(labels) + 1)]
-    mesh = axes.pcolormesh(edges, rows, probabilities[:, labels].T.numpy(), vmin=0, vmax=1, cmap='viridis')
-    axes.set_yticks(range(len(labels)), [_shortened(names[label]) for label in labels])
+    rows = [row - 0.5 for row in range(len(labels) + 1)]
+    mesh = axes.pcolormesh(edges, rows, probabilities[:, labels].T, vmin=0, vmax=1)
+    shown = [names[label] if len(names[label]) <= MAX_NAME else names[label][: MAX_NAME - 1] + '…' for label in labels]
+    axes.set_yticks(range(len(labels)), shown)
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
+    axes.xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
     axes.set_xlabel('time')
     figure.colorbar(mesh, label='probability')
-    figure.savefig(out, dpi=120)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'
+    figure.savefig(out)
 
 
 def clock(seconds: float) -> str:
