@@ -42,17 +42,18 @@ from mmblvnet.visualization.timeline import clock
 BAR_LENGTH = 30
 # Of a part, in seconds.
 TIMES = ('start', 'end', 'delay')
+FILES, PARTS = 'files and folders', ('--window', '--stream')
 # What the options are for.
 USEFUL_WITH = dict(
-    json=['files and folders'],
-    video_out=['files and folders', '--stream'],
-    stride=['--window'],
-    csv=['--window', '--stream'],
-    json_lines=['--window', '--stream'],
-    picture=['--window', '--stream'],
-    fps=['--window', '--stream'],
-    sample_fps=['--stream'],
-    reopen=['--stream'],
+    json=(FILES,),
+    video_out=(FILES, '--stream'),
+    stride=('--window',),
+    csv=PARTS,
+    json_lines=PARTS,
+    picture=PARTS,
+    fps=PARTS,
+    sample_fps=('--stream',),
+    reopen=('--stream',),
 )
 
 
@@ -68,8 +69,7 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
         try:
             best = top_predictions(classify_video(model, video), names, args.topk)
             if args.video_out:
-                out = annotated_file(args.video_out, video, root)
-                annotate_video(video, out, best)
+                annotate_video(video, annotated_file(args.video_out, video, root), best)
             results.append(dict(video=video, **predictions_of(best)))
         except (BrokenVideoError, ValueError) as error:
             results.append(dict(video=video, error=reason(error)))
@@ -118,26 +118,31 @@ def reason(error: Exception) -> str:
 
 def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
     """Predict part after part of a file or a stream, and tell what failed."""
-    watcher = Watcher(args, names)
+    annotated = AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
+    known: List[Prediction] = []
+
+    def watch(picture: np.ndarray, moments: Sequence[Moment], count: int) -> None:
+        if moments:
+            known[:] = top_predictions(moments[-1].probabilities, names, args.topk)
+        for _ in range(count if annotated else 0):
+            annotated.write(picture, known)
+
     if args.stream:
-        classifier = StreamClassifier(model, 1 / args.sample_fps, watcher)
+        classifier = StreamClassifier(model, 1 / args.sample_fps, watch)
         backbone = classifier.recognizer.model.backbone
     else:
         classifier = WindowClassifier(model, args.window, args.stride or args.window / 2)
         backbone = model.backbone
     accelerate(backbone, args.precision, args.compile)
     source = args.videos[0]
-    frames = open_source(source, args.fps) if args.reopen is None else (keep_open(source, args.reopen))
-    moments, period = classifier.classify(frames), classifier.period
-    timeline, problem = Timeline(), None
+    frames = open_source(source, args.fps) if args.reopen is None else keep_open(source, args.reopen)
+    timeline, half, problem = Timeline(), classifier.period / 2, None
     try:
-        for moment, best in write_parts(moments, names, args):
+        for moment, best in write_parts(classifier.classify(frames), names, args):
             delay = f'  {moment.delay:+.1f} s' if args.stream else ''
-            print(
-                f'{clock(moment.start)} - {clock(moment.end)}{best[0].probability:8.3f}  {best[0].name}{delay}',
-                flush=True,
-            )
-            middle, half = (moment.start + moment.end) / 2, period / 2
+            line = f'{best[0].probability:8.3f}  {best[0].name}{delay}'
+            print(f'{clock(moment.start)} - {clock(moment.end)}{line}', flush=True)
+            middle = (moment.start + moment.end) / 2
             timeline.add(middle - half, middle + half, moment.probabilities)
     except KeyboardInterrupt:
         # How one stops watching a stream.
@@ -145,7 +150,11 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     except EOFError as error:
         # Told after what could be seen has been drawn.
         problem = str(error)
-    watcher.close()
+    if annotated:
+        annotated.close()
+    if args.stream and classifier.num_missed:
+        missed = f'{classifier.num_missed} sampled frames were dropped, for which there was no time'
+        print(f'{missed}: lower --sample-fps', file=sys.stderr)
     if not timeline.columns:
         part = f'window of {args.window} s' if args.window else 'pair of frames'
         return problem or f'{source} ended before the first {part} did'
@@ -154,42 +163,14 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     return problem
 
 
-class Watcher:
-    """Draws what is known when a frame comes, and counts those missed."""
-
-    def __init__(self, args: Namespace, names: Sequence[str]) -> None:
-        self.names, self.topk = names, args.topk
-        self.out = AnnotatedVideo(args.video_out, args.sample_fps) if (args.video_out) else None
-        self.shown: List[Prediction] = []
-        self.num_missed = 0
-
-    def __call__(self, picture: np.ndarray, moments: Sequence[Moment], count: int, missed: int) -> None:
-        self.num_missed += missed
-        if moments:
-            self.shown = top_predictions(moments[-1].probabilities, self.names, self.topk)
-        for _ in range(count if self.out else 0):
-            self.out.write(picture, self.shown)
-
-    def close(self) -> None:
-        if self.out:
-            self.out.close()
-        if self.num_missed:
-            print(
-                f'{self.num_missed} sampled frames were dropped, for which there was no time: lower --sample-fps',
-                file=sys.stderr,
-            )
-
-
 def write_parts(
     moments: Iterable[Moment], names: Sequence[str], args: Namespace
 ) -> Iterator[Tuple[Moment, List[Prediction]]]:
     """Write each part's best classes as it passes, so others can follow."""
+    columns = [f'{name}_{i + 1}' for i in range(min(args.topk, len(names))) for name in ('class', 'probability')]
     with output(args.csv) as table, output(args.json_lines) as lines:
         rows = csv.writer(table)
-        rows.writerow(
-            [*TIMES]
-            + [f'{column}_{i + 1}' for i in range(min(args.topk, len(names))) for column in ('class', 'probability')]
-        )
+        rows.writerow([*TIMES, *columns])
         for moment in moments:
             best = top_predictions(moment.probabilities, names, args.topk)
             times = {name: round(getattr(moment, name), 3) for name in TIMES}
@@ -217,46 +198,31 @@ def positive(text: str) -> float:
 def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        'videos',
-        nargs='+',
-        metavar='VIDEO',
-        help='files or folders; with --window or --stream one file, the '
-        'number of a camera, an URL such as rtsp://.., or - for standard '
-        'input',
+    videos = (
+        'files or folders; with --window or --stream one file, the number of a camera, an URL such as rtsp://.., '
+        'or - for standard input'
     )
+    add('videos', nargs='+', metavar='VIDEO', help=videos)
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('--label-map', help='a file with the name of a class per line')
     add('--topk', type=int, default=5)
-    add(
-        '--precision',
-        choices=['float32', 'bfloat16'],
-        default='float32',
-        help='bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)',
-    )
+    precision = 'bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)'
+    add('--precision', choices=['float32', 'bfloat16'], default='float32', help=precision)
     add('--compile', action='store_true', help='compile the network first, for many videos or a long one')
-    add(
-        '--video-out',
-        help='a folder for the videos with predictions in them; with --stream an MP4 file for the sampled frames',
-    )
-    add = parser.add_argument_group('of files and folders').add_argument
-    add('--json', help='a file for the predictions')
-    add = parser.add_argument_group('of a long or live video').add_argument
+    video_out = 'a folder for the videos with predictions in them; with --stream an MP4 file for the sampled frames'
+    add('--video-out', help=video_out)
+    parser.add_argument_group('of files and folders').add_argument('--json', help='a file for the predictions')
+    group = parser.add_argument_group('of a long or live video')
+    add = group.add_mutually_exclusive_group().add_argument
     add('--window', type=positive, help='length in seconds of the parts that are classified')
-    add('--stride', type=positive, help='seconds from a part to the next, half a window by default')
     add('--stream', action='store_true', help='classify every moment, each frame computed once')
-    add(
-        '--sample-fps',
-        type=positive,
-        help='with --stream: how many frames per second the network sees, as in its training clips; 8 by default',
-    )
-    add(
-        '--reopen',
-        type=positive,
-        metavar='SECONDS',
-        help='with --stream: the source is live; when it breaks off, open it again so often',
-    )
+    add = group.add_argument
+    add('--stride', type=positive, help='seconds from a window to the next, half a window by default')
+    sample_fps = 'with --stream: how many frames per second the network sees, as in its training clips; 8 by default'
+    add('--sample-fps', type=positive, help=sample_fps)
+    reopen = 'with --stream: the source is live; when it breaks off, open it again so often'
+    add('--reopen', type=positive, metavar='SECONDS', help=reopen)
     add('--csv', help='a file for the classes of each part')
     add('--json-lines', help='the same, a JSON object per line')
     add('--picture', help='a file for the timeline, as .png')
@@ -273,13 +239,9 @@ def check_options(parser: argparse.ArgumentParser, args: Namespace) -> None:
         parser.error('--compile needs a C++ compiler: install g++, or name another in the variable CXX')
     if args.topk < 1:
         parser.error(f'--topk {args.topk} is less than 1')
-    if args.window and args.stream:
-        parser.error('--window and --stream exclude each other')
-    mode = 'files and folders'
-    if args.window or args.stream:
-        mode = '--stream' if args.stream else '--window'
-        if len(args.videos) > 1:
-            parser.error(f'{mode} takes one video')
+    mode = '--stream' if args.stream else '--window' if args.window else FILES
+    if mode != FILES and len(args.videos) > 1:
+        parser.error(f'{mode} takes one video')
     for name, modes in USEFUL_WITH.items():
         if mode not in modes and getattr(args, name) is not None:
             parser.error(f'--{name.replace("_", "-")} does nothing with {mode}')

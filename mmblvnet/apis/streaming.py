@@ -134,25 +134,17 @@ class StreamingRecognizer:
         prepared = {name: self._prepare(name, new) for name, new in frames.items()}
         for name, new in prepared.items():
             if name not in self.streams:
-                self.streams[name] = _Stream(
-                    waiting=new.new_zeros(self._lead, *new.shape[1:]),
-                    recent=new.new_zeros(0, self.model.cls_head.num_classes),
-                )
+                none = new.new_zeros(0, self.model.cls_head.num_classes)
+                self.streams[name] = _Stream(new.new_zeros(self._lead, *new.shape[1:]), none)
             stream = self.streams[name]
             stream.waiting = torch.cat((stream.waiting, new))
         return self._run(list(frames))
 
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
-        """End a stream and forget it.
+        """End a stream and forget it; a frame without a partner is no pair.
 
-        A last frame without a partner makes no pair.
-
-        Returns:
-            list[StreamPrediction]: The predictions that were still waiting
-            for later frames.
-
-        Raises:
-            KeyError: If there is no such stream.
+        It returns the predictions that were still waiting for later frames.
+        A KeyError says that there is no such stream.
         """
         ending = self._stream(stream)
         start, waiting = ending.num_steps * self.group, ending.waiting
@@ -165,13 +157,9 @@ class StreamingRecognizer:
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
-        """What is kept of a stream, to go on with it later or elsewhere.
+        """The tensors that are kept of a stream, to go on with it elsewhere.
 
-        Returns:
-            dict[str, Tensor]: Tensors alone.
-
-        Raises:
-            KeyError: If there is no such stream.
+        A KeyError says that there is no such stream.
         """
         kept = self._stream(stream)
         return dict(
@@ -184,28 +172,21 @@ class StreamingRecognizer:
     def load_state_dict(self, state: Dict[str, Tensor], stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
-        What the stream of that name had before is lost.
-
-        Raises:
-            ValueError: If they are none of this model's streams.
+        What the stream of that name had before is lost. A ValueError says
+        that the state is none of this model's.
         """
-        always = {'waiting', 'recent', 'num_steps'}
         maps = {f'maps.{name}': name for name in self.modules}
         # Before its first step a stream has no maps.
+        always = {'waiting', 'recent', 'num_steps'}
         if set(state) not in (always, always.union(maps)):
             raise ValueError(
-                'this is not the state of a stream of this model: it has '
-                f'{sorted(state)}, but the temporal modules are '
-                f'{sorted(self.modules)}'
+                f'this is not the state of a stream of this model: it has {sorted(state)}, but the temporal modules '
+                f'are {sorted(self.modules)}'
             )
         device = next(self.model.parameters()).device
         state = {name: value.to(device) for name, value in state.items()}
-        self.streams[stream] = _Stream(
-            state['waiting'],
-            state['recent'],
-            {maps[key]: state[key] for key in maps if key in state},
-            int(state['num_steps']),
-        )
+        kept = {maps[key]: state[key] for key in maps if key in state}
+        self.streams[stream] = _Stream(state['waiting'], state['recent'], kept, int(state['num_steps']))
 
     def _stream(self, name: Hashable) -> _Stream:
         if name not in self.streams:
@@ -221,8 +202,7 @@ class StreamingRecognizer:
         known = self.streams.get(name)
         if known and known.waiting.shape[1:] != frames.shape[1:]:
             raise ValueError(
-                f'the frames of the stream {name!r} were '
-                f'{tuple(known.waiting.shape[1:])} and are now '
+                f'the frames of the stream {name!r} were {tuple(known.waiting.shape[1:])} and are now '
                 f'{tuple(frames.shape[1:])}: close it and begin another'
             )
         return frames.to(parameter.device, parameter.dtype)
@@ -267,11 +247,10 @@ class StreamingRecognizer:
         return StreamPrediction(pair, scores, stream.recent.mean(0))
 
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
-        """Run a step, which is changed.
+        """Run a step, which is changed, on frames, stream after stream.
 
-        It takes the new frames, stream after stream, ``(streams * groups *
-        frames per group, C, H, W)``, and gives the scores of the groups that
-        are finished, ``(streams * groups, num_classes)``.
+        Of ``(streams * groups * frames per group, C, H, W)`` come the scores
+        of the groups that are finished, ``(streams * groups, num_classes)``.
         """
         for module in self.modules.values():
             module.step = step

@@ -1,24 +1,7 @@
 from pathlib import Path
 from typing import Iterable, List
 
-VIDEO_SUFFIXES = (
-    '.3gp',
-    '.avi',
-    '.flv',
-    '.m2ts',
-    '.m4v',
-    '.mkv',
-    '.mov',
-    '.mp4',
-    '.mpeg',
-    '.mpg',
-    '.mts',
-    '.ogg',
-    '.ogv',
-    '.ts',
-    '.webm',
-    '.wmv',
-)
+VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv'.split())
 
 
 def is_hidden(path: Path) -> bool:

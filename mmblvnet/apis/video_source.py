@@ -1,6 +1,7 @@
 """Frames of files and streams, one at a time."""
 
 import contextlib
+import itertools
 import queue
 import sys
 import threading
@@ -60,7 +61,8 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
     """
     live = is_live(source) if live is None else live
     try:
-        if live or _is_stream(source):
+        # Devices and pipes are no files either.
+        if live or source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file()):
             container = _open_container(source)
             stream = video_stream(container)
             if live:
@@ -85,17 +87,9 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
 def keep_open(source: str, wait: float) -> Iterator[Frame]:
     """The frames of a live stream that is opened again whenever it ends.
 
-    The times go on by the clock.
-
-    Args:
-        source (str): As for :func:`open_source`.
-        wait (float): Seconds between two attempts.
-
-    Yields:
-        Frame: The frames, without end.
-
-    Raises:
-        ValueError: If it cannot be opened the first time.
+    It takes the source and the seconds between two attempts, and yields
+    frames without end, whose times go on by the clock. Errors are those of
+    :func:`open_source`, the first time alone.
     """
     start, restarted = time.monotonic(), False
     frames = open_source(source, live=True)
@@ -113,10 +107,6 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
             with contextlib.suppress(OSError, ValueError):
                 frames = open_source(source, live=True)
         restarted = True
-
-
-def _is_stream(source: str) -> bool:
-    return source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file())
 
 
 def _open_container(source: str) -> av.container.InputContainer:
@@ -171,17 +161,17 @@ def live_frames(pictures: Iterator[np.ndarray], source: str = 'the stream') -> I
 
 
 def _keep_reading(pictures: Iterator[np.ndarray], latest: queue.Queue) -> None:
-    """Keep the newest picture, with its number from 1, and then the end."""
-    for item in enumerate(_and_the_end(pictures), 1):
+    """Keep the newest picture, with its number from 1, and then what ends it.
+
+    That is an error, whichever it is, or None.
+    """
+    for number in itertools.count(1):
+        try:
+            picture = next(pictures, None)
+        except Exception as error:
+            picture = error
         with contextlib.suppress(queue.Empty):
             latest.get_nowait()
-        latest.put((time.monotonic(), *item))
-
-
-def _and_the_end(pictures: Iterator[np.ndarray]) -> Iterator:
-    """Pictures and what ends them: an error, whichever it is, or None."""
-    try:
-        yield from pictures
-        yield None
-    except Exception as error:
-        yield error
+        latest.put((time.monotonic(), number, picture))
+        if picture is None or isinstance(picture, Exception):
+            return
