@@ -1,18 +1,78 @@
+"""What is exported of a recognizer, and the frames that it takes."""
+
 import copy
 from functools import partial
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from torch import Tensor, nn
+from torch.export import Dim
 
 from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
+from mmblvnet.datasets.pipelines import example_of, frames_per_view
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.streaming import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
 
-from .frames import example_frames, free_dimensions
+LARGEST = 2**20
+
+
+def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
+    """The dimensions of a file's input that may differ from call to call.
+
+    They are the number of videos, and that of their frames: whole views where
+    the model has such. MMAction2's backbones of clips (TSM, TANet) take one
+    view: PyTorch's exporter does not come to an end with the two numbers in
+    their reshapes.
+    """
+    free = {0: Dim('batch', max=LARGEST)}
+    num_segments = frames_per_view(model)
+    if num_segments is None:
+        free[1] = Dim('frames', max=LARGEST)
+    elif not (hasattr(model.backbone, 'num_segments') and type(model.backbone).__module__.startswith('mmaction.')):
+        free[1] = num_segments * Dim('views', max=LARGEST)
+    return free
+
+
+def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
+    """The shape of a view as validation prepares it.
+
+    Args:
+        model (nn.Module): A recognizer with its config as ``cfg``.
+        size (Sequence[int], optional): Height and width in the place of the
+            pipeline's. Defaults to None.
+
+    Returns:
+        tuple[int]: ``(T, C, H, W)``. ``T`` is what the model relates to each
+        other, or, where it takes any number, what validation samples.
+
+    Raises:
+        ValueError: If the pipeline does not give such frames.
+    """
+    example = example_of(model, 'val')
+    shape = example.inputs.shape
+    if len(shape) != 4:
+        raise ValueError(
+            f'Only a Recognizer2D can be exported: the val pipeline of {model.cfg.filename} gives {tuple(shape)}, not '
+            '(frames, C, H, W)'
+        )
+    return (example.num_frames, shape[1], *(size or shape[2:]))
+
+
+def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Tensor:
+    """Frames of random patches, as the pipeline gives them.
+
+    In fine noise a network sees the same in every frame. From the shape of a
+    view, ``(T, C, H, W)``, it makes ``(num_videos, num_views * T, C, H, W)``,
+    whole numbers from 0 to 255.
+    """
+    num_frames, channels, height, width = shape
+    patches = torch.randint(0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
+    frames = F.interpolate(patches.float(), (height, width))
+    return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
 
 
 class Exportable(nn.Module):
@@ -30,10 +90,10 @@ class Exportable(nn.Module):
 
     def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
         super().__init__()
-        preprocessor = model.data_preprocessor
-        if with_preprocessing and (type(preprocessor) is not ActionDataPreprocessor):
+        kind = type(model.data_preprocessor)
+        if with_preprocessing and kind is not ActionDataPreprocessor:
             raise ValueError(
-                f'{type(preprocessor).__name__} cannot go into the file, only '
+                f'{kind.__name__} cannot go into the file, only '
                 'ActionDataPreprocessor can: leave out --with-preprocessing'
             )
         self.with_preprocessing = with_preprocessing
@@ -42,8 +102,7 @@ class Exportable(nn.Module):
         """Normalise frames, ``(.., C, H, W)``, where that is included."""
         if not self.with_preprocessing:
             return frames
-        preprocessor = self.model.data_preprocessor
-        frames = frames.to(torch.float32)
+        preprocessor, frames = self.model.data_preprocessor, frames.float()
         if preprocessor.to_rgb:
             frames = frames.flip(-3)
         if preprocessor._enable_normalize:
@@ -134,6 +193,9 @@ class ExportableStream(Exportable):
         for module in self.recognizer.modules.values():
             # Whole pairs come.
             module.lead = 0
+        states = [f'state.{name}' for name in self.recognizer.modules]
+        self.input_names = ['frames', 'pair', 'num_frames', *states]
+        self.output_names = ['scores', *(f'next.{state}' for state in states)]
 
     def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor, *states: Tensor) -> Tuple[Tensor, ...]:
         """Run a step.
@@ -167,16 +229,6 @@ class ExportableStream(Exportable):
         pair = torch.zeros(1, dtype=torch.long)
         _, *states = self(frames, pair, pair + ENDLESS)
         return (frames, pair, pair + ENDLESS, *map(torch.zeros_like, states))
-
-    @property
-    def input_names(self) -> List[str]:
-        states = [f'state.{name}' for name in self.recognizer.modules]
-        return ['frames', 'pair', 'num_frames', *states]
-
-    @property
-    def output_names(self) -> List[str]:
-        states = [f'next.state.{name}' for name in self.recognizer.modules]
-        return ['scores', *states]
 
     def describe(self, shape: Sequence[int]) -> Dict[str, str]:
         return dict(

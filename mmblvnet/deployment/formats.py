@@ -9,6 +9,7 @@ The exporters take
 - about (dict, optional): Texts by name for the file's metadata.
 """
 
+import importlib
 import inspect
 import json
 import os
@@ -21,12 +22,11 @@ import torch
 from torch import Tensor, nn
 
 OPSET = 18
-# Where OpenVINO keeps the metadata of an ONNX file.
-FRAMEWORK = 'framework'
 # What OpenVINO calls them.
 PRECISIONS = dict(float32='f32', bfloat16='bf16')
-# Of programs of torch.export.
-METADATA = 'metadata.json'
+# Where the metadata are in OpenVINO's files made of ONNX, and in programs of
+# torch.export.
+FRAMEWORK, METADATA = 'framework', 'metadata.json'
 
 
 class Exported(NamedTuple):
@@ -70,16 +70,10 @@ def export_onnx(
 ) -> None:
     """Write a network, which may have several inputs, as an ONNX file."""
     examples = (example,) if isinstance(example, Tensor) else example
+    names = dict(input_names=list(input_names), output_names=list(output_names))
     with torch.no_grad():
-        program = torch.onnx.export(
-            _traced(module, examples, free),
-            (),
-            dynamo=True,
-            input_names=list(input_names),
-            output_names=list(output_names),
-            opset_version=OPSET,
-            verbose=False,
-        )
+        traced = _traced(module, examples, free)
+        program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
     for value in [*program.model.graph, *program.model.graph.inputs]:
         # Where each operator stands in the sources, on this machine.
         value.metadata_props.clear()
@@ -115,10 +109,9 @@ def _load_onnx(path: Path) -> Exported:
 def import_openvino() -> ModuleType:
     """OpenVINO, or an ImportError that says how to get it."""
     try:
-        import openvino
+        return importlib.import_module('openvino')
     except ImportError as error:
         raise ImportError("OpenVINO is not installed: pip install -e '.[deployment]'") from error
-    return openvino
 
 
 def export_openvino(onnx_file: Union[str, Path], path: Union[str, Path], precision: str = 'float32') -> None:
@@ -145,9 +138,8 @@ def _load_openvino(path: Path) -> Exported:
     model = core.read_model(path)
     metadata = model.get_rt_info(FRAMEWORK).astype(dict)
     about = {name: value.astype(str) for name, value in metadata.items()}
-    network = core.compile_model(
-        model, 'CPU', dict(INFERENCE_PRECISION_HINT=about['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
-    )
+    config = dict(INFERENCE_PRECISION_HINT=about['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
+    network = core.compile_model(model, 'CPU', config)
 
     def run(frames: Tensor) -> Tensor:
         return torch.from_numpy(network(np.ascontiguousarray(frames))[0])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer
 
-from .frames import example_frames, free_dimensions
+from .exportable import example_frames, free_dimensions
 
 TOLERANCE = 1e-4
 BFLOAT16_TOLERANCE = 0.05

@@ -71,9 +71,8 @@ def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[
             pictures, scores = gradcam(pseudo_collate([data]))
         except (AttributeError, KeyError) as error:
             raise ValueError(
-                f'the model has no layer {layer} with a single map that '
-                'Grad-CAM could take: name a stage or a block, such as '
-                'backbone/layer4'
+                f'the model has no layer {layer} with a single map that Grad-CAM could take: name a stage or a block, '
+                'such as backbone/layer4'
             ) from error
         probabilities = as_probabilities(scores[0].detach(), head)
     # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1

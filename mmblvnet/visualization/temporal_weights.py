@@ -90,9 +90,8 @@ def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
     ]
     if not found:
         raise ValueError(
-            f'the {type(model).__name__} has no TemporalAggregation, so no '
-            'temporal weights: BLVNet with temporal_module="TAM", ResNetTAM '
-            'and TAMNeck have some'
+            f'the {type(model).__name__} has no TemporalAggregation, so no temporal weights: BLVNet with '
+            'temporal_module="TAM", ResNetTAM and TAMNeck have some'
         )
     return found
 
