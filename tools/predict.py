@@ -20,41 +20,17 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-from mmblvnet.apis import (
-    Moment,
-    Prediction,
-    StreamClassifier,
-    WindowClassifier,
-    accelerate,
-    classify_video,
-    find_videos,
-    keep_open,
-    load_recognizer,
-    open_source,
-    read_class_names,
-    top_predictions,
-)
+from mmblvnet import apis, visualization
+from mmblvnet.apis import Moment, Prediction, top_predictions
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.datasets.pipelines import video_pipeline_of
-from mmblvnet.visualization import AnnotatedVideo, Timeline, annotate_video, draw_timeline
 from mmblvnet.visualization.timeline import clock
 
 BAR_LENGTH = 30
 # Of a part, in seconds.
 TIMES = ('start', 'end', 'delay')
-FILES, PARTS = 'files and folders', ('--window', '--stream')
-# What the options are for.
-USEFUL_WITH = dict(
-    json=(FILES,),
-    video_out=(FILES, '--stream'),
-    stride=('--window',),
-    csv=PARTS,
-    json_lines=PARTS,
-    picture=PARTS,
-    fps=PARTS,
-    sample_fps=('--stream',),
-    reopen=('--stream',),
-)
+# What is predicted.
+FILES, WINDOW, STREAM = 'files and folders', '--window', '--stream'
 
 
 def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
@@ -62,21 +38,21 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     videos = args.videos
     # Or else it would be refused for each video.
     video_pipeline_of(model.cfg, 'test')
-    accelerate(model.backbone, args.precision, args.compile)
+    apis.accelerate(model.backbone, args.precision, args.compile)
     root = os.path.commonpath([Path(v).absolute().parent for v in videos])
-    results, broken = [], []
+    results = []
     for video in track_iter_progress(videos, file=sys.stderr) if (len(videos) > 1) else videos:
         try:
-            best = top_predictions(classify_video(model, video), names, args.topk)
+            best = top_predictions(apis.classify_video(model, video), names, args.topk)
             if args.video_out:
-                annotate_video(video, annotated_file(args.video_out, video, root), best)
+                visualization.annotate_video(video, annotated_file(args.video_out, video, root), best)
             results.append(dict(video=video, **predictions_of(best)))
         except (BrokenVideoError, ValueError) as error:
             results.append(dict(video=video, error=reason(error)))
-            broken.append(f'{video}: {reason(error)}')
     show(results)
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
+    broken = [f'{result["video"]}: {result["error"]}' for result in results if 'error' in result]
     if not broken:
         return None
     return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be predicted:', *broken])
@@ -118,7 +94,7 @@ def reason(error: Exception) -> str:
 
 def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
     """Predict part after part of a file or a stream, and tell what failed."""
-    annotated = AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
+    annotated = visualization.AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
     known: List[Prediction] = []
 
     def watch(picture: np.ndarray, moments: Sequence[Moment], count: int) -> None:
@@ -128,15 +104,15 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
             annotated.write(picture, known)
 
     if args.stream:
-        classifier = StreamClassifier(model, 1 / args.sample_fps, watch)
+        classifier = apis.StreamClassifier(model, 1 / args.sample_fps, watch)
         backbone = classifier.recognizer.model.backbone
     else:
-        classifier = WindowClassifier(model, args.window, args.stride or args.window / 2)
+        classifier = apis.WindowClassifier(model, args.window, args.stride or args.window / 2)
         backbone = model.backbone
-    accelerate(backbone, args.precision, args.compile)
+    apis.accelerate(backbone, args.precision, args.compile)
     source = args.videos[0]
-    frames = open_source(source, args.fps) if args.reopen is None else keep_open(source, args.reopen)
-    timeline, half, problem = Timeline(), classifier.period / 2, None
+    frames = apis.open_source(source, args.fps) if args.reopen is None else apis.keep_open(source, args.reopen)
+    timeline, half, problem = visualization.Timeline(), classifier.period / 2, None
     try:
         for moment, best in write_parts(classifier.classify(frames), names, args):
             delay = f'  {moment.delay:+.1f} s' if args.stream else ''
@@ -159,7 +135,7 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
         part = f'window of {args.window} s' if args.window else 'pair of frames'
         return problem or f'{source} ended before the first {part} did'
     if args.picture:
-        draw_timeline(timeline, names, args.picture)
+        visualization.draw_timeline(timeline, names, args.picture)
     return problem
 
 
@@ -199,8 +175,7 @@ def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     videos = (
-        'files or folders; with --window or --stream one file, the number of a camera, an URL such as rtsp://.., '
-        'or - for standard input'
+        'files or folders; or with --window or --stream a file, the number of a camera, an URL, or - for standard input'
     )
     add('videos', nargs='+', metavar='VIDEO', help=videos)
     add('config', metavar='CONFIG')
@@ -210,41 +185,39 @@ def parse_args() -> Namespace:
     precision = 'bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)'
     add('--precision', choices=['float32', 'bfloat16'], default='float32', help=precision)
     add('--compile', action='store_true', help='compile the network first, for many videos or a long one')
-    video_out = 'a folder for the videos with predictions in them; with --stream an MP4 file for the sampled frames'
-    add('--video-out', help=video_out)
-    parser.add_argument_group('of files and folders').add_argument('--json', help='a file for the predictions')
-    group = parser.add_argument_group('of a long or live video')
-    add = group.add_mutually_exclusive_group().add_argument
-    add('--window', type=positive, help='length in seconds of the parts that are classified')
-    add('--stream', action='store_true', help='classify every moment, each frame computed once')
-    add = group.add_argument
-    add('--stride', type=positive, help='seconds from a window to the next, half a window by default')
-    sample_fps = 'with --stream: how many frames per second the network sees, as in its training clips; 8 by default'
-    add('--sample-fps', type=positive, help=sample_fps)
-    reopen = 'with --stream: the source is live; when it breaks off, open it again so often'
-    add('--reopen', type=positive, metavar='SECONDS', help=reopen)
-    add('--csv', help='a file for the classes of each part')
-    add('--json-lines', help='the same, a JSON object per line')
-    add('--picture', help='a file for the timeline, as .png')
-    add('--fps', type=positive, help='frames per second of a file that does not say them')
+    add = parser.add_mutually_exclusive_group().add_argument
+    add('--window', type=positive, help='classify parts of this length in seconds, of a long or live video')
+    add('--stream', action='store_true', help='classify every moment of one, each frame computed once')
+    useful_with = {}
+
+    def add_for(modes: Sequence[str], name: str, text: str, **settings) -> None:
+        option = parser.add_argument(name, help=f'with {" or ".join(modes)}: {text}', **settings)
+        useful_with[option.dest] = modes
+
+    add_for([FILES], '--json', 'a file for the predictions')
+    add_for([FILES, STREAM], '--video-out', 'a folder, or an MP4 file, for the video with predictions in it')
+    add_for([WINDOW], '--stride', 'seconds from a window to the next, half a window by default', type=positive)
+    sample_fps = 'frames per second that the network sees, as in its training clips; 8 by default'
+    add_for([STREAM], '--sample-fps', sample_fps, type=positive)
+    reopen = 'the source is live; when it breaks off, open it again so often'
+    add_for([STREAM], '--reopen', reopen, type=positive, metavar='SECONDS')
+    add_for([WINDOW, STREAM], '--csv', 'a file for the classes of each part')
+    add_for([WINDOW, STREAM], '--json-lines', 'the same, a JSON object per line')
+    add_for([WINDOW, STREAM], '--picture', 'a file for the timeline, as .png')
+    add_for([WINDOW, STREAM], '--fps', 'frames per second of a file that does not say them', type=positive)
     args = parser.parse_args()
-    check_options(parser, args)
-    args.sample_fps = args.sample_fps or 8
-    return args
-
-
-def check_options(parser: argparse.ArgumentParser, args: Namespace) -> None:
-    """Refuse options that would do nothing."""
     if args.compile and not shutil.which(os.environ.get('CXX', 'g++')):
         parser.error('--compile needs a C++ compiler: install g++, or name another in the variable CXX')
     if args.topk < 1:
         parser.error(f'--topk {args.topk} is less than 1')
-    mode = '--stream' if args.stream else '--window' if args.window else FILES
+    mode = STREAM if args.stream else WINDOW if args.window else FILES
     if mode != FILES and len(args.videos) > 1:
         parser.error(f'{mode} takes one video')
-    for name, modes in USEFUL_WITH.items():
+    for name, modes in useful_with.items():
         if mode not in modes and getattr(args, name) is not None:
             parser.error(f'--{name.replace("_", "-")} does nothing with {mode}')
+    args.sample_fps = args.sample_fps or 8
+    return args
 
 
 def main() -> None:
@@ -252,9 +225,9 @@ def main() -> None:
     predict = predict_parts
     try:
         if not (args.window or args.stream):
-            predict, args.videos = predict_files, find_videos(args.videos)
-        model = load_recognizer(args.config, args.checkpoint)
-        names = read_class_names(args.label_map, model.cls_head.num_classes)
+            predict, args.videos = predict_files, apis.find_videos(args.videos)
+        model = apis.load_recognizer(args.config, args.checkpoint)
+        names = apis.read_class_names(args.label_map, model.cls_head.num_classes)
         sys.exit(predict(model, names, args))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))

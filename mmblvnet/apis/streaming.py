@@ -24,9 +24,8 @@ class StreamPrediction(NamedTuple):
     """The classes of a pair of frames, or of a frame.
 
     Args:
-        pair (int): The number of the pair from 0: it is made of the frames
-            ``2 * pair`` and ``2 * pair + 1``. Of networks without pairs, the
-            number of the frame.
+        pair (int): The number of the pair (of networks without pairs, of the
+            frame) from 0: its frames are ``2 * pair`` and ``2 * pair + 1``.
         scores (Tensor): Its scores, before softmax, ``(num_classes, )``.
         average (Tensor): Their mean over the last pairs, ``(num_classes, )``.
     """
@@ -54,18 +53,16 @@ class _Stream:
 class StreamingRecognizer:
     """A recognizer of live video, through which each frame goes once.
 
-    A temporal module is a filter along time, so that a new pair of frames
-    needs a few maps of those before it and nothing of a window. The scores
-    are those of the same network over one clip of all frames of the stream.
-    For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees each frame
-    by itself. Of several streams each has a name, that of one alone is 0.
+    The scores are those of the same network over one clip of all frames of
+    the stream. For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees
+    each frame by itself. Each of several streams has a name.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
             returns it. It is left as it is.
         num_pairs (int, optional): Of how many pairs (or frames, of networks
-            without pairs) a moment's classes are the mean. Defaults to None,
-            which takes those of a training clip.
+            without pairs) a moment's classes are the mean. Defaults to those
+            of a training clip.
 
     Attributes:
         model (nn.Module): The copy of it that sees the stream.
@@ -179,10 +176,8 @@ class StreamingRecognizer:
         # Before its first step a stream has no maps.
         always = {'waiting', 'recent', 'num_steps'}
         if set(state) not in (always, always.union(maps)):
-            raise ValueError(
-                f'this is not the state of a stream of this model: it has {sorted(state)}, but the temporal modules '
-                f'are {sorted(self.modules)}'
-            )
+            modules = f'the temporal modules are {sorted(self.modules)}'
+            raise ValueError(f'this is not the state of a stream of this model: it has {sorted(state)}, but {modules}')
         device = next(self.model.parameters()).device
         state = {name: value.to(device) for name, value in state.items()}
         kept = {maps[key]: state[key] for key in maps if key in state}
@@ -201,10 +196,8 @@ class StreamingRecognizer:
             frames = self.model.data_preprocessor(dict(inputs=[frames], data_samples=[ActionDataSample()]))['inputs'][0]
         known = self.streams.get(name)
         if known and known.waiting.shape[1:] != frames.shape[1:]:
-            raise ValueError(
-                f'the frames of the stream {name!r} were {tuple(known.waiting.shape[1:])} and are now '
-                f'{tuple(frames.shape[1:])}: close it and begin another'
-            )
+            change = f'were {tuple(known.waiting.shape[1:])} and are now {tuple(frames.shape[1:])}'
+            raise ValueError(f'the frames of the stream {name!r} {change}: close it and begin another')
         return frames.to(parameter.device, parameter.dtype)
 
     @torch.no_grad()
@@ -283,20 +276,15 @@ def _check_streamable(model: nn.Module) -> None:
     """Refuse a model that cannot run frame by frame."""
     backbone, head = model.backbone, model.cls_head
     if 'forward' in vars(backbone):
-        raise ValueError(
-            'the backbone was accelerated before; accelerate that of the model in the StreamingRecognizer instead'
-        )
+        raise ValueError('the backbone was accelerated before: accelerate that of StreamingRecognizer.model instead')
     if not isinstance(model, Recognizer2D):
         raise ValueError(f'{type(model).__name__} sees clips, not frames: only a Recognizer2D can run along a stream')
     if type(head).forward not in (TSMHead.forward, TSNHead.forward) or (getattr(head, 'temporal_pool', False)):
-        raise ValueError(
-            f'{type(head).__name__} does not average the scores of frames: TSMHead without temporal_pool and TSNHead do'
-        )
+        remedy = 'TSMHead without temporal_pool and TSNHead do'
+        raise ValueError(f'{type(head).__name__} does not average the scores of frames: {remedy}')
     if model.with_neck and not isinstance(model.neck, TAMNeck):
         raise ValueError(f'{type(model.neck).__name__} cannot run along a stream; TAMNeck can')
     # Those of MMAction2 that relate frames to each other say how many.
     if not isinstance(backbone, (BLVNet, ResNetTAM)) and (getattr(backbone, 'num_segments', None)):
-        raise ValueError(
-            f'{type(backbone).__name__} does not see each frame by itself, '
-            'and cannot run along a stream; BLVNet and ResNetTAM can'
-        )
+        problem = 'does not see each frame by itself, and cannot run along a stream; BLVNet and ResNetTAM can'
+        raise ValueError(f'{type(backbone).__name__} {problem}')

@@ -1,5 +1,6 @@
 """What happens when in a long or live video."""
 
+import math
 from collections import deque
 from typing import Callable, Deque, Iterable, Iterator, List, NamedTuple, Tuple
 
@@ -41,10 +42,8 @@ class PartClassifier:
     def __init__(self, model: nn.Module) -> None:
         example = example_of(model, 'val')
         if example.inputs.dim() != 4 or example.inputs.size(1) != 3:
-            raise ValueError(
-                f'Parts of a video are made of single RGB frames: the val pipeline of {model.cfg.filename} gives '
-                f'{tuple(example.inputs.shape)}, not (frames, 3, H, W)'
-            )
+            given = f'the val pipeline of {model.cfg.filename} gives {tuple(example.inputs.shape)}'
+            raise ValueError(f'Parts of a video are made of single RGB frames: {given}, not (frames, 3, H, W)')
         self.model = model
         self.num_frames = example.num_frames
         self._transforms = example.prepare
@@ -52,9 +51,8 @@ class PartClassifier:
     def prepare(self, picture: np.ndarray) -> Tensor:
         """All crops, ``(crops, C, H, W)``, of a picture, ``(H, W, 3)``."""
         size = picture.shape[:2]
-        return self._transforms(
-            dict(imgs=[picture], img_shape=size, original_shape=size, clip_len=1, num_clips=1, modality='RGB', label=-1)
-        )['inputs']
+        about = dict(img_shape=size, original_shape=size, clip_len=1, num_clips=1, modality='RGB', label=-1)
+        return self._transforms(dict(about, imgs=[picture]))['inputs']
 
     def sample(self, frames: Iterable[Frame]) -> Iterator[Tuple[int, Frame]]:
         """What there is to see in the middle of each interval of a video.
@@ -64,11 +62,10 @@ class PartClassifier:
         """
         number = 0
         for frame in frames:
-            first = number
-            while (number + 0.5) * self.interval < frame.until - TOLERANCE:
-                number += 1
-            if number > first:
-                yield number - first, frame
+            count = math.ceil((frame.until - TOLERANCE) / self.interval - 0.5) - number
+            if count > 0:
+                number += count
+                yield count, frame
 
 
 class WindowClassifier(PartClassifier):

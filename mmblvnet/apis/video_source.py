@@ -45,13 +45,8 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
             a video on standard input.
         fps (float, optional): Frames per second, where a file does not say
             them or says them wrongly. Live streams are timed by the clock.
-            Defaults to None.
         live (bool, optional): Whether it goes on whether it is read or not.
-            Defaults to None, which takes cameras and streams such as RTSP for
-            live, and all else for files, on a server too.
-
-    Returns:
-        Iterator[Frame]: The frames.
+            By default cameras do, and streams such as RTSP.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -127,9 +122,7 @@ def _pictures(container: av.container.InputContainer, stream: av.VideoStream) ->
         yield from map(picture, frames)
 
 
-def _file_frames(
-    frames: Iterator[av.VideoFrame], picture: Callable[[av.VideoFrame], np.ndarray], fps: float, source: str
-) -> Iterator[Frame]:
+def _file_frames(frames: Iterator[av.VideoFrame], picture: PictureMaker, fps: float, source: str) -> Iterator[Frame]:
     """The frames of a file, timed by their number.
 
     Pictures that are not asked for are decoded, but not converted to RGB.
