@@ -17,53 +17,35 @@ import warnings
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
-from typing import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
-from mmblvnet.deployment import (
-    ExportableRecognizer,
-    ExportableStream,
-    check_parity,
-    check_repeatable,
-    check_stream_parity,
-    example_frames,
-    export_onnx,
-    export_openvino,
-    export_torch,
-    frames_shape,
-    free_dimensions,
-    load_exported,
-)
-from mmblvnet.deployment.formats import PRECISIONS, import_openvino
-from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
+from mmblvnet.deployment import exportable, formats, parity
 from mmblvnet.deployment.quantization import calibration_clips, quantize
 
 # Of each format's files; the first is the one that is named.
 SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
 
 
-def export_clips(
-    model: nn.Module, module: ExportableRecognizer, shape: Sequence[int], about: dict, draft: Path, args: Namespace
-) -> Path:
+def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a recognizer of clips that agrees with the model."""
-    free = free_dimensions(model)
+    free = exportable.free_dimensions(model)
     # Traced with one video or view, it would hold for one only.
-    example = example_frames(shape, num_videos=2, num_views=2 if 1 in free else 1)
-    check_repeatable(model, example)
+    example = exportable.example_frames(shape, num_videos=2, num_views=2 if 1 in free else 1)
+    parity.check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
-    check = partial(check_parity, model=model, shape=shape, with_preprocessing=args.with_preprocessing)
+    check = partial(parity.check_parity, model=model, shape=shape, with_preprocessing=args.with_preprocessing)
     onnx_file = draft.with_suffix('.onnx')
     if args.format == 'torch':
-        export_torch(module, example, free, draft, about)
+        formats.export_torch(module, example, free, draft, about)
     else:
-        export_onnx(module, example, free, onnx_file, about)
+        formats.export_onnx(module, example, free, onnx_file, about)
     if args.format == 'openvino':
-        export_openvino(onnx_file, draft)
-    run = load_exported(draft).run
+        formats.export_openvino(onnx_file, draft)
+    run = formats.load_exported(draft).run
     report(check(run))
     if not args.int8 and args.precision == 'float32':
         return draft
@@ -73,42 +55,31 @@ def export_clips(
         source, onnx_file = onnx_file, other.with_suffix('.onnx')
         quantize(source, onnx_file, clips)
     if args.format == 'openvino':
-        export_openvino(onnx_file, other, args.precision)
-    other_run = load_exported(other).run
+        formats.export_openvino(onnx_file, other, args.precision)
+    other_run = formats.load_exported(other).run
     if args.int8:
-        report_int8(other_run, run, clips)
+        scores, expected = (torch.cat([file(clip) for clip in clips]) for file in (other_run, run))
+        same = (scores.argmax(-1) == expected.argmax(-1)).float().mean()
+        difference = (scores - expected).abs().mean()
+        print(f'INT8: {same:.0%} of the calibration clips keep their best class, scores differ by {difference:.4f}')
     else:
-        report(check(other_run, tolerance=BFLOAT16_TOLERANCE), args.precision)
+        report(check(other_run, tolerance=parity.BFLOAT16_TOLERANCE), args.precision)
     return other
 
 
-def export_step(
-    model: nn.Module, module: ExportableStream, shape: Sequence[int], about: dict, draft: Path, args: Namespace
-) -> Path:
+def export_step(model: nn.Module, module: nn.Module, shape: tuple, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a step of a stream that agrees with the model."""
     onnx_file, of_frame = draft.with_suffix('.onnx'), shape[1:]
-    export_onnx(module, module.examples(of_frame), {}, onnx_file, about, module.input_names, module.output_names)
-    report(check_stream_parity(onnx_file, model, of_frame, args.with_preprocessing))
+    names = module.input_names, module.output_names
+    formats.export_onnx(module, module.examples(of_frame), {}, onnx_file, about, *names)
+    report(parity.check_stream_parity(onnx_file, model, of_frame, args.with_preprocessing))
     if args.format == 'openvino':
-        export_openvino(onnx_file, draft, args.precision)
+        formats.export_openvino(onnx_file, draft, args.precision)
     return draft
 
 
 def report(difference: float, precision: str = 'float32') -> None:
     print(f'Agrees with the model in {precision}: scores differ by {difference:.1e} at most')
-
-
-def report_int8(run: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], clips: Sequence[Tensor]) -> None:
-    """Say how far the scores of a file of integers are from another's."""
-    # More than one at a time, as they may come.
-    pairs = [torch.cat(clips[i : i + 2]) for i in range(0, len(clips), 2)]
-    scores, expected = (torch.cat([file(pair) for pair in pairs]) for file in (run, other))
-    same = (scores.argmax(-1) == expected.argmax(-1)).sum()
-    difference = (scores - expected).abs().mean()
-    print(
-        f'INT8: scores of the {len(clips)} calibration clips differ by {difference:.4f} on average, '
-        f'{same} have the same best class'
-    )
 
 
 def parse_args() -> Namespace:
@@ -117,10 +88,10 @@ def parse_args() -> Namespace:
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('out', metavar='OUT', type=Path)
-    formats = 'openvino: an .xml file and a .bin file beside it; torch: a program of torch.export'
-    add('--format', choices=SUFFIXES, default='onnx', help=formats)
+    kinds = 'openvino: an .xml file and a .bin file beside it; torch: a program of torch.export'
+    add('--format', choices=SUFFIXES, default='onnx', help=kinds)
     precision = 'of an OpenVINO file, faster in bfloat16 where the CPU has it (AVX-512 BF16 or AMX)'
-    add('--precision', choices=PRECISIONS, default='float32', help=precision)
+    add('--precision', choices=formats.PRECISIONS, default='float32', help=precision)
     add('--with-preprocessing', action='store_true', help='take frames from 0 to 255 and normalise them in the file')
     add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the frames, those of validation by default')
     add('--label-map', help='a file with the name of a class per line')
@@ -148,11 +119,15 @@ def parse_args() -> Namespace:
 def export(args: Namespace) -> None:
     """Write a file; it is not there before it was found to agree."""
     if args.format == 'openvino':
-        import_openvino()
+        formats.import_openvino()
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
     names = read_class_names(args.label_map, model.cls_head.num_classes)
-    shape = frames_shape(model, args.size)
-    kind, write = (ExportableStream, export_step) if args.streaming else (ExportableRecognizer, export_clips)
+    shape = exportable.frames_shape(model, args.size)
+    kind, write = (
+        (exportable.ExportableStream, export_step)
+        if args.streaming
+        else (exportable.ExportableRecognizer, export_clips)
+    )
     module = kind(model, args.with_preprocessing)
     about = dict(module.describe(shape), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]

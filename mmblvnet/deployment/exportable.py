@@ -42,8 +42,7 @@ def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tupl
 
     Args:
         model (nn.Module): A recognizer with its config as ``cfg``.
-        size (Sequence[int], optional): Height and width in the place of the
-            pipeline's. Defaults to None.
+        size (Sequence[int], optional): Another height and width.
 
     Returns:
         tuple[int]: ``(T, C, H, W)``. ``T`` is what the model relates to each
@@ -55,10 +54,8 @@ def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tupl
     example = example_of(model, 'val')
     shape = example.inputs.shape
     if len(shape) != 4:
-        raise ValueError(
-            f'Only a Recognizer2D can be exported: the val pipeline of {model.cfg.filename} gives {tuple(shape)}, not '
-            '(frames, C, H, W)'
-        )
+        given = f'the val pipeline of {model.cfg.filename} gives {tuple(shape)}'
+        raise ValueError(f'Only a Recognizer2D can be exported: {given}, not (frames, C, H, W)')
     return (example.num_frames, shape[1], *(size or shape[2:]))
 
 
@@ -80,22 +77,17 @@ class Exportable(nn.Module):
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
-        with_preprocessing (bool): Whether it takes the pictures, and
-            normalises them itself as the ``data_preprocessor`` does, or takes
-            normalised ones. Defaults to False.
-
-    Raises:
-        ValueError: If it cannot normalise as the ``data_preprocessor`` does.
+        with_preprocessing (bool): Whether it normalises frames itself as an
+            ``ActionDataPreprocessor`` does (of others a ValueError tells), or
+            takes normalised ones. Defaults to False.
     """
 
     def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
         super().__init__()
         kind = type(model.data_preprocessor)
         if with_preprocessing and kind is not ActionDataPreprocessor:
-            raise ValueError(
-                f'{kind.__name__} cannot go into the file, only '
-                'ActionDataPreprocessor can: leave out --with-preprocessing'
-            )
+            allowed = 'only ActionDataPreprocessor can: leave out --with-preprocessing'
+            raise ValueError(f'{kind.__name__} cannot go into the file, {allowed}')
         self.with_preprocessing = with_preprocessing
 
     def prepare(self, frames: Tensor) -> Tensor:
@@ -121,18 +113,16 @@ class Exportable(nn.Module):
             activation=activation_of(self.model.cls_head),
             preprocessing='included' if self.with_preprocessing else 'normalise first',
         )
-        if not self.with_preprocessing:
-            for name in ('mean', 'std'):
-                value = getattr(preprocessor, name, None)
-                if value is not None:
-                    about[name] = str(value.flatten().tolist())
+        for name in () if self.with_preprocessing else ('mean', 'std'):
+            value = getattr(preprocessor, name, None)
+            if value is not None:
+                about[name] = str(value.flatten().tolist())
         return about
 
 
 class ExportableRecognizer(Exportable):
-    """A recognizer in test mode, from tensor to tensor.
+    """A copy of a recognizer in test mode, whose backbone's norms are folded.
 
-    A copy with the batch norms of the backbone folded into its convolutions.
     For its arguments and errors see :class:`Exportable`.
     """
 
@@ -154,24 +144,21 @@ class ExportableRecognizer(Exportable):
         """The scores of videos, ``(N, views * T, C, H, W)``.
 
         They are what the head averages over the views, ``(N, num_classes)``,
-        or, where it averages nothing, those of each view, ``(N, views,
-        num_classes)``.
+        or those of each view, ``(N, views, num_classes)``.
         """
-        x = self.prepare(x)
         head = self.model.cls_head
-        feats, kwargs = self.model.extract_feat(x, test_mode=True)
+        feats, kwargs = self.model.extract_feat(self.prepare(x), test_mode=True)
         scores = head(feats, **kwargs)
         # Unlike size(), len() would fix the number in the file.
         return head.average_clip(scores, scores.size(0) // x.size(0))
 
     def describe(self, shape: Sequence[int]) -> Dict[str, str]:
-        average_clips = self.model.cls_head.average_clips
         return dict(
             super().describe(shape),
             layout='NTCHW',
             frames_per_view=str(shape[0]),
             views='any' if 1 in free_dimensions(self.model) else '1',
-            output='probabilities' if average_clips == 'prob' else 'scores',
+            output='probabilities' if self.model.cls_head.average_clips == 'prob' else 'scores',
         )
 
 
@@ -179,10 +166,7 @@ class ExportableStream(Exportable):
     """A step of a stream, whose state goes in and comes out.
 
     It takes a pair of frames (or one frame) at a time. For its arguments and
-    errors see :class:`Exportable`.
-
-    Raises:
-        ValueError: Also if the model cannot run along a stream.
+    errors see :class:`Exportable` and ``StreamingRecognizer``.
     """
 
     def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
@@ -219,10 +203,7 @@ class ExportableStream(Exportable):
 
     @torch.no_grad()
     def examples(self, shape: Sequence[int]) -> Tuple[Tensor, ...]:
-        """Inputs of the first step, from the shape of a frame.
-
-        They are random frames, the numbers, and empty states.
-        """
+        """Random frames, of a frame's shape, and the rest of the first step."""
         frames = example_frames((self.recognizer.group, *shape), 1, 1)[0]
         if not self.with_preprocessing:
             frames = frames.float()

@@ -1,12 +1,8 @@
 """Writing and running files of ONNX, OpenVINO and ``torch.export``.
 
-The exporters take
-
-- module (nn.Module): A network in test mode, from tensors to tensors.
-- example (Tensor): Its input.
-- free (dict): The dimensions of the input that may differ, by their index.
-- path (str or Path): The file, whose suffix is that of the format.
-- about (dict, optional): Texts by name for the file's metadata.
+The exporters take a network in test mode, an example of its input, the
+dimensions of it that may differ, by their index, the file, and texts by name
+for the file's metadata.
 """
 
 import importlib
@@ -20,7 +16,10 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
+PathLike = Union[str, Path]
+Example = Union[Tensor, Tuple[Tensor, ...]]
 OPSET = 18
 # What OpenVINO calls them.
 PRECISIONS = dict(float32='f32', bfloat16='bf16')
@@ -36,15 +35,8 @@ class Exported(NamedTuple):
     about: Dict[str, str]
 
 
-def load_exported(path: Union[str, Path]) -> Exported:
-    """Load a file that ``tools/export.py`` wrote.
-
-    Args:
-        path (str or Path): An ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2``
-            file.
-
-    Returns:
-        Exported: What runs it, and its metadata.
+def load_exported(path: PathLike) -> Exported:
+    """Load an ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` file that was exported.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -59,21 +51,20 @@ def load_exported(path: Union[str, Path]) -> Exported:
     return LOADERS[path.suffix](path)
 
 
+@torch.no_grad()
 def export_onnx(
     module: nn.Module,
-    example: Union[Tensor, Tuple[Tensor, ...]],
-    free: Dict[int, torch.export.Dim],
-    path: Union[str, Path],
+    example: Example,
+    free: Dict[int, Dim],
+    path: PathLike,
     about: Optional[Dict[str, str]] = None,
     input_names: Sequence[str] = ('frames',),
     output_names: Sequence[str] = ('scores',),
 ) -> None:
     """Write a network, which may have several inputs, as an ONNX file."""
-    examples = (example,) if isinstance(example, Tensor) else example
     names = dict(input_names=list(input_names), output_names=list(output_names))
-    with torch.no_grad():
-        traced = _traced(module, examples, free)
-        program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
+    traced = _traced(module, example, free)
+    program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
     for value in [*program.model.graph, *program.model.graph.inputs]:
         # Where each operator stands in the sources, on this machine.
         value.metadata_props.clear()
@@ -86,9 +77,8 @@ def export_onnx(
     program.save(os.fspath(path))
 
 
-def _traced(
-    module: nn.Module, examples: Tuple[Tensor, ...], free: Dict[int, torch.export.Dim]
-) -> torch.export.ExportedProgram:
+def _traced(module: nn.Module, example: Example, free: Dict[int, Dim]) -> ExportedProgram:
+    examples = (example,) if isinstance(example, Tensor) else example
     return torch.export.export(module, examples, dynamic_shapes=(free,) if free else None, strict=False)
 
 
@@ -114,17 +104,13 @@ def import_openvino() -> ModuleType:
         raise ImportError("OpenVINO is not installed: pip install -e '.[deployment]'") from error
 
 
-def export_openvino(onnx_file: Union[str, Path], path: Union[str, Path], precision: str = 'float32') -> None:
+def export_openvino(onnx_file: PathLike, path: PathLike, precision: str = 'float32') -> None:
     """Write an ONNX file as an OpenVINO one, with the same metadata.
 
-    Args:
-        onnx_file (str or Path): The ONNX file.
-        path (str or Path): The ``.xml`` file. The weights go into the
-            ``.bin`` file beside it.
-        precision (str): ``'float32'`` or ``'bfloat16'``, for what the file
-            gives no other precision. It goes into the metadata, as OpenVINO's
-            hint: left to itself, OpenVINO takes bfloat16 wherever the
-            processor has it. Defaults to ``'float32'``.
+    Beside the ``.xml`` file comes a ``.bin`` file with the weights. The
+    precision, ``'float32'`` or ``'bfloat16'``, is for what the file gives no
+    other. It goes into the metadata as OpenVINO's hint: left to itself,
+    OpenVINO takes bfloat16 wherever the processor has it.
     """
     openvino = import_openvino()
     model = openvino.Core().read_model(onnx_file)
@@ -147,16 +133,12 @@ def _load_openvino(path: Path) -> Exported:
     return Exported(run, about)
 
 
+@torch.no_grad()
 def export_torch(
-    module: nn.Module,
-    example: Tensor,
-    free: Dict[int, torch.export.Dim],
-    path: Union[str, Path],
-    about: Optional[Dict[str, str]] = None,
+    module: nn.Module, example: Example, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
 ) -> None:
     """Write a network as a PyTorch program, which needs no sources to run."""
-    with torch.no_grad():
-        torch.export.save(_traced(module, (example,), free), path, extra_files={METADATA: json.dumps(about or {})})
+    torch.export.save(_traced(module, example, free), path, extra_files={METADATA: json.dumps(about or {})})
 
 
 def _load_torch(path: Path) -> Exported:

@@ -37,10 +37,8 @@ def check_repeatable(model: nn.Module, frames: Tensor) -> None:
     with patch.object(model.cls_head, 'average_clips', None):
         first, second = (reference_scores(model, frames) for _ in range(2))
     if (first - second).abs().max() > TOLERANCE * first.abs().max():
-        raise ValueError(
-            f'{type(model.cls_head).__name__} gives a video other scores each '
-            'time, of which a file would keep one draw: it cannot be exported'
-        )
+        problem = 'gives a video other scores each time, of which a file would keep one draw: it cannot be exported'
+        raise ValueError(f'{type(model.cls_head).__name__} {problem}')
 
 
 def check_parity(
@@ -64,12 +62,9 @@ def check_parity(
             relatively. Defaults to 1e-4.
 
     Returns:
-        float: The largest difference of two scores.
-
-    Raises:
-        ValueError: If it is larger.
+        float: The largest difference; a ValueError tells if it is larger.
     """
-    model = model.eval()
+    model.eval()
     several = 2 if 1 in free_dimensions(model) else 1
     differences = []
     for num_videos, num_views in ((1, 1), (2, several), (3, 1)):
@@ -84,11 +79,9 @@ def check_parity(
 def check_stream_parity(
     path: Union[str, Path], model: nn.Module, shape: Sequence[int], with_preprocessing: bool, num_frames: int = 48
 ) -> float:
-    """Compare an exported step of a stream with the model, over a video.
+    """:func:`check_parity` for the ONNX file of a step, along a video.
 
-    As :func:`check_parity`, but for the ONNX file of an
-    :class:`ExportableStream`, the shape of a frame, ``(C, H, W)``, and the
-    even number of frames of the video.
+    The shape is that of a frame, ``(C, H, W)``, and their number even.
     """
     from onnxruntime import InferenceSession
 
@@ -105,12 +98,8 @@ def check_stream_parity(
     for pair in range(num_frames // group + delay):
         # What follows the end does not matter.
         start = min(pair * group, num_frames - group)
-        of_pair, *new = session.run(
-            None,
-            dict(
-                states, frames=frames[start : start + group], pair=np.array([pair]), num_frames=np.array([num_frames])
-            ),
-        )
+        numbers = dict(pair=np.array([pair]), num_frames=np.array([num_frames]))
+        of_pair, *new = session.run(None, dict(states, frames=frames[start : start + group], **numbers))
         scores.append(torch.from_numpy(of_pair[0]))
         states = dict(zip(states, new))
     return _difference(torch.stack(scores[delay:]), torch.stack([p.scores for p in predictions]), TOLERANCE)

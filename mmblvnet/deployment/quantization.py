@@ -23,8 +23,7 @@ def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], wi
     Args:
         model (nn.Module): A recognizer with its config as ``cfg``.
         number (int): How many, evenly spread over the set.
-        ann_file (str, optional): An annotation file in the place of the
-            training set's.
+        ann_file (str, optional): In the place of the training set's.
         with_preprocessing (bool): Whether the file normalises the frames.
 
     Returns:
@@ -41,9 +40,8 @@ def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], wi
             part.ann_file = ann_file
     dataset = DATASETS.build(cfg)
     if len(dataset) < number:
-        raise ValueError(
-            f'{ann_file or "The training set"} has {len(dataset)} videos, but --calibration-clips asks for {number}'
-        )
+        source = ann_file or 'The training set'
+        raise ValueError(f'{source} has {len(dataset)} videos, but --calibration-clips asks for {number}')
     clips = [dataset[i * len(dataset) // number]['inputs'][None] for i in range(number)]
     if with_preprocessing:
         return clips
@@ -51,7 +49,7 @@ def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], wi
 
 
 def quantize(path: Union[str, Path], quantized: Union[str, Path], clips: List[Tensor]) -> None:
-    """Write an ONNX file anew so that it computes in 8-bit integers.
+    """Write an ONNX file anew that computes in integers of 8 bits.
 
     The clips are inputs that show how large its maps are.
     """
