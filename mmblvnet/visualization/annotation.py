@@ -1,7 +1,6 @@
 """Videos with what a model sees in them.
 
-MMAction2 1.2.0 has a visualizer, but it looks for predictions under a name
-that they no longer have, and so writes none.
+The visualizer of MMAction2 1.2.0 finds no predictions, and so writes none.
 """
 
 import os
@@ -38,12 +37,7 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
 
 
 class AnnotatedVideo:
-    """An MP4 file whose frames have predictions in them.
-
-    Args:
-        out (str or Path): The file.
-        fps (float): Its frames per second.
-    """
+    """An MP4 file, of so many frames per second, with predictions in them."""
 
     def __init__(self, out: Union[str, Path], fps: float) -> None:
         # A colon in a bare name would make it a protocol of FFmpeg.
@@ -72,12 +66,11 @@ class AnnotatedVideo:
 def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Prediction]) -> None:
     """Write a video file again as MP4, with predictions in every frame.
 
-    Raises:
-        ValueError: If the file cannot be read or the new one not written.
+    A ValueError tells if it cannot be read or the new one not written.
     """
     annotated = None
     for frame in open_source(video):
+        # The first is shown for as long as each.
         annotated = annotated or AnnotatedVideo(out, 1 / frame.until)
         annotated.write(frame.read(), predictions)
-    if annotated is not None:
-        annotated.close()
+    annotated.close()

@@ -1,8 +1,7 @@
 """Curves of training runs, from the logs that MMEngine writes.
 
-MMAction2 1.2.0 has a tool for it that MMEngine's logs are not made for
-(https://github.com/open-mmlab/mmaction2/issues/2612): it wants a key that
-they do not have, and leaves validation out.
+MMAction2's own tool cannot read these
+(https://github.com/open-mmlab/mmaction2/issues/2612).
 """
 
 import json
@@ -25,15 +24,9 @@ class Curves(NamedTuple):
 def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     """Read the logs of a training run, and of those that resumed it.
 
-    Args:
-        work_dir (str or Path): The folder of the run.
-        metric (str): The metric of the validation: ``'acc/top1'``.
-
-    Returns:
-        Curves: What is in them; iterations that were repeated count once.
-
-    Raises:
-        ValueError: If there is no log of a training, or another metric.
+    Iterations that were repeated count once. A ValueError tells if the
+    ``work_dir`` has no log of a training, or another metric in validation
+    than the one named (``'acc/top1'``).
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:

@@ -18,8 +18,7 @@ class FrameGradCAM(GradCAM):
     Where maps of 2D recognizers are of several frames each, as BLVNet's of
     pairs, MMAction2 1.2.0 blends each with the neighbouring map, which may be
     that of another view. And with ``test_cfg.max_testing_views`` it sees the
-    last part of the maps alone, and takes them for those of all frames. Its
-    arguments are those of ``GradCAM``.
+    last part of the maps alone, and takes them for those of all frames.
     """
 
     num_frames = 0
@@ -32,12 +31,8 @@ class FrameGradCAM(GradCAM):
             return super()._calculate_localization_map(data, *args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if (
-            name in ('target_activations', 'target_gradients')
-            and self.is_recognizer2d
-            and value is not None
-            and self.num_frames % len(value) == 0
-        ):
+        of_frames = name in ('target_activations', 'target_gradients') and self.is_recognizer2d
+        if of_frames and value is not None and self.num_frames % len(value) == 0:
             # A map for each frame instead of one for several.
             value = value.repeat_interleave(self.num_frames // len(value), 0)
         super().__setattr__(name, value)
@@ -50,8 +45,7 @@ def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[
         model (nn.Module): A recognizer of :func:`load_recognizer`. The hooks
             of Grad-CAM stay on it.
         video (str): A video file.
-        layer (str): The layer whose maps are used, named as for MMAction2's
-            ``vis_cam``: ``'backbone/layer4'``.
+        layer (str): The layer whose maps are used, ``'backbone/layer4'``.
         split (str): Whose pipeline prepares the video, as for
             :func:`prepare_video`, whose errors it has, too.
 

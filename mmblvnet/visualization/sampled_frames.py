@@ -56,8 +56,7 @@ def prepare_video(model: nn.Module, video: str, split: str) -> Tuple[dict, List[
 
     Raises:
         FileNotFoundError: If the video is missing.
-        ValueError: If it cannot be read, or the config's frames are not those
-            of a video.
+        ValueError: If it, or the config's frames, cannot be read as a video.
     """
     if not Path(video).is_file():
         raise FileNotFoundError(f'{video} does not exist')
@@ -77,10 +76,8 @@ def prepare_video(model: nn.Module, video: str, split: str) -> Tuple[dict, List[
         clip_len = images.size(2)
         images = images.transpose(1, 2).flatten(0, 1)
     if images.size(1) != 3 or len(images) % clip_len:
-        raise ValueError(
-            f'{where} makes {len(images)} images of {images.size(1)} '
-            f'channels, which are no clips of {clip_len} RGB frames'
-        )
+        made = f'{len(images)} images of {images.size(1)} channels'
+        raise ValueError(f'{where} makes {made}, which are no clips of {clip_len} RGB frames')
     # The crops follow one another, each with all frames.
     numbers = np.resize(sampled['frame_inds'], len(images))
     return data, [
@@ -99,12 +96,10 @@ def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired:
     """Draw where the frames of clips are in the video, and the frames.
 
     Args:
-        clips (Sequence[Clip]): The clips of one video. Of more than 12 the
-            first are drawn.
+        clips (Sequence[Clip]): The clips of one video, of which 12 are drawn.
         out (str or Path): The picture, in a format that its suffix tells.
         label (str): What a clip is called.
-        paired (bool): Whether even frames go to the Little branch and odd
-            ones to the Big.
+        paired (bool): Whether frames go to the Little and Big branch in turn.
         title (str): What stands above. Defaults to nothing.
     """
     shown = clips[:MAX_CLIPS]

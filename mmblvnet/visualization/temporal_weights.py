@@ -35,10 +35,7 @@ class TemporalWeights(NamedTuple):
 
     @property
     def shares(self) -> Tensor:
-        """Tensor: Of each channel's weights, with their signs, ``(r, C)``.
-
-        The absolute values of a channel add up to 1, unless all are 0.
-        """
+        """Tensor: Of each channel's absolute weights, signed, ``(r, C)``."""
         return F.normalize(self.weight, p=1, dim=0)
 
     @property
@@ -61,9 +58,8 @@ class TemporalWeights(NamedTuple):
     def in_order(self) -> Tensor:
         """The shares of the channels, those alike side by side, ``(r, C)``.
 
-        First come the channels whose largest weight is that of the earliest
-        frame, last those with the latest, and within those from the most
-        positive to the most negative.
+        They are in the order of the frame with the largest weight, and then
+        from the most positive to the most negative.
         """
         largest = self.weight.abs().argmax(0)
         value = self.shares.gather(0, largest[None])[0]

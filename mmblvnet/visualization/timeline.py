@@ -20,7 +20,7 @@ class Column(NamedTuple):
     start: float
     end: float
     total: Tensor
-    num_windows: int
+    num_windows: int = 1
 
     def join(self, later: 'Column') -> 'Column':
         return Column(self.start, later.end, self.total + later.total, self.num_windows + later.num_windows)
@@ -29,26 +29,21 @@ class Column(NamedTuple):
 class Timeline:
     """The probabilities of the classes over time, in bounded memory.
 
-    When there are too many columns, each two become one, and columns hold
-    twice as many windows from then on.
-
-    Args:
-        max_columns (int): Most columns, even. Defaults to 1024.
+    When there are too many columns (an even number), each two become one, and
+    columns hold twice as many windows from then on.
     """
 
     def __init__(self, max_columns: int = 1024) -> None:
         self.max_columns = max_columns
         self.columns: List[Column] = []
-        self._per_column = 1
 
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
         """Add the next window: the seconds that it counts for, and classes."""
-        columns, new = self.columns, Column(start, end, probabilities, 1)
-        if columns and columns[-1].num_windows < self._per_column:
+        columns, new = self.columns, Column(start, end, probabilities)
+        if columns and columns[-1].num_windows < columns[0].num_windows:
             columns[-1] = columns[-1].join(new)
             return
         if len(columns) == self.max_columns:
-            self._per_column *= 2
             columns[:] = map(Column.join, columns[::2], columns[1::2])
         columns.append(new)
 
@@ -81,7 +76,6 @@ def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path
 
 def clock(seconds: float) -> str:
     """A time as people read it, such as ``1:02:03.5``."""
-    tenths = round(seconds * 10)
-    minutes, tenths = divmod(tenths, 600)
+    minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02}:{tenths / 10:04.1f}'
