@@ -23,7 +23,6 @@ from torch import nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import exportable, formats, parity
-from mmblvnet.deployment.quantization import calibration_clips, quantize
 
 # Of each format's files; the first is the one that is named.
 SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
@@ -51,9 +50,11 @@ def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict,
         return draft
     other = draft.with_stem('other')
     if args.int8:
-        clips = calibration_clips(model, args.calibration_clips, args.calibration_list, args.with_preprocessing)
+        clips = exportable.calibration_clips(
+            model, args.calibration_clips, args.calibration_list, args.with_preprocessing
+        )
         source, onnx_file = onnx_file, other.with_suffix('.onnx')
-        quantize(source, onnx_file, clips)
+        formats.quantize(source, onnx_file, clips)
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, other, args.precision)
     other_run = formats.load_exported(other).run

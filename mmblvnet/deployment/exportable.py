@@ -2,17 +2,18 @@
 
 import copy
 from functools import partial
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 from torch.export import Dim
 
 from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
-from mmblvnet.datasets.pipelines import example_of, frames_per_view
+from mmblvnet.datasets.pipelines import datasets_in, example_of, frames_per_view, pipeline_of
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.streaming import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
@@ -70,6 +71,43 @@ def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Ten
     patches = torch.randint(0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
     frames = F.interpolate(patches.float(), (height, width))
     return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
+
+
+def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
+    """Videos, as the pipeline gives them, behind the ``data_preprocessor``."""
+    data = dict(inputs=list(frames), data_samples=[])
+    return preprocessor(data)['inputs'].cpu()
+
+
+def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], with_preprocessing: bool) -> List[Tensor]:
+    """Videos of the training set as a test sees them.
+
+    Args:
+        model (nn.Module): A recognizer with its config as ``cfg``.
+        number (int): How many, evenly spread over the set.
+        ann_file (str, optional): In the place of the training set's.
+        with_preprocessing (bool): Whether the file normalises the frames.
+
+    Returns:
+        list[Tensor]: Videos, a batch of one each.
+
+    Raises:
+        FileNotFoundError: If the set is not there.
+        ValueError: If it has fewer videos.
+    """
+    cfg = copy.deepcopy(model.cfg.train_dataloader.dataset)
+    for part in datasets_in(cfg):
+        part.update(pipeline=pipeline_of(model.cfg, 'val'), test_mode=True)
+        if ann_file:
+            part.ann_file = ann_file
+    dataset = DATASETS.build(cfg)
+    if len(dataset) < number:
+        source = ann_file or 'The training set'
+        raise ValueError(f'{source} has {len(dataset)} videos, but --calibration-clips asks for {number}')
+    clips = [dataset[i * len(dataset) // number]['inputs'][None] for i in range(number)]
+    if with_preprocessing:
+        return clips
+    return [preprocessed(model.data_preprocessor, clip) for clip in clips]
 
 
 class Exportable(nn.Module):

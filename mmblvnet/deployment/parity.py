@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer
 
-from .exportable import example_frames, free_dimensions
+from .exportable import example_frames, free_dimensions, preprocessed
 
 TOLERANCE = 1e-4
 BFLOAT16_TOLERANCE = 0.05
@@ -23,12 +23,6 @@ def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
     with torch.no_grad():
         samples = model.test_step(dict(inputs=list(frames), data_samples=samples))
     return torch.stack([sample.pred_score for sample in samples]).cpu()
-
-
-def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
-    """Videos, as the pipeline gives them, behind the ``data_preprocessor``."""
-    data = dict(inputs=list(frames), data_samples=[])
-    return preprocessor(data)['inputs'].cpu()
 
 
 def check_repeatable(model: nn.Module, frames: Tensor) -> None:

@@ -20,7 +20,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 from mmblvnet.deployment import load_exported
-from mmblvnet.deployment.parity import preprocessed
+from mmblvnet.deployment.exportable import preprocessed
 
 
 def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
