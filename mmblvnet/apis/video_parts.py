@@ -69,14 +69,7 @@ class PartClassifier:
 
 
 class WindowClassifier(PartClassifier):
-    """Classifies window after window of a video.
-
-    Windows share their frames::
-
-        frames     0 1 2 3 4 5 6 7 8 9 ..
-        window 0   x x x x
-        window 1       x x x x
-        window 2           x x x x
+    """Classifies window after window of a video, which share their frames.
 
     A window has as many as the model relates to each other, or, where it
     takes any number, as validation samples.
@@ -136,11 +129,9 @@ class StreamClassifier(PartClassifier):
 
     Args:
         model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
-        interval (float): Seconds from a frame that the network sees to the
-            next.
+        interval (float): Seconds from a frame that it sees to the next.
         watch (Callable): Gets each picture that is taken, the moments that it
-            finishes, and how many sampled frames it stands for. Defaults to
-            nothing.
+            finishes, and how many sampled frames it stands for.
 
     Attributes:
         recognizer (StreamingRecognizer): Through which the frames go.

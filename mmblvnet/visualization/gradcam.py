@@ -51,10 +51,8 @@ def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[
 
     Returns:
         tuple: The clips with the maps on their frames, and the probabilities
-        of the classes, ``(num_classes, )``.
-
-    Raises:
-        ValueError: If the model has no such layer, or that has no map.
+        of the classes, ``(num_classes, )``. A ValueError tells if the layer
+        is not there or has no map.
     """
     data, clips = prepare_video(model, video, split)
     head = model.cls_head
@@ -64,10 +62,8 @@ def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[
             gradcam = FrameGradCAM(model, layer, colormap='turbo')
             pictures, scores = gradcam(pseudo_collate([data]))
         except (AttributeError, KeyError) as error:
-            raise ValueError(
-                f'the model has no layer {layer} with a single map that Grad-CAM could take: name a stage or a block, '
-                'such as backbone/layer4'
-            ) from error
+            problem = f'the model has no layer {layer} with a single map that Grad-CAM could take'
+            raise ValueError(f'{problem}: name a stage or a block, such as backbone/layer4') from error
         probabilities = as_probabilities(scores[0].detach(), head)
     # [1, V * T, H, W, 3] or [V, T, H, W, 3], in 0..1
     frames = (pictures.flatten(0, 1) * 255).round().byte()

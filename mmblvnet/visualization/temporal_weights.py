@@ -47,11 +47,9 @@ class TemporalWeights(NamedTuple):
     def signs(self) -> Dict[str, float]:
         """dict: The share of channels that average, subtract, or do neither.
 
-        ``average`` has no negative weight, ``difference`` both signs and
-        ``silent`` no positive one: behind a ReLU its output is 0.
+        Behind a ReLU the output of ``silent`` ones, none positive, is 0.
         """
-        positive = (self.weight > 0).any(0)
-        negative = (self.weight < 0).any(0)
+        positive, negative = (self.weight > 0).any(0), (self.weight < 0).any(0)
         kinds = dict(average=positive & ~negative, difference=positive & negative, silent=~positive)
         return {kind: is_it.float().mean().item() for kind, is_it in kinds.items()}
 
@@ -68,11 +66,7 @@ class TemporalWeights(NamedTuple):
 
 
 def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
-    """The weights of all Temporal Aggregation Modules, in their order.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """Those of all Temporal Aggregation Modules; a ValueError if none is there."""
     found = [
         TemporalWeights(
             # What the module belongs to in a backbone or a neck.
@@ -85,10 +79,8 @@ def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
         if isinstance(module, TemporalAggregation)
     ]
     if not found:
-        raise ValueError(
-            f'the {type(model).__name__} has no TemporalAggregation, so no temporal weights: BLVNet with '
-            'temporal_module="TAM", ResNetTAM and TAMNeck have some'
-        )
+        others = 'BLVNet with temporal_module="TAM", ResNetTAM and TAMNeck have some'
+        raise ValueError(f'the {type(model).__name__} has no TemporalAggregation, so no temporal weights: {others}')
     return found
 
 
