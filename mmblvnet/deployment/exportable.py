@@ -220,19 +220,14 @@ class ExportableStream(Exportable):
         self.output_names = ['scores', *(f'next.{state}' for state in states)]
 
     def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor, *states: Tensor) -> Tuple[Tensor, ...]:
-        """Run a step.
+        """The scores of an earlier pair, and the states for the next step.
 
         Args:
-            frames (Tensor): The frames of the pair, ``(2, C, H, W)``, or a
-                frame, ``(1, C, H, W)``.
+            frames (Tensor): Those of the pair, ``(2 or 1, C, H, W)``.
             pair (Tensor): Its number from 0, ``(1, )``, int64.
             num_frames (Tensor): Frames of the stream, ``(1, )``, int64, or
                 2^29 while it has not ended.
             states (Tensor): What the modules keep, at most four dimensions.
-
-        Returns:
-            tuple[Tensor]: The scores of an earlier pair, ``(1,
-            num_classes)``, and the states for the next step.
         """
         names = list(self.recognizer.modules)
         step = StreamStep(dict(zip(names, states)), pair, num_frames, self.recognizer.group)

@@ -19,7 +19,7 @@ import unicodedata
 from pathlib import Path
 from typing import Dict, List
 
-from mmblvnet.apis.video_files import VIDEO_SUFFIXES, is_hidden, videos_in
+from mmblvnet.apis.video_source import VIDEO_SUFFIXES, is_hidden, videos_in
 
 SPLITS = ('train', 'val')
 
