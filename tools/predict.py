@@ -24,7 +24,7 @@ from mmblvnet import apis, visualization
 from mmblvnet.apis import Moment, Prediction, top_predictions
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.datasets.pipelines import video_pipeline_of
-from mmblvnet.visualization.timeline import clock
+from mmblvnet.visualization.predictions import clock
 
 BAR_LENGTH = 30
 # Of a part, in seconds.
@@ -174,9 +174,7 @@ def positive(text: str) -> float:
 def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    videos = (
-        'files or folders; or with --window or --stream a file, the number of a camera, an URL, or - for standard input'
-    )
+    videos = 'files or folders; with --window or --stream a file, the number of a camera, an URL, or - for stdin'
     add('videos', nargs='+', metavar='VIDEO', help=videos)
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')

@@ -130,14 +130,14 @@ def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) ->
 
 
 def classify_video(model: nn.Module, video: str) -> Tensor:
-    """The classes of a video through MMAction2's inference API.
+    """The probabilities of a video's classes, by MMAction2's inference API.
 
     Args:
         model (nn.Module): A recognizer of :func:`load_recognizer`.
         video (str): A video file.
 
     Returns:
-        Tensor: Probabilities, ``(num_classes, )``.
+        Tensor: Those of all classes, ``(num_classes, )``.
 
     Raises:
         BrokenVideoError: If the video cannot be read.

@@ -110,8 +110,7 @@ class StreamingRecognizer:
 
         Args:
             frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures of 8
-                bits as the pipeline gives them, or what the model's
-                ``data_preprocessor`` makes of these.
+                bits, or what the ``data_preprocessor`` makes of these.
             stream (Hashable): The stream's name. Defaults to 0.
 
         Returns:
@@ -123,11 +122,7 @@ class StreamingRecognizer:
         return self.push_many({stream: frames})[stream]
 
     def push_many(self, frames: Dict[Hashable, Tensor]) -> Dict[Hashable, List[StreamPrediction]]:
-        """Go on with several streams, which run as one batch.
-
-        It takes the next frames of each stream and gives its predictions, as
-        :meth:`push` does.
-        """
+        """:meth:`push` for several streams, by name, which run as one batch."""
         prepared = {name: self._prepare(name, new) for name, new in frames.items()}
         for name, new in prepared.items():
             if name not in self.streams:
@@ -154,10 +149,7 @@ class StreamingRecognizer:
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
-        """The tensors that are kept of a stream, to go on with it elsewhere.
-
-        A KeyError says that there is no such stream.
-        """
+        """The tensors to go on with a stream elsewhere; a KeyError if unknown."""
         kept = self._stream(stream)
         return dict(
             {f'maps.{name}': maps.clone() for name, maps in kept.maps.items()},

@@ -44,17 +44,10 @@ def videos_in(folder: Path) -> List[Path]:
 
 
 def find_videos(paths: Iterable[str]) -> List[str]:
-    """The video files that paths stand for.
+    """The video files that paths stand for, in order.
 
-    Args:
-        paths (Iterable[str]): Video files, and folders, which stand for the
-            videos in them and below.
-
-    Returns:
-        list[str]: The files, those of a folder in the order of their names.
-
-    Raises:
-        FileNotFoundError: If there is no such path, or no video in a folder.
+    Folders stand for the videos in them and below. A FileNotFoundError tells
+    if there is no such path, or no video in a folder.
     """
     videos = []
     for path in map(Path, paths):
@@ -99,15 +92,18 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be opened, is cut or broken, or has no frame
-            rate.
+        ValueError: If it cannot be opened, is broken, or has no frame rate.
         EOFError: Where a file breaks off.
     """
     live = is_live(source) if live is None else live
     try:
         # Devices and pipes are no files either.
         if live or source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file()):
-            container = _open_container(source)
+            if source.isdigit():
+                # PyAV's wheels know the cameras of Linux.
+                container = av.open(f'/dev/video{source}', format='v4l2')
+            else:
+                container = av.open('pipe:0' if source == '-' else source, metadata_errors='replace')
             stream = video_stream(container)
             if live:
                 return live_frames(_pictures(container, stream), source)
@@ -151,13 +147,6 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
             with contextlib.suppress(OSError, ValueError):
                 frames = open_source(source, live=True)
         restarted = True
-
-
-def _open_container(source: str) -> av.container.InputContainer:
-    if source.isdigit():
-        # PyAV's wheels know the cameras of Linux.
-        return av.open(f'/dev/video{source}', format='v4l2')
-    return av.open('pipe:0' if source == '-' else source, metadata_errors='replace')
 
 
 def _pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[np.ndarray]:

@@ -61,11 +61,10 @@ def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tupl
 
 
 def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Tensor:
-    """Frames of random patches, as the pipeline gives them.
+    """Random patches, since in fine noise all frames look alike to a network.
 
-    In fine noise a network sees the same in every frame. From the shape of a
-    view, ``(T, C, H, W)``, it makes ``(num_videos, num_views * T, C, H, W)``,
-    whole numbers from 0 to 255.
+    From the shape of a view, ``(T, C, H, W)``, come ``(num_videos, num_views
+    * T, C, H, W)`` of 8 bits, as the pipeline gives them.
     """
     num_frames, channels, height, width = shape
     patches = torch.randint(0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
@@ -80,20 +79,10 @@ def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
 
 
 def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], with_preprocessing: bool) -> List[Tensor]:
-    """Videos of the training set as a test sees them.
+    """Videos of the training set as validation sees them, a batch of one each.
 
-    Args:
-        model (nn.Module): A recognizer with its config as ``cfg``.
-        number (int): How many, evenly spread over the set.
-        ann_file (str, optional): In the place of the training set's.
-        with_preprocessing (bool): Whether the file normalises the frames.
-
-    Returns:
-        list[Tensor]: Videos, a batch of one each.
-
-    Raises:
-        FileNotFoundError: If the set is not there.
-        ValueError: If it has fewer videos.
+    So many are spread evenly over the set, or over that of another annotation
+    file. They are normalised if the file does not do so itself.
     """
     cfg = copy.deepcopy(model.cfg.train_dataloader.dataset)
     for part in datasets_in(cfg):

@@ -92,10 +92,9 @@ def prepare_video(model: nn.Module, video: str, split: str) -> Tuple[dict, List[
 class FrameGradCAM(GradCAM):
     """MMAction2's Grad-CAM that shows each map on the frames that it is of.
 
-    Where maps of 2D recognizers are of several frames each, as BLVNet's of
-    pairs, MMAction2 1.2.0 blends each with the neighbouring map, which may be
-    that of another view. And with ``test_cfg.max_testing_views`` it sees the
-    last part of the maps alone, and takes them for those of all frames.
+    Where maps are of several frames each, as BLVNet's of pairs, MMAction2
+    1.2.0 blends neighbouring ones, also of different views. And with
+    ``test_cfg.max_testing_views`` it takes the last maps for those of all.
     """
 
     num_frames = 0
@@ -121,10 +120,9 @@ def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[
     Args:
         model (nn.Module): A recognizer of :func:`load_recognizer`. The hooks
             of Grad-CAM stay on it.
-        video (str): A video file.
+        video (str): A video file, prepared as by :func:`prepare_video`.
         layer (str): The layer whose maps are used, ``'backbone/layer4'``.
-        split (str): Whose pipeline prepares the video, as for
-            :func:`prepare_video`, whose errors it has, too.
+        split (str): Whose pipeline prepares it.
 
     Returns:
         tuple: The clips with the maps on their frames, and the probabilities

@@ -14,9 +14,8 @@ from mmblvnet.models.common import TemporalAggregation
 
 from .style import STYLE
 
-PAST = LinearSegmentedColormap.from_list('past', ['#a8c8e4', '#1f5f9c'])
-PRESENT = '#c9c9c9'
-FUTURE = LinearSegmentedColormap.from_list('future', ['#f6c38f', '#c8590b'])
+# Blue before the current frame, orange after it, the darker the farther.
+TIMES = LinearSegmentedColormap.from_list('times', ['#1f5f9c', '#a8c8e4', '#c9c9c9', '#f6c38f', '#c8590b'])
 SIGNS = {'average': '#8fb996', 'difference': '#8c6bb1', 'silent': '#4a4a4a'}
 # Of a row, which is 1 high.
 HEIGHT = 0.84
@@ -88,13 +87,14 @@ def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
 def draw_temporal_weights(layers: Sequence[TemporalWeights], out: Union[str, Path]) -> None:
     """Draw temporal weights, a row for each module."""
     offsets = max((layer.offsets for layer in layers), key=len)
+    farthest = max(*map(abs, offsets), 1)
     figure = Figure((10, 1.3 + len(layers) * max(0.43, 0.13 * len(offsets))))
     channels, shares, signs = figure.subplots(1, 3, sharey=True, width_ratios=(5, 2, 2))
     _draw_channels(channels, layers)
     shares.set_title('mean over the channels')
     for offset in offsets:
         lengths = [layer.mean_shares.get(offset, 0) for layer in layers]
-        _add_to_bars(shares, lengths, _signed(offset), offset_color(offset, offsets))
+        _add_to_bars(shares, lengths, _signed(offset), TIMES(0.5 + offset / farthest / 2))
     signs.set_title('channels by their signs')
     for kind, color in SIGNS.items():
         _add_to_bars(signs, [layer.signs[kind] for layer in layers], kind, color)
@@ -103,14 +103,6 @@ def draw_temporal_weights(layers: Sequence[TemporalWeights], out: Union[str, Pat
         axes.tick_params(which='both', length=0)
         axes.legend(loc='upper center', bbox_to_anchor=(0.5, 0), ncols=4)
     figure.savefig(out)
-
-
-def offset_color(offset: int, offsets: Sequence[int]) -> Union[str, tuple]:
-    """Blue before the current frame, orange after it, the darker the farther."""
-    if offset == 0:
-        return PRESENT
-    color_map = PAST if offset < 0 else FUTURE
-    return color_map(abs(offset) / max(map(abs, offsets)))
 
 
 def _signed(offset: int) -> str:

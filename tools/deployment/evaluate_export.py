@@ -35,10 +35,9 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
         frames = torch.stack(data['inputs'])
         labels += [sample.gt_label.numpy() for sample in data['data_samples']]
         for file, (run, about) in exported.items():
-            size = (int(about['height']), int(about['width']))
-            if frames.shape[-2:] != size:
-                given = f'the test gives {tuple(frames.shape[-2:])}'
-                raise ValueError(f'{file} takes frames of {size}, but {given}: export it with --size')
+            size, given = (int(about['height']), int(about['width'])), tuple(frames.shape[-2:])
+            if given != size:
+                raise ValueError(f'{file} takes frames of {size}, but the test gives {given}: export it with --size')
             taken = frames
             if about['views'] == '1':
                 taken = frames.reshape(-1, int(about['frames_per_view']), *frames.shape[2:])
