@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmblvnet.apis import accelerate, load_recognizer
 from mmblvnet.datasets.pipelines import example_of
 from mmblvnet.deployment import export_onnx, export_openvino, load_exported
-from mmblvnet.deployment.quantization import quantize
+from mmblvnet.deployment.formats import quantize
 from mmblvnet.models.common import TemporalAggregation
 
 # The reference implementation is that of the tests.

@@ -11,96 +11,71 @@ Examples:
 import argparse
 import json
 import logging
-import os
 import sys
 import tempfile
 import warnings
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
-from mmblvnet.deployment import (
-    ExportableRecognizer,
-    ExportableStream,
-    check_parity,
-    check_repeatable,
-    check_stream_parity,
-    example_frames,
-    export_onnx,
-    export_openvino,
-    export_torch,
-    frames_shape,
-    free_dimensions,
-    load_exported,
-)
-from mmblvnet.deployment.formats import PRECISIONS, import_openvino
-from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE
-from mmblvnet.deployment.quantization import calibration_clips, quantize
+from mmblvnet.deployment import exportable, formats, parity
 
 # Of each format's files; the first is the one that is named.
 SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
 
 
-def export_clips(
-    model: nn.Module,
-    module: ExportableRecognizer,
-    shape: Sequence[int],
-    about: Dict[str, str],
-    draft: Path,
-    args: argparse.Namespace,
-) -> Path:
+def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a recognizer of clips that agrees with the model."""
-    free = free_dimensions(model)
+    free = exportable.free_dimensions(model)
     # Traced with one video or view, it would hold for one only.
-    example = example_frames(shape, num_videos=2, num_views=2 if 1 in free else 1)
-    check_repeatable(model, example)
+    example = exportable.example_frames(shape, num_videos=2, num_views=2 if 1 in free else 1)
+    parity.check_repeatable(model, example)
     if not args.with_preprocessing:
         example = example.float()
-    check = partial(check_parity, model=model, shape=shape, with_preprocessing=args.with_preprocessing)
+    check = partial(parity.check_parity, model=model, shape=shape, with_preprocessing=args.with_preprocessing)
     onnx_file = draft.with_suffix('.onnx')
-    if draft.suffix == '.pt2':
-        export_torch(module, example, free, draft, about)
+    if args.format == 'torch':
+        formats.export_torch(module, example, free, draft, about)
     else:
-        export_onnx(module, example, free, onnx_file, about)
+        formats.export_onnx(module, example, free, onnx_file, about)
     if args.format == 'openvino':
-        export_openvino(onnx_file, draft)
-    run = load_exported(draft).run
+        formats.export_openvino(onnx_file, draft)
+    run = formats.load_exported(draft).run
     report(check(run))
     if not args.int8 and args.precision == 'float32':
         return draft
     other = draft.with_stem('other')
     if args.int8:
-        clips = calibration_clips(model, args.calibration_clips, args.calibration_list, args.with_preprocessing)
+        clips = exportable.calibration_clips(
+            model, args.calibration_clips, args.calibration_list, args.with_preprocessing
+        )
         source, onnx_file = onnx_file, other.with_suffix('.onnx')
-        quantize(source, onnx_file, clips)
+        formats.quantize(source, onnx_file, clips)
     if args.format == 'openvino':
-        export_openvino(onnx_file, other, args.precision)
-    other_run = load_exported(other).run
+        formats.export_openvino(onnx_file, other, args.precision)
+    other_run = formats.load_exported(other).run
     if args.int8:
-        report_int8(other_run, run, clips)
+        scores, expected = (torch.cat([file(clip) for clip in clips]) for file in (other_run, run))
+        same = (scores.argmax(-1) == expected.argmax(-1)).float().mean()
+        difference = (scores - expected).abs().mean()
+        print(f'INT8: {same:.0%} of the calibration clips keep their best class, scores differ by {difference:.4f}')
     else:
-        report(check(other_run, tolerance=BFLOAT16_TOLERANCE), args.precision)
+        report(check(other_run, tolerance=parity.BFLOAT16_TOLERANCE), args.precision)
     return other
 
 
-def export_step(
-    model: nn.Module,
-    module: ExportableStream,
-    shape: Sequence[int],
-    about: Dict[str, str],
-    draft: Path,
-    args: argparse.Namespace,
-) -> Path:
+def export_step(model: nn.Module, module: nn.Module, shape: tuple, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a step of a stream that agrees with the model."""
     onnx_file, of_frame = draft.with_suffix('.onnx'), shape[1:]
-    export_onnx(module, module.examples(of_frame), {}, onnx_file, about, module.input_names, module.output_names)
-    report(check_stream_parity(onnx_file, model, of_frame, args.with_preprocessing))
+    names = module.input_names, module.output_names
+    formats.export_onnx(module, module.examples(of_frame), {}, onnx_file, about, *names)
+    report(parity.check_stream_parity(onnx_file, model, of_frame, args.with_preprocessing))
     if args.format == 'openvino':
-        export_openvino(onnx_file, draft, args.precision)
+        formats.export_openvino(onnx_file, draft, args.precision)
     return draft
 
 
@@ -108,61 +83,32 @@ def report(difference: float, precision: str = 'float32') -> None:
     print(f'Agrees with the model in {precision}: scores differ by {difference:.1e} at most')
 
 
-def report_int8(run: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], clips: Sequence[Tensor]) -> None:
-    """Say how far the scores of a file of integers are from another's."""
-    # More than one at a time, as they may come.
-    pairs = [torch.cat(clips[i : i + 2]) for i in range(0, len(clips), 2)]
-    scores, expected = (torch.cat([file(pair) for pair in pairs]) for file in (run, other))
-    same = (scores.argmax(-1) == expected.argmax(-1)).sum()
-    print(
-        f'INT8: scores of the {len(clips)} calibration clips differ by '
-        f'{(scores - expected).abs().mean():.4f} on average, {same} have '
-        'the same best class'
-    )
-
-
-def parse_args() -> argparse.Namespace:
+def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('out', metavar='OUT', type=Path)
-    add(
-        '--format',
-        choices=SUFFIXES,
-        default='onnx',
-        help='openvino: an .xml file and a .bin file beside it; torch: a program of torch.export',
-    )
-    add(
-        '--precision',
-        choices=PRECISIONS,
-        default='float32',
-        help='of an OpenVINO file, faster in bfloat16 where the CPU has it (AVX-512 BF16 or AMX)',
-    )
+    kinds = 'openvino: an .xml file and a .bin file beside it; torch: a program of torch.export'
+    add('--format', choices=SUFFIXES, default='onnx', help=kinds)
+    precision = 'of an OpenVINO file, faster in bfloat16 where the CPU has it (AVX-512 BF16 or AMX)'
+    add('--precision', choices=formats.PRECISIONS, default='float32', help=precision)
     add('--with-preprocessing', action='store_true', help='take frames from 0 to 255 and normalise them in the file')
     add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the frames, those of validation by default')
     add('--label-map', help='a file with the name of a class per line')
-    add('--streaming', action='store_true', help='one step of a stream, with its state as inputs and outputs')
-    add = parser.add_argument_group('quantisation').add_argument
-    add('--int8', action='store_true', help='compute in 8-bit integers')
-    add(
-        '--calibration-clips',
-        type=int,
-        default=64,
-        metavar='N',
-        help='training videos that show how large the maps are',
-    )
-    add('--calibration-list', help="an annotation file in the place of the training set's")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument('--streaming', action='store_true', help='one step of a stream, with its state as in- and output')
+    kind.add_argument('--int8', action='store_true', help='compute in 8-bit integers')
+    clips = 'with --int8: training videos that show how large the maps are; 64 by default'
+    add('--calibration-clips', type=int, default=64, metavar='N', help=clips)
+    add('--calibration-list', help="with --int8: an annotation file in the place of the training set's")
     args = parser.parse_args()
     suffix = SUFFIXES[args.format][0]
     if args.out.suffix != suffix:
         parser.error(f'{args.out} does not end in {suffix}')
-    for option in ('int8', 'streaming'):
-        if getattr(args, option) and suffix == '.pt2':
-            parser.error(f'--{option} needs --format onnx or openvino')
-    if args.streaming and args.int8:
-        parser.error('--streaming and --int8 exclude each other')
-    if args.precision != 'float32' and args.format != 'openvino':
+    if args.format == 'torch' and (args.int8 or args.streaming):
+        parser.error(f'--{"int8" if args.int8 else "streaming"} needs --format onnx or openvino')
+    if args.format != 'openvino' and args.precision != 'float32':
         parser.error(f'--precision {args.precision} needs --format openvino')
     if args.calibration_clips < 1:
         parser.error(f'--calibration-clips {args.calibration_clips} is less than 1')
@@ -171,25 +117,27 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def export(args: argparse.Namespace) -> None:
+def export(args: Namespace) -> None:
     """Write a file; it is not there before it was found to agree."""
     if args.format == 'openvino':
-        import_openvino()
+        formats.import_openvino()
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
     names = read_class_names(args.label_map, model.cls_head.num_classes)
-    shape = frames_shape(model, args.size)
-    kind, write = (ExportableStream, export_step) if args.streaming else (ExportableRecognizer, export_clips)
+    shape = exportable.frames_shape(model, args.size)
+    kind, write = (
+        (exportable.ExportableStream, export_step)
+        if args.streaming
+        else (exportable.ExportableRecognizer, export_clips)
+    )
     module = kind(model, args.with_preprocessing)
     about = dict(module.describe(shape), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
         draft = write(model, module, shape, about, Path(folder, 'model').with_suffix(first), args)
-        for suffix in suffixes:
-            os.replace(draft.with_suffix(suffix), args.out.with_suffix(suffix))
+        files = [draft.with_suffix(suffix).replace(args.out.with_suffix(suffix)) for suffix in suffixes]
     for name, text in about.items():
         print(f'{name}: {text}')
-    size = sum(args.out.with_suffix(s).stat().st_size for s in suffixes)
-    print(f'{args.out}: {size / 1e6:.1f} MB')
+    print(f'{args.out}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
 
 
 def main() -> None:

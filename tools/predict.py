@@ -20,40 +20,17 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-from mmblvnet.apis import (
-    Moment,
-    Prediction,
-    StreamClassifier,
-    WindowClassifier,
-    accelerate,
-    classify_video,
-    find_videos,
-    keep_open,
-    load_recognizer,
-    open_source,
-    read_class_names,
-    top_predictions,
-)
+from mmblvnet import apis, visualization
+from mmblvnet.apis import Moment, Prediction, top_predictions
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.datasets.pipelines import video_pipeline_of
-from mmblvnet.visualization import AnnotatedVideo, Timeline, annotate_video, draw_timeline
-from mmblvnet.visualization.timeline import clock
+from mmblvnet.visualization.predictions import clock
 
 BAR_LENGTH = 30
 # Of a part, in seconds.
 TIMES = ('start', 'end', 'delay')
-# What the options are for.
-USEFUL_WITH = dict(
-    json=['files and folders'],
-    video_out=['files and folders', '--stream'],
-    stride=['--window'],
-    csv=['--window', '--stream'],
-    json_lines=['--window', '--stream'],
-    picture=['--window', '--stream'],
-    fps=['--window', '--stream'],
-    sample_fps=['--stream'],
-    reopen=['--stream'],
-)
+# What is predicted.
+FILES, WINDOW, STREAM = 'files and folders', '--window', '--stream'
 
 
 def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
@@ -61,22 +38,21 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     videos = args.videos
     # Or else it would be refused for each video.
     video_pipeline_of(model.cfg, 'test')
-    accelerate(model.backbone, args.precision, args.compile)
+    apis.accelerate(model.backbone, args.precision, args.compile)
     root = os.path.commonpath([Path(v).absolute().parent for v in videos])
-    results, broken = [], []
+    results = []
     for video in track_iter_progress(videos, file=sys.stderr) if (len(videos) > 1) else videos:
         try:
-            best = top_predictions(classify_video(model, video), names, args.topk)
+            best = top_predictions(apis.classify_video(model, video), names, args.topk)
             if args.video_out:
-                out = annotated_file(args.video_out, video, root)
-                annotate_video(video, out, best)
+                visualization.annotate_video(video, annotated_file(args.video_out, video, root), best)
             results.append(dict(video=video, **predictions_of(best)))
         except (BrokenVideoError, ValueError) as error:
             results.append(dict(video=video, error=reason(error)))
-            broken.append(f'{video}: {reason(error)}')
     show(results)
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
+    broken = [f'{result["video"]}: {result["error"]}' for result in results if 'error' in result]
     if not broken:
         return None
     return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be predicted:', *broken])
@@ -118,26 +94,31 @@ def reason(error: Exception) -> str:
 
 def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
     """Predict part after part of a file or a stream, and tell what failed."""
-    watcher = Watcher(args, names)
+    annotated = visualization.AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
+    known: List[Prediction] = []
+
+    def watch(picture: np.ndarray, moments: Sequence[Moment], count: int) -> None:
+        if moments:
+            known[:] = top_predictions(moments[-1].probabilities, names, args.topk)
+        for _ in range(count if annotated else 0):
+            annotated.write(picture, known)
+
     if args.stream:
-        classifier = StreamClassifier(model, 1 / args.sample_fps, watcher)
+        classifier = apis.StreamClassifier(model, 1 / args.sample_fps, watch)
         backbone = classifier.recognizer.model.backbone
     else:
-        classifier = WindowClassifier(model, args.window, args.stride or args.window / 2)
+        classifier = apis.WindowClassifier(model, args.window, args.stride or args.window / 2)
         backbone = model.backbone
-    accelerate(backbone, args.precision, args.compile)
+    apis.accelerate(backbone, args.precision, args.compile)
     source = args.videos[0]
-    frames = open_source(source, args.fps) if args.reopen is None else (keep_open(source, args.reopen))
-    moments, period = classifier.classify(frames), classifier.period
-    timeline, problem = Timeline(), None
+    frames = apis.open_source(source, args.fps) if args.reopen is None else apis.keep_open(source, args.reopen)
+    timeline, half, problem = visualization.Timeline(), classifier.period / 2, None
     try:
-        for moment, best in write_parts(moments, names, args):
+        for moment, best in write_parts(classifier.classify(frames), names, args):
             delay = f'  {moment.delay:+.1f} s' if args.stream else ''
-            print(
-                f'{clock(moment.start)} - {clock(moment.end)}{best[0].probability:8.3f}  {best[0].name}{delay}',
-                flush=True,
-            )
-            middle, half = (moment.start + moment.end) / 2, period / 2
+            line = f'{best[0].probability:8.3f}  {best[0].name}{delay}'
+            print(f'{clock(moment.start)} - {clock(moment.end)}{line}', flush=True)
+            middle = (moment.start + moment.end) / 2
             timeline.add(middle - half, middle + half, moment.probabilities)
     except KeyboardInterrupt:
         # How one stops watching a stream.
@@ -145,51 +126,27 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     except EOFError as error:
         # Told after what could be seen has been drawn.
         problem = str(error)
-    watcher.close()
+    if annotated:
+        annotated.close()
+    if args.stream and classifier.num_missed:
+        missed = f'{classifier.num_missed} sampled frames were dropped, for which there was no time'
+        print(f'{missed}: lower --sample-fps', file=sys.stderr)
     if not timeline.columns:
         part = f'window of {args.window} s' if args.window else 'pair of frames'
         return problem or f'{source} ended before the first {part} did'
     if args.picture:
-        draw_timeline(timeline, names, args.picture)
+        visualization.draw_timeline(timeline, names, args.picture)
     return problem
-
-
-class Watcher:
-    """Draws what is known when a frame comes, and counts those missed."""
-
-    def __init__(self, args: Namespace, names: Sequence[str]) -> None:
-        self.names, self.topk = names, args.topk
-        self.out = AnnotatedVideo(args.video_out, args.sample_fps) if (args.video_out) else None
-        self.shown: List[Prediction] = []
-        self.num_missed = 0
-
-    def __call__(self, picture: np.ndarray, moments: Sequence[Moment], count: int, missed: int) -> None:
-        self.num_missed += missed
-        if moments:
-            self.shown = top_predictions(moments[-1].probabilities, self.names, self.topk)
-        for _ in range(count if self.out else 0):
-            self.out.write(picture, self.shown)
-
-    def close(self) -> None:
-        if self.out:
-            self.out.close()
-        if self.num_missed:
-            print(
-                f'{self.num_missed} sampled frames were dropped, for which there was no time: lower --sample-fps',
-                file=sys.stderr,
-            )
 
 
 def write_parts(
     moments: Iterable[Moment], names: Sequence[str], args: Namespace
 ) -> Iterator[Tuple[Moment, List[Prediction]]]:
     """Write each part's best classes as it passes, so others can follow."""
+    columns = [f'{name}_{i + 1}' for i in range(min(args.topk, len(names))) for name in ('class', 'probability')]
     with output(args.csv) as table, output(args.json_lines) as lines:
         rows = csv.writer(table)
-        rows.writerow(
-            [*TIMES]
-            + [f'{column}_{i + 1}' for i in range(min(args.topk, len(names))) for column in ('class', 'probability')]
-        )
+        rows.writerow([*TIMES, *columns])
         for moment in moments:
             best = top_predictions(moment.probabilities, names, args.topk)
             times = {name: round(getattr(moment, name), 3) for name in TIMES}
@@ -217,72 +174,48 @@ def positive(text: str) -> float:
 def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        'videos',
-        nargs='+',
-        metavar='VIDEO',
-        help='files or folders; with --window or --stream one file, the '
-        'number of a camera, an URL such as rtsp://.., or - for standard '
-        'input',
-    )
+    videos = 'files or folders; with --window or --stream a file, the number of a camera, an URL, or - for stdin'
+    add('videos', nargs='+', metavar='VIDEO', help=videos)
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('--label-map', help='a file with the name of a class per line')
     add('--topk', type=int, default=5)
-    add(
-        '--precision',
-        choices=['float32', 'bfloat16'],
-        default='float32',
-        help='bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)',
-    )
+    precision = 'bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)'
+    add('--precision', choices=['float32', 'bfloat16'], default='float32', help=precision)
     add('--compile', action='store_true', help='compile the network first, for many videos or a long one')
-    add(
-        '--video-out',
-        help='a folder for the videos with predictions in them; with --stream an MP4 file for the sampled frames',
-    )
-    add = parser.add_argument_group('of files and folders').add_argument
-    add('--json', help='a file for the predictions')
-    add = parser.add_argument_group('of a long or live video').add_argument
-    add('--window', type=positive, help='length in seconds of the parts that are classified')
-    add('--stride', type=positive, help='seconds from a part to the next, half a window by default')
-    add('--stream', action='store_true', help='classify every moment, each frame computed once')
-    add(
-        '--sample-fps',
-        type=positive,
-        help='with --stream: how many frames per second the network sees, as in its training clips; 8 by default',
-    )
-    add(
-        '--reopen',
-        type=positive,
-        metavar='SECONDS',
-        help='with --stream: the source is live; when it breaks off, open it again so often',
-    )
-    add('--csv', help='a file for the classes of each part')
-    add('--json-lines', help='the same, a JSON object per line')
-    add('--picture', help='a file for the timeline, as .png')
-    add('--fps', type=positive, help='frames per second of a file that does not say them')
+    add = parser.add_mutually_exclusive_group().add_argument
+    add('--window', type=positive, help='classify parts of this length in seconds, of a long or live video')
+    add('--stream', action='store_true', help='classify every moment of one, each frame computed once')
+    useful_with = {}
+
+    def add_for(modes: Sequence[str], name: str, text: str, **settings) -> None:
+        option = parser.add_argument(name, help=f'with {" or ".join(modes)}: {text}', **settings)
+        useful_with[option.dest] = modes
+
+    add_for([FILES], '--json', 'a file for the predictions')
+    add_for([FILES, STREAM], '--video-out', 'a folder, or an MP4 file, for the video with predictions in it')
+    add_for([WINDOW], '--stride', 'seconds from a window to the next, half a window by default', type=positive)
+    sample_fps = 'frames per second that the network sees, as in its training clips; 8 by default'
+    add_for([STREAM], '--sample-fps', sample_fps, type=positive)
+    reopen = 'the source is live; when it breaks off, open it again so often'
+    add_for([STREAM], '--reopen', reopen, type=positive, metavar='SECONDS')
+    add_for([WINDOW, STREAM], '--csv', 'a file for the classes of each part')
+    add_for([WINDOW, STREAM], '--json-lines', 'the same, a JSON object per line')
+    add_for([WINDOW, STREAM], '--picture', 'a file for the timeline, as .png')
+    add_for([WINDOW, STREAM], '--fps', 'frames per second of a file that does not say them', type=positive)
     args = parser.parse_args()
-    check_options(parser, args)
-    args.sample_fps = args.sample_fps or 8
-    return args
-
-
-def check_options(parser: argparse.ArgumentParser, args: Namespace) -> None:
-    """Refuse options that would do nothing."""
     if args.compile and not shutil.which(os.environ.get('CXX', 'g++')):
         parser.error('--compile needs a C++ compiler: install g++, or name another in the variable CXX')
     if args.topk < 1:
         parser.error(f'--topk {args.topk} is less than 1')
-    if args.window and args.stream:
-        parser.error('--window and --stream exclude each other')
-    mode = 'files and folders'
-    if args.window or args.stream:
-        mode = '--stream' if args.stream else '--window'
-        if len(args.videos) > 1:
-            parser.error(f'{mode} takes one video')
-    for name, modes in USEFUL_WITH.items():
+    mode = STREAM if args.stream else WINDOW if args.window else FILES
+    if mode != FILES and len(args.videos) > 1:
+        parser.error(f'{mode} takes one video')
+    for name, modes in useful_with.items():
         if mode not in modes and getattr(args, name) is not None:
             parser.error(f'--{name.replace("_", "-")} does nothing with {mode}')
+    args.sample_fps = args.sample_fps or 8
+    return args
 
 
 def main() -> None:
@@ -290,9 +223,9 @@ def main() -> None:
     predict = predict_parts
     try:
         if not (args.window or args.stream):
-            predict, args.videos = predict_files, find_videos(args.videos)
-        model = load_recognizer(args.config, args.checkpoint)
-        names = read_class_names(args.label_map, model.cls_head.num_classes)
+            predict, args.videos = predict_files, apis.find_videos(args.videos)
+        model = apis.load_recognizer(args.config, args.checkpoint)
+        names = apis.read_class_names(args.label_map, model.cls_head.num_classes)
         sys.exit(predict(model, names, args))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))

@@ -1,8 +1,7 @@
 from .inference import Prediction, accelerate, classify_video, load_recognizer, read_class_names, top_predictions
 from .streaming import StreamingRecognizer, StreamPrediction
-from .video_files import find_videos
 from .video_parts import Moment, StreamClassifier, WindowClassifier
-from .video_source import keep_open, open_source
+from .video_source import find_videos, keep_open, open_source
 
 __all__ = [
     'Moment',

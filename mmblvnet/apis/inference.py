@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Union
 
@@ -18,10 +19,9 @@ from mmblvnet.models.heads.probabilities import as_probabilities, average_as_tra
 
 
 class Prediction(NamedTuple):
-    """A class and how probable it is, from 0 to 1."""
+    """A class, its name or number, and how probable it is, from 0 to 1."""
 
     label: int
-    # Its number where no names are known.
     name: str
     probability: float
 
@@ -32,16 +32,13 @@ def load_recognizer(
     """Build a recognizer, and refuse a checkpoint that is not its own.
 
     MMAction2's ``init_recognizer`` loads what fits and leaves the rest at
-    random. Its ``inference_recognizer`` reads ``cfg.test_pipeline``, which is
-    made that of the test data here. The head averages what it was trained
-    for.
+    random. ``cfg.test_pipeline`` is made that of the test data, and the head
+    averages what it was trained for.
 
     Args:
         config (str or Path): The model's config.
-        checkpoint (str or Path, optional): The model's checkpoint. None
-            leaves the weights at random.
-        device (str, optional): Where it is to run. Defaults to None, the GPU
-            if there is one.
+        checkpoint (str or Path, optional): None leaves the weights at random.
+        device (str, optional): Defaults to the GPU if there is one.
 
     Returns:
         nn.Module: The recognizer, with its config as ``cfg``.
@@ -53,14 +50,12 @@ def load_recognizer(
     for file in (config, checkpoint):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f'{file} does not exist')
-    if device is None:
-        device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
     cfg = Config.fromfile(config)
     update_pipelines(cfg)
     # Of torchvision's networks; MMAction2 leaves out the `pretrained` ones.
     if cfg.model.backbone.get('weights'):
         cfg.model.backbone.weights = None
-    model = init_recognizer(cfg, device=device)
+    model = init_recognizer(cfg, device=device or ('cuda:0' if torch.cuda.is_available() else 'cpu'))
     average_as_trained(model.cls_head)
     if checkpoint is None:
         return model
@@ -70,10 +65,8 @@ def load_recognizer(
         raise ValueError(f'{checkpoint} cannot be read as a checkpoint ({type(error).__name__}): {error}') from error
     problems = mismatches(model.state_dict(), weights)
     if problems:
-        raise ValueError(
-            f'{checkpoint} does not belong to the model of {config}, in '
-            f'{len(problems)} weights. Give the one that does:\n' + report(problems)
-        )
+        where = f'{checkpoint} does not belong to the model of {config}, in {len(problems)} weights'
+        raise ValueError(f'{where}. Give the one that does:\n{report(problems)}')
     # Not strict, since old files do not count the batches of batch norms.
     model.load_state_dict(weights, strict=False)
     return model
@@ -87,11 +80,10 @@ def accelerate(backbone: nn.Module, precision: str = 'float32', compiled: bool =
 
     Args:
         backbone (nn.Module): The backbone, which is changed.
-        precision (str): ``'float32'``, or ``'bfloat16'`` by autocast, for
-            processors that have it: AVX-512 BF16, AMX, or a GPU. The maps
-            come out in float32. Defaults to ``'float32'``.
-        compiled (bool): Whether to compile it with its weights as constants,
-            when it first runs. Defaults to False.
+        precision (str): ``'float32'``, or ``'bfloat16'`` by autocast, whose
+            maps come out in float32. Defaults to ``'float32'``.
+        compiled (bool): Whether to compile it, with constant weights, when it
+            first runs. Defaults to False.
     """
     # MMAction2's backbones return nothing here.
     backbone.eval()
@@ -113,9 +105,6 @@ def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) ->
         label_map (str or Path, optional): A file with a name per line. None
             stands for the classes' numbers.
         num_classes (int): Classes of the model.
-
-    Returns:
-        list[str]: The names.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -141,35 +130,28 @@ def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) ->
 
 
 def classify_video(model: nn.Module, video: str) -> Tensor:
-    """The classes of a video through MMAction2's inference API.
+    """The probabilities of a video's classes, by MMAction2's inference API.
 
     Args:
         model (nn.Module): A recognizer of :func:`load_recognizer`.
         video (str): A video file.
 
     Returns:
-        Tensor: Probabilities, ``(num_classes, )``.
+        Tensor: Those of all classes, ``(num_classes, )``.
 
     Raises:
         BrokenVideoError: If the video cannot be read.
         ValueError: If the config's data are no video files.
     """
-    test_pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
-
-    def read(results: dict) -> dict:
-        return read_video(test_pipeline, results, video, 'Repair it, or leave it out')
-
-    result = inference_recognizer(model, video, read)
-    return as_probabilities(result.pred_score, model.cls_head)
+    pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
+    read = partial(read_video, pipeline, video=video, remedy='Repair it, or leave it out')
+    return as_probabilities(inference_recognizer(model, video, read).pred_score, model.cls_head)
 
 
 def top_predictions(probabilities: Tensor, names: Sequence[str], topk: int) -> List[Prediction]:
-    """The most probable classes, the highest first.
+    """So many of the most probable classes, the highest first.
 
-    Args:
-        probabilities (Tensor): Of each class, ``(num_classes, )``.
-        names (Sequence[str]): The names of the classes.
-        topk (int): How many.
+    It takes the probabilities of all, ``(num_classes, )``, and their names.
     """
-    best = probabilities.topk(min(topk, len(probabilities)))
-    return [Prediction(label, names[label], value) for label, value in zip(best.indices.tolist(), best.values.tolist())]
+    values, labels = probabilities.topk(min(topk, len(probabilities)))
+    return [Prediction(label, names[label], value) for label, value in zip(labels.tolist(), values.tolist())]

@@ -25,9 +25,8 @@ class StreamPrediction(NamedTuple):
     """The classes of a pair of frames, or of a frame.
 
     Args:
-        pair (int): The number of the pair from 0: it is made of the frames
-            ``2 * pair`` and ``2 * pair + 1``. Of networks without pairs, the
-            number of the frame.
+        pair (int): The number of the pair (of networks without pairs, of the
+            frame) from 0: its frames are ``2 * pair`` and ``2 * pair + 1``.
         scores (Tensor): Its scores, before softmax, ``(num_classes, )``.
         average (Tensor): Their mean over the last pairs, ``(num_classes, )``.
     """
@@ -55,18 +54,16 @@ class _Stream:
 class StreamingRecognizer:
     """A recognizer of live video, through which each frame goes once.
 
-    A temporal module is a filter along time, so that a new pair of frames
-    needs a few maps of those before it and nothing of a window. The scores
-    are those of the same network over one clip of all frames of the stream.
-    For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees each frame
-    by itself. Of several streams each has a name, that of one alone is 0.
+    The scores are those of the same network over one clip of all frames of
+    the stream. For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees
+    each frame by itself. Each of several streams has a name.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
             returns it. It is left as it is.
         num_pairs (int, optional): Of how many pairs (or frames, of networks
-            without pairs) a moment's classes are the mean. Defaults to None,
-            which takes those of a training clip.
+            without pairs) a moment's classes are the mean. Defaults to those
+            of a training clip.
 
     Attributes:
         model (nn.Module): The copy of it that sees the stream.
@@ -116,8 +113,7 @@ class StreamingRecognizer:
 
         Args:
             frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures of 8
-                bits as the pipeline gives them, or what the model's
-                ``data_preprocessor`` makes of these.
+                bits, or what the ``data_preprocessor`` makes of these.
             stream (Hashable): The stream's name. Defaults to 0.
 
         Returns:
@@ -129,33 +125,21 @@ class StreamingRecognizer:
         return self.push_many({stream: frames})[stream]
 
     def push_many(self, frames: Dict[Hashable, Tensor]) -> Dict[Hashable, List[StreamPrediction]]:
-        """Go on with several streams, which run as one batch.
-
-        It takes the next frames of each stream and gives its predictions, as
-        :meth:`push` does.
-        """
+        """:meth:`push` for several streams, by name, which run as one batch."""
         prepared = {name: self._prepare(name, new) for name, new in frames.items()}
         for name, new in prepared.items():
             if name not in self.streams:
-                self.streams[name] = _Stream(
-                    waiting=new.new_zeros(self._lead, *new.shape[1:]),
-                    recent=new.new_zeros(0, self.model.cls_head.num_classes),
-                )
+                none = new.new_zeros(0, self.model.cls_head.num_classes)
+                self.streams[name] = _Stream(new.new_zeros(self._lead, *new.shape[1:]), none)
             stream = self.streams[name]
             stream.waiting = torch.cat((stream.waiting, new))
         return self._run(list(frames))
 
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
-        """End a stream and forget it.
+        """End a stream and forget it; a frame without a partner is no pair.
 
-        A last frame without a partner makes no pair.
-
-        Returns:
-            list[StreamPrediction]: The predictions that were still waiting
-            for later frames.
-
-        Raises:
-            KeyError: If there is no such stream.
+        It returns the predictions that were still waiting for later frames.
+        A KeyError says that there is no such stream.
         """
         ending = self._stream(stream)
         start, waiting = ending.num_steps * self.group, ending.waiting
@@ -168,14 +152,7 @@ class StreamingRecognizer:
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
-        """What is kept of a stream, to go on with it later or elsewhere.
-
-        Returns:
-            dict[str, Tensor]: Tensors alone.
-
-        Raises:
-            KeyError: If there is no such stream.
-        """
+        """The tensors to go on with a stream elsewhere; a KeyError if unknown."""
         kept = self._stream(stream)
         return dict(
             {f'maps.{name}': maps.clone() for name, maps in kept.maps.items()},
@@ -187,28 +164,19 @@ class StreamingRecognizer:
     def load_state_dict(self, state: Dict[str, Tensor], stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
-        What the stream of that name had before is lost.
-
-        Raises:
-            ValueError: If they are none of this model's streams.
+        What the stream of that name had before is lost. A ValueError says
+        that the state is none of this model's.
         """
-        always = {'waiting', 'recent', 'num_steps'}
         maps = {f'maps.{name}': name for name in self.modules}
         # Before its first step a stream has no maps.
+        always = {'waiting', 'recent', 'num_steps'}
         if set(state) not in (always, always.union(maps)):
-            raise ValueError(
-                'this is not the state of a stream of this model: it has '
-                f'{sorted(state)}, but the temporal modules are '
-                f'{sorted(self.modules)}'
-            )
+            modules = f'the temporal modules are {sorted(self.modules)}'
+            raise ValueError(f'this is not the state of a stream of this model: it has {sorted(state)}, but {modules}')
         device = next(self.model.parameters()).device
         state = {name: value.to(device) for name, value in state.items()}
-        self.streams[stream] = _Stream(
-            state['waiting'],
-            state['recent'],
-            {maps[key]: state[key] for key in maps if key in state},
-            int(state['num_steps']),
-        )
+        kept = {maps[key]: state[key] for key in maps if key in state}
+        self.streams[stream] = _Stream(state['waiting'], state['recent'], kept, int(state['num_steps']))
 
     def _stream(self, name: Hashable) -> _Stream:
         if name not in self.streams:
@@ -223,11 +191,8 @@ class StreamingRecognizer:
             frames = self.model.data_preprocessor(dict(inputs=[frames], data_samples=[ActionDataSample()]))['inputs'][0]
         known = self.streams.get(name)
         if known and known.waiting.shape[1:] != frames.shape[1:]:
-            raise ValueError(
-                f'the frames of the stream {name!r} were '
-                f'{tuple(known.waiting.shape[1:])} and are now '
-                f'{tuple(frames.shape[1:])}: close it and begin another'
-            )
+            change = f'were {tuple(known.waiting.shape[1:])} and are now {tuple(frames.shape[1:])}'
+            raise ValueError(f'the frames of the stream {name!r} {change}: close it and begin another')
         return frames.to(parameter.device, parameter.dtype)
 
     @torch.no_grad()
@@ -271,11 +236,10 @@ class StreamingRecognizer:
         return StreamPrediction(pair, scores, stream.recent.mean(0))
 
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
-        """Run a step, which is changed.
+        """Run a step, which is changed, on frames, stream after stream.
 
-        It takes the new frames, stream after stream, ``(streams * groups *
-        frames per group, C, H, W)``, and gives the scores of the groups that
-        are finished, ``(streams * groups, num_classes)``.
+        Of ``(streams * groups * frames per group, C, H, W)`` come the scores
+        of the groups that are finished, ``(streams * groups, num_classes)``.
         """
         for name, module in self.modules.items():
             module.step, module.name = step, name
@@ -308,20 +272,15 @@ def _check_streamable(model: nn.Module) -> None:
     """Refuse a model that cannot run frame by frame."""
     backbone, head = model.backbone, model.cls_head
     if 'forward' in vars(backbone):
-        raise ValueError(
-            'the backbone was accelerated before; accelerate that of the model in the StreamingRecognizer instead'
-        )
+        raise ValueError('the backbone was accelerated before: accelerate that of StreamingRecognizer.model instead')
     if not isinstance(model, Recognizer2D):
         raise ValueError(f'{type(model).__name__} sees clips, not frames: only a Recognizer2D can run along a stream')
     if type(head).forward not in (TSMHead.forward, TSNHead.forward) or (getattr(head, 'temporal_pool', False)):
-        raise ValueError(
-            f'{type(head).__name__} does not average the scores of frames: TSMHead without temporal_pool and TSNHead do'
-        )
+        remedy = 'TSMHead without temporal_pool and TSNHead do'
+        raise ValueError(f'{type(head).__name__} does not average the scores of frames: {remedy}')
     if model.with_neck and not isinstance(model.neck, TAMNeck):
         raise ValueError(f'{type(model.neck).__name__} cannot run along a stream; TAMNeck can')
     # Those of MMAction2 that relate frames to each other say how many.
     if not isinstance(backbone, (BLVNet, ResNetTAM)) and (getattr(backbone, 'num_segments', None)):
-        raise ValueError(
-            f'{type(backbone).__name__} does not see each frame by itself, '
-            'and cannot run along a stream; BLVNet and ResNetTAM can'
-        )
+        problem = 'does not see each frame by itself, and cannot run along a stream; BLVNet and ResNetTAM can'
+        raise ValueError(f'{type(backbone).__name__} {problem}')

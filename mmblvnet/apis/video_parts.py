@@ -1,5 +1,6 @@
 """What happens when in a long or live video."""
 
+import math
 from collections import deque
 from typing import Callable, Deque, Iterable, Iterator, List, NamedTuple, Tuple
 
@@ -33,12 +34,6 @@ class PartClassifier:
     """Samples a video at regular intervals and prepares each frame once.
 
     The transforms after the decoder in the config's validation prepare them.
-
-    Args:
-        model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
-
-    Raises:
-        ValueError: If the model does not take single RGB frames.
     """
 
     # Seconds from a frame that is sampled to the next.
@@ -47,11 +42,8 @@ class PartClassifier:
     def __init__(self, model: nn.Module) -> None:
         example = example_of(model, 'val')
         if example.inputs.dim() != 4 or example.inputs.size(1) != 3:
-            raise ValueError(
-                'Parts of a video are made of single RGB frames: the val '
-                f'pipeline of {model.cfg.filename} gives '
-                f'{tuple(example.inputs.shape)}, not (frames, 3, H, W)'
-            )
+            given = f'the val pipeline of {model.cfg.filename} gives {tuple(example.inputs.shape)}'
+            raise ValueError(f'Parts of a video are made of single RGB frames: {given}, not (frames, 3, H, W)')
         self.model = model
         self.num_frames = example.num_frames
         self._transforms = example.prepare
@@ -59,9 +51,8 @@ class PartClassifier:
     def prepare(self, picture: np.ndarray) -> Tensor:
         """All crops, ``(crops, C, H, W)``, of a picture, ``(H, W, 3)``."""
         size = picture.shape[:2]
-        return self._transforms(
-            dict(imgs=[picture], img_shape=size, original_shape=size, clip_len=1, num_clips=1, modality='RGB', label=-1)
-        )['inputs']
+        about = dict(img_shape=size, original_shape=size, clip_len=1, num_clips=1, modality='RGB', label=-1)
+        return self._transforms(dict(about, imgs=[picture]))['inputs']
 
     def sample(self, frames: Iterable[Frame]) -> Iterator[Tuple[int, Frame]]:
         """What there is to see in the middle of each interval of a video.
@@ -71,34 +62,29 @@ class PartClassifier:
         """
         number = 0
         for frame in frames:
-            first = number
-            while (number + 0.5) * self.interval < frame.until - TOLERANCE:
-                number += 1
-            if number > first:
-                yield number - first, frame
+            count = math.ceil((frame.until - TOLERANCE) / self.interval - 0.5) - number
+            if count > 0:
+                number += count
+                yield count, frame
 
 
 class WindowClassifier(PartClassifier):
-    """Classifies window after window of a video.
-
-    Windows share their frames::
-
-        frames     0 1 2 3 4 5 6 7 8 9 ..
-        window 0   x x x x
-        window 1       x x x x
-        window 2           x x x x
+    """Classifies window after window of a video, which share their frames.
 
     A window has as many as the model relates to each other, or, where it
     takes any number, as validation samples.
 
     Args:
-        model (nn.Module): As for :class:`PartClassifier`.
+        model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
         length (float): Seconds of a window.
         stride (float): Seconds from a window to the next, which are rounded
             to whole frames.
 
     Attributes:
         period (float): Seconds from a window to the next.
+
+    Raises:
+        ValueError: If the model does not take single RGB frames.
     """
 
     def __init__(self, model: nn.Module, length: float, stride: float) -> None:
@@ -109,17 +95,11 @@ class WindowClassifier(PartClassifier):
         self.period = self.step * self.interval
 
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
-        """The classes of each window.
+        """The classes of each window, as soon as its last frame is there.
 
-        Holds the frames of one window at a time. Of windows that end with the
-        same frame (in a live stream those that there was no time for) only
-        the last is classified.
-
-        Args:
-            frames (Iterable[Frame]): The frames of :func:`open_source`.
-
-        Yields:
-            Moment: Each window, as soon as its last frame is there.
+        It takes the frames of :func:`open_source`, and holds those of one
+        window at a time. Of windows that end with the same frame (in a live
+        stream those that there was no time for) only the last is classified.
         """
         window: Deque[Tensor] = deque(maxlen=self.num_frames)
         number = 0
@@ -148,49 +128,42 @@ class StreamClassifier(PartClassifier):
     """Classifies moment after moment of a video, each frame computed once.
 
     Args:
-        model (nn.Module): As for :class:`PartClassifier`.
-        interval (float): Seconds from a frame that the network sees to the
-            next.
-        watch (Callable): Gets each picture that is taken, what it finishes,
-            how many sampled frames it stands for, and how many of these were
-            missed. Defaults to nothing.
+        model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
+        interval (float): Seconds from a frame that it sees to the next.
+        watch (Callable): Gets each picture that is taken, the moments that it
+            finishes, and how many sampled frames it stands for.
 
     Attributes:
         recognizer (StreamingRecognizer): Through which the frames go.
         period (float): Seconds from a moment to the next.
+        num_missed (int): Sampled frames that there was no time for.
 
     Raises:
-        ValueError: Also if the model cannot run along a stream.
+        ValueError: If the model does not take single RGB frames, or cannot
+            run along a stream.
     """
 
     def __init__(
         self,
         model: nn.Module,
         interval: float,
-        watch: Callable[[np.ndarray, List[Moment], int, int], None] = (lambda *_: None),
+        watch: Callable[[np.ndarray, List[Moment], int], None] = (lambda *_: None),
     ) -> None:
         super().__init__(model)
         self.recognizer = StreamingRecognizer(model)
         self.interval = interval
         self.period = self.recognizer.group * interval
         self.watch = watch
+        self.num_missed = 0
         self._activation = activation_of(model.cls_head)
         self._times: Deque[float] = deque()
 
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
-        """The classes of each moment.
+        """The classes of each moment, as soon as the frames it needs are there.
 
-        Moments of a live stream that there was no time for are left out.
-
-        Args:
-            frames (Iterable[Frame]): The frames of :func:`open_source`.
-
-        Yields:
-            Moment: Each moment, as soon as the frames that it needs are
-            there.
-
-        Raises:
-            EOFError: Where the video breaks off, after the moments before.
+        It takes the frames of :func:`open_source`. Moments of a live stream
+        that there was no time for are left out. Where a video breaks off, an
+        EOFError comes after the moments before.
         """
         number, now = 0, 0.0
         try:
@@ -206,7 +179,8 @@ class StreamClassifier(PartClassifier):
                     time = min((number + i + 0.5) * self.interval, now)
                     moments += self.push(picture, time, now)
                 number += count
-                self.watch(picture, moments, count, missed)
+                self.num_missed += missed
+                self.watch(picture, moments, count)
                 yield from moments
         except EOFError:
             yield from self.close(now)
@@ -231,6 +205,6 @@ class StreamClassifier(PartClassifier):
         for of_crops in zip(*predictions):
             times = [self._times.popleft() for _ in range(self.recognizer.group)]
             averages = torch.stack([p.average for p in of_crops])
-            probabilities = activate(averages, self._activation).mean(0)
-            moments.append(Moment(times[0], times[-1], probabilities.cpu(), now - times[-1]))
+            probabilities = activate(averages, self._activation).mean(0).cpu()
+            moments.append(Moment(times[0], times[-1], probabilities, now - times[-1]))
         return moments

@@ -1,12 +1,13 @@
-"""Frames of files and streams, one at a time."""
+"""Video files, and their frames and those of streams, one at a time."""
 
 import contextlib
+import itertools
 import queue
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional
 
 import av
 import numpy as np
@@ -15,6 +16,48 @@ from mmblvnet.datasets.reading_errors import UnreadableVideoError
 from mmblvnet.datasets.video_reader import PictureMaker, VideoReader, video_stream
 
 LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
+VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv'.split())
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is none of the user's: ``._clip.mp4`` and the like."""
+    return path.name.startswith('.')
+
+
+def videos_in(folder: Path) -> List[Path]:
+    """All videos in a folder and in the folders in it, in order.
+
+    Links to folders are followed; what is hidden is left out.
+    """
+    found = []
+    for path in sorted(folder.iterdir()):
+        if is_hidden(path):
+            continue
+        if path.is_dir():
+            # A link to a folder above would lead here again and again.
+            above = map(Path.resolve, path.absolute().parents)
+            if path.resolve() not in above:
+                found += videos_in(path)
+        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            found.append(path)
+    return found
+
+
+def find_videos(paths: Iterable[str]) -> List[str]:
+    """The video files that paths stand for, in order.
+
+    Folders stand for the videos in them and below. A FileNotFoundError tells
+    if there is no such path, or no video in a folder.
+    """
+    videos = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f'{path} does not exist')
+        found = videos_in(path) if path.is_dir() else [path]
+        if not found:
+            raise FileNotFoundError(f'{path} has no videos; they end in {", ".join(VIDEO_SUFFIXES)}')
+        videos += map(str, found)
+    return videos
 
 
 class Frame(NamedTuple):
@@ -44,24 +87,23 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
             a video on standard input.
         fps (float, optional): Frames per second, where a file does not say
             them or says them wrongly. Live streams are timed by the clock.
-            Defaults to None.
         live (bool, optional): Whether it goes on whether it is read or not.
-            Defaults to None, which takes cameras and streams such as RTSP for
-            live, and all else for files, on a server too.
-
-    Returns:
-        Iterator[Frame]: The frames.
+            By default cameras do, and streams such as RTSP.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be opened, is cut or broken, or has no frame
-            rate.
+        ValueError: If it cannot be opened, is broken, or has no frame rate.
         EOFError: Where a file breaks off.
     """
     live = is_live(source) if live is None else live
     try:
-        if live or _is_stream(source):
-            container = _open_container(source)
+        # Devices and pipes are no files either.
+        if live or source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file()):
+            if source.isdigit():
+                # PyAV's wheels know the cameras of Linux.
+                container = av.open(f'/dev/video{source}', format='v4l2')
+            else:
+                container = av.open('pipe:0' if source == '-' else source, metadata_errors='replace')
             stream = video_stream(container)
             if live:
                 return live_frames(_pictures(container, stream), source)
@@ -85,17 +127,9 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
 def keep_open(source: str, wait: float) -> Iterator[Frame]:
     """The frames of a live stream that is opened again whenever it ends.
 
-    The times go on by the clock.
-
-    Args:
-        source (str): As for :func:`open_source`.
-        wait (float): Seconds between two attempts.
-
-    Yields:
-        Frame: The frames, without end.
-
-    Raises:
-        ValueError: If it cannot be opened the first time.
+    It takes the source and the seconds between two attempts, and yields
+    frames without end, whose times go on by the clock. Errors are those of
+    :func:`open_source`, the first time alone.
     """
     start, restarted = time.monotonic(), False
     frames = open_source(source, live=True)
@@ -115,17 +149,6 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
         restarted = True
 
 
-def _is_stream(source: str) -> bool:
-    return source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file())
-
-
-def _open_container(source: str) -> av.container.InputContainer:
-    if source.isdigit():
-        # PyAV's wheels know the cameras of Linux.
-        return av.open(f'/dev/video{source}', format='v4l2')
-    return av.open('pipe:0' if source == '-' else source, metadata_errors='replace')
-
-
 def _pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[np.ndarray]:
     """The pictures of a live stream, in which packets may get lost."""
     picture = PictureMaker()
@@ -137,9 +160,7 @@ def _pictures(container: av.container.InputContainer, stream: av.VideoStream) ->
         yield from map(picture, frames)
 
 
-def _file_frames(
-    frames: Iterator[av.VideoFrame], picture: Callable[[av.VideoFrame], np.ndarray], fps: float, source: str
-) -> Iterator[Frame]:
+def _file_frames(frames: Iterator[av.VideoFrame], picture: PictureMaker, fps: float, source: str) -> Iterator[Frame]:
     """The frames of a file, timed by their number.
 
     Pictures that are not asked for are decoded, but not converted to RGB.
@@ -171,17 +192,17 @@ def live_frames(pictures: Iterator[np.ndarray], source: str = 'the stream') -> I
 
 
 def _keep_reading(pictures: Iterator[np.ndarray], latest: queue.Queue) -> None:
-    """Keep the newest picture, with its number from 1, and then the end."""
-    for item in enumerate(_and_the_end(pictures), 1):
+    """Keep the newest picture, with its number from 1, and then what ends it.
+
+    That is an error, whichever it is, or None.
+    """
+    for number in itertools.count(1):
+        try:
+            picture = next(pictures, None)
+        except Exception as error:
+            picture = error
         with contextlib.suppress(queue.Empty):
             latest.get_nowait()
-        latest.put((time.monotonic(), *item))
-
-
-def _and_the_end(pictures: Iterator[np.ndarray]) -> Iterator:
-    """Pictures and what ends them: an error, whichever it is, or None."""
-    try:
-        yield from pictures
-        yield None
-    except Exception as error:
-        yield error
+        latest.put((time.monotonic(), number, picture))
+        if picture is None or isinstance(picture, Exception):
+            return

@@ -1,6 +1,5 @@
-from .exportable import ExportableRecognizer, ExportableStream
+from .exportable import ExportableRecognizer, ExportableStream, example_frames, frames_shape, free_dimensions
 from .formats import export_onnx, export_openvino, export_torch, load_exported
-from .frames import example_frames, frames_shape, free_dimensions
 from .parity import check_parity, check_repeatable, check_stream_parity, reference_scores
 
 __all__ = [

@@ -1,18 +1,102 @@
+"""What is exported of a recognizer, and the frames that it takes."""
+
 import copy
 from functools import partial
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
+from torch.export import Dim
 
 from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
+from mmblvnet.datasets.pipelines import datasets_in, example_of, frames_per_view, pipeline_of
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.streaming import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
 
-from .frames import example_frames, free_dimensions
+LARGEST = 2**20
+
+
+def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
+    """The dimensions of a file's input that may differ from call to call.
+
+    They are the number of videos, and that of their frames: whole views where
+    the model has such. MMAction2's backbones of clips (TSM, TANet) take one
+    view: PyTorch's exporter does not come to an end with the two numbers in
+    their reshapes.
+    """
+    free = {0: Dim('batch', max=LARGEST)}
+    num_segments = frames_per_view(model)
+    if num_segments is None:
+        free[1] = Dim('frames', max=LARGEST)
+    elif not (hasattr(model.backbone, 'num_segments') and type(model.backbone).__module__.startswith('mmaction.')):
+        free[1] = num_segments * Dim('views', max=LARGEST)
+    return free
+
+
+def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
+    """The shape of a view as validation prepares it.
+
+    Args:
+        model (nn.Module): A recognizer with its config as ``cfg``.
+        size (Sequence[int], optional): Another height and width.
+
+    Returns:
+        tuple[int]: ``(T, C, H, W)``. ``T`` is what the model relates to each
+        other, or, where it takes any number, what validation samples.
+
+    Raises:
+        ValueError: If the pipeline does not give such frames.
+    """
+    example = example_of(model, 'val')
+    shape = example.inputs.shape
+    if len(shape) != 4:
+        given = f'the val pipeline of {model.cfg.filename} gives {tuple(shape)}'
+        raise ValueError(f'Only a Recognizer2D can be exported: {given}, not (frames, C, H, W)')
+    return (example.num_frames, shape[1], *(size or shape[2:]))
+
+
+def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Tensor:
+    """Random patches, since in fine noise all frames look alike to a network.
+
+    From the shape of a view, ``(T, C, H, W)``, come ``(num_videos, num_views
+    * T, C, H, W)`` of 8 bits, as the pipeline gives them.
+    """
+    num_frames, channels, height, width = shape
+    patches = torch.randint(0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
+    frames = F.interpolate(patches.float(), (height, width))
+    return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
+
+
+def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
+    """Videos, as the pipeline gives them, behind the ``data_preprocessor``."""
+    data = dict(inputs=list(frames), data_samples=[])
+    return preprocessor(data)['inputs'].cpu()
+
+
+def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], with_preprocessing: bool) -> List[Tensor]:
+    """Videos of the training set as validation sees them, a batch of one each.
+
+    So many are spread evenly over the set, or over that of another annotation
+    file. They are normalised if the file does not do so itself.
+    """
+    cfg = copy.deepcopy(model.cfg.train_dataloader.dataset)
+    for part in datasets_in(cfg):
+        part.update(pipeline=pipeline_of(model.cfg, 'val'), test_mode=True)
+        if ann_file:
+            part.ann_file = ann_file
+    dataset = DATASETS.build(cfg)
+    if len(dataset) < number:
+        source = ann_file or 'The training set'
+        raise ValueError(f'{source} has {len(dataset)} videos, but --calibration-clips asks for {number}')
+    clips = [dataset[i * len(dataset) // number]['inputs'][None] for i in range(number)]
+    if with_preprocessing:
+        return clips
+    return [preprocessed(model.data_preprocessor, clip) for clip in clips]
 
 
 class Exportable(nn.Module):
@@ -20,30 +104,24 @@ class Exportable(nn.Module):
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
-        with_preprocessing (bool): Whether it takes the pictures, and
-            normalises them itself as the ``data_preprocessor`` does, or takes
-            normalised ones. Defaults to False.
-
-    Raises:
-        ValueError: If it cannot normalise as the ``data_preprocessor`` does.
+        with_preprocessing (bool): Whether it normalises frames itself as an
+            ``ActionDataPreprocessor`` does (of others a ValueError tells), or
+            takes normalised ones. Defaults to False.
     """
 
     def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
         super().__init__()
-        preprocessor = model.data_preprocessor
-        if with_preprocessing and (type(preprocessor) is not ActionDataPreprocessor):
-            raise ValueError(
-                f'{type(preprocessor).__name__} cannot go into the file, only '
-                'ActionDataPreprocessor can: leave out --with-preprocessing'
-            )
+        kind = type(model.data_preprocessor)
+        if with_preprocessing and kind is not ActionDataPreprocessor:
+            allowed = 'only ActionDataPreprocessor can: leave out --with-preprocessing'
+            raise ValueError(f'{kind.__name__} cannot go into the file, {allowed}')
         self.with_preprocessing = with_preprocessing
 
     def prepare(self, frames: Tensor) -> Tensor:
         """Normalise frames, ``(.., C, H, W)``, where that is included."""
         if not self.with_preprocessing:
             return frames
-        preprocessor = self.model.data_preprocessor
-        frames = frames.to(torch.float32)
+        preprocessor, frames = self.model.data_preprocessor, frames.float()
         if preprocessor.to_rgb:
             frames = frames.flip(-3)
         if preprocessor._enable_normalize:
@@ -62,18 +140,16 @@ class Exportable(nn.Module):
             activation=activation_of(self.model.cls_head),
             preprocessing='included' if self.with_preprocessing else 'normalise first',
         )
-        if not self.with_preprocessing:
-            for name in ('mean', 'std'):
-                value = getattr(preprocessor, name, None)
-                if value is not None:
-                    about[name] = str(value.flatten().tolist())
+        for name in () if self.with_preprocessing else ('mean', 'std'):
+            value = getattr(preprocessor, name, None)
+            if value is not None:
+                about[name] = str(value.flatten().tolist())
         return about
 
 
 class ExportableRecognizer(Exportable):
-    """A recognizer in test mode, from tensor to tensor.
+    """A copy of a recognizer in test mode, whose backbone's norms are folded.
 
-    A copy with the batch norms of the backbone folded into its convolutions.
     For its arguments and errors see :class:`Exportable`.
     """
 
@@ -95,24 +171,21 @@ class ExportableRecognizer(Exportable):
         """The scores of videos, ``(N, views * T, C, H, W)``.
 
         They are what the head averages over the views, ``(N, num_classes)``,
-        or, where it averages nothing, those of each view, ``(N, views,
-        num_classes)``.
+        or those of each view, ``(N, views, num_classes)``.
         """
-        x = self.prepare(x)
         head = self.model.cls_head
-        feats, kwargs = self.model.extract_feat(x, test_mode=True)
+        feats, kwargs = self.model.extract_feat(self.prepare(x), test_mode=True)
         scores = head(feats, **kwargs)
         # Unlike size(), len() would fix the number in the file.
         return head.average_clip(scores, scores.size(0) // x.size(0))
 
     def describe(self, shape: Sequence[int]) -> Dict[str, str]:
-        average_clips = self.model.cls_head.average_clips
         return dict(
             super().describe(shape),
             layout='NTCHW',
             frames_per_view=str(shape[0]),
             views='any' if 1 in free_dimensions(self.model) else '1',
-            output='probabilities' if average_clips == 'prob' else 'scores',
+            output='probabilities' if self.model.cls_head.average_clips == 'prob' else 'scores',
         )
 
 
@@ -120,10 +193,7 @@ class ExportableStream(Exportable):
     """A step of a stream, whose state goes in and comes out.
 
     It takes a pair of frames (or one frame) at a time. For its arguments and
-    errors see :class:`Exportable`.
-
-    Raises:
-        ValueError: Also if the model cannot run along a stream.
+    errors see :class:`Exportable` and ``StreamingRecognizer``.
     """
 
     def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
@@ -131,21 +201,19 @@ class ExportableStream(Exportable):
         self.recognizer = StreamingRecognizer(model.cpu())
         # A module of this one, so that it is exported.
         self.model = self.recognizer.model.requires_grad_(False)
+        states = [f'state.{name}' for name in self.recognizer.modules]
+        self.input_names = ['frames', 'pair', 'num_frames', *states]
+        self.output_names = ['scores', *(f'next.{state}' for state in states)]
 
     def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor, *states: Tensor) -> Tuple[Tensor, ...]:
-        """Run a step.
+        """The scores of an earlier pair, and the states for the next step.
 
         Args:
-            frames (Tensor): The frames of the pair, ``(2, C, H, W)``, or a
-                frame, ``(1, C, H, W)``.
+            frames (Tensor): Those of the pair, ``(2 or 1, C, H, W)``.
             pair (Tensor): Its number from 0, ``(1, )``, int64.
             num_frames (Tensor): Frames of the stream, ``(1, )``, int64, or
                 2^29 while it has not ended.
             states (Tensor): What the modules keep, at most four dimensions.
-
-        Returns:
-            tuple[Tensor]: The scores of an earlier pair, ``(1,
-            num_classes)``, and the states for the next step.
         """
         names = list(self.recognizer.modules)
         step = StreamStep(dict(zip(names, states)), pair, num_frames, self.recognizer.group)
@@ -154,26 +222,13 @@ class ExportableStream(Exportable):
 
     @torch.no_grad()
     def examples(self, shape: Sequence[int]) -> Tuple[Tensor, ...]:
-        """Inputs of the first step, from the shape of a frame.
-
-        They are random frames, the numbers, and empty states.
-        """
+        """Random frames, of a frame's shape, and the rest of the first step."""
         frames = example_frames((self.recognizer.group, *shape), 1, 1)[0]
         if not self.with_preprocessing:
             frames = frames.float()
         pair = torch.zeros(1, dtype=torch.long)
         _, *states = self(frames, pair, pair + ENDLESS)
         return (frames, pair, pair + ENDLESS, *map(torch.zeros_like, states))
-
-    @property
-    def input_names(self) -> List[str]:
-        states = [f'state.{name}' for name in self.recognizer.modules]
-        return ['frames', 'pair', 'num_frames', *states]
-
-    @property
-    def output_names(self) -> List[str]:
-        states = [f'next.state.{name}' for name in self.recognizer.modules]
-        return ['scores', *states]
 
     def describe(self, shape: Sequence[int]) -> Dict[str, str]:
         return dict(

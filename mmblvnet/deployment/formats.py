@@ -1,33 +1,36 @@
 """Writing and running files of ONNX, OpenVINO and ``torch.export``.
 
-The exporters take
-
-- module (nn.Module): A network in test mode, from tensors to tensors.
-- example (Tensor): Its input.
-- free (dict): The dimensions of the input that may differ, by their index.
-- path (str or Path): The file, whose suffix is that of the format.
-- about (dict, optional): Texts by name for the file's metadata.
+The exporters take a network in test mode, an example of its input, the
+dimensions of it that may differ, by their index, the file, and texts by name
+for the file's metadata.
 """
 
 import functools
+import importlib
 import inspect
 import json
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
+PathLike = Union[str, Path]
+Example = Union[Tensor, Tuple[Tensor, ...]]
 OPSET = 18
-# Where OpenVINO keeps the metadata of an ONNX file.
-FRAMEWORK = 'framework'
+# The additions and products of the temporal modules lose more than they win.
+# OpenVINO 2026.4 gets a classifier of integers wrong for all videos of a batch
+# but the first.
+OPERATORS = ['Conv']
 # What OpenVINO calls them.
 PRECISIONS = dict(float32='f32', bfloat16='bf16')
-# Of programs of torch.export.
-METADATA = 'metadata.json'
+# Where the metadata are in OpenVINO's files made of ONNX, and in programs of
+# torch.export.
+FRAMEWORK, METADATA = 'framework', 'metadata.json'
 
 
 class Exported(NamedTuple):
@@ -37,15 +40,8 @@ class Exported(NamedTuple):
     about: Dict[str, str]
 
 
-def load_exported(path: Union[str, Path]) -> Exported:
-    """Load a file that ``tools/export.py`` wrote.
-
-    Args:
-        path (str or Path): An ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2``
-            file.
-
-    Returns:
-        Exported: What runs it, and its metadata.
+def load_exported(path: PathLike) -> Exported:
+    """Load an ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` file that was exported.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -60,27 +56,20 @@ def load_exported(path: Union[str, Path]) -> Exported:
     return LOADERS[path.suffix](path)
 
 
+@torch.no_grad()
 def export_onnx(
     module: nn.Module,
-    example: Union[Tensor, Tuple[Tensor, ...]],
-    free: Dict[int, torch.export.Dim],
-    path: Union[str, Path],
+    example: Example,
+    free: Dict[int, Dim],
+    path: PathLike,
     about: Optional[Dict[str, str]] = None,
     input_names: Sequence[str] = ('frames',),
     output_names: Sequence[str] = ('scores',),
 ) -> None:
     """Write a network, which may have several inputs, as an ONNX file."""
-    examples = (example,) if isinstance(example, Tensor) else example
-    with torch.no_grad():
-        program = torch.onnx.export(
-            _traced(module, examples, free),
-            (),
-            dynamo=True,
-            input_names=list(input_names),
-            output_names=list(output_names),
-            opset_version=OPSET,
-            verbose=False,
-        )
+    names = dict(input_names=list(input_names), output_names=list(output_names))
+    traced = _traced(module, example, free)
+    program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
     for value in [*program.model.graph, *program.model.graph.inputs]:
         # Where each operator stands in the sources, on this machine.
         value.metadata_props.clear()
@@ -93,9 +82,8 @@ def export_onnx(
     program.save(os.fspath(path))
 
 
-def _traced(
-    module: nn.Module, examples: Tuple[Tensor, ...], free: Dict[int, torch.export.Dim]
-) -> torch.export.ExportedProgram:
+def _traced(module: nn.Module, example: Example, free: Dict[int, Dim]) -> ExportedProgram:
+    examples = (example,) if isinstance(example, Tensor) else example
     return torch.export.export(module, examples, dynamic_shapes=(free,) if free else None, strict=False)
 
 
@@ -113,26 +101,46 @@ def _load_onnx(path: Path) -> Exported:
     return Exported(run, session.get_modelmeta().custom_metadata_map)
 
 
+def quantize(path: PathLike, quantized: PathLike, clips: List[Tensor]) -> None:
+    """Write an ONNX file anew that computes in integers of 8 bits.
+
+    The clips are inputs that show how large its maps are.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    inputs = iter([dict(frames=clip.numpy()) for clip in clips])
+
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> Optional[dict]:
+            return next(inputs, None)
+
+    quantize_static(
+        path,
+        quantized,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=OPERATORS,
+    )
+
+
 def import_openvino() -> ModuleType:
     """OpenVINO, or an ImportError that says how to get it."""
     try:
-        import openvino
+        return importlib.import_module('openvino')
     except ImportError as error:
         raise ImportError("OpenVINO is not installed: pip install -e '.[deployment]'") from error
-    return openvino
 
 
-def export_openvino(onnx_file: Union[str, Path], path: Union[str, Path], precision: str = 'float32') -> None:
+def export_openvino(onnx_file: PathLike, path: PathLike, precision: str = 'float32') -> None:
     """Write an ONNX file as an OpenVINO one, with the same metadata.
 
-    Args:
-        onnx_file (str or Path): The ONNX file.
-        path (str or Path): The ``.xml`` file. The weights go into the
-            ``.bin`` file beside it.
-        precision (str): ``'float32'`` or ``'bfloat16'``, for what the file
-            gives no other precision. It goes into the metadata, as OpenVINO's
-            hint: left to itself, OpenVINO takes bfloat16 wherever the
-            processor has it. Defaults to ``'float32'``.
+    Beside the ``.xml`` file comes a ``.bin`` file with the weights. The
+    precision, ``'float32'`` or ``'bfloat16'``, is for what the file gives no
+    other. It goes into the metadata as OpenVINO's hint: left to itself,
+    OpenVINO takes bfloat16 wherever the processor has it.
     """
     openvino = import_openvino()
     model = _openvino_core().read_model(onnx_file)
@@ -157,9 +165,8 @@ def _load_openvino(path: Path) -> Exported:
     model = core.read_model(path)
     metadata = model.get_rt_info(FRAMEWORK).astype(dict)
     about = {name: value.astype(str) for name, value in metadata.items()}
-    network = core.compile_model(
-        model, 'CPU', dict(INFERENCE_PRECISION_HINT=about['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
-    )
+    config = dict(INFERENCE_PRECISION_HINT=about['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
+    network = core.compile_model(model, 'CPU', config)
 
     def run(frames: Tensor) -> Tensor:
         return torch.from_numpy(network(np.ascontiguousarray(frames))[0])
@@ -167,16 +174,12 @@ def _load_openvino(path: Path) -> Exported:
     return Exported(run, about)
 
 
+@torch.no_grad()
 def export_torch(
-    module: nn.Module,
-    example: Tensor,
-    free: Dict[int, torch.export.Dim],
-    path: Union[str, Path],
-    about: Optional[Dict[str, str]] = None,
+    module: nn.Module, example: Example, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
 ) -> None:
     """Write a network as a PyTorch program, which needs no sources to run."""
-    with torch.no_grad():
-        torch.export.save(_traced(module, (example,), free), path, extra_files={METADATA: json.dumps(about or {})})
+    torch.export.save(_traced(module, example, free), path, extra_files={METADATA: json.dumps(about or {})})
 
 
 def _load_torch(path: Path) -> Exported:

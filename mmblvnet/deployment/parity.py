@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer
 
-from .frames import example_frames, free_dimensions
+from .exportable import example_frames, free_dimensions, preprocessed
 
 TOLERANCE = 1e-4
 # With 8 bits per number, scores of untrained networks, which are up to 1,
@@ -27,22 +27,14 @@ def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
     return torch.stack([sample.pred_score for sample in samples]).cpu()
 
 
-def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
-    """Videos, as the pipeline gives them, behind the ``data_preprocessor``."""
-    data = dict(inputs=list(frames), data_samples=[])
-    return preprocessor(data)['inputs'].cpu()
-
-
 def check_repeatable(model: nn.Module, frames: Tensor) -> None:
     """Refuse a model that draws at random in a test, as ``TRNHead`` does."""
     # Raw scores differ where a softmax may hide it.
     with patch.object(model.cls_head, 'average_clips', None):
         first, second = (reference_scores(model, frames) for _ in range(2))
     if (first - second).abs().max() > TOLERANCE * first.abs().max():
-        raise ValueError(
-            f'{type(model.cls_head).__name__} gives a video other scores each '
-            'time, of which a file would keep one draw: it cannot be exported'
-        )
+        problem = 'gives a video other scores each time, of which a file would keep one draw: it cannot be exported'
+        raise ValueError(f'{type(model.cls_head).__name__} {problem}')
 
 
 def check_parity(
@@ -66,12 +58,9 @@ def check_parity(
             relatively. Defaults to 1e-4.
 
     Returns:
-        float: The largest difference of two scores.
-
-    Raises:
-        ValueError: If it is larger.
+        float: The largest difference; a ValueError tells if it is larger.
     """
-    model = model.eval()
+    model.eval()
     several = 2 if 1 in free_dimensions(model) else 1
     differences = []
     for num_videos, num_views in ((1, 1), (2, several), (3, 1)):
@@ -86,11 +75,9 @@ def check_parity(
 def check_stream_parity(
     path: Union[str, Path], model: nn.Module, shape: Sequence[int], with_preprocessing: bool, num_frames: int = 48
 ) -> float:
-    """Compare an exported step of a stream with the model, over a video.
+    """:func:`check_parity` for the ONNX file of a step, along a video.
 
-    As :func:`check_parity`, but for the ONNX file of an
-    :class:`ExportableStream`, the shape of a frame, ``(C, H, W)``, and the
-    even number of frames of the video.
+    The shape is that of a frame, ``(C, H, W)``, and their number even.
     """
     from onnxruntime import InferenceSession
 
@@ -107,12 +94,8 @@ def check_stream_parity(
     for pair in range(num_frames // group + delay):
         # What follows the end does not matter.
         start = min(pair * group, num_frames - group)
-        of_pair, *new = session.run(
-            None,
-            dict(
-                states, frames=frames[start : start + group], pair=np.array([pair]), num_frames=np.array([num_frames])
-            ),
-        )
+        numbers = dict(pair=np.array([pair]), num_frames=np.array([num_frames]))
+        of_pair, *new = session.run(None, dict(states, frames=frames[start : start + group], **numbers))
         scores.append(torch.from_numpy(of_pair[0]))
         states = dict(zip(states, new))
     return _difference(torch.stack(scores[delay:]), torch.stack([p.scores for p in predictions]), TOLERANCE)

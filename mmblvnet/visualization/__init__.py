@@ -1,9 +1,7 @@
-from .annotation import AnnotatedVideo, annotate_video, draw_predictions
+from .clips import draw_clips, explain, has_branches, prepare_video
 from .curves import draw_curves, read_curves
-from .gradcam import explain
-from .sampled_frames import draw_clips, has_branches, prepare_video
+from .predictions import AnnotatedVideo, Timeline, annotate_video, draw_predictions, draw_timeline
 from .temporal_weights import draw_temporal_weights, temporal_weights
-from .timeline import Timeline, draw_timeline
 
 __all__ = [
     'AnnotatedVideo',

@@ -1,15 +1,17 @@
 """Curves of training runs, from the logs that MMEngine writes.
 
-MMAction2 1.2.0 has a tool for it that MMEngine's logs are not made for
-(https://github.com/open-mmlab/mmaction2/issues/2612): it wants a key that
-they do not have, and leaves validation out.
+MMAction2's own tool cannot read these
+(https://github.com/open-mmlab/mmaction2/issues/2612).
 """
 
 import json
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from .style import STYLE
 
 
 class Curves(NamedTuple):
@@ -22,15 +24,9 @@ class Curves(NamedTuple):
 def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     """Read the logs of a training run, and of those that resumed it.
 
-    Args:
-        work_dir (str or Path): The folder of the run.
-        metric (str): The metric of the validation: ``'acc/top1'``.
-
-    Returns:
-        Curves: What is in them; iterations that were repeated count once.
-
-    Raises:
-        ValueError: If there is no log of a training, or another metric.
+    Iterations that were repeated count once. A ValueError tells if the
+    ``work_dir`` has no log of a training, or another metric in validation
+    than the one named (``'acc/top1'``).
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
@@ -54,18 +50,18 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     return Curves(sorted(loss.items()), sorted(values.items()))
 
 
+@rc_context(STYLE)
 def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str, out: Union[str, Path]) -> None:
     """Draw the loss and the metric of training runs."""
-    figure = Figure(figsize=(10, 3.6), layout='constrained')
+    figure = Figure(figsize=(10, 3.6))
     left, right = figure.subplots(1, 2)
     for run, name in zip(runs, names):
         left.plot(*zip(*run.loss), label=name, linewidth=1)
         if run.metric:
             right.plot(*zip(*run.metric), marker='o', markersize=4)
     for axes, title in ((left, 'loss in training'), (right, f'{metric} in validation')):
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel('iteration')
+        axes.set(title=title, xlabel='iteration')
         axes.grid(alpha=0.3)
     right.set_xlim(left.get_xlim())
-    left.legend(fontsize=8)
-    figure.savefig(out, dpi=100)
+    left.legend()
+    figure.savefig(out)

@@ -3,7 +3,7 @@
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.deployment import example_frames, reference_scores
-from mmblvnet.deployment.parity import preprocessed
+from mmblvnet.deployment.exportable import preprocessed
 from networks import SMALL_CHANNELS, recognizer
 
 NUM_FRAMES = 4

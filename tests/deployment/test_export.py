@@ -18,8 +18,8 @@ from mmblvnet.deployment import (
     load_exported,
     reference_scores,
 )
+from mmblvnet.deployment.formats import quantize
 from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE, TOLERANCE
-from mmblvnet.deployment.quantization import quantize
 
 
 def export(model, path, write=export_onnx, with_preprocessing=True, **kwargs):

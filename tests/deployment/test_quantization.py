@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
-from mmblvnet.deployment.quantization import calibration_clips
+from mmblvnet.deployment.exportable import calibration_clips
 from mmengine.config import Config
 from paths import MOTION
 from tiny_videos import shown_numbers, write_video

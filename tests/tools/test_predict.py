@@ -215,7 +215,7 @@ def test_what_makes_no_sense_is_refused(run, monkeypatch):
         '--csv out.csv': '--csv does nothing with files and folders',
         '--window 1 --json out.json': '--json does nothing with --window',
         '--stream --stride 1': '--stride does nothing with --stream',
-        '--stream --window 2': 'exclude each other',
+        '--stream --window 2': 'not allowed with argument',
         '--window 0': '0 is not greater than 0',
         '--topk 0': '--topk 0 is less than 1',
         '--compile': 'install g++',

@@ -7,8 +7,8 @@ import torch
 from matplotlib.colors import to_rgb
 from mmaction.registry import TRANSFORMS
 from mmblvnet.models import BLVNet
-from mmblvnet.visualization import draw_clips, has_branches, prepare_video, sampled_frames
-from mmblvnet.visualization.sampled_frames import BIG, LITTLE, Clip
+from mmblvnet.visualization import clips, draw_clips, has_branches, prepare_video
+from mmblvnet.visualization.clips import BIG, LITTLE, Clip
 from mmengine.config import Config
 from paths import CONFIGS, MOTION
 from tiny_videos import NUM_FRAMES, shown_numbers, write_video
@@ -124,7 +124,7 @@ def test_even_and_odd_frames_are_marked_by_their_branch(tmp_path):
 
 
 def test_a_picture_grows_with_lines_and_with_so_many_clips(tmp_path, monkeypatch):
-    monkeypatch.setattr(sampled_frames, 'MAX_CLIPS', 2)
+    monkeypatch.setattr(clips, 'MAX_CLIPS', 2)
 
     def shape(length, count):
         clip = Clip(np.arange(length), np.zeros((length, 8, 8, 3), np.uint8), length)

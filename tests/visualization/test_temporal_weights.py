@@ -6,7 +6,7 @@ import torch
 from mmaction.registry import MODELS
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.visualization import draw_temporal_weights, temporal_weights
-from mmblvnet.visualization.temporal_weights import FUTURE, PAST
+from mmblvnet.visualization.temporal_weights import TIMES
 from torch import nn
 
 
@@ -22,7 +22,7 @@ def layer(*channels):
 def test_the_shares_of_a_channel_are_its_weights_parts_with_their_signs():
     weights = layer((1.0, 2.0, 1.0), (-3.0, 1.0, 0.0), (0.0, 0.0, 0.0))
     assert weights.shares.T.tolist() == [[0.25, 0.5, 0.25], [-0.75, 0.25, 0], [0, 0, 0]]
-    assert layer((1.0, 2.0, 1.0), (-3.0, 1.0, 0.0)).mean_shares.tolist() == [0.5, 0.375, 0.125]
+    assert layer((1.0, 2.0, 1.0), (-3.0, 1.0, 0.0)).mean_shares == {-1: 0.5, 0: 0.375, 1: 0.125}
 
 
 def test_channels_average_subtract_or_are_silent():
@@ -68,7 +68,7 @@ def test_the_picture_shows_where_the_weights_are(tmp_path):
         out = tmp_path / 'out.png'
         draw_temporal_weights([layer(weights, weights)], out)
         picture = cv2.imread(str(out))[..., ::-1].astype(int)
-        return [(abs(picture - np.array(color(1.0)[:3]) * 255) < 3).all(-1).sum() for color in (PAST, FUTURE)]
+        return [(abs(picture - np.array(TIMES(end)[:3]) * 255) < 3).all(-1).sum() for end in (0.0, 1.0)]
 
     past, future = amounts((0.0, 0.0, 1.0))
     assert future > 10 * max(past, 1)

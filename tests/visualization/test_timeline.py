@@ -1,7 +1,7 @@
 import cv2
 import torch
 from mmblvnet.visualization import Timeline, draw_timeline
-from mmblvnet.visualization.timeline import clock
+from mmblvnet.visualization.predictions import clock
 
 
 def test_columns_hold_ever_more_windows():

@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List
 
-from mmblvnet.apis.video_files import find_videos, is_hidden
+from mmblvnet.apis.video_source import find_videos, is_hidden
 
 SPLITS = ('train', 'val')
 

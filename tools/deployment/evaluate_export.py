@@ -20,7 +20,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 from mmblvnet.deployment import load_exported
-from mmblvnet.deployment.parity import preprocessed
+from mmblvnet.deployment.exportable import preprocessed
 
 
 def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
@@ -35,12 +35,9 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
         frames = torch.stack(data['inputs'])
         labels += [sample.gt_label.numpy() for sample in data['data_samples']]
         for file, (run, about) in exported.items():
-            size = (int(about['height']), int(about['width']))
-            if frames.shape[-2:] != size:
-                raise ValueError(
-                    f'{file} takes frames of {size}, but the test gives '
-                    f'{tuple(frames.shape[-2:])}: export it with --size'
-                )
+            size, given = (int(about['height']), int(about['width'])), tuple(frames.shape[-2:])
+            if given != size:
+                raise ValueError(f'{file} takes frames of {size}, but the test gives {given}: export it with --size')
             taken = frames
             if about['views'] == '1':
                 taken = frames.reshape(-1, int(about['frames_per_view']), *frames.shape[2:])
@@ -52,13 +49,11 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
 
 
 def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
-    """The files' accuracies, and how each differs from the first, in Markdown.
-
-    A video's label is a number, or a 0 or 1 for each class.
-    """
+    """The files' accuracies, and how each differs from the first, in Markdown."""
+    # A video's label is a number, or a 0 or 1 for each class.
     multi_label = any(label.size > 1 for label in labels)
-    columns = ['mAP'] if multi_label else ['top-1', 'top-5']
-    columns = ['file', *columns, 'same top-1', 'mean difference', 'largest']
+    accuracies = ['mAP'] if multi_label else ['top-1', 'top-5']
+    columns = ['file', *accuracies, 'same top-1', 'mean difference', 'largest']
     lines = [f'| {" | ".join(columns)} |', '| --- ' * len(columns) + '|']
     first = next(iter(scores.values()))
     for file, of_file in scores.items():

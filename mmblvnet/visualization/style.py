@@ -1,0 +1,13 @@
+"""How the pictures of matplotlib look, as its parameters."""
+
+STYLE = {
+    'axes.titlesize': 10,
+    'figure.constrained_layout.use': True,
+    'font.size': 8,
+    'image.aspect': 'auto',
+    'legend.columnspacing': 0.8,
+    'legend.frameon': False,
+    'legend.handlelength': 1,
+    'legend.handletextpad': 0.4,
+    'savefig.dpi': 100,
+}
