@@ -5,9 +5,10 @@ from typing import NamedTuple, Sequence, Tuple
 import torch
 import torch.nn.functional as F
 from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.models.common.temporal_module import EACH, PAIRS, SPLIT, Form
 from torch import Tensor
 
-FORMS = ('forward', 'forward_split', 'forward_pairs')
+FORMS = (EACH, SPLIT, PAIRS)
 LAYOUTS = (
     'contiguous',
     'channels_last',
@@ -24,8 +25,7 @@ LAYOUTS = (
 class Case(NamedTuple):
     """What a module is made for, given, and asked for."""
 
-    # The method.
-    form: str = 'forward'
+    form: Form = EACH
     # Frames per clip, even where pairs are asked for, and blended frames.
     num_frames: int = 4
     r: int = 3
@@ -74,14 +74,14 @@ def laid_out(values: Tensor, layout: str) -> Tensor:
 
 def weighted_sums(x: Tensor, weight: Tensor, case: Case) -> Sequence[Tensor]:
     """The outputs of a form before the ReLU."""
-    if case.form == 'forward_pairs':
+    if case.form == PAIRS:
         x = x.repeat_interleave(2, 0)
     before = case.r // 2
     # [N, before + T + after, C, H, W]
     clips = F.pad(x.unflatten(0, (case.clips, case.num_frames)), (0, 0) * 3 + (before, case.r - 1 - before))
     terms = (row[:, None, None] * clips[:, j : j + case.num_frames] for j, row in enumerate(weight))
     y = sum(terms).flatten(0, 1)
-    return (y,) if case.form == 'forward' else (y[0::2], y[1::2])
+    return (y,) if case.form == EACH else (y[0::2], y[1::2])
 
 
 def random(case: Case, shape, device, layout: str = 'contiguous') -> Tensor:
@@ -99,13 +99,13 @@ def module_of(case: Case, device) -> TemporalAggregation:
 
 def input_of(case: Case, device) -> Tensor:
     num_maps = case.clips * case.num_frames
-    if case.form == 'forward_pairs':
+    if case.form == PAIRS:
         num_maps //= 2
     return random(case, (num_maps, case.channels, *case.size), device, case.layout).requires_grad_()
 
 
 def call(module: TemporalAggregation, case: Case, x: Tensor) -> Tuple[Tensor, ...]:
-    outs = getattr(module, case.form)(x)
+    outs = module(x, case.form)
     return (outs,) if isinstance(outs, Tensor) else outs
 
 

@@ -32,6 +32,7 @@ from mmaction.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmblvnet.apis import accelerate, load_recognizer
@@ -259,21 +260,19 @@ def count(network: nn.Module, clip: Tensor) -> Dict[str, int]:
     cannot but read and write where norms are folded and ReLUs fused.
     """
     blended, elements = [], []
-    run = TemporalAggregation._run
 
-    def blend(tam: TemporalAggregation, x: Tensor, form: Any) -> Sequence[Tensor]:
-        outs = run(tam, x, form)
-        written = sum(maps.numel() for maps in outs)
-        blended.append(tam.blend_frames * written)
-        elements.append(x.numel() + written)
-        return outs
+    def blend(module: nn.Module, inputs: tuple, outs: Any) -> None:
+        if isinstance(module, TemporalAggregation):
+            written = outs.numel() if isinstance(outs, Tensor) else sum(maps.numel() for maps in outs)
+            blended.append(module.blend_frames * written)
+            elements.append(inputs[0].numel() + written)
 
     def convolve(maps: Sequence[int], weight: Sequence[int], *_, out_shape: Sequence[int], **__) -> int:
         elements.append(math.prod(maps) + math.prod(out_shape))
         return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: convolve})
-    with mock.patch.object(TemporalAggregation, '_run', blend), counter, torch.no_grad():
+    with register_module_forward_hook(blend), counter, torch.no_grad():
         network.eval()
         network(clip)
     macs = counter.get_total_flops() // 2 + sum(blended)

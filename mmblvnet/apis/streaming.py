@@ -15,7 +15,7 @@ from mmblvnet.models import BLResNet, BLVNet, ResNetTAM, TAMNeck
 from mmblvnet.models.common import TemporalModule
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.streaming import StreamStep
-from mmblvnet.models.common.temporal_module import SPLIT
+from mmblvnet.models.common.temporal_module import PAIRS, SPLIT
 
 # Frames of a stream that has not ended; 32 bits hold twice as many.
 ENDLESS = 2**29
@@ -249,7 +249,7 @@ class StreamingRecognizer:
         if self.model.with_neck:
             tam = self.model.neck.tams[-1]
             # The head, which is linear, averages both frames of a pair.
-            feats = tam(feats) if self.group == 1 else (sum(tam.forward_pairs(feats)) / 2)
+            feats = tam(feats) if self.group == 1 else sum(tam(feats, PAIRS)) / 2
         return self.model.cls_head(feats, num_segs=1)
 
     @torch.no_grad()

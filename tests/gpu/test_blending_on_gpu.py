@@ -4,7 +4,7 @@ from itertools import cycle
 
 import pytest
 import torch
-from blending import FORMS, LAYOUTS, Case, call, check, input_of, module_of
+from blending import EACH, FORMS, LAYOUTS, PAIRS, SPLIT, Case, call, check, input_of, module_of
 from mmblvnet.models.common import TemporalAggregation
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -16,7 +16,7 @@ def test_clips_of_any_length_are_right(form, device):
     dtypes = cycle((*DTYPES, torch.double))
     for num_frames in (2, 8):
         for r in (1, 2, 3, 4, 5, 7):
-            check(Case(form, num_frames + (form == 'forward'), r, dtype=next(dtypes)), device)
+            check(Case(form, num_frames + (form == EACH), r, dtype=next(dtypes)), device)
 
 
 @forms
@@ -65,7 +65,7 @@ def test_maps_and_gradients_stay_channels_last(form, device):
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 def test_what_is_no_number_stays_so(bad, device):
-    case = Case('forward_split', 8, 1, clips=1)
+    case = Case(SPLIT, 8, 1, clips=1)
     module, x = module_of(case, device), input_of(case, device).detach()
     for p in module.parameters():
         torch.nn.init.ones_(p)
@@ -85,7 +85,7 @@ def test_second_derivatives_are_those_of_finite_differences(form, device):
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_autocast_leaves_the_type_of_the_maps(dtype, device):
-    case = Case('forward_pairs', dtype=dtype)
+    case = Case(PAIRS, dtype=dtype)
     module, x = module_of(case, device), input_of(case, device)
     with torch.autocast(device.type, torch.bfloat16):
         outs = call(module, case, x)
@@ -98,7 +98,7 @@ def test_half_precision_sums_the_weight_gradient_in_full(device):
     module = TemporalAggregation(2, 4).to(device)
     for p in module.parameters():
         torch.nn.init.ones_(p)
-    case = Case('forward_split', 4, 3, 1, 2)
+    case = Case(SPLIT, 4, 3, 1, 2)
     x = torch.ones(4, 2, 100, 100, dtype=torch.bfloat16, device=device)
     torch.cat(call(module, case, x)).sum().backward()
     for layer, number in ((module.prev, 3), (module.curr, 4), (module.next, 3)):
@@ -107,7 +107,7 @@ def test_half_precision_sums_the_weight_gradient_in_full(device):
 
 def test_more_elements_than_an_int32_counts_are_right(cuda):
     # 30 views of 6 videos in the stem of the flagship.
-    case = Case('forward_split', 16, 3, 171, 64, (112, 112))
+    case = Case(SPLIT, 16, 3, 171, 64, (112, 112))
     module = module_of(case, cuda)
     x = torch.empty(171 * 16, 64, 112, 112, dtype=torch.bfloat16, device=cuda).to(memory_format=torch.channels_last)
     x.normal_().requires_grad_()

@@ -24,6 +24,7 @@ from benchmark import Row
 from torch import nn
 
 from mmblvnet.models.common import TemporalAggregation
+from mmblvnet.models.common.temporal_module import SPLIT
 
 DEVICE = 'cuda'
 FLOOR = "of the card's floor"
@@ -160,12 +161,12 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         tam = TemporalAggregation(64, 16).cuda()
         x = torch.randn(32 * 16, 64, 112, 112, dtype=dtype, device='cuda')
         x = x.to(memory_format=torch.channels_last).requires_grad_()
-        outs = tam.forward_split(x)
+        outs = tam(x, SPLIT)
         grads = [torch.randn_like(y) for y in outs]
 
         def forward() -> None:
             with torch.no_grad():
-                tam.forward_split(x)
+                tam(x, SPLIT)
 
         def backward() -> None:
             torch.autograd.grad(outs, x, grads, retain_graph=True)

@@ -4,7 +4,7 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..common import TemporalAggregation, TemporalModule, TemporalShift
-from ..common.temporal_module import check_frames
+from ..common.temporal_module import SPLIT, check_frames
 from .blresnet import BLResNet
 
 
@@ -103,7 +103,7 @@ class BLVNet(BLResNet):
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:
-            return self.tam.forward_split(x)
+            return self.tam(x, SPLIT)
         # [N * T / 2, 2, C, H, W]
         pairs = x.unflatten(0, (-1, 2))
         return pairs[:, 0], pairs[:, 1]

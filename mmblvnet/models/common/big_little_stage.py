@@ -6,6 +6,8 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
+from .temporal_module import PAIRS
+
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
     """A bias-free convolution that keeps the size at stride 1."""
@@ -170,7 +172,7 @@ class BigLittleStage(BaseModule):
 
     def run_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Maps of the Little branch, and of the Big one at half the size."""
-        even, odd = (x, x) if self.tam is None else self.tam.forward_pairs(x)
+        even, odd = (x, x) if self.tam is None else self.tam(x, PAIRS)
         return self.little_e(self.little(even)), self.big(odd)
 
     def fuse(self, little: Tensor, big: Tensor) -> Tensor:

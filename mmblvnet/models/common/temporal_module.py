@@ -1,4 +1,4 @@
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -43,15 +43,9 @@ def strided(x: Tensor, first: int, step: int, count: int) -> Tensor:
 
 
 class TemporalModule(BaseModule):
-    """What lets the frames of a clip, or of a stream, meet.
+    """What lets the frames of a clip, ``T``, or of a stream, meet.
 
-    Args:
-        num_frames (int): Frames per clip, ``T``.
-        causal (bool): Whether a frame meets no later ones. Defaults to False.
-        init_cfg (dict, optional): Initialization config. Defaults to None.
-
-    Raises:
-        ValueError: If a clip has no frames.
+    In a causal one a frame meets no later ones.
     """
 
     # Whether a downsampling shortcut around the module takes its output.
@@ -68,21 +62,22 @@ class TemporalModule(BaseModule):
         # The StreamStep that it runs in, and its name there; None for clips.
         self.step, self.name = None, ''
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run on frames, clip after clip, ``(N * T, C, H, W)``."""
-        (y,) = self._run(x, EACH)
-        return y
+    def forward(self, x: Tensor, form: Form = EACH) -> Union[Tensor, Tuple[Tensor, Tensor]]:
+        """Run on frames, clip after clip.
 
-    def forward_split(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """The same, with even (0, 2, ..) and odd (1, 3, ..) frames apart."""
-        return self._run(x, SPLIT)
-
-    def forward_pairs(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """The same for frames of which each two successive ones are one map.
-
-        Those are ``(N * T / 2, C, H, W)``, as are the even and the odd frames.
+        They are ``(N * T, C, H, W)`` or, as ``PAIRS``, ``(N * T / 2, C, H,
+        W)``. As these and as ``SPLIT``, even and odd ones come out apart.
         """
-        return self._run(x, PAIRS)
+        if self.step is not None:
+            maps, num_groups = self.step.extend(self.name, x, form, self.offsets())
+            outputs = self.run_padded(maps, form, num_groups)
+        else:
+            num_maps = self.num_frames * form.num_maps // form.num_outputs
+            if self.training and self.across_clips:
+                num_maps = x.size(0)
+            outputs = self.run_clips(x.unflatten(0, (-1, num_maps)), form)
+        outputs = tuple(y.flatten(0, -4) for y in outputs)
+        return outputs if form.num_outputs > 1 else outputs[0]
 
     def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """The frames as they came and as they leave, for a shortcut."""
@@ -90,9 +85,8 @@ class TemporalModule(BaseModule):
             return x, self(x)
         # A stream's leave later than they came.
         maps, num_groups = self.step.extend(self.name, x, EACH, self.offsets())
-        first, _ = EACH.span(self.offsets())
         (y,) = self.run_padded(maps, EACH, num_groups)
-        return strided(maps, -first, 1, num_groups).flatten(0, -4), y.flatten(0, -4)
+        return strided(maps, -min(self.offsets()), 1, num_groups).flatten(0, -4), y.flatten(0, -4)
 
     def offsets(self) -> Sequence[int]:
         """Where the frames that meet are, counted from the current one."""
@@ -112,17 +106,6 @@ class TemporalModule(BaseModule):
         first, last = form.span(self.offsets())
         padded = F.pad(x, (0, 0) * 3 + (-first, last - form.num_maps + 1))
         return self.run_padded(padded, form, x.size(1) // form.num_maps)
-
-    def _run(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
-        if self.step is not None:
-            maps, num_groups = self.step.extend(self.name, x, form, self.offsets())
-            outputs = self.run_padded(maps, form, num_groups)
-        else:
-            num_maps = self.num_frames * form.num_maps // form.num_outputs
-            if self.training and self.across_clips:
-                num_maps = x.size(0)
-            outputs = self.run_clips(x.unflatten(0, (-1, num_maps)), form)
-        return tuple(y.flatten(0, -4) for y in outputs)
 
 
 class TemporalShift(TemporalModule):

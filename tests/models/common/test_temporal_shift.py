@@ -2,6 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmblvnet.models.common import TemporalShift
+from mmblvnet.models.common.temporal_module import PAIRS
 from reference import ReferenceShift
 
 
@@ -18,6 +19,6 @@ def test_pairs_shift_like_their_copies(pairs, channels):
     module = TemporalShift(2 * pairs)
     x = torch.randn(2 * pairs, channels, 3, 2)
     frames = module(x.repeat_interleave(2, 0))
-    even, odd = module.forward_pairs(x)
+    even, odd = module(x, PAIRS)
     torch.testing.assert_close(even, frames[0::2])
     torch.testing.assert_close(odd, frames[1::2])
