@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from mmblvnet.datasets.pipelines import frames_per_view
 from mmblvnet.models import BLResNet, BLVNet, ResNetTAM, TAMNeck
-from mmblvnet.models.common import TemporalModule
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.common.streaming import StreamStep
-from mmblvnet.models.common.temporal_module import PAIRS, SPLIT
+from mmblvnet.models.common.temporal_module import PAIRS, SPLIT, StreamStep, TemporalModule
 
 # Frames of a stream that has not ended; 32 bits hold twice as many.
 ENDLESS = 2**29

@@ -15,7 +15,7 @@ from torch.export import Dim
 from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
 from mmblvnet.datasets.pipelines import datasets_in, example_of, frames_per_view, pipeline_of
 from mmblvnet.models.common.folding import fold_norms
-from mmblvnet.models.common.streaming import StreamStep
+from mmblvnet.models.common.temporal_module import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
 
 LARGEST = 2**20
