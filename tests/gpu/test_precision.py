@@ -51,7 +51,7 @@ def test_scores_and_gradients_stay_near_those_of_float32(name, dtype, device):
 @torch.no_grad()
 @dtypes
 def test_autocast_makes_no_map_of_a_stage_float32(dtype, device):
-    stage = BigLittleStage(16, 32, 3, 2, alpha=2, beta=4).to(device).eval()
+    stage = BigLittleStage(16, 32, 3, 2, dict(type='BN'), alpha=2, beta=4).to(device).eval()
     seen = set()
     for module in stage.modules():
         module.register_forward_hook(

@@ -56,6 +56,11 @@ def test_any_shape_gives_a_map_for_each_frame_or_is_refused(name, frames, channe
         assert maps.shape == (outputs, maps.size(1), height, width)
 
 
+def test_an_image_network_refuses_what_are_no_images():
+    with pytest.raises(ValueError, match=r'\(1, 10, 8, 8\) are no frames .*ThinBLResNet'):
+        MODELS.build(dict(type='ThinBLResNet', depth=50))(torch.rand(1, 10, 8, 8))
+
+
 @functools.lru_cache(maxsize=None)
 def model(num_segments):
     return recognizer(

@@ -13,6 +13,7 @@ from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
 from ..common import BigLittleStage, TemporalModule
 from ..common.big_little_stage import bottlenecks, conv, norm
 from ..common.checkpointing import checkpoint_selectively
+from ..common.temporal_module import check_frames
 
 DEFAULT_INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)]
 
@@ -101,10 +102,7 @@ class BLResNet(BaseModule):
         width, stages = self.stem_channels, set(self.out_indices)
         return dict(
             depth=(self.depth in self.arch_settings, f'one of {tuple(self.arch_settings)}'),
-            alpha=(
-                self.alpha >= 1 and width % self.alpha == 0,
-                f'a divisor of the {width} channels of the stem; the paper uses 2',
-            ),
+            alpha=(self.alpha >= 1 and width % self.alpha == 0, f'a divisor of the width {width}; the paper uses 2'),
             beta=(self.beta >= 1, 'at least 1; the paper uses 4'),
             in_channels=(self.in_channels >= 1, 'at least 1; RGB has 3'),
             out_indices=(bool(stages) and stages <= set(range(4)), 'stages in 0..3 (layer1..layer4)'),
@@ -130,39 +128,23 @@ class BLResNet(BaseModule):
         self.tam = self._make_temporal(width)
 
     def _make_stages(self, norm_cfg: dict) -> None:
-        *blocks, last = self.arch_settings[self.depth]
         in_channels = self.stem_channels
-        for i, num_blocks in enumerate(blocks):
-            stage = BigLittleStage(
-                in_channels,
-                self.stage_channels[i],
-                num_blocks,
-                self.stage_strides[i],
-                alpha=self.alpha,
-                beta=self.beta,
-                temporal=self._make_temporal(in_channels),
-                norm_cfg=norm_cfg,
-            )
-            self.add_module(f'layer{i + 1}', stage)
-            in_channels = self.stage_channels[i]
-        self.layer4 = bottlenecks(
-            in_channels,
-            self.stage_channels[3],
-            last,
-            self.stage_strides[3],
-            norm_cfg=norm_cfg,
-            make_temporal=partial(self._make_temporal, paired=True),
-        )
+        settings = zip(self.stage_channels, self.arch_settings[self.depth], self.stage_strides)
+        for number, (channels, num_blocks, stride) in enumerate(settings, 1):
+            common = in_channels, channels, num_blocks, stride, norm_cfg
+            if number < 4:
+                stage = BigLittleStage(*common, self.alpha, self.beta, self._make_temporal(in_channels))
+            else:
+                stage = bottlenecks(*common, make_temporal=partial(self._make_temporal, paired=True))
+            self.add_module(f'layer{number}', stage)
+            in_channels = channels
 
     def _make_temporal(self, channels: int, paired: bool = False) -> Optional[TemporalModule]:
         """The temporal module of a place: an image network has none."""
         return None
 
     def init_weights(self) -> None:
-        """Initialize the weights, from a file if ``init_cfg`` names one.
-
-        For its errors see :func:`load_pretrained`.
-        """
+        """Initialize the weights; for errors see :func:`load_pretrained`."""
         files = [] if self.is_init else self._pretrained
         super().init_weights()
         for cfg in files:
@@ -193,12 +175,17 @@ class BLResNet(BaseModule):
         """Extract the maps of the stages in ``out_indices``.
 
         Args:
-            x (Tensor): Images or frames of shape
-                ``(N, in_channels, H, W)``.
+            x (Tensor): Images, or frames, clip after clip, of shape ``(N,
+                in_channels, H, W)``.
 
         Returns:
-            Tensor or tuple[Tensor]: The maps; a tuple if there are several.
+            Tensor or tuple[Tensor]: The maps, ``(N, C', H', W')`` or half as
+            many of pairs; a tuple if there are several stages.
+
+        Raises:
+            ValueError: If these are no images, or not whole clips.
         """
+        check_frames(self, x)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self._run(0, self._run_stem, x)
         outs = []

@@ -1,10 +1,10 @@
-from typing import Dict, Optional, Tuple, Union
+from typing import Dict, Optional, Tuple
 
 from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..common import TemporalAggregation, TemporalModule, TemporalShift
-from ..common.temporal_module import SPLIT, check_frames
+from ..common.temporal_module import SPLIT
 from .blresnet import BLResNet
 
 
@@ -20,7 +20,9 @@ class BLVNet(BLResNet):
 
     Even frames go to the light high-resolution branch, odd frames to the deep
     low-resolution one; the temporal module in front of each stage lets them
-    meet. From `More Is Less <https://arxiv.org/abs/1912.00869>`_.
+    meet. Of frames ``(N * T, in_channels, H, W)`` come maps ``(N * T, C', H',
+    W')``, or half as many, see ``frame_output``.
+    From `More Is Less <https://arxiv.org/abs/1912.00869>`_.
 
     Args:
         depth, alpha, beta, in_channels, kwargs: As for :class:`BLResNet`.
@@ -68,8 +70,7 @@ class BLVNet(BLResNet):
             super()._allowed(),
             num_segments=(
                 self.num_segments >= 2 and self.num_segments % 2 == 0,
-                'a positive even number: each pair of frames shares the two branches. Give the sampled frames per '
-                'clip, e.g. 16 for "8x2"',
+                'a positive even number: give the sampled frames per clip, e.g. 16 for "8x2"',
             ),
             temporal_module=(self.temporal_module in ('TAM', 'TSM', None), "one of 'TAM', 'TSM' and None"),
             frame_output=(self.frame_output in ('repeat', 'pair'), "one of 'repeat' and 'pair'"),
@@ -82,24 +83,6 @@ class BLVNet(BLResNet):
         if self.temporal_module == 'TSM':
             return TemporalShift(num_frames, self.causal)
         return None
-
-    def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        """Extract the maps of the stages in ``out_indices``.
-
-        Args:
-            x (Tensor): Frames, clip after clip, of shape
-                ``(N * T, in_channels, H, W)``.
-
-        Returns:
-            Tensor or tuple[Tensor]: Maps of shape ``(N * T, C', H', W')`` or,
-            with ``frame_output='pair'``, ``(N * T / 2, C', H', W')``; a tuple
-            if there are several stages.
-
-        Raises:
-            ValueError: If these are no frames, or not whole clips.
-        """
-        check_frames(self, x)
-        return super().forward(x)
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         if self.tam is not None:

@@ -94,10 +94,7 @@ class ResNetTAM(ResNet):
         self.num_segments = num_segments
 
     def init_weights(self) -> None:
-        """Initialize the weights, from a file if one is named.
-
-        For its errors see :func:`load_pretrained`.
-        """
+        """Initialize the weights; for errors see :func:`load_pretrained`."""
         files = [] if self.is_init else self._pretrained
         super().init_weights()
         # What is frozen has to come from the file.
@@ -109,14 +106,9 @@ class ResNetTAM(ResNet):
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
         """Extract the maps of the stages in ``out_indices``.
 
-        Args:
-            x (Tensor): Frames, clip after clip, ``(N * T, C, H, W)``.
-
-        Returns:
-            Tensor or tuple[Tensor]: The maps; a tuple if there are several.
-
-        Raises:
-            ValueError: If these are no frames, or not whole clips.
+        Of frames, clip after clip, ``(N * T, C, H, W)`` come ``(N * T, C',
+        H', W')``; a tuple if there are several stages. Of others a ValueError
+        tells.
         """
         check_frames(self, x)
         return super().forward(x)

@@ -52,9 +52,9 @@ class Bottleneck(BaseModule):
         self,
         in_channels: int,
         out_channels: int,
-        stride: int = 1,
+        stride: int,
+        norm_cfg: dict,
         *,
-        norm_cfg: dict = dict(type='BN'),
         final_relu: bool = True,
         temporal: Optional[nn.Module] = None,
     ) -> None:
@@ -92,26 +92,19 @@ def bottlenecks(
     in_channels: int,
     out_channels: int,
     num_blocks: int,
-    stride: int = 1,
-    *,
+    stride: int,
     norm_cfg: dict,
+    *,
     last_relu: bool = True,
     make_temporal: Callable = lambda channels: None,
 ) -> Sequential:
     """Blocks in a row, of which the first has the stride."""
     blocks = []
     for i in range(num_blocks):
-        blocks.append(
-            Bottleneck(
-                in_channels,
-                out_channels,
-                1 if i else stride,
-                norm_cfg=norm_cfg,
-                final_relu=last_relu or i < num_blocks - 1,
-                temporal=make_temporal(in_channels),
-            )
-        )
-        in_channels = out_channels
+        relu = last_relu or i < num_blocks - 1
+        temporal = make_temporal(in_channels)
+        blocks.append(Bottleneck(in_channels, out_channels, stride, norm_cfg, final_relu=relu, temporal=temporal))
+        in_channels, stride = out_channels, 1
     return Sequential(*blocks)
 
 
@@ -150,19 +143,18 @@ class BigLittleStage(BaseModule):
         out_channels: int,
         num_blocks: int,
         stride: int,
-        *,
+        norm_cfg: dict,
         alpha: int,
         beta: int,
         temporal: Optional[nn.Module] = None,
-        norm_cfg: dict = dict(type='BN'),
     ) -> None:
         super().__init__()
         num_big, num_little = num_blocks - 1, max(1, num_blocks // beta - 1)
         thin_channels = out_channels // alpha
-        self.big = bottlenecks(in_channels, out_channels, num_big, 2, norm_cfg=norm_cfg, last_relu=num_big == 1)
-        self.little = bottlenecks(in_channels, thin_channels, num_little, norm_cfg=norm_cfg)
+        self.big = bottlenecks(in_channels, out_channels, num_big, 2, norm_cfg, last_relu=num_big == 1)
+        self.little = bottlenecks(in_channels, thin_channels, num_little, 1, norm_cfg)
         self.little_e = Sequential(conv(thin_channels, out_channels, 1), norm(norm_cfg, out_channels))
-        self.fusion = bottlenecks(out_channels, out_channels, 1, stride, norm_cfg=norm_cfg)
+        self.fusion = bottlenecks(out_channels, out_channels, 1, stride, norm_cfg)
         self.relu = nn.ReLU(inplace=True)
         self.tam = temporal
 

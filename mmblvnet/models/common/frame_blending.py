@@ -158,10 +158,9 @@ class TemporalAggregation(TemporalModule):
 
     Args:
         channels (int): Channels of the input.
-        num_frames (int): Frames per clip, ``T``.
-        blend_frames (int): Frames that are blended, ``r``. Defaults to 3.
+        num_frames (int): Frames per clip, ``T``, at least 1.
+        blend_frames (int): Frames that are blended, ``r``, at least 1.
         causal (bool): Whether only earlier frames are blended into a frame.
-            Defaults to False.
     """
 
     feeds_downsample = True
