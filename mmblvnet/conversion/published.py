@@ -96,21 +96,13 @@ def _big_little_config(backbone: StateDict) -> dict:
     depths = {blocks[2] - 1: depth for depth, blocks in BLResNet.arch_settings.items()}
     if big not in depths:
         raise ValueError(f'its layer3 has {big} big blocks, which no depth among {tuple(depths.values())} has')
-    return dict(
-        depth=depths[big],
-        alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
-        beta=_beta(backbone, depths[big]),
-        in_channels=_size(backbone, 'conv1.weight', 1),
-    )
-
-
-def _beta(backbone: StateDict, depth: int) -> int:
-    """The largest beta up to the paper's that gives the Little branches."""
-    blocks = BLResNet.arch_settings[depth][:3]
+    depth = depths[big]
+    alpha = BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0)
     little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
+    # The largest up to the paper's that gives the Little branches.
     for beta in (4, 3, 2, 1, *range(5, 31)):
-        if little == [max(1, n // beta - 1) for n in blocks]:
-            return beta
+        if little == [max(1, n // beta - 1) for n in BLResNet.arch_settings[depth][:3]]:
+            return dict(depth=depth, alpha=alpha, beta=beta, in_channels=_size(backbone, 'conv1.weight', 1))
     raise ValueError(f'its little branches have {little} blocks, which no beta gives at depth {depth}')
 
 
