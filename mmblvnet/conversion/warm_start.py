@@ -19,15 +19,10 @@ BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
 
 
 def resnet_weights(content: dict) -> StateDict:
-    """The backbone of a plain ResNet.
+    """The backbone of a plain ResNet under torchvision's names.
 
-    Args:
-        content (dict): What a file of torchvision, timm, MMPretrain or
-            MMAction2 holds.
-
-    Returns:
-        dict: Its weights under torchvision's names, without the counts of
-        batches; empty if it is another network.
+    They are without the counts of batches; and none if what a file of
+    torchvision, timm, MMPretrain or MMAction2 holds is another network.
     """
     weights = weights_in(content)
     start = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''

@@ -33,16 +33,9 @@ def _datasets_of(cfg: Config, split: str) -> List[dict]:
 def pipeline_of(cfg: Config, split: str) -> List[dict]:
     """The pipeline that a run of a config prepares videos with.
 
-    It is the pipeline of the split's dataset, through wrappers such as
-    ``RepeatDataset`` and ``ConcatDataset``. Where the config has no such
-    dataset, it is ``train_pipeline``, ``val_pipeline`` or ``test_pipeline``.
-
-    Args:
-        cfg (Config): A config.
-        split (str): ``'train'``, ``'val'`` or ``'test'``.
-
-    Returns:
-        list[dict]: The transforms.
+    It is the pipeline of the dataset of a split (``'train'``, ``'val'`` or
+    ``'test'``), through wrappers such as ``RepeatDataset``. Where the config
+    has no such dataset, it is ``train_pipeline`` and its like.
 
     Raises:
         ValueError: If there is no pipeline, or several that differ.

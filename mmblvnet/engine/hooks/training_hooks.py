@@ -29,7 +29,7 @@ class LearningRateHook(Hook):
     Args:
         new_lr (bool): Whether resumed training may start from another learning
             rate than the checkpoint did. Defaults to False, since a forgotten
-            ``--auto-scale-lr`` looks the same.
+            ``--auto-scale-lr`` looks the same and is a ValueError.
     """
 
     # After CheckpointCheckHook.
@@ -57,13 +57,11 @@ class LearningRateHook(Hook):
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Let a checkpoint to resume from say what the config does.
-
-        Raises:
-            ValueError: If its learning rate is another one by mistake.
-        """
+        """Let a checkpoint to resume from say what the config does."""
         if not runner._resume or not _learns(runner) or any(hasattr(s, 'need_val_args') for s in _schedules(runner)):
             return
+        # Without one (save_optimizer=False) it starts afresh.
+        checkpoint.setdefault('optimizer', runner.optim_wrapper.state_dict())
         changes = list(dict.fromkeys(_changes(runner, checkpoint)))
         if not changes:
             return
@@ -155,11 +153,7 @@ class StreamTrainingHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the temporal modules.
-
-        Raises:
-            ValueError: If the model has none.
-        """
+        """Tell the temporal modules, or raise a ValueError without any."""
         modules = [module for module in runner.model.modules() if isinstance(module, TemporalModule)]
         if not modules:
             raise ValueError('StreamTrainingHook found no temporal module in the model: take it out of custom_hooks')
