@@ -35,8 +35,7 @@ def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
         dict: Its content.
 
     Raises:
-        ValueError: As :func:`load_safely`.
-        OSError: As :func:`load_safely`.
+        ValueError, OSError: As :func:`load_safely`.
     """
     for prefixes, urls in MODEL_ZOOS.items():
         if name.startswith(prefixes):

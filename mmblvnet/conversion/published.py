@@ -19,8 +19,7 @@ class KeyFormat(NamedTuple):
     """The keys of a kind of published file."""
 
     name: str
-    # Type of the backbone, and pattern of its names that no other has.
-    network: str
+    # Pattern of names of the backbone that no other has.
     marker: str
     # Tells the backbone's config from its weights under published names.
     read_config: Callable[[StateDict], dict]
@@ -44,16 +43,12 @@ class KeyFormat(NamedTuple):
         return self.backbone + self.rename(name.removeprefix(backbone))
 
     def network_of(self, weights: StateDict) -> Tuple[dict, StateDict]:
-        """What published weights belong to.
-
-        These are the backbone's config with ``num_classes``, and all weights
-        by their names in this package, as :meth:`weights_of` gives them.
-        """
+        """The backbone's config with ``num_classes``, and :meth:`weights_of`."""
         backbone = {
             name.removeprefix(self.backbone): value for name, value in weights.items() if name.startswith(self.backbone)
         }
         try:
-            config = dict(type=self.network, **self.read_config(backbone))
+            config = self.read_config(backbone)
             num_classes = _size(weights, f'{self.classifier}bias', 0)
             return dict(config, num_classes=num_classes), self.weights_of(config, num_classes)
         except ValueError as error:
@@ -96,26 +91,19 @@ def _big_little_config(backbone: StateDict) -> dict:
     depths = {blocks[2] - 1: depth for depth, blocks in BLResNet.arch_settings.items()}
     if big not in depths:
         raise ValueError(f'its layer3 has {big} big blocks, which no depth among {tuple(depths.values())} has')
-    return dict(
-        depth=depths[big],
-        alpha=BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0),
-        beta=_beta(backbone, depths[big]),
-        in_channels=_size(backbone, 'conv1.weight', 1),
-    )
-
-
-def _beta(backbone: StateDict, depth: int) -> int:
-    """The largest beta up to the paper's that gives the Little branches."""
-    blocks = BLResNet.arch_settings[depth][:3]
+    depth = depths[big]
+    alpha = BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0)
     little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
+    # The largest up to the paper's that gives the Little branches.
     for beta in (4, 3, 2, 1, *range(5, 31)):
-        if little == [max(1, n // beta - 1) for n in blocks]:
-            return beta
+        if little == [max(1, n // beta - 1) for n in BLResNet.arch_settings[depth][:3]]:
+            in_channels = _size(backbone, 'conv1.weight', 1)
+            return dict(type='BLResNet', depth=depth, alpha=alpha, beta=beta, in_channels=in_channels)
     raise ValueError(f'its little branches have {little} blocks, which no beta gives at depth {depth}')
 
 
 def _video_config(backbone: StateDict) -> dict:
-    config = _big_little_config(backbone)
+    config = dict(_big_little_config(backbone), type='BLVNet')
     blended = _blended(backbone, 'tam')
     return dict(config, blend_frames=blended) if blended else dict(config, temporal_module=None)
 
@@ -124,7 +112,7 @@ def _tam_resnet_config(backbone: StateDict) -> dict:
     blended = _blended(backbone, 'layer1.0.tam')
     if not blended:
         raise ValueError('layer1.0.tam is missing')
-    return dict(resnet_config(backbone), blend_frames=blended)
+    return dict(type='ResNetTAM', **resnet_config(backbone), blend_frames=blended)
 
 
 def _tam_resnet_name(name: str) -> str:
@@ -152,7 +140,6 @@ BIG_LITTLE = r'layer\d\.little\.'
 KEY_FORMATS = (
     KeyFormat(
         'ImageNet bLResNet',
-        'BLResNet',
         BIG_LITTLE,
         _big_little_config,
         backbone='',
@@ -163,16 +150,14 @@ KEY_FORMATS = (
     ),
     KeyFormat(
         'bLVNet-TAM without dropout',
-        'BLVNet',
         r'fc\.',
         _video_config,
         backbone='baseline_model.',
         classifier='baseline_model.fc.',
     ),
-    KeyFormat('bLVNet-TAM', 'BLVNet', BIG_LITTLE, _video_config, backbone='baseline_model.', classifier='new_fc.'),
+    KeyFormat('bLVNet-TAM', BIG_LITTLE, _video_config, backbone='baseline_model.', classifier='new_fc.'),
     KeyFormat(
         'TAM-ResNet of action-recognition-pytorch',
-        'ResNetTAM',
         r'layer\d\.\d+\.tam\.',
         _tam_resnet_config,
         backbone='',
@@ -253,7 +238,7 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
     weights = weights_in(weights)
     key_format = _key_format_of(weights, published=False)
     for other in KEY_FORMATS:
-        if (other.name, other.network) == (key_format_name, key_format.network):
+        if (other.name, other.read_config) == (key_format_name, key_format.read_config):
             key_format = other
     published = {key_format.published_name(k): v for k, v in weights.items()}
     config, ours = key_format.network_of(published)

@@ -19,15 +19,10 @@ BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
 
 
 def resnet_weights(content: dict) -> StateDict:
-    """The backbone of a plain ResNet.
+    """The backbone of a plain ResNet under torchvision's names.
 
-    Args:
-        content (dict): What a file of torchvision, timm, MMPretrain or
-            MMAction2 holds.
-
-    Returns:
-        dict: Its weights under torchvision's names, without the counts of
-        batches; empty if it is another network.
+    They are without the counts of batches; and none if what a file of
+    torchvision, timm, MMPretrain or MMAction2 holds is another network.
     """
     weights = weights_in(content)
     start = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
@@ -69,14 +64,12 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
     check_weights(weights, {torchvision_name(name): value for name, value in plain.state_dict().items()}, 'ResNet')
     weights, config = for_flow(weights, config, flow_channels)
     started = _fresh_weights(config)
-    sources = {}
+    sources = {_part(name): None for name in started}
     for name, value in started.items():
         source = _source_of(name, plain.stage_blocks)
-        taken = source in weights
-        if taken:
+        if source in weights:
             value.copy_(_first_channels(weights[source], value.shape))
-        if not name.endswith('.num_batches_tracked'):
-            sources[_part(name)] = _part(source) if taken else None
+            sources[_part(name)] = _part(source)
     return started, dict(key_format='ResNet', type='BLResNet', **config, sources=_lines(sources, weights))
 
 
@@ -127,13 +120,9 @@ def _part(name: str) -> str:
 
 def _lines(sources: Dict[str, Optional[str]], weights: StateDict) -> List[str]:
     """What came from where, and what did not."""
-    fresh = [part for part, source in sources.items() if not source]
-    unused = sorted({_part(name) for name in weights} - {*sources.values()})
-    return [
-        f'{part} from {source}' + (', its first channels' if '.little.' in part else '')
-        for part, source in sources.items()
-        if source
-    ] + [
-        f'not from the ResNet: {", ".join(fresh)}',
-        f'not used of the ResNet: {", ".join(unused + ["its classifier"])}',
-    ]
+    taken = [f'{part} from {source}' for part, source in sources.items() if source]
+    fresh = ', '.join(part for part, source in sources.items() if not source)
+    unused = ', '.join(sorted({_part(name) for name in weights} - {*sources.values()}) + ['its classifier'])
+    # Thin blocks have no room for more.
+    lines = [line + ', its first channels' if '.little.' in line else line for line in taken]
+    return [*lines, f'not from the ResNet: {fresh}', f'not used of the ResNet: {unused}']

@@ -71,20 +71,16 @@ class _CheckedDataset:
 
     def _split(self, line: str) -> Tuple[str, List[int]]:
         """A path, and the numbers that follow it."""
-        separator = None if self.delimiter == ' ' else self.delimiter
-        path, numbers = line, []
-        while path:
-            *before, last = path.rsplit(separator, 1)
-            # 64 bits hold 18 digits.
-            if not before or not re.fullmatch(r'\s*\d{1,18}\s*', last):
-                break
-            path, numbers = before[0], [int(last), *numbers]
+        separator = r'\s' if self.delimiter == ' ' else re.escape(self.delimiter)
+        # 64 bits hold 18 digits.
+        path, numbers = re.fullmatch(rf'(.*?)((?:{separator}\s*\d{{1,18}}\s*)*)', line).groups()
         if not path.strip():
             raise ValueError('names no video')
+        *before, last = re.split(separator, path)
         is_signed = before and re.fullmatch(r'[-+]?[\d.]+', last.strip())
         if is_signed or not numbers and not self.test_mode:
             raise ValueError(f'has no label: {last!r} is no whole number from 0')
-        return path, numbers
+        return path, [int(number) for number in re.findall(r'\d+', numbers)]
 
     def _label(self, labels: List[int]) -> dict:
         """The label of a sample, checked."""
@@ -102,10 +98,6 @@ class _CheckedDataset:
                 f'has {len(labels)} labels; for that set multi_class=True, or rename the path if it ends with a number'
             )
         return dict(label=labels[0] if labels else -1)
-
-    def _path(self, prefix: str, path: str) -> str:
-        prefix = self.data_prefix[prefix]
-        return path if prefix is None else osp.join(prefix, path)
 
     def get_cat_ids(self, idx: int) -> Sequence[int]:
         """The classes of a sample, for ``ClassBalancedDataset``."""
@@ -133,17 +125,16 @@ class _CheckedDataset:
                     f'{self._num_failures} videos in a row cannot be read; does '
                     f'data_prefix = {self.data_prefix} lead to them? The last: {error}'
                 ) from error
-            return self._stand_in(idx) if self.test_mode else None
+            if not self.test_mode:
+                return None
+            # The next sample, without a label.
+            data = self.prepare_data((idx + 1) % len(self))  # type: ignore[arg-type]
+            data['data_samples'].set_gt_label(torch.zeros(self.num_classes) if self.multi_class else -1)
+            return data
         self._num_failures = 0
         if data is not None and self._broken:
             data['data_samples'].set_metainfo(dict(broken_videos=tuple(self._broken.items())))
             self._broken = {}
-        return data
-
-    def _stand_in(self, idx: int) -> dict:
-        """The next sample, without a label."""
-        data = self.prepare_data((idx + 1) % len(self))  # type: ignore[arg-type]
-        data['data_samples'].set_gt_label(torch.zeros(self.num_classes) if self.multi_class else -1)
         return data
 
 
@@ -172,7 +163,7 @@ class CheckedVideoDataset(_CheckedDataset, VideoDataset):
     line_form = 'PATH LABEL'
 
     def _sample(self, path: str, labels: List[int]) -> dict:
-        return dict(filename=self._path('video', path), **self._label(labels))
+        return dict(filename=osp.join(self.data_prefix['video'] or '', path), **self._label(labels))
 
 
 @DATASETS.register_module('RawframeDataset')
@@ -201,5 +192,7 @@ class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
         if len(numbers) < len(names):
             raise ValueError('does not name a folder and how many frames it holds')
         return dict(
-            frame_dir=self._path('img', path), **dict(zip(names, numbers)), **self._label(numbers[len(names) :])
+            frame_dir=osp.join(self.data_prefix['img'] or '', path),
+            **dict(zip(names, numbers)),
+            **self._label(numbers[len(names) :]),
         )

@@ -1,7 +1,7 @@
 """What a config prepares videos with, and what comes of it."""
 
 import contextlib
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from mmaction.utils import get_str_type
@@ -30,33 +30,18 @@ def _datasets_of(cfg: Config, split: str) -> List[dict]:
     return list(datasets_in(loader.get('dataset')))
 
 
-def _name(cfg: Config) -> str:
-    return cfg.filename or 'the config'
-
-
-def _names(pipeline: List[dict]) -> List[str]:
-    return [get_str_type(transform['type']) for transform in pipeline]
-
-
 def pipeline_of(cfg: Config, split: str) -> List[dict]:
     """The pipeline that a run of a config prepares videos with.
 
-    It is the pipeline of the split's dataset, through wrappers such as
-    ``RepeatDataset`` and ``ConcatDataset``. Where the config has no such
-    dataset, it is ``train_pipeline``, ``val_pipeline`` or ``test_pipeline``.
-
-    Args:
-        cfg (Config): A config.
-        split (str): ``'train'``, ``'val'`` or ``'test'``.
-
-    Returns:
-        list[dict]: The transforms.
+    It is the pipeline of the dataset of a split (``'train'``, ``'val'`` or
+    ``'test'``), through wrappers such as ``RepeatDataset``. Where the config
+    has no such dataset, it is ``train_pipeline`` and its like.
 
     Raises:
         ValueError: If there is no pipeline, or several that differ.
     """
     name = f'{split}_pipeline'
-    place = f'{split}_dataloader.dataset of {_name(cfg)}'
+    place = f'{split}_dataloader.dataset of {cfg.filename or "the config"}'
     pipelines = [dataset['pipeline'] for dataset in _datasets_of(cfg, split) if dataset.get('pipeline') is not None]
     if any(pipeline != pipelines[0] for pipeline in pipelines):
         raise ValueError(
@@ -69,18 +54,21 @@ def pipeline_of(cfg: Config, split: str) -> List[dict]:
     return pipeline
 
 
+def _described(cfg: Config, split: str) -> Tuple[List[dict], List[str], str]:
+    """A pipeline, the names of its transforms, and all of it for messages."""
+    pipeline = pipeline_of(cfg, split)
+    names = [get_str_type(transform['type']) for transform in pipeline]
+    return pipeline, names, f'The {split} pipeline of {cfg.filename or "the config"} ({", ".join(names)})'
+
+
 def video_pipeline_of(cfg: Config, split: str) -> List[dict]:
     """The pipeline of :func:`pipeline_of`, which has to open video files.
 
     A ValueError says that it reads something else, such as folders of frames.
     """
-    pipeline = pipeline_of(cfg, split)
-    names = _names(pipeline)
+    pipeline, names, whose = _described(cfg, split)
     if not any(name.endswith('Init') for name in names):
-        raise ValueError(
-            f'The {split} pipeline of {_name(cfg)} ({", ".join(names)}) '
-            'opens no video file: give a config whose data are videos'
-        )
+        raise ValueError(f'{whose} opens no video file: give a config whose data are videos')
     return pipeline
 
 
@@ -106,11 +94,8 @@ def frames_per_view(model: nn.Module) -> Optional[int]:
     That is ``num_segments`` of its backbone, or else of its neck or head, and
     None if it takes any number of frames, as TSN does.
     """
-    for name in ('backbone', 'neck', 'cls_head'):
-        num_segments = getattr(getattr(model, name, None), 'num_segments', None)
-        if num_segments:
-            return num_segments
-    return None
+    parts = (getattr(model, name, None) for name in ('backbone', 'neck', 'cls_head'))
+    return next((part.num_segments for part in parts if getattr(part, 'num_segments', None)), None)
 
 
 class Example(NamedTuple):
@@ -133,9 +118,7 @@ def example_of(model: nn.Module, split: str) -> Example:
         ValueError: If the pipeline does not decode a video, needs more than
             its frames and their number, or gives no whole views.
     """
-    pipeline = pipeline_of(model.cfg, split)
-    names = _names(pipeline)
-    whose = f'The {split} pipeline of {_name(model.cfg)} ({", ".join(names)})'
+    pipeline, names, whose = _described(model.cfg, split)
     decoders = [i for i, name in enumerate(names) if 'Decode' in name]
     if not decoders:
         raise ValueError(f'{whose} decodes no frames')

@@ -143,9 +143,8 @@ def _is_of_video(error: Exception) -> bool:
     decoder = _decoder_of(error)
     if isinstance(error, HTTPError):
         return error.code in (404, 410)
-    if isinstance(error, UnreadableVideoError):
-        return True
-    if decoder and isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+    is_missing = isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
+    if isinstance(error, UnreadableVideoError) or decoder and is_missing:
         return True
     if not decoder or decoder.startswith('Exact'):
         return False

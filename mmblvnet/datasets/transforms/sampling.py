@@ -131,14 +131,11 @@ class BigLittleSampleFrames(BaseTransform):
         frame_inds = np.concatenate(clips)[:, None] + np.arange(self.num_consecutive_frames)
         frame_inds = np.minimum(frame_inds, total_frames - 1).reshape(-1)
         frame_inds += results['start_index']
-        results['frame_inds'] = frame_inds.astype(np.int32)
-        results['clip_len'] = self.clip_len
-        results['num_clips'] = len(clips)
-        results['frame_interval'] = self.frame_interval
+        results.update(frame_inds=frame_inds.astype(np.int32), frame_interval=self.frame_interval)
+        results.update(clip_len=self.clip_len, num_clips=len(clips))
         if self.num_consecutive_frames > 1:
             # FormatShape makes the channels of one image of each such clip.
-            results['clip_len'] = self.num_consecutive_frames
-            results['num_clips'] = len(clips) * self.clip_len
+            results.update(clip_len=self.num_consecutive_frames, num_clips=len(clips) * self.clip_len)
         return results
 
     def __repr__(self) -> str:

@@ -130,6 +130,17 @@ def test_the_config_decides_where_the_checkpoint_differs(tmp_path, change):
     assert f'is {rates[0]:g} now' in log(tmp_path / 'a')
 
 
+def test_a_checkpoint_without_an_optimizer_is_resumed(tmp_path):
+    wanted, _ = train(tmp_path / 'b', epochs=8)
+    train(tmp_path / 'a', last=2)
+    file = tmp_path / 'a' / 'epoch_2.pth'
+    content = torch.load(file, weights_only=False)
+    del content['optimizer']
+    torch.save(content, file)
+    rates, _ = train(tmp_path / 'a', resume=True, epochs=8)
+    assert rates == wanted[-len(rates) :]
+
+
 def test_a_rate_without_a_schedule_can_be_changed(tmp_path):
     train(tmp_path, last=2, schedules=())
     rates, _ = train(tmp_path, resume=True, lr=0.01, new_lr=True, schedules=())
