@@ -201,11 +201,10 @@ def model_table(runs: Runs, costs: Dict[str, dict]) -> str:
     """The models with accuracy and costs as a Markdown table."""
     rows = []
     for (key, frames), lines in runs.items():
-        name, _ = CLIPS[key]
-        row = [name, str(frames), str(lines[0]['lr']), interval(accuracies(lines)), str(len(lines))]
         cost = costs.get(f'{key}_{frames}')
-        row += [f'{scale * cost[kind]:.0f}' if cost else 'not measured' for kind, (_, scale) in COSTS.items()]
-        rows.append(row)
+        measured = [f'{scale * cost[kind]:.0f}' if cost else 'not measured' for kind, (_, scale) in COSTS.items()]
+        of_runs = [str(lines[0]['lr']), interval(accuracies(lines)), str(len(lines))]
+        rows.append([CLIPS[key][0], str(frames), *of_runs, *measured])
     titles = [title for title, _ in COSTS.values()]
     return table(['model', 'frames', 'learning rate', 'top-1, %', 'seeds', *titles], rows)
 
@@ -242,22 +241,15 @@ def plot(runs: Runs, costs: Dict[str, dict], file: Path) -> None:
     figure.savefig(file, dpi=100, bbox_inches='tight')
 
 
-def report_clips(args: argparse.Namespace, costs: Dict[str, dict]) -> str:
-    """The tables of clips; draws the plot where costs are measured."""
-    runs = best_runs(args)
-    if costs:
-        plot(runs, costs, args.out / f'{args.data.name}.png')
-    return f'{model_table(runs, costs)}\n{question_table(runs)}'
-
-
-def report_streams(args: argparse.Namespace) -> str:
-    """The table of windows and streams; draws the plot."""
-    runs, (frames,) = best_runs(args), args.frames
+def report_streams(args: argparse.Namespace, runs: Runs, file: Path) -> str:
+    """The table of windows and streams, and a plot in a file."""
+    (frames,) = args.frames
     # With the pairs for which a window's arithmetic is done.
-    ways = []
-    for stride in streams.STRIDES if (OF_WINDOWS, frames) in runs else ():
-        name = f'windows, stride of {stride} pair{"s" * (stride > 1)}'
-        ways.append((name, runs[OF_WINDOWS, frames], f'windows_{stride}', stride))
+    ways = [
+        (f'windows, stride of {stride} pair{"s" * (stride > 1)}', runs[OF_WINDOWS, frames], f'windows_{stride}', stride)
+        for stride in streams.STRIDES
+        if (OF_WINDOWS, frames) in runs
+    ]
     for (key, _), lines in runs.items():
         rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
         ways.append((f'stream: {STREAMS[key][0]}{rate}', lines, 'stream', streams.PAIRS))
@@ -281,7 +273,7 @@ def report_streams(args: argparse.Namespace) -> str:
     axes.invert_yaxis()
     axes.grid(axis='y', alpha=0.3)
     axes.legend()
-    figure.savefig(args.out / 'streaming.png', dpi=120, bbox_inches='tight')
+    figure.savefig(file, dpi=120, bbox_inches='tight')
     return table(['', 'GMACs/s', *(title for t, _ in MEASURES.values() for title in (t, 'with cuts'))], rows)
 
 
@@ -324,8 +316,14 @@ def main(argv: List[str]) -> None:
             how = f'python tools/data/make_motion_dataset.py {args.data} makes it'
             sys.exit(f'study.py: {args.data} is not the embedded data set; {how}')
         finish(args.out, plan(args), partial(train, args))
-    text = report_streams(args) if args.streams else report_clips(args, costs)
+    runs = best_runs(args)
     name = 'streaming' if args.streams else args.data.name
+    if args.streams:
+        text = report_streams(args, runs, args.out / f'{name}.png')
+    else:
+        text = f'{model_table(runs, costs)}\n{question_table(runs)}'
+        if costs:
+            plot(runs, costs, args.out / f'{name}.png')
     (args.out / f'{name}.md').write_text(text, 'utf-8')
     print(text)
 
