@@ -162,19 +162,13 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         x = x.to(memory_format=torch.channels_last).requires_grad_()
         outs = tam.forward_split(x)
         grads = [torch.randn_like(y) for y in outs]
-
-        def forward() -> None:
-            with torch.no_grad():
-                tam.forward_split(x)
-
-        def backward() -> None:
-            torch.autograd.grad(outs, x, grads, retain_graph=True)
-
+        forward = torch.no_grad()(partial(tam.forward_split, x))
+        backward = partial(torch.autograd.grad, outs, x, grads, retain_graph=True)
         # x and y; x, y, the gradient of y and that of x.
-        for run, maps in ((forward, 2), (backward, 4)):
+        for name, run, maps in (('forward', forward, 2), ('backward', backward, 4)):
             ms = median(milliseconds(run, 20))
             speed = maps * x.nbytes / ms / 1e6
-            results.append(dict(tam=run.__name__, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
+            results.append(dict(tam=name, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
     return results
 
 
@@ -224,10 +218,9 @@ def report(results: dict, folder: Path) -> None:
         result.update(benchmark.count(row.make(row.frames).to('meta'), row.clips(1, 'meta')))
         result.update(zip(PUBLICATION, PUBLISHED.get(name, ())))
         if row.precision == 'bfloat16' and 'inference' in result:
-            seconds = max(
-                2e-12 * result['macs'] / card['bf16_tflop_per_s'], 2e-9 * result['elements'] / card['copy_gb_per_s']
-            )
-            result[FLOOR] = f'{100 * result["inference"][0] * seconds:.0f} %'
+            arithmetic = 2e-12 * result['macs'] / card['bf16_tflop_per_s']
+            copying = 2e-9 * result['elements'] / card['copy_gb_per_s']
+            result[FLOOR] = f'{100 * result["inference"][0] * max(arithmetic, copying):.0f} %'
     (folder / 'gpu.md').write_text(benchmark.table_of(networks, '.0f', [FLOOR, *PUBLICATION]), 'utf-8')
     plot(networks, card['card'], folder / 'gpu.png')
 
