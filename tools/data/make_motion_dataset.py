@@ -188,13 +188,6 @@ def _make_texture(rng, height, width):
     return (amplitude * pattern).astype(np.float32)
 
 
-def _make_distractor(rng, short_side):
-    """Draws (outline, colour, state, trembling) of a small object."""
-    outline = np.array(SHAPES[rng.integers(len(SHAPES))])
-    colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
-    return rng.uniform(0.04, 0.08) * short_side * outline, colour, state, rng.choice((0, 0.01, 0.02))
-
-
 def draw_frame_size(rng, short_side):
     """Draws (height, width) in pixels, even since VP9 halves colour planes."""
     short = 2 * int(rng.integers(short_side[0] // 2, short_side[1] // 2 + 1))
@@ -233,7 +226,11 @@ def make_frames(rng, path, size, textured=False, hard=False):
     distractors = []
     if textured or hard:
         background += _make_texture(rng, *size)
-        distractors = [_make_distractor(rng, min(size)) for _ in range(rng.integers(2, 6))]
+        for _ in range(rng.integers(2, 6)):
+            shape = np.array(SHAPES[rng.integers(len(SHAPES))])
+            colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
+            outline = rng.uniform(0.04, 0.08) * min(size) * shape
+            distractors.append((outline, colour, state, rng.choice((0, 0.01, 0.02))))
     noise = np.float32(rng.uniform(0, 0.6))
     camera = np.zeros((len(path), 2))
     if hard:
