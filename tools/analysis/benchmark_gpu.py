@@ -50,14 +50,13 @@ def of_torchvision(key: str, _: int) -> nn.Module:
     return getattr(video, key)()
 
 
-ROWS = dict(benchmark.ROWS)
-for key, name, frames, size in (
-    ('mvit_v2_s', 'MViTv2-S', 16, 224),
-    ('swin3d_t', 'Swin3D-T', 32, 224),
-    ('s3d', 'S3D', 128, 224),
-    ('r2plus1d_18', 'R(2+1)D-18', 16, 112),
-):
-    ROWS[key] = Row(name, partial(of_torchvision, key), frames, size, in_3d=True)
+ROWS = {
+    **benchmark.ROWS,
+    'mvit_v2_s': Row('MViTv2-S', partial(of_torchvision, 'mvit_v2_s'), 16, in_3d=True),
+    'swin3d_t': Row('Swin3D-T', partial(of_torchvision, 'swin3d_t'), 32, in_3d=True),
+    's3d': Row('S3D', partial(of_torchvision, 's3d'), 128, in_3d=True),
+    'r2plus1d_18': Row('R(2+1)D-18', partial(of_torchvision, 'r2plus1d_18'), 16, 112, in_3d=True),
+}
 
 
 class Job(NamedTuple):
@@ -74,9 +73,9 @@ def jobs_of(
     keys: Sequence[str], modes: Sequence[str], suffix: str = '', clips: int = 32, graph: bool = False, **options
 ) -> List[Job]:
     """Rows in bf16, unless their options say otherwise."""
-    options.setdefault('precision', 'bfloat16')
-    rows = [ROWS[key]._replace(name=ROWS[key].name + suffix, **options) for key in keys]
-    return [Job(row._replace(frames=row.frames or 16), mode, clips, graph) for row in rows for mode in modes]
+    options = dict(precision='bfloat16') | options
+    rows = [row._replace(name=row.name + suffix, frames=row.frames or 16, **options) for row in map(ROWS.get, keys)]
+    return [Job(row, mode, clips, graph) for row in rows for mode in modes]
 
 
 TRAINING, INFERENCE = ['training'], ['inference']
