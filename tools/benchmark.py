@@ -2,12 +2,8 @@
 
 Speeds come from interleaved rounds. Memory comes from a fresh process per
 network and is the growth of the peak per clip, so that weights and libraries
-do not count. The classifier is left out of all of them.
-
-Examples:
-    python tools/benchmark.py --rows reference blvnet_tam tsn --rounds 5
-    python tools/benchmark.py --rows blvnet_tam --frames 8 16 32 --size 112 224
-    python tools/benchmark.py --configs CONFIG..
+do not count. The classifier is left out of all of them. docs/performance.md
+has the commands.
 """
 
 import argparse
@@ -81,14 +77,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [columns, ['---'] * len(columns), *rows]
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines).replace('|  |', '| |')
-
-
-def peak_memory(run: Callable[[], Any]) -> float:
-    """The peak of this process in MiB while something runs."""
-    Path('/proc/self/clear_refs').write_text('5')
-    run()
-    status = Path('/proc/self/status').read_text()
-    return int(status.split('VmHWM:')[1].split()[0]) / 2**10
 
 
 def in_fresh_process(function: Callable, *args: Any) -> Any:
@@ -249,8 +237,13 @@ def prepare(row: Row, mode: str, num_clips: int, device: str = 'cpu') -> Tuple[C
 def memory_per_clip(row: Row, mode: str, num_clips: int) -> float:
     """By how much the peak grows per clip in MiB. For a fresh process."""
     run, clips = prepare(row, mode, 3 * num_clips)
-    less, more = (peak_memory(partial(run, part)) for part in (clips[: len(clips) // 3], clips))
-    return (more - less) / (2 * num_clips)
+    peaks = []
+    for part in (clips[: len(clips) // 3], clips):
+        Path('/proc/self/clear_refs').write_text('5')
+        run(part)
+        status = Path('/proc/self/status').read_text()
+        peaks.append(int(status.split('VmHWM:')[1].split()[0]) / 2**10)
+    return (peaks[1] - peaks[0]) / (2 * num_clips)
 
 
 def count(network: nn.Module, clip: Tensor) -> Dict[str, int]:
@@ -322,9 +315,8 @@ def main(argv: List[str]) -> None:
     add('--out', type=Path, help='folder for table and JSON')
     args = parser.parse_args(argv)
     set_up(args.threads)
-    keys = args.rows
-    if not (args.rows or args.configs):
-        keys = [key for key, row in ROWS.items() if row.modes == MODES]
+    trained = [key for key, row in ROWS.items() if row.modes == MODES]
+    keys = args.rows or ([] if args.configs else trained)
     results = measure(rows_of(keys, args.configs, args.frames, args.size), args.clips, args.warm_up, args.rounds)
     text = table_of(results)
     print(text)

@@ -24,8 +24,8 @@ def test_all_intra_files_have_key_frames_alone(tmp_path):
     clip = tmp_path / 'a.webm'
     write_video(clip)
     cases = benchmark_pipelines.make_cases([clip], tmp_path)
-    for name, case in cases.items():
-        with benchmark_pipelines.av.open(str(case.videos[0])) as file:
+    for name, (videos, _) in cases.items():
+        with benchmark_pipelines.av.open(str(videos[0])) as file:
             keys = [p.is_keyframe for p in file.demux(video=0) if p.size]
         assert all(keys) == ('intra' in name or 'JPEG' in name)
     assert len(keys) == 20

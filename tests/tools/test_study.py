@@ -96,7 +96,8 @@ def test_runs_differ_in_the_model_alone(options):
     args = study.parse_args(options)
     init_default_scope('mmaction')
     for key in study.CLIPS:
-        cfg, other = (study.make_config(args, study.run_of(args, model, 4, 3, 0.1)) for model in (key, 'tam_r3'))
+        run = dict(frames=4, seed=3, lr=0.1)
+        cfg, other = (study.make_config(args, dict(run, model=model)) for model in (key, 'tam_r3'))
         model, other_model = cfg.pop('model'), other.pop('model')
         assert cfg.pop('experiment_name') == f'{key}_4_0.1_3'
         other.pop('experiment_name')

@@ -51,14 +51,13 @@ def of_torchvision(key: str, _: int) -> nn.Module:
     return getattr(video, key)()
 
 
-ROWS = dict(benchmark.ROWS)
-for key, name, frames, size in (
-    ('mvit_v2_s', 'MViTv2-S', 16, 224),
-    ('swin3d_t', 'Swin3D-T', 32, 224),
-    ('s3d', 'S3D', 128, 224),
-    ('r2plus1d_18', 'R(2+1)D-18', 16, 112),
-):
-    ROWS[key] = Row(name, partial(of_torchvision, key), frames, size, in_3d=True)
+ROWS = {
+    **benchmark.ROWS,
+    'mvit_v2_s': Row('MViTv2-S', partial(of_torchvision, 'mvit_v2_s'), 16, in_3d=True),
+    'swin3d_t': Row('Swin3D-T', partial(of_torchvision, 'swin3d_t'), 32, in_3d=True),
+    's3d': Row('S3D', partial(of_torchvision, 's3d'), 128, in_3d=True),
+    'r2plus1d_18': Row('R(2+1)D-18', partial(of_torchvision, 'r2plus1d_18'), 16, 112, in_3d=True),
+}
 
 
 class Job(NamedTuple):
@@ -75,9 +74,9 @@ def jobs_of(
     keys: Sequence[str], modes: Sequence[str], suffix: str = '', clips: int = 32, graph: bool = False, **options
 ) -> List[Job]:
     """Rows in bf16, unless their options say otherwise."""
-    options.setdefault('precision', 'bfloat16')
-    rows = [ROWS[key]._replace(name=ROWS[key].name + suffix, **options) for key in keys]
-    return [Job(row._replace(frames=row.frames or 16), mode, clips, graph) for row in rows for mode in modes]
+    options = dict(precision='bfloat16') | options
+    rows = [row._replace(name=row.name + suffix, frames=row.frames or 16, **options) for row in map(ROWS.get, keys)]
+    return [Job(row, mode, clips, graph) for row in rows for mode in modes]
 
 
 TRAINING, INFERENCE = ['training'], ['inference']
@@ -163,19 +162,13 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         x = x.to(memory_format=torch.channels_last).requires_grad_()
         outs = tam(x, SPLIT)
         grads = [torch.randn_like(y) for y in outs]
-
-        def forward() -> None:
-            with torch.no_grad():
-                tam(x, SPLIT)
-
-        def backward() -> None:
-            torch.autograd.grad(outs, x, grads, retain_graph=True)
-
+        forward = torch.no_grad()(partial(tam, x, SPLIT))
+        backward = partial(torch.autograd.grad, outs, x, grads, retain_graph=True)
         # x and y; x, y, the gradient of y and that of x.
-        for run, maps in ((forward, 2), (backward, 4)):
+        for name, run, maps in (('forward', forward, 2), ('backward', backward, 4)):
             ms = median(milliseconds(run, 20))
             speed = maps * x.nbytes / ms / 1e6
-            results.append(dict(tam=run.__name__, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
+            results.append(dict(tam=name, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
     return results
 
 
@@ -225,10 +218,9 @@ def report(results: dict, folder: Path) -> None:
         result.update(benchmark.count(row.make(row.frames).to('meta'), row.clips(1, 'meta')))
         result.update(zip(PUBLICATION, PUBLISHED.get(name, ())))
         if row.precision == 'bfloat16' and 'inference' in result:
-            seconds = max(
-                2e-12 * result['macs'] / card['bf16_tflop_per_s'], 2e-9 * result['elements'] / card['copy_gb_per_s']
-            )
-            result[FLOOR] = f'{100 * result["inference"][0] * seconds:.0f} %'
+            arithmetic = 2e-12 * result['macs'] / card['bf16_tflop_per_s']
+            copying = 2e-9 * result['elements'] / card['copy_gb_per_s']
+            result[FLOOR] = f'{100 * result["inference"][0] * max(arithmetic, copying):.0f} %'
     (folder / 'gpu.md').write_text(benchmark.table_of(networks, '.0f', [FLOOR, *PUBLICATION]), 'utf-8')
     plot(networks, card['card'], folder / 'gpu.png')
 

@@ -4,10 +4,7 @@ The decoders are ExactVideo of this package and those of MMAction2, each with
 its defaults. The videos are VP9 clips (drawn if no folder is given), the same
 clips re-encoded so that every frame is a key frame, and one long H.264 file of
 their frames. In interleaved rounds every decoder reads every video once in one
-process.
-
-Example:
-    python tools/analysis/benchmark_pipelines.py --rounds 7
+process. docs/performance.md has the command.
 """
 
 import argparse
@@ -18,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import _tools  # noqa: F401
 import av
@@ -34,11 +31,8 @@ CLIP_LEN = 16
 LONG, DENSE = 300, np.arange(200, 200 + 2 * CLIP_LEN, 2)
 
 
-class Case(NamedTuple):
-    """Videos, and which frames are read of each; None are spread evenly."""
-
-    videos: List[Path]
-    frames: Sequence[int] = None
+# Videos, and which frames are read of each; None are spread evenly.
+Case = Tuple[List[Path], Optional[np.ndarray]]
 
 
 def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str, group: int = 1) -> Path:
@@ -65,21 +59,22 @@ def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
     # A key frame as often as x264 has it by default.
     long = write_video(folder / 'long.mp4', list(islice(cycle(pictures), LONG)), 'libx264', 250)
     return {
-        'clips': Case(clips),
-        f'dense clip from frame {DENSE[0]} of {LONG}, H.264': Case([long], DENSE),
-        'clips, all-intra H.264': Case(intra),
-        'clips, Motion JPEG': Case(jpeg),
+        'clips': (clips, None),
+        f'dense clip from frame {DENSE[0]} of {LONG}, H.264': ([long], DENSE),
+        'clips, all-intra H.264': (intra, None),
+        'clips, Motion JPEG': (jpeg, None),
     }
 
 
 def read(decoder: str, case: Case) -> None:
     """Read all videos of a case once."""
+    videos, frames = case
     steps = [dict(type=f'{decoder}Init'), dict(type=f'{decoder}Decode')]
-    if case.frames is None:
+    if frames is None:
         steps.insert(1, dict(type='BigLittleSampleFrames', clip_len=CLIP_LEN, test_mode=True))
     steps = [TRANSFORMS.build(step) for step in steps]
-    for video in case.videos:
-        results = dict(filename=str(video), start_index=0, frame_inds=case.frames)
+    for video in videos:
+        results = dict(filename=str(video), start_index=0, frame_inds=frames)
         for step in steps:
             results = step(results)
 
@@ -94,7 +89,7 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
             run()
             runs[name, decoder] = run
     cells = {
-        key: spread([1000 * seconds / len(cases[key[0]].videos) for seconds in taken], '.1f')
+        key: spread([1000 * seconds / len(cases[key[0]][0]) for seconds in taken], '.1f')
         for key, taken in interleave(runs, 0, rounds, time.process_time).items()
     }
     rows = []

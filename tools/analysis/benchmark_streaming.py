@@ -1,9 +1,7 @@
 """What a new pair of frames costs: a window of its own, or a step of a stream.
 
-All ways run in turns in one process, on the same pictures.
-
-Example:
-    python tools/analysis/benchmark_streaming.py --threads 1
+All ways run in turns in one process, on the same pictures. docs/streaming.md
+has the command.
 """
 
 import argparse

@@ -13,18 +13,19 @@ study together. docs/study.md and docs/streaming.md have the commands.
 import argparse
 import json
 import sys
+from collections import defaultdict
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
-import _tools  # noqa: F401
+import _tools
 import benchmark
 import make_motion_dataset as motion
-import study_streams
+import study_streams as streams
 import torch
-from benchmark import set_up, table
+from benchmark import set_up, spread, table
 from matplotlib.figure import Figure
 from mmaction.registry import MODELS
 from mmengine.config import Config
@@ -32,9 +33,9 @@ from mmengine.runner import Runner
 from scipy import stats
 from torch import nn
 
-# A model's key and the frames per clip.
-Row = Tuple[str, int]
-CONFIG = Path(__file__).parents[2] / 'configs/blvnet_tam_r50_4x2_motion.py'
+# The finished runs by a model's key and the frames per clip.
+Runs = Dict[Tuple[str, int], List[dict]]
+CONFIG = _tools.TOOLS.parent / 'configs/blvnet_tam_r50_4x2_motion.py'
 # How often a run is validated.
 VALIDATIONS = 4
 
@@ -60,14 +61,17 @@ STREAMS = {
     )
     for suffix, how in (('', ''), (FOR_STREAMS, ', trained for streams'))
 }
+# The model, neither causal nor trained for streams, that windows are of.
+OF_WINDOWS = 'tam'
 # Which models the paper's questions compare, at the same frames.
 QUESTIONS = [
     *(('RQ1: accuracy per cost', 'tam_r3', other) for other in ('tsm_r50', 'tanet_r50', 'resnet_tam', 'tsn')),
     *(('RQ2: TAM beyond the fusion of a pair', f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)),
     *(('RQ4: TAM against TSM', f'tam_r{r}', 'tsm') for r in (3, 5, 7)),
 ]
-# The names of the costs, and what makes them small numbers.
+# What costs and measures of streams are called, and what they are times.
 COSTS = {'macs': ('MMACs', 1e-6), 'memory': ('training, MiB/clip', 1), 'seconds': ('training, ms/clip', 1e3)}
+MEASURES = {'live': ('live, %', 100), 'hindsight': ('hindsight, %', 100), 'delay': ('delay, s', 1)}
 
 
 def backbone_of(key: str, frames: int) -> dict:
@@ -118,17 +122,15 @@ def train(args: argparse.Namespace, run: dict) -> dict:
     curve = [round(100 * float(value), 2) for value in history]
     results = dict(accuracy=curve[-1], curve=curve)
     if args.streams:
-        # Windows are computed for the model that is neither causal nor
-        # trained for streams.
-        with_windows = run['model'] == 'tam'
-        results |= study_streams.evaluate(runner.model.eval(), args.videos, args.size, with_windows)
+        results |= streams.evaluate(runner.model.eval(), args.videos, args.size, run['model'] == OF_WINDOWS)
     return results
 
 
-def run_of(args: argparse.Namespace, key: str, frames: int, seed: int, lr: float) -> dict:
-    """What a run is known by."""
+def plan(args: argparse.Namespace) -> List[dict]:
+    """What the runs are known by, seed after seed."""
     settings = dict(epochs=args.epochs, batch_size=args.batch_size, size=args.size, data=args.data.name)
-    return dict(model=key, frames=frames, seed=seed, lr=lr, **settings)
+    order = product(args.seeds, args.frames, args.lr, args.models)
+    return [dict(model=key, frames=frames, seed=seed, lr=lr, **settings) for seed, frames, lr, key in order]
 
 
 def finished(out: Path, run: dict) -> Optional[dict]:
@@ -154,18 +156,15 @@ def accuracies(lines: Iterable[dict]) -> List[float]:
     return [line['accuracy'] for line in lines]
 
 
-def best_runs(args: argparse.Namespace) -> Dict[Row, List[dict]]:
-    """The lines of each row, with the learning rate that is best for it."""
-    best = {}
-    for frames, key in product(sorted(args.frames), args.models):
-        by_rate = [[finished(args.out, run_of(args, key, frames, seed, lr)) for seed in args.seeds] for lr in args.lr]
-        by_rate = [[line for line in lines if line] for lines in by_rate]
-        lines = max(by_rate, key=lambda lines: mean(accuracies(lines) or [-1]))
-        if lines:
-            best[key, frames] = lines
-    if not best:
+def best_runs(args: argparse.Namespace) -> Runs:
+    """The runs of each row, with the learning rate that is best for it."""
+    by_rate = defaultdict(lambda: defaultdict(list))
+    for run in sorted(plan(args), key=lambda run: (run['frames'], args.models.index(run['model']))):
+        if line := finished(args.out, run):
+            by_rate[run['model'], run['frames']][run['lr']].append(line)
+    if not by_rate:
         sys.exit('study.py: no run is done, so nothing to report; run the same command without --report-only')
-    return best
+    return {row: max(rates.values(), key=lambda lines: mean(accuracies(lines))) for row, rates in by_rate.items()}
 
 
 def measure_costs(args: argparse.Namespace) -> Dict[str, dict]:
@@ -198,20 +197,19 @@ def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
     return [points, f'{low:+.1f} to {high:+.1f}']
 
 
-def model_table(runs: Dict[Row, List[dict]], costs: Dict[str, dict]) -> str:
+def model_table(runs: Runs, costs: Dict[str, dict]) -> str:
     """The models with accuracy and costs as a Markdown table."""
     rows = []
     for (key, frames), lines in runs.items():
-        name, _ = CLIPS[key]
-        row = [name, str(frames), str(lines[0]['lr']), interval(accuracies(lines)), str(len(lines))]
         cost = costs.get(f'{key}_{frames}')
-        row += [f'{scale * cost[kind]:.0f}' if cost else 'not measured' for kind, (_, scale) in COSTS.items()]
-        rows.append(row)
+        measured = [f'{scale * cost[kind]:.0f}' if cost else 'not measured' for kind, (_, scale) in COSTS.items()]
+        of_runs = [str(lines[0]['lr']), interval(accuracies(lines)), str(len(lines))]
+        rows.append([CLIPS[key][0], str(frames), *of_runs, *measured])
     titles = [title for title, _ in COSTS.values()]
     return table(['model', 'frames', 'learning rate', 'top-1, %', 'seeds', *titles], rows)
 
 
-def question_table(runs: Dict[Row, List[dict]]) -> str:
+def question_table(runs: Runs) -> str:
     """The differences that the paper's questions ask for, in Markdown."""
     frames_of = sorted({frames for _, frames in runs})
     pairs = [(title, (one, frames), (other, frames)) for title, one, other in QUESTIONS for frames in frames_of]
@@ -224,52 +222,68 @@ def question_table(runs: Dict[Row, List[dict]]) -> str:
     return table(['question', 'compared', 'difference, points', '95 % interval'], rows)
 
 
-def plot(runs: Dict[Row, List[dict]], costs: Dict[str, dict], file: Path) -> None:
+def plot(runs: Runs, costs: Dict[str, dict], file: Path) -> None:
     """Draw the accuracy of each run over each cost."""
     figure = Figure((13.5, 4.5), layout='constrained')
     axes = figure.subplots(1, len(COSTS), sharey=True)
     for axis, (kind, (title, scale)) in zip(axes, COSTS.items()):
-        for key, (name, _) in CLIPS.items():
-            points = [
-                (scale * costs[f'{key}_{frames}'][kind], value)
-                for (other, frames), lines in runs.items()
-                for value in accuracies(lines)
-                if other == key and f'{key}_{frames}' in costs
-            ]
-            if points:
-                axis.plot(*zip(*points), 'o', label=name)
+        for (key, frames), lines in runs.items():
+            if cost := costs.get(f'{key}_{frames}'):
+                colour = f'C{list(CLIPS).index(key)}'
+                axis.plot([scale * cost[kind]] * len(lines), accuracies(lines), 'o', color=colour, label=CLIPS[key][0])
         axis.axhline(100 / len(motion.CLASSES), color='grey', linestyle=':')
         axis.set(xlim=(0, None), xlabel=title)
     axes[0].set(ylim=(0, 100), ylabel='top-1 accuracy, %')
-    figure.legend(*axes[0].get_legend_handles_labels(), loc='lower center', bbox_to_anchor=(0.5, 1), ncols=4)
+    dots, names = axes[0].get_legend_handles_labels()
+    # Once for all frames.
+    dots = dict(zip(names, dots))
+    figure.legend(dots.values(), dots, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=4)
     figure.savefig(file, dpi=100, bbox_inches='tight')
 
 
-def report_clips(args: argparse.Namespace, costs: Dict[str, dict]) -> str:
-    """The tables of clips; draws the plot where costs are measured."""
-    runs = best_runs(args)
-    if costs:
-        plot(runs, costs, args.out / f'{args.data.name}.png')
-    return f'{model_table(runs, costs)}\n{question_table(runs)}'
-
-
-def report_streams(args: argparse.Namespace) -> str:
-    """The table of streams; draws the plot."""
-    runs = {}
-    for (key, _), lines in best_runs(args).items():
-        rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
-        runs[f'{STREAMS[key][0]}{rate}'] = lines
+def report_streams(args: argparse.Namespace, runs: Runs, file: Path) -> str:
+    """The table of windows and streams, and a plot in a file."""
     (frames,) = args.frames
-    macs = benchmark.count(make_backbone('tam', frames), torch.zeros(frames, 3, args.size, args.size))['macs']
-    return study_streams.report(runs, macs, args.out / 'streaming.png')
+    # With the pairs for which a window's arithmetic is done.
+    ways = [
+        (f'windows, stride of {stride} pair{"s" * (stride > 1)}', runs[OF_WINDOWS, frames], f'windows_{stride}', stride)
+        for stride in streams.STRIDES
+        if (OF_WINDOWS, frames) in runs
+    ]
+    for (key, _), lines in runs.items():
+        rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
+        ways.append((f'stream: {STREAMS[key][0]}{rate}', lines, 'stream', streams.PAIRS))
+    clip = torch.zeros(frames, 3, args.size, args.size)
+    gmacs_per_second = (
+        benchmark.count(make_backbone(OF_WINDOWS, frames), clip)['macs'] * streams.FRAMES_PER_SECOND / 2e9
+    )
+    figure = Figure((8, 4))
+    axes = figure.subplots()
+    rows = []
+    for name, lines, way, pairs in ways:
+        cost = gmacs_per_second / pairs
+        rows.append([name, f'{cost:.2f}'])
+        for (measure, (_, scale)), kind in product(MEASURES.items(), streams.KINDS):
+            rows[-1].append(spread([scale * line[kind][way][measure] for line in lines], '.1f', mean))
+        for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
+            values = [100 * line['continuous'][way][measure] for line in lines]
+            label = measure if len(rows) == 1 else None
+            axes.plot(values, [f'{name}, {cost:.1f} GMACs/s'] * len(lines), 'o', color=colour, label=label)
+    axes.set(xlabel='frames with the right class, no cuts, % (a dot per seed)')
+    axes.invert_yaxis()
+    axes.grid(axis='y', alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=120, bbox_inches='tight')
+    return table(['', 'GMACs/s', *(title for t, _ in MEASURES.values() for title in (t, 'with cuts'))], rows)
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    # Their models differ.
+    models = STREAMS if '--streams' in argv else CLIPS
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
     add = parser.add_argument
     add('--streams', action='store_true', help='compare windows and streams on long videos')
-    models = f'of {", ".join(CLIPS)}; with --streams of {", ".join(STREAMS)}; all by default'
-    add('--models', nargs='+', metavar='MODEL', help=models)
+    add('--models', nargs='+', choices=models, default=list(models), help='all by default; others with --streams')
     add('--frames', nargs='+', type=int, default=[8, 16, 32])
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
     add('--epochs', type=int, default=12)
@@ -282,14 +296,9 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     add('--report-only', action='store_true', help='train nothing')
     add('--measure-cost', action='store_true', help='measure what training costs instead')
     args = parser.parse_args(argv)
-    models = STREAMS if args.streams else CLIPS
-    args.models = args.models or list(models)
-    if unknown := set(args.models) - set(models):
-        where = ', with --streams' if args.streams else ''
-        parser.error(f'--models: {", ".join(sorted(unknown))} is none of {", ".join(models)}{where}')
     if args.streams:
         # Streams are compared with windows of one length.
-        args.frames = [2 * study_streams.PAIRS]
+        args.frames = [2 * streams.PAIRS]
     return args
 
 
@@ -304,15 +313,17 @@ def main(argv: List[str]) -> None:
         return
     if not args.report_only:
         if not motion.list_path(args.data, 'train').exists():
-            sys.exit(
-                f'study.py: {args.data} is not the embedded data set; python '
-                f'tools/data/make_motion_dataset.py {args.data} makes it'
-            )
-        order = product(args.seeds, args.frames, args.lr, args.models)
-        runs = [run_of(args, key, frames, seed, lr) for seed, frames, lr, key in order]
-        finish(args.out, runs, partial(train, args))
-    text = report_streams(args) if args.streams else report_clips(args, costs)
+            how = f'python tools/data/make_motion_dataset.py {args.data} makes it'
+            sys.exit(f'study.py: {args.data} is not the embedded data set; {how}')
+        finish(args.out, plan(args), partial(train, args))
+    runs = best_runs(args)
     name = 'streaming' if args.streams else args.data.name
+    if args.streams:
+        text = report_streams(args, runs, args.out / f'{name}.png')
+    else:
+        text = f'{model_table(runs, costs)}\n{question_table(runs)}'
+        if costs:
+            plot(runs, costs, args.out / f'{name}.png')
     (args.out / f'{name}.md').write_text(text, 'utf-8')
     print(text)
 

@@ -6,19 +6,16 @@ at which its prediction is there, until the next one.
 """
 
 from collections import defaultdict
-from itertools import pairwise, product
-from pathlib import Path
+from itertools import pairwise
 from statistics import mean
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterable, Iterator, NamedTuple, Tuple
 
 import _tools  # noqa: F401
-import cv2
 import make_motion_dataset as motion
 import numpy as np
 import torch
-from benchmark import spread, table
-from matplotlib.figure import Figure
 from mmaction.structures import ActionDataSample
+from mmengine.dataset import Compose
 from torch import Tensor, nn
 
 from mmblvnet.apis.streaming import StreamingRecognizer
@@ -30,8 +27,6 @@ ACTIONS, LENGTHS, INTERVAL = 16, (32, 96), 4
 FRAMES_PER_SECOND = 24 / INTERVAL
 STRIDES = (1, 2, 4)
 KINDS = ('continuous', 'cuts')
-# What the measures of a way are called in tables, and what they are times.
-MEASURES = {'live': ('live, %', 100), 'hindsight': ('hindsight, %', 100), 'delay': ('delay, s', 1)}
 
 
 class Shown(NamedTuple):
@@ -66,20 +61,12 @@ def draw_video(seed: int, cuts: bool, size: int) -> Tuple[Tensor, np.ndarray]:
     # One size, since the frames of a video have one.
     shape = motion.draw_frame_size(rng, motion.SHORT_SIDE)
     scenes = paths if cuts else [np.concatenate(paths)]
-    frames = np.concatenate([motion.make_frames(rng, scene % 1, shape) for scene in scenes])
+    frames = np.concatenate([motion.make_frames(rng, scene % 1, shape) for scene in scenes])[::INTERVAL]
+    # As the val_pipeline does.
+    prepare = Compose([dict(type='Resize', scale=(-1, size)), dict(type='CenterCrop', crop_size=size)])
+    prepared = prepare(dict(imgs=list(frames), img_shape=shape))['imgs']
     of_frames = np.repeat(labels, [len(path) for path in paths])
-    return prepare(frames[::INTERVAL], size), of_frames[::INTERVAL]
-
-
-def prepare(frames: np.ndarray, size: int) -> Tensor:
-    """What the ``val_pipeline`` does: resize, and crop the centre."""
-    height, width = frames.shape[1:3]
-    scale = size / min(height, width)
-    shape = (round(width * scale), round(height * scale))
-    frames = np.stack([cv2.resize(frame, shape) for frame in frames])
-    top, left = ((side - size) // 2 for side in frames.shape[1:3])
-    frames = frames[:, top : top + size, left : left + size]
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2), of_frames[::INTERVAL]
 
 
 def windows(model: nn.Module, frames: Tensor, stride: int) -> Iterator[Shown]:
@@ -125,42 +112,15 @@ def judge(labels: np.ndarray, predictions: Iterable[Shown]) -> Dict[str, float]:
 
 def evaluate(model: nn.Module, videos: int, size: int, with_windows: bool) -> Dict[str, dict]:
     """The means of what :func:`judge` tells, by kind of video and way."""
-    results = {kind: defaultdict(list) for kind in KINDS}
-    for kind, number in product(KINDS, range(videos)):
-        frames, labels = draw_video(number, kind == 'cuts', size)
-        results[kind]['stream'].append(judge(labels, stream(model, frames)))
-        for stride in STRIDES if with_windows else ():
-            results[kind][f'windows_{stride}'].append(judge(labels, windows(model, frames, stride)))
-    return {
-        kind: {way: {name: mean(r[name] for r in judged) for name in MEASURES} for way, judged in ways.items()}
-        for kind, ways in results.items()
-    }
-
-
-def report(runs: Dict[str, List[dict]], macs: int, file: Path) -> str:
-    """The table of runs by model, and a plot in a file; MACs of a window."""
-    # With the pairs for which a window's arithmetic is done.
-    ways = [
-        (f'windows, stride of {stride} pair{"s" * (stride > 1)}', lines, f'windows_{stride}', stride)
-        for stride, lines in product(STRIDES, runs.values())
-        if f'windows_{stride}' in lines[0]['continuous']
-    ]
-    ways += [(f'stream: {name}', lines, 'stream', PAIRS) for name, lines in runs.items()]
-    figure = Figure((8, 4))
-    axes = figure.subplots()
-    rows = []
-    for name, lines, way, pairs in ways:
-        cost = macs / pairs * FRAMES_PER_SECOND / 2 / 1e9
-        rows.append([name, f'{cost:.2f}'])
-        for (measure, (_, scale)), kind in product(MEASURES.items(), KINDS):
-            rows[-1].append(spread([scale * line[kind][way][measure] for line in lines], '.1f', mean))
-        for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
-            values = [100 * line['continuous'][way][measure] for line in lines]
-            label = measure if len(rows) == 1 else None
-            axes.plot(values, [f'{name}, {cost:.1f} GMACs/s'] * len(lines), 'o', color=colour, label=label)
-    axes.set(xlabel='frames with the right class, no cuts, % (a dot per seed)')
-    axes.invert_yaxis()
-    axes.grid(axis='y', alpha=0.3)
-    axes.legend()
-    figure.savefig(file, dpi=120, bbox_inches='tight')
-    return table(['', 'GMACs/s', *(title for t, _ in MEASURES.values() for title in (t, 'with cuts'))], rows)
+    results = {}
+    for kind in KINDS:
+        judged = defaultdict(list)
+        for number in range(videos):
+            frames, labels = draw_video(number, kind == 'cuts', size)
+            judged['stream'].append(judge(labels, stream(model, frames)))
+            for stride in STRIDES if with_windows else ():
+                judged[f'windows_{stride}'].append(judge(labels, windows(model, frames, stride)))
+        results[kind] = {
+            way: {name: mean(r[name] for r in of_way) for name in of_way[0]} for way, of_way in judged.items()
+        }
+    return results

@@ -85,18 +85,6 @@ def accuracy(model: nn.Module, data: Images) -> float:
     return round(100 * (scores.argmax(1) == data[1]).float().mean().item(), 1)
 
 
-def warm_start(out: Path) -> dict:
-    """The start from a ResNet, which is trained where it is missing."""
-    resnet, converted = out / 'resnet50.pth', out / 'blresnet50.pth'
-    if not resnet.exists():
-        model = make_classifier(0, type='ResNet')
-        train(model, images(0, 0, 3200), RESNET_STEPS, 32, 0)
-        print('ResNet-50:', accuracy(model, images(1, 0, 400)))
-        torch.save(model.state_dict(), resnet)
-    convert(resnet, converted)
-    return dict(type='Pretrained', checkpoint=str(converted))
-
-
 def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
@@ -104,13 +92,19 @@ def main(argv: List[str]) -> None:
     add('--seeds', type=int, nargs='+', default=[0, 1, 2])
     add('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
     add('--steps', type=int, default=40)
-    norm_eval = 'train with the statistics that the norms start with, and with those that they have on the few images'
-    add('--norm-eval', action='store_true', help=norm_eval)
+    add('--norm-eval', action='store_true', help='train with the norms as they start, and as estimated on the images')
     args = parser.parse_args(argv)
     set_up(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    warm = warm_start(args.out)
     few, held_out = images(0, 10000, 640), images(1, 0, 400)
+    resnet, converted = args.out / 'resnet50.pth', args.out / 'blresnet50.pth'
+    if not resnet.exists():
+        model = make_classifier(0, type='ResNet')
+        train(model, images(0, 0, 3200), RESNET_STEPS, 32, 0)
+        print('ResNet-50:', accuracy(model, held_out))
+        torch.save(model.state_dict(), resnet)
+    convert(resnet, converted)
+    warm = dict(type='Pretrained', checkpoint=str(converted))
 
     def try_start(run: dict) -> dict:
         start = None if run['start'] == 'scratch' else warm

@@ -23,7 +23,6 @@ annotations of `VideoDataset`, OUT/motion_{train,val}_list_videos.txt, and
 OUT/label_map.txt. A run that was cut short goes on with the same command.
 
 Example:
-    python tools/data/make_motion_dataset.py data/motion --train 480 --val 160
     python tools/data/make_motion_dataset.py data/order --task order --hard
 """
 
@@ -189,13 +188,6 @@ def _make_texture(rng, height, width):
     return (amplitude * pattern).astype(np.float32)
 
 
-def _make_distractor(rng, short_side):
-    """Draws (outline, colour, state, trembling) of a small object."""
-    outline = np.array(SHAPES[rng.integers(len(SHAPES))])
-    colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
-    return rng.uniform(0.04, 0.08) * short_side * outline, colour, state, rng.choice((0, 0.01, 0.02))
-
-
 def draw_frame_size(rng, short_side):
     """Draws (height, width) in pixels, even since VP9 halves colour planes."""
     short = 2 * int(rng.integers(short_side[0] // 2, short_side[1] // 2 + 1))
@@ -234,7 +226,11 @@ def make_frames(rng, path, size, textured=False, hard=False):
     distractors = []
     if textured or hard:
         background += _make_texture(rng, *size)
-        distractors = [_make_distractor(rng, min(size)) for _ in range(rng.integers(2, 6))]
+        for _ in range(rng.integers(2, 6)):
+            shape = np.array(SHAPES[rng.integers(len(SHAPES))])
+            colour, state = rng.uniform(*LIGHT, 3), rng.random(3)
+            outline = rng.uniform(0.04, 0.08) * min(size) * shape
+            distractors.append((outline, colour, state, rng.choice((0, 0.01, 0.02))))
     noise = np.float32(rng.uniform(0, 0.6))
     camera = np.zeros((len(path), 2))
     if hard:
@@ -279,10 +275,9 @@ def write_video(path, frames, frame_rate):
     written = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
     if written != len(frames):
         raise RuntimeError(
-            f'{path} could not be written. Check that the directory is '
-            'writable, that the disk is not full, that OpenCV '
-            f'{cv2.__version__} has FFmpeg with a VP9 encoder, as the package '
-            'opencv-python has, and that decord is imported after cv2.'
+            f'{path} could not be written. Check that the directory is writable, that the disk is not full, that '
+            f'OpenCV {cv2.__version__} has FFmpeg with a VP9 encoder, as the package opencv-python has, and that '
+            'decord is imported after cv2.'
         )
 
 
@@ -317,10 +312,8 @@ def _claim(out, arguments):
             wrong = f'{out} was made with {found}, not with {arguments}'
             raise ValueError(f'{wrong}. Give another directory, or delete that one first.')
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(
-            f'{out} is a file, or has files that do not belong to a motion '
-            'data set. Give a directory that is empty or does not exist yet.'
-        )
+        wrong = f'{out} is a file, or has files that do not belong to a motion data set'
+        raise ValueError(f'{wrong}. Give a directory that is empty or does not exist yet.')
     else:
         out.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(arguments) + '\n', 'utf-8')
@@ -390,10 +383,8 @@ def main(arguments=None):
         made = make_dataset(**vars(options))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    if made:
-        print(f'Made {options.train} training and {options.val} validation videos in {options.out}.')
-    else:
-        print(f'{options.out} is complete already, nothing to do.')
+    new = f'Made {options.train} training and {options.val} validation videos in {options.out}.'
+    print(new if made else f'{options.out} is complete already, nothing to do.')
 
 
 if __name__ == '__main__':
