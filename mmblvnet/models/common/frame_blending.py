@@ -52,13 +52,16 @@ def make_terms(offsets: Sequence[int], form: Form, start: int = 0) -> Tuple[Term
     return tuple(Term(*key, range(own[0], own[-1] + 1)) for key, own in rows.items())
 
 
-def blend(x: Tensor, weight: Tensor, terms: Tuple[Term, ...], step: int, num_groups: int) -> List[Tensor]:
+def blend(
+    x: Tensor, weight: Tensor, terms: Tuple[Term, ...], step: int, num_groups: int, num_maps: int
+) -> List[Tensor]:
     """Weighted sums of frames and ReLU, each term in place in one pass.
 
     Maps ``(.., M, C, H, W)`` with ``step`` of them per group give outputs
-    ``(.., K, C, H, W)``. Maps beyond them count as zero.
+    ``(.., K, C, H, W)``. Maps beyond them count as zero. M is told, since
+    exporters take the size for a variable.
     """
-    num_maps, everything = x.size(-4), slice(0, num_groups)
+    everything = slice(0, num_groups)
     outputs = []
     for output in range(1 + max(term.output for term in terms)):
         own = [(term, *term.reach(num_maps, step, everything)) for term in terms if term.output == output]
@@ -128,7 +131,7 @@ class BlendFrames(Function):
         if ctx.kernels:
             outputs = ctx.kernels.blend(x, weight, terms, step)
         else:
-            outputs = blend(x, weight, terms, step, x.size(1) // step)
+            outputs = blend(x, weight, terms, step, x.size(1) // step, x.size(1))
         ctx.terms, ctx.step = terms, step
         ctx.save_for_backward(x, weight, *outputs)
         return tuple(outputs)
@@ -189,12 +192,13 @@ class TemporalAggregation(TemporalModule):
         return range(-before, self.blend_frames - before)
 
     def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
-        terms = make_terms(self.offsets(), form, start=form.span(self.offsets())[0])
-        return tuple(blend(x, self.weight, terms, form.num_maps, num_groups))
+        first, last = form.span(self.offsets())
+        terms, num_maps = make_terms(self.offsets(), form, first), (num_groups - 1) * form.num_maps + last - first + 1
+        return tuple(blend(x, self.weight, terms, form.num_maps, num_groups, num_maps))
 
-    def run_clips(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
+    def run_clips(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
         # Compilers fuse the operations with what stands before and behind,
         # and turn sums into slices, once exported, into scatters.
         if is_compiling():
-            return super().run_clips(x, form)
+            return super().run_clips(x, form, num_groups)
         return BlendFrames.apply(x, self.weight, make_terms(self.offsets(), form), form.num_maps)

@@ -146,10 +146,10 @@ class TemporalModule(BaseModule):
             maps, num_groups = self.step.extend(self.name, x, form, self.offsets())
             outputs = self.run_padded(maps, form, num_groups)
         else:
-            num_maps = self.num_frames * form.num_maps // form.num_outputs
+            num_groups = self.num_frames // form.num_outputs
             if self.training and self.across_clips:
-                num_maps = x.size(0)
-            outputs = self.run_clips(x.unflatten(0, (-1, num_maps)), form)
+                num_groups = x.size(0) // form.num_maps
+            outputs = self.run_clips(x.unflatten(0, (-1, num_groups * form.num_maps)), form, num_groups)
         outputs = tuple(y.flatten(0, -4) for y in outputs)
         return outputs if form.num_outputs > 1 else outputs[0]
 
@@ -175,11 +175,11 @@ class TemporalModule(BaseModule):
         """
         raise NotImplementedError
 
-    def run_clips(self, x: Tensor, form: Form) -> Tuple[Tensor, ...]:
-        """Run on the maps of clips, ``(N, maps, C, H, W)``."""
+    def run_clips(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
+        """Run on the maps of clips, ``(N, maps, C, H, W)``, K groups each."""
         first, last = form.span(self.offsets())
         padded = F.pad(x, (0, 0) * 3 + (-first, last - form.num_maps + 1))
-        return self.run_padded(padded, form, x.size(1) // form.num_maps)
+        return self.run_padded(padded, form, num_groups)
 
 
 class TemporalShift(TemporalModule):
