@@ -124,11 +124,9 @@ def export(args: Namespace) -> None:
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     shape = exportable.frames_shape(model, args.size)
-    kind, write = (
-        (exportable.ExportableStream, export_step)
-        if args.streaming
-        else (exportable.ExportableRecognizer, export_clips)
-    )
+    kind, write = exportable.ExportableRecognizer, export_clips
+    if args.streaming:
+        kind, write = exportable.ExportableStream, export_step
     module = kind(model, args.with_preprocessing)
     about = dict(module.describe(shape), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]

@@ -106,6 +106,9 @@ def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) ->
             stands for the classes' numbers.
         num_classes (int): Classes of the model.
 
+    Returns:
+        list[str]: A name per class.
+
     Raises:
         FileNotFoundError: If the file is missing.
         ValueError: If it does not fit the model.
@@ -149,9 +152,15 @@ def classify_video(model: nn.Module, video: str) -> Tensor:
 
 
 def top_predictions(probabilities: Tensor, names: Sequence[str], topk: int) -> List[Prediction]:
-    """So many of the most probable classes, the highest first.
+    """The most probable classes, the highest first.
 
-    It takes the probabilities of all, ``(num_classes, )``, and their names.
+    Args:
+        probabilities (Tensor): Those of all classes, ``(num_classes, )``.
+        names (Sequence[str]): The classes' names.
+        topk (int): How many to return at most.
+
+    Returns:
+        list[Prediction]: The best classes.
     """
     values, labels = probabilities.topk(min(topk, len(probabilities)))
     return [Prediction(label, names[label], value) for label, value in zip(labels.tolist(), values.tolist())]

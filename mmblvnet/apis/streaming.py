@@ -123,7 +123,15 @@ class StreamingRecognizer:
         return self.push_many({stream: frames})[stream]
 
     def push_many(self, frames: Dict[Hashable, Tensor]) -> Dict[Hashable, List[StreamPrediction]]:
-        """:meth:`push` for several streams, by name, which run as one batch."""
+        """:meth:`push` for several streams, which run as one batch.
+
+        Args:
+            frames (dict[Hashable, Tensor]): The next frames of each stream,
+                ``(n, C, H, W)``, by its name.
+
+        Returns:
+            dict[Hashable, list[StreamPrediction]]: Those of each stream.
+        """
         prepared = {name: self._prepare(name, new) for name, new in frames.items()}
         for name, new in prepared.items():
             if name not in self.streams:
@@ -136,8 +144,14 @@ class StreamingRecognizer:
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
         """End a stream and forget it; a frame without a partner is no pair.
 
-        It returns the predictions that were still waiting for later frames.
-        A KeyError says that there is no such stream.
+        Args:
+            stream (Hashable): The stream's name. Defaults to 0.
+
+        Returns:
+            list[StreamPrediction]: Those that waited for later frames.
+
+        Raises:
+            KeyError: If there is no such stream.
         """
         ending = self._stream(stream)
         start, waiting = ending.num_steps * self.group, ending.waiting
@@ -150,7 +164,14 @@ class StreamingRecognizer:
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
-        """The tensors to go on with a stream elsewhere; a KeyError if unknown."""
+        """The tensors to go on with a stream elsewhere.
+
+        Args:
+            stream (Hashable): The stream's name. Defaults to 0.
+
+        Raises:
+            KeyError: If there is no such stream.
+        """
         kept = self._stream(stream)
         return dict(
             {f'maps.{name}': maps.clone() for name, maps in kept.maps.items()},
@@ -162,8 +183,13 @@ class StreamingRecognizer:
     def load_state_dict(self, state: Dict[str, Tensor], stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
-        What the stream of that name had before is lost. A ValueError says
-        that the state is none of this model's.
+        Args:
+            state (dict[str, Tensor]): The state.
+            stream (Hashable): The stream's name, of which what it had before
+                is lost. Defaults to 0.
+
+        Raises:
+            ValueError: If the state is none of this model's.
         """
         maps = {f'maps.{name}': name for name in self.modules}
         # Before its first step a stream has no maps.

@@ -97,9 +97,15 @@ class WindowClassifier(PartClassifier):
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
         """The classes of each window, as soon as its last frame is there.
 
-        It takes the frames of :func:`open_source`, and holds those of one
-        window at a time. Of windows that end with the same frame (in a live
-        stream those that there was no time for) only the last is classified.
+        Of windows that end with the same frame (in a live stream those that
+        there was no time for) only the last is classified.
+
+        Args:
+            frames (Iterable[Frame]): Those of :func:`open_source`, of which
+                one window at a time is held.
+
+        Yields:
+            Moment: A window.
         """
         window: Deque[Tensor] = deque(maxlen=self.num_frames)
         number = 0
@@ -161,9 +167,16 @@ class StreamClassifier(PartClassifier):
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
         """The classes of each moment, as soon as the frames it needs are there.
 
-        It takes the frames of :func:`open_source`. Moments of a live stream
-        that there was no time for are left out. Where a video breaks off, an
-        EOFError comes after the moments before.
+        Moments of a live stream that there was no time for are left out.
+
+        Args:
+            frames (Iterable[Frame]): Those of :func:`open_source`.
+
+        Yields:
+            Moment: A pair of frames (or a frame, of networks without pairs).
+
+        Raises:
+            EOFError: Where a video breaks off, after the moments before.
         """
         number, now = 0, 0.0
         try:

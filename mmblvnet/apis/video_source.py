@@ -46,8 +46,15 @@ def videos_in(folder: Path) -> List[Path]:
 def find_videos(paths: Iterable[str]) -> List[str]:
     """The video files that paths stand for, in order.
 
-    Folders stand for the videos in them and below. A FileNotFoundError tells
-    if there is no such path, or no video in a folder.
+    Args:
+        paths (Iterable[str]): Files, or folders for the videos in them and
+            below.
+
+    Returns:
+        list[str]: The files.
+
+    Raises:
+        FileNotFoundError: If a path is missing, or a folder has no video.
     """
     videos = []
     for path in map(Path, paths):
@@ -90,10 +97,12 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
         live (bool, optional): Whether it goes on whether it is read or not.
             By default cameras do, and streams such as RTSP.
 
+    Returns:
+        Iterator[Frame]: The frames; where a file breaks off, an EOFError.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be opened, is broken, or has no frame rate.
-        EOFError: Where a file breaks off.
     """
     live = is_live(source) if live is None else live
     try:
@@ -127,9 +136,13 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
 def keep_open(source: str, wait: float) -> Iterator[Frame]:
     """The frames of a live stream that is opened again whenever it ends.
 
-    It takes the source and the seconds between two attempts, and yields
-    frames without end, whose times go on by the clock. Errors are those of
-    :func:`open_source`, the first time alone.
+    Args:
+        source (str): As for :func:`open_source`, whose errors are raised the
+            first time alone.
+        wait (float): Seconds between two attempts.
+
+    Yields:
+        Frame: Frames without end, whose times go on by the clock.
     """
     start, restarted = time.monotonic(), False
     frames = open_source(source, live=True)

@@ -72,10 +72,9 @@ def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Ten
     return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
 
 
-def preprocessed(preprocessor: nn.Module, frames: Tensor) -> Tensor:
-    """Videos, as the pipeline gives them, behind the ``data_preprocessor``."""
-    data = dict(inputs=list(frames), data_samples=[])
-    return preprocessor(data)['inputs'].cpu()
+def preprocessed(preprocessor: nn.Module, frames: Tensor, included: bool = False) -> Tensor:
+    """Videos of the pipeline as a file takes them, which may include this."""
+    return frames if included else preprocessor(dict(inputs=list(frames), data_samples=[]))['inputs'].cpu()
 
 
 def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], with_preprocessing: bool) -> List[Tensor]:
@@ -93,10 +92,8 @@ def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], wi
     if len(dataset) < number:
         source = ann_file or 'The training set'
         raise ValueError(f'{source} has {len(dataset)} videos, but --calibration-clips asks for {number}')
-    clips = [dataset[i * len(dataset) // number]['inputs'][None] for i in range(number)]
-    if with_preprocessing:
-        return clips
-    return [preprocessed(model.data_preprocessor, clip) for clip in clips]
+    clips = (dataset[i * len(dataset) // number]['inputs'][None] for i in range(number))
+    return [preprocessed(model.data_preprocessor, clip, with_preprocessing) for clip in clips]
 
 
 class Exportable(nn.Module):
@@ -224,11 +221,10 @@ class ExportableStream(Exportable):
     def examples(self, shape: Sequence[int]) -> Tuple[Tensor, ...]:
         """Random frames, of a frame's shape, and the rest of the first step."""
         frames = example_frames((self.recognizer.group, *shape), 1, 1)[0]
-        if not self.with_preprocessing:
-            frames = frames.float()
         pair = torch.zeros(1, dtype=torch.long)
-        _, *states = self(frames, pair, pair + ENDLESS)
-        return (frames, pair, pair + ENDLESS, *map(torch.zeros_like, states))
+        step = (frames if self.with_preprocessing else frames.float(), pair, pair + ENDLESS)
+        _, *states = self(*step)
+        return (*step, *map(torch.zeros_like, states))
 
     def describe(self, shape: Sequence[int]) -> Dict[str, str]:
         return dict(

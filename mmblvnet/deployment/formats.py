@@ -1,9 +1,4 @@
-"""Writing and running files of ONNX, OpenVINO and ``torch.export``.
-
-The exporters take a network in test mode, an example of its input, the
-dimensions of it that may differ, by their index, the file, and texts by name
-for the file's metadata.
-"""
+"""Writing and running files of ONNX, OpenVINO and ``torch.export``."""
 
 import functools
 import importlib
@@ -41,7 +36,13 @@ class Exported(NamedTuple):
 
 
 def load_exported(path: PathLike) -> Exported:
-    """Load an ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` file that was exported.
+    """Load a file that was exported.
+
+    Args:
+        path (str or Path): An ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` file.
+
+    Returns:
+        Exported: ``run``, from frames to scores, and ``about``, its metadata.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -66,7 +67,17 @@ def export_onnx(
     input_names: Sequence[str] = ('frames',),
     output_names: Sequence[str] = ('scores',),
 ) -> None:
-    """Write a network, which may have several inputs, as an ONNX file."""
+    """Write a network as an ONNX file.
+
+    Args:
+        module (nn.Module): The network in test mode.
+        example (Tensor or tuple[Tensor]): An example of its inputs.
+        free (dict[int, Dim]): The dimensions of the input that may differ.
+        path (str or Path): The file.
+        about (dict[str, str], optional): The file's metadata.
+        input_names (Sequence[str]): Defaults to ``('frames', )``.
+        output_names (Sequence[str]): Defaults to ``('scores', )``.
+    """
     names = dict(input_names=list(input_names), output_names=list(output_names))
     traced = _traced(module, example, free)
     program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
@@ -137,10 +148,16 @@ def import_openvino() -> ModuleType:
 def export_openvino(onnx_file: PathLike, path: PathLike, precision: str = 'float32') -> None:
     """Write an ONNX file as an OpenVINO one, with the same metadata.
 
-    Beside the ``.xml`` file comes a ``.bin`` file with the weights. The
-    precision, ``'float32'`` or ``'bfloat16'``, is for what the file gives no
-    other. It goes into the metadata as OpenVINO's hint: left to itself,
-    OpenVINO takes bfloat16 wherever the processor has it.
+    Args:
+        onnx_file (str or Path): The file to convert.
+        path (str or Path): The ``.xml`` file; its weights go into a ``.bin``
+            file beside it.
+        precision (str): ``'float32'`` (the default) or ``'bfloat16'``, which
+            goes into the metadata as OpenVINO's hint: left to itself, it takes
+            bfloat16 wherever the processor has it.
+
+    Raises:
+        ImportError: If OpenVINO is not installed.
     """
     openvino = import_openvino()
     model = _openvino_core().read_model(onnx_file)
@@ -178,7 +195,10 @@ def _load_openvino(path: Path) -> Exported:
 def export_torch(
     module: nn.Module, example: Example, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
 ) -> None:
-    """Write a network as a PyTorch program, which needs no sources to run."""
+    """Write a network as a PyTorch program, which needs no sources to run.
+
+    For its arguments see :func:`export_onnx`.
+    """
     torch.export.save(_traced(module, example, free), path, extra_files={METADATA: json.dumps(about or {})})
 
 

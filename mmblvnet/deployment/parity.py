@@ -65,10 +65,8 @@ def check_parity(
     differences = []
     for num_videos, num_views in ((1, 1), (2, several), (3, 1)):
         frames = example_frames(shape, num_videos, num_views)
-        expected = reference_scores(model, frames)
-        if not with_preprocessing:
-            frames = preprocessed(model.data_preprocessor, frames)
-        differences.append(_difference(run(frames), expected, tolerance))
+        taken = preprocessed(model.data_preprocessor, frames, with_preprocessing)
+        differences.append(_difference(run(taken), reference_scores(model, frames), tolerance))
     return max(differences)
 
 
@@ -85,9 +83,7 @@ def check_stream_parity(
     group, delay = recognizer.group, recognizer.delay
     frames = example_frames((1, *shape), num_frames, 1)
     predictions = recognizer.push(frames.flatten(0, 1)) + recognizer.close()
-    if not with_preprocessing:
-        frames = preprocessed(model.data_preprocessor, frames)
-    frames = frames.flatten(0, 1).numpy()
+    frames = preprocessed(model.data_preprocessor, frames, with_preprocessing).flatten(0, 1).numpy()
     session = InferenceSession(path, providers=['CPUExecutionProvider'])
     states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
     scores = []

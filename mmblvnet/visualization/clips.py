@@ -126,8 +126,10 @@ def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[
 
     Returns:
         tuple: The clips with the maps on their frames, and the probabilities
-        of the classes, ``(num_classes, )``. A ValueError tells if the layer
-        is not there or has no map.
+        of the classes, ``(num_classes, )``.
+
+    Raises:
+        ValueError: If the layer is not there or has no map.
     """
     data, clips = prepare_video(model, video, split)
     head = model.cls_head
@@ -169,8 +171,9 @@ def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired:
     columns = max(SHORTEST, min(LONGEST, num_frames))
     # Where the lines of a clip begin, in widths of a frame, and where they end.
     lines = np.arange(-(-num_frames // columns) + 1) * (BAR + height / width)
-    heights = [0.7 + 0.2 * len(shown)] + [0.2 + lines[-1] * WIDTH / columns] * len(shown)
-    figure = Figure((WIDTH, sum(heights)))
+    heights = [0.2 + 0.2 * len(shown)] + [lines[-1] * WIDTH / columns] * len(shown)
+    # The title, and what is below the axis of time, are no part of its height.
+    figure = Figure((WIDTH, sum(heights) + 0.8))
     times, *places = figure.subplots(len(heights), height_ratios=heights)
     _draw_times(times, shown, names, colors)
     for axes, name, clip in zip(places, names, shown):
@@ -188,7 +191,7 @@ def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired:
     times.set_title(title, loc='left')
     if paired:
         patches = [Patch(color=color) for color in colors]
-        times.legend(patches, BRANCHES, loc='lower right', bbox_to_anchor=(1, 1), ncols=2, fontsize=10)
+        times.legend(patches, BRANCHES, loc='lower right', bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     figure.savefig(out)
 
 

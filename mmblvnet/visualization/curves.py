@@ -24,9 +24,15 @@ class Curves(NamedTuple):
 def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     """Read the logs of a training run, and of those that resumed it.
 
-    Iterations that were repeated count once. A ValueError tells if the
-    ``work_dir`` has no log of a training, or another metric in validation
-    than the one named (``'acc/top1'``).
+    Args:
+        work_dir (str or Path): The run's ``work_dir``.
+        metric (str): What is read of validations, such as ``'acc/top1'``.
+
+    Returns:
+        Curves: Of which iterations that were repeated count once.
+
+    Raises:
+        ValueError: If no training has logs there, or only other metrics.
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:

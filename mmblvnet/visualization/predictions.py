@@ -24,7 +24,15 @@ MAX_NAME = 48
 
 
 def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
-    """A copy of a frame, ``(H, W, 3)`` in RGB, with predictions as bars."""
+    """Draw predictions into a copy of a frame, as bars.
+
+    Args:
+        picture (np.ndarray): The frame, ``(H, W, 3)``, RGB of 8 bits.
+        predictions (Sequence[Prediction]): What is drawn, from the top.
+
+    Returns:
+        np.ndarray: The copy.
+    """
     picture = picture.copy()
     height, width = picture.shape[:2]
     row = max(12, height // 18)
@@ -42,7 +50,12 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
 
 
 class AnnotatedVideo:
-    """An MP4 file, of so many frames per second, with predictions in them."""
+    """An MP4 file with predictions in its frames.
+
+    Args:
+        out (str or Path): The file.
+        fps (float): Its frames per second.
+    """
 
     def __init__(self, out: Union[str, Path], fps: float) -> None:
         # A colon in a bare name would make it a protocol of FFmpeg.
@@ -71,7 +84,13 @@ class AnnotatedVideo:
 def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Prediction]) -> None:
     """Write a video file again as MP4, with predictions in every frame.
 
-    A ValueError tells if it cannot be read or the new one not written.
+    Args:
+        video (str): The file.
+        out (str or Path): The new one.
+        predictions (Sequence[Prediction]): What is drawn, from the top.
+
+    Raises:
+        ValueError: If it cannot be read, or the new one not written.
     """
     annotated = None
     for frame in open_source(video):
@@ -96,8 +115,11 @@ class Column(NamedTuple):
 class Timeline:
     """The probabilities of the classes over time, in bounded memory.
 
-    When there are too many columns (an even number), each two become one, and
-    columns hold twice as many windows from then on.
+    When there are too many columns, each two become one, and columns hold
+    twice as many windows from then on.
+
+    Args:
+        max_columns (int): An even number. Defaults to 1024.
     """
 
     def __init__(self, max_columns: int = 1024) -> None:
@@ -105,7 +127,13 @@ class Timeline:
         self.columns: List[Column] = []
 
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
-        """Add the next window: the seconds that it counts for, and classes."""
+        """Add the next window.
+
+        Args:
+            start (float): From when it counts, in seconds.
+            end (float): Until when.
+            probabilities (Tensor): Of its classes, ``(num_classes, )``.
+        """
         columns, new = self.columns, Column(start, end, probabilities)
         if columns and columns[-1].num_windows < columns[0].num_windows:
             columns[-1] = columns[-1].join(new)
@@ -122,7 +150,13 @@ class Timeline:
 
 @rc_context(STYLE)
 def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path]) -> None:
-    """Draw the most probable classes over time, a row for each."""
+    """Draw the most probable classes over time, a row for each.
+
+    Args:
+        timeline (Timeline): One with windows in it.
+        names (Sequence[str]): The classes' names.
+        out (str or Path): The picture, in a format that its suffix tells.
+    """
     probabilities = timeline.probabilities
     best = probabilities.amax(0).topk(min(MAX_ROWS, len(names))).indices
     # In the order in which they happen.

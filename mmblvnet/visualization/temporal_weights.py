@@ -65,7 +65,14 @@ class TemporalWeights(NamedTuple):
 
 
 def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
-    """Those of all Temporal Aggregation Modules; a ValueError if none is there."""
+    """The weights of all Temporal Aggregation Modules, in their order.
+
+    Args:
+        model (nn.Module): A recognizer or a part of one.
+
+    Raises:
+        ValueError: If none is in it.
+    """
     found = [
         TemporalWeights(
             # What the module belongs to in a backbone or a neck.
@@ -85,7 +92,12 @@ def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
 
 @rc_context(STYLE)
 def draw_temporal_weights(layers: Sequence[TemporalWeights], out: Union[str, Path]) -> None:
-    """Draw temporal weights, a row for each module."""
+    """Draw temporal weights, a row for each module.
+
+    Args:
+        layers (Sequence[TemporalWeights]): Those of the modules.
+        out (str or Path): The picture, in a format that its suffix tells.
+    """
     offsets = max((layer.offsets for layer in layers), key=len)
     farthest = max(*map(abs, offsets), 1)
     figure = Figure((10, 1.3 + len(layers) * max(0.43, 0.13 * len(offsets))))
@@ -98,10 +110,12 @@ def draw_temporal_weights(layers: Sequence[TemporalWeights], out: Union[str, Pat
     signs.set_title('channels by their signs')
     for kind, color in SIGNS.items():
         _add_to_bars(signs, [layer.signs[kind] for layer in layers], kind, color)
-    for axes in (shares, signs):
+    for axes, x, side in ((shares, 0, 'left'), (signs, 1, 'right')):
         axes.set(xlim=(0, 1), xticks=[])
         axes.tick_params(which='both', length=0)
-        axes.legend(loc='upper center', bbox_to_anchor=(0.5, 0), ncols=4)
+        legend = axes.legend(loc=f'upper {side}', bbox_to_anchor=(x, 0), ncols=4)
+        # The scale of colours beside it makes room for it.
+        legend.set_in_layout(False)
     figure.savefig(out)
 
 

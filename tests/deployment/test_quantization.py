@@ -15,7 +15,7 @@ def model(tmp_path):
     (tmp_path / 'list.txt').write_text('a.webm 0\nb.webm 1\nc.webm 2\n')
     cfg = Config.fromfile(MOTION)
     cfg.train_dataloader.dataset.update(ann_file=str(tmp_path / 'list.txt'), data_prefix=dict(video=str(tmp_path)))
-    return SimpleNamespace(cfg=cfg)
+    return SimpleNamespace(cfg=cfg, data_preprocessor=None)
 
 
 def test_training_videos_are_prepared_as_in_validation(model):

@@ -41,9 +41,7 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
             taken = frames
             if about['views'] == '1':
                 taken = frames.reshape(-1, int(about['frames_per_view']), *frames.shape[2:])
-            if about['preprocessing'] != 'included':
-                taken = preprocessed(preprocessor, taken)
-            of_views = run(taken)
+            of_views = run(preprocessed(preprocessor, taken, about['preprocessing'] == 'included'))
             scores[file].append(of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
     return {file: torch.cat(of) for file, of in scores.items()}, labels
 
