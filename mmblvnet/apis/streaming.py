@@ -78,9 +78,13 @@ class StreamingRecognizer:
         self.model = copy.deepcopy(model).eval()
         backbone, head = self.model.backbone, self.model.cls_head
         self.group = 2 if isinstance(backbone, BLVNet) else 1
-        self.num_pairs = num_pairs or ((frames_per_view(model) or 0) // self.group)
-        if not self.num_pairs:
-            raise ValueError('the model does not say how many frames a clip has: give num_pairs')
+        if num_pairs is None:
+            num_pairs = (frames_per_view(model) or 0) // self.group
+            if not num_pairs:
+                raise ValueError('the model does not say how many frames a clip has: give num_pairs')
+        if num_pairs < 1:
+            raise ValueError(f'num_pairs = {num_pairs} is less than 1')
+        self.num_pairs = num_pairs
         if isinstance(backbone, (BLResNet, ResNetTAM)):
             fold_norms(backbone)
         if isinstance(backbone, BLVNet):
@@ -294,11 +298,11 @@ def _joined(maps: Sequence[Tensor]) -> Tensor:
 
 def _check_streamable(model: nn.Module) -> None:
     """Refuse a model that cannot run frame by frame."""
+    if not isinstance(model, Recognizer2D):
+        raise ValueError(f'{type(model).__name__} sees clips, not frames: only a Recognizer2D can run along a stream')
     backbone, head = model.backbone, model.cls_head
     if 'forward' in vars(backbone):
         raise ValueError('the backbone was accelerated before: accelerate that of StreamingRecognizer.model instead')
-    if not isinstance(model, Recognizer2D):
-        raise ValueError(f'{type(model).__name__} sees clips, not frames: only a Recognizer2D can run along a stream')
     if type(head).forward not in (TSMHead.forward, TSNHead.forward) or (getattr(head, 'temporal_pool', False)):
         remedy = 'TSMHead without temporal_pool and TSNHead do'
         raise ValueError(f'{type(head).__name__} does not average the scores of frames: {remedy}')

@@ -64,7 +64,7 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
     check_weights(weights, {torchvision_name(name): value for name, value in plain.state_dict().items()}, 'ResNet')
     weights, config = for_flow(weights, config, flow_channels)
     started = _fresh_weights(config)
-    sources = {_part(name): None for name in started}
+    sources: Dict[str, Optional[str]] = {_part(name): None for name in started}
     for name, value in started.items():
         source = _source_of(name, plain.stage_blocks)
         if source in weights:

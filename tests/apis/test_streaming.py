@@ -152,8 +152,10 @@ def test_the_average_is_of_the_last_pairs(model):
     torch.testing.assert_close(predictions[4].average, scores[2:5].mean(0))
 
 
-def test_the_average_is_of_a_training_clip_by_default(stream):
+def test_the_average_is_of_a_training_clip_by_default(model, stream):
     assert stream.num_pairs == 2
+    with pytest.raises(ValueError, match='num_pairs = -1'):
+        StreamingRecognizer(model, num_pairs=-1)
     with pytest.raises(ValueError, match='give num_pairs'):
         StreamingRecognizer(recognizer(RESNET, dict(type='TSNHead', in_channels=128)))
 

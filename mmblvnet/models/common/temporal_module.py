@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from typing import Dict, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -134,7 +134,8 @@ class TemporalModule(BaseModule):
         # Whether the clips of a batch follow each other in training.
         self.across_clips = False
         # The StreamStep that it runs in, and its name there; None for clips.
-        self.step, self.name = None, ''
+        self.step: Optional[StreamStep] = None
+        self.name = ''
 
     def forward(self, x: Tensor, form: Form = EACH) -> Union[Tensor, Tuple[Tensor, Tensor]]:
         """Run on frames, clip after clip.
