@@ -34,7 +34,9 @@ class Term(NamedTuple):
         """
         start = max(groups.start, -(self.place // step))
         stop = max(start, min(groups.stop, (num_maps - 1 - self.place) // step + 1))
-        maps = slice(start * step + self.place, stop * step + self.place, step)
+        first = start * step + self.place
+        # No further than the last map, or exporters ask how many there are.
+        maps = slice(first, max(first, first + (stop - start - 1) * step + 1), step)
         return slice(start - groups.start, stop - groups.start), maps
 
 
