@@ -61,8 +61,8 @@ def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict,
     if args.int8:
         scores, expected = (torch.cat([file(clip) for clip in clips]) for file in (other_run, run))
         same = (scores.argmax(-1) == expected.argmax(-1)).float().mean()
-        difference = (scores - expected).abs().mean()
-        print(f'INT8: {same:.0%} of the calibration clips keep their best class, scores differ by {difference:.4f}')
+        mean = (scores - expected).abs().mean()
+        print(f'INT8: {same:.0%} of {len(clips)} clips keep their best class, scores differ by {mean:.4f} on average')
     else:
         report(check(other_run, tolerance=parity.BFLOAT16_TOLERANCE), args.precision)
     return other
@@ -97,7 +97,7 @@ def parse_args() -> Namespace:
     add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the frames, those of validation by default')
     add('--label-map', help='a file with the name of a class per line')
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument('--streaming', action='store_true', help='one step of a stream, with its state as in- and output')
+    kind.add_argument('--streaming', action='store_true', help='one step of a stream, its state as input and output')
     kind.add_argument('--int8', action='store_true', help='compute in 8-bit integers')
     clips = 'with --int8: training videos that show how large the maps are; 64 by default'
     add('--calibration-clips', type=int, default=64, metavar='N', help=clips)

@@ -193,7 +193,7 @@ def parse_args() -> Namespace:
         useful_with[option.dest] = modes
 
     add_for([FILES], '--json', 'a file for the predictions')
-    add_for([FILES, STREAM], '--video-out', 'a folder, or an MP4 file, for the video with predictions in it')
+    add_for([FILES, STREAM], '--video-out', 'a folder, or of a stream an MP4 file, for videos with predictions in them')
     add_for([WINDOW], '--stride', 'seconds from a window to the next, half a window by default', type=positive)
     sample_fps = 'frames per second that the network sees, as in its training clips; 8 by default'
     add_for([STREAM], '--sample-fps', sample_fps, type=positive)

@@ -62,7 +62,8 @@ def find_videos(paths: Iterable[str]) -> List[str]:
             raise FileNotFoundError(f'{path} does not exist')
         found = videos_in(path) if path.is_dir() else [path]
         if not found:
-            raise FileNotFoundError(f'{path} has no videos; they end in {", ".join(VIDEO_SUFFIXES)}')
+            problem = f'{path} has no videos, which end in {", ".join(VIDEO_SUFFIXES)}'
+            raise FileNotFoundError(f'{problem}: put some in it, or take it away')
         videos += map(str, found)
     return videos
 

@@ -1,6 +1,7 @@
 import logging
 import os.path as osp
 import re
+from itertools import takewhile
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -71,16 +72,18 @@ class _CheckedDataset:
 
     def _split(self, line: str) -> Tuple[str, List[int]]:
         """A path, and the numbers that follow it."""
-        separator = r'\s' if self.delimiter == ' ' else re.escape(self.delimiter)
+        separator = None if self.delimiter == ' ' else self.delimiter
         # 64 bits hold 18 digits.
-        path, numbers = re.fullmatch(rf'(.*?)((?:{separator}\s*\d{{1,18}}\s*)*)', line).groups()
+        is_number = re.compile(r'\s*\d{1,18}\s*').fullmatch
+        numbers = list(takewhile(is_number, line.split(separator)[:0:-1]))
+        path = line.rsplit(separator, len(numbers))[0] if line else ''
         if not path.strip():
             raise ValueError('names no video')
-        *before, last = re.split(separator, path)
+        *before, last = path.split(separator)
         is_signed = before and re.fullmatch(r'[-+]?[\d.]+', last.strip())
         if is_signed or not numbers and not self.test_mode:
             raise ValueError(f'has no label: {last!r} is no whole number from 0')
-        return path, [int(number) for number in re.findall(r'\d+', numbers)]
+        return path, list(map(int, numbers[::-1]))
 
     def _label(self, labels: List[int]) -> dict:
         """The label of a sample, checked."""

@@ -24,7 +24,7 @@ def test_links_between_two_folders_end(tmp_path):
 
 
 def test_what_is_no_video_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='has no videos; they end in'):
+    with pytest.raises(FileNotFoundError, match='has no videos, which end in .*: put some in it'):
         find_videos([str(tmp_path)])
     with pytest.raises(FileNotFoundError, match='absent.mp4 does not exist'):
         find_videos([str(tmp_path / 'absent.mp4')])

@@ -86,6 +86,8 @@ VIDEO_LINES = [
     ('no video', ';3', dict(delimiter=';')),
     ('no label', 'a.webm 3', dict(delimiter=';')),
     ('label 5', 'a.webm 5', dict(num_classes=5)),
+    # However many ways there are to share the spaces out.
+    ("'-1'", f'a.webm{60 * "  1"} -1', dict(multi_class=True, num_classes=5)),
     ('label 7', 'a.webm 1 7', dict(multi_class=True, num_classes=5)),
 ]
 RAWFRAME_LINES = [

@@ -51,7 +51,8 @@ def _text(path: Path, root: Path) -> str:
         raise ValueError(f'The name {str(path)!r} is not in UTF-8 ({error}): rename it, e.g. with convmv') from error
     if text.lstrip() != text or '\n' in text:
         raise ValueError(
-            f'{text!r} starts with a space or has a line break in it, which the annotation file cannot hold: rename it'
+            f'{text!r} in {root} starts with a space or has a line break in it, '
+            'which the annotation file cannot hold: rename it or its folder'
         )
     return text
 
@@ -78,6 +79,8 @@ def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
 
     A fraction of them is drawn for validation if the folder does not tell.
     """
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is no folder: give one that has a folder of videos per class')
     if not all((folder / split).is_dir() for split in SPLITS):
         return _hold_out(_find_classes(folder, folder), fraction, seed)
     splits = {split: _find_classes(folder / split, folder) for split in SPLITS}

@@ -334,7 +334,8 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHO
     """
     counts = dict(train=train, val=val)
     looks = dict(textured=textured, short_side=list(short_side), task=task, hard=hard)
-    out = Path(out)
+    # What a link leads to may not be there yet.
+    out = Path(os.path.realpath(out))
     _claim(out, dict(generator=GENERATOR, **counts, seed=seed, **looks))
     # Written last.
     label_map = out / 'label_map.txt'
