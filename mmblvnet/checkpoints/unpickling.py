@@ -48,13 +48,19 @@ def load(file: IO[bytes], map_location: Any = None, limit: float = math.inf) -> 
         UnpicklingError: If it holds anything else.
         MemoryError: If it takes more than the limit.
     """
-    unpickler = type('Unpickler', (_Unpickler,), dict(limit=limit))
-    module = SimpleNamespace(Unpickler=unpickler, load=lambda *args, **options: unpickler(*args, **options).load())
+    unpickler = type('Unpickler', (_Unpickler,), dict(limit=limit, keys=set()))
+    parts: list = []
+    module = SimpleNamespace(
+        Unpickler=unpickler, load=lambda *args, **options: parts.append(unpickler(*args, **options).load()) or parts[-1]
+    )
     # Not by torch.load, which takes TorchScript's archives for programs.
     if _is_archive(file):
         with serialization._open_zipfile_reader(file) as archive:
             return serialization._load(archive, map_location, module, encoding='utf-8')
-    return serialization._legacy_load(file, map_location, module, encoding='utf-8')
+    content = serialization._legacy_load(file, map_location, module, encoding='utf-8')
+    if not unpickler.keys <= {*parts[-1]}:
+        _refuse('leaves the values of tensors to what is in memory')
+    return content
 
 
 def _is_archive(file: IO[bytes]) -> bool:
@@ -108,6 +114,8 @@ class _Unpickler(pickle.Unpickler):
     """Reads a pickle into a tree of data and calls, and makes the objects."""
 
     limit: float
+    # Of the storages that were asked for.
+    keys: set
 
     def __init__(self, file: IO[bytes], **options) -> None:
         super().__init__(file, **options)
@@ -120,7 +128,8 @@ class _Unpickler(pickle.Unpickler):
         # whose number would be another's if it were gone.
         self.made: Dict[int, tuple] = {}
         # What has been made, and each part, would take if nothing were shared.
-        self.extent, self.extents = 0, {}
+        self.extent = 0
+        self.extents: Dict[int, int] = {}
 
     def load(self) -> Any:
         self._check_instructions()
@@ -194,6 +203,7 @@ class _Unpickler(pickle.Unpickler):
         if type(key) is not tuple or key[0] not in (STORAGE, STORAGE.encode()):
             _refuse('asks for more than the values of tensors')
         storage = self._storage_of((*key[:2], *self._make(key[2:])))
+        self.keys.add(key[2])
         # Names that differ in case are of one record, each with a copy of it.
         if id(storage) not in self.made:
             self._note(storage, storage)

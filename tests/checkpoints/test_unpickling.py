@@ -313,6 +313,22 @@ def test_short_texts_and_numbers_count_as_what_they_take(tmp_path):
             unpickling.load(file, limit=2**21)
 
 
+def test_values_that_the_file_does_not_hold_are_not_taken_from_memory(tmp_path):
+    torch.save(dict(weight=torch.ones(999)), tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
+    with (tmp_path / 'a.pth').open('r+b') as file:
+        # The list of the keys of the storages comes last before their values.
+        file.seek(-(8 + 4 * 999), os.SEEK_END)
+        end = file.tell()
+        file.seek(0)
+        pickles = file.read(end)
+        start = pickles.rindex(b'\x80\x02]')
+        file.seek(start)
+        file.truncate()
+        file.write(b'\x80\x02].')
+    with pytest.raises(ValueError, match='what is in memory'):
+        load_checkpoint(str(tmp_path / 'a.pth'))
+
+
 def test_a_declared_type_is_not_exempt_from_the_limit(tmp_path):
     file = saved(tmp_path / 'a.pth', extra=[Call(collections.Counter, COUNTED) for _ in range(2000)])
     with torch.serialization.safe_globals([collections.Counter]):
