@@ -2,10 +2,13 @@
 
 import collections
 import functools
+import gzip
 import io
+import itertools
 import os
 import re
 import resource
+import struct
 import tarfile
 import zipfile
 
@@ -70,6 +73,37 @@ def instructions(written):
     return write
 
 
+def names_in_two_cases(file, trace):
+    """Writes a checkpoint that reads one record by hundreds of names."""
+    parts = b''
+    for letters in itertools.islice(itertools.product('aA', repeat=10), 400):
+        key = b'X\x0a\0\0\0' + ''.join(letters).encode()
+        parts += b'(X\x07\0\0\0storagectorch\nFloatStorage\n' + key + b'X\x03\0\0\0cpuJ\0\0\4\0tQ'
+    instructions(parts)(file, trace)
+    with zipfile.ZipFile(file, 'a') as archive:
+        archive.writestr('archive/data/' + 10 * 'a', bytes(2**20))
+
+
+def hidden_list_of_records(file, trace):
+    """Writes a zip bomb with a list of one of its records for Python."""
+    zip_bomb(file, trace)
+    content = file.read_bytes()
+    number, size, start = struct.unpack('<HLL', content[-12:-2])
+    content = content[:-22]
+
+    def large_end(*fields):
+        return struct.pack('<4sQ2H2L4Q', b'PK\6\6', 44, 45, 45, 0, 0, *fields)
+
+    hidden = len(content)
+    content += large_end(number, number, size, start)
+    (name,) = struct.unpack('<H', content[start + 28 : start + 30])
+    shown = len(content)
+    content += content[start : start + 46 + name]
+    content += large_end(1, 1, 46 + name, shown)
+    content += struct.pack('<4sLQL', b'PK\6\7', 0, hidden, 1)
+    file.write_bytes(content + struct.pack('<4s4H2LH', b'PK\5\6', 0, 0, 2**16 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 0))
+
+
 def two_lists_of_records(file, trace):
     torch.save(SMALL, file)
     file.write_bytes(2 * file.read_bytes())
@@ -80,6 +114,15 @@ def tar(file, trace):
         archive.add(__file__, 'pickle')
 
 
+def compressed_tar(file, trace):
+    name = tarfile.TarInfo()
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2**30
+    with gzip.open(file, 'wb', compresslevel=1) as stream:
+        stream.write(name.tobuf())
+        for _ in range(2**6):
+            stream.write(bytes(2**24))
+
+
 def torchscript(file, trace):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(file))
 
@@ -87,6 +130,14 @@ def torchscript(file, trace):
 def copies(function, argument):
     """Writes a checkpoint that asks for thousands of copies of its content."""
     return saved(extra=[Call(function, argument) for _ in range(9999)])
+
+
+def doubled():
+    """A list that would be written out with a billion elements."""
+    elements = ['a']
+    for _ in range(30):
+        elements = [elements, elements]
+    return elements
 
 
 OLD_FORMAT = dict(_use_new_zipfile_serialization=False)
@@ -105,10 +156,12 @@ FILES = dict(
     copied_bytes=(copies(bytearray, bytes(99999)), f'{UNSAFE}.*memory'),
     empty_dicts=(instructions(b'}' * 2**22), f'{UNSAFE}.*memory'),
     empty_sets=(instructions(b'\x8f' * 2**22), f'{UNSAFE}.*EMPTY_SET'),
+    doubled_list=(saved(extra=Call(getattr, doubled(), 'mean')), f'{UNSAFE}.*memory'),
     gap_in_the_memo=(instructions(b'}r\xff\xff\xff\xff'), f'{UNSAFE}.*LONG_BINPUT'),
     dict_in_itself=(instructions(b'ccollections\nOrderedDict\n)Rq\0X\1\0\0\0kh\0s'), f'{UNSAFE}.*in itself'),
     state_for_a_type=(instructions(b'ccollections\nOrderedDict\n}b'), UNSAFE),
     zip_bomb=(zip_bomb, f'{UNSAFE}.*memory'),
+    names_in_two_cases=(names_in_two_cases, f'{UNSAFE}.*memory'),
     many_views=(saved(extra=[SHARED.view(-1) for _ in range(2000)]), f'{UNSAFE}.*memory'),
     endless_view=(weight_is(torch.zeros(1).expand(2**40)), f'{UNSAFE}.*memory'),
     sparse=(weight_is(torch.ones(2).to_sparse()), f'{UNSAFE}.*sparse'),
@@ -117,7 +170,9 @@ FILES = dict(
     truncated=(truncated, UNSAFE),
     truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
     two_lists_of_records=(two_lists_of_records, 'begin or end'),
+    hidden_list_of_records=(hidden_list_of_records, 'begin or end'),
     tar=(tar, 'tar file'),
+    compressed_tar=(compressed_tar, UNSAFE),
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),
     empty=(written(b''), UNSAFE),
     text=(written(b'Not a checkpoint.\n' * 99), UNSAFE),

@@ -9,12 +9,14 @@ import math
 import os
 import pickle
 import pickletools
+import struct
 import sys
 import tarfile
 import zipfile
 from _compat_pickle import IMPORT_MAPPING
 from argparse import Namespace
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import IO, Any, Callable, Dict
@@ -26,6 +28,9 @@ from torch import serialization
 
 # What an instruction of one byte asks for at most, a dict with an item.
 INSTRUCTION = 256
+# The last record of a zip file, and the two of a large one before it: their
+# signatures, and where the list of records and the first of them begin.
+ENDS = struct.Struct('<4s44xQ4s4xQ4x4s12xL2x')
 UNFINISHED = object()
 ATOMS = (str, bytes, bool, int, float, type(None))
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -43,29 +48,39 @@ def load(file: IO[bytes], map_location: Any = None, limit: float = math.inf) -> 
         UnpicklingError: If it holds anything else.
         MemoryError: If it takes more than the limit.
     """
-    unpickler = type('Unpickler', (_Unpickler,), dict(limit=limit))
-    module = SimpleNamespace(Unpickler=unpickler, load=lambda *args, **options: unpickler(*args, **options).load())
+    unpickler = type('Unpickler', (_Unpickler,), dict(limit=limit, keys=set()))
+    parts: list = []
+    module = SimpleNamespace(
+        Unpickler=unpickler, load=lambda *args, **options: parts.append(unpickler(*args, **options).load()) or parts[-1]
+    )
     # Not by torch.load, which takes TorchScript's archives for programs.
     if _is_archive(file):
         with serialization._open_zipfile_reader(file) as archive:
             return serialization._load(archive, map_location, module, encoding='utf-8')
-    return serialization._legacy_load(file, map_location, module, encoding='utf-8')
+    content = serialization._legacy_load(file, map_location, module, encoding='utf-8')
+    if not unpickler.keys <= {*parts[-1]}:
+        _refuse('leaves the values of tensors to what is in memory')
+    return content
 
 
 def _is_archive(file: IO[bytes]) -> bool:
     """Whether it is a zip file; one that is larger in memory is refused."""
     start = file.tell()
-    if tarfile.is_tarfile(file):
+    # As PyTorch opens it; compressed ones are not unpacked.
+    with suppress(tarfile.TarError), tarfile.open(fileobj=file, mode='r:'):
         raise UnpicklingError('it is a tar file')
     file.seek(start)
     is_archive = zipfile.is_zipfile(file)
     if is_archive:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
+            size = file.seek(-ENDS.size, os.SEEK_END) + ENDS.size
+            large, large_begin, locator, large_at, end, begin = ENDS.unpack(file.read())
+            if locator == b'PK\6\7':
+                begin = large_begin if large == b'PK\6\6' and large_at == size - ENDS.size else None
             # PyTorch could read another list of records than Python then.
-            if archive.comment or min(r.header_offset for r in records):
+            if end != b'PK\5\6' or begin != archive.start_dir or min(r.header_offset for r in records):
                 raise UnpicklingError('it does not begin or end with what PyTorch writes')
-            size = file.seek(0, os.SEEK_END)
             if sum(record.file_size for record in records) > size:
                 raise MemoryError(f'its records would take more memory than its {size} bytes')
     file.seek(start)
@@ -99,6 +114,8 @@ class _Unpickler(pickle.Unpickler):
     """Reads a pickle into a tree of data and calls, and makes the objects."""
 
     limit: float
+    # Of the storages that were asked for.
+    keys: set
 
     def __init__(self, file: IO[bytes], **options) -> None:
         super().__init__(file, **options)
@@ -110,6 +127,9 @@ class _Unpickler(pickle.Unpickler):
         # What is in the place of what was read, by its number; kept with it,
         # whose number would be another's if it were gone.
         self.made: Dict[int, tuple] = {}
+        # What has been made, and each part, would take if nothing were shared.
+        self.extent = 0
+        self.extents: Dict[int, int] = {}
 
     def load(self) -> Any:
         self._check_instructions()
@@ -124,8 +144,8 @@ class _Unpickler(pickle.Unpickler):
         for number, (instruction, argument, _) in enumerate(pickletools.genops(self.file)):
             if instruction.proto > 2 or 'EXT' in instruction.name or 'PUT' in instruction.name and argument > number:
                 _refuse(f'has the instruction {instruction.name} {argument}')
-            if instruction.arg is None:
-                self._spend(INSTRUCTION)
+            # With its places in two lists.
+            self._spend(INSTRUCTION if instruction.arg is None else sys.getsizeof(argument) + 16)
         self.file.seek(start)
 
     def _spend(self, num_bytes: int) -> None:
@@ -144,11 +164,19 @@ class _Unpickler(pickle.Unpickler):
 
     def _make(self, item: Any) -> Any:
         """What a part of the tree stands for."""
+        extent = self.extent
+        self.extent += sys.getsizeof(item)
         if type(item) in ATOMS:
             return item
         if id(item) not in self.made:
             self._note(item, UNFINISHED)
             self._note(item, self._make_new(item))
+            self.extents[id(item)] = self.extent - extent
+        else:
+            self.extent += self.extents.get(id(item), 0)
+        # An error's message could show all of it.
+        if self.extent > self.limit:
+            raise MemoryError(f'it would take more than {self.limit} bytes of memory if nothing in it were shared')
         made = self.made[id(item)][1]
         if made is UNFINISHED:
             _refuse('has an object in itself')
@@ -174,7 +202,13 @@ class _Unpickler(pickle.Unpickler):
         # In the old format it may name a source file to compare with, too.
         if type(key) is not tuple or key[0] not in (STORAGE, STORAGE.encode()):
             _refuse('asks for more than the values of tensors')
-        return self._storage_of(key)
+        storage = self._storage_of((*key[:2], *self._make(key[2:])))
+        self.keys.add(key[2])
+        # Names that differ in case are of one record, each with a copy of it.
+        if id(storage) not in self.made:
+            self._note(storage, storage)
+            self._spend(storage._untyped_storage.nbytes())
+        return storage
 
     def _call(self, call: _Call, name: str) -> Any:
         """What a call gives, by what is known of it or by what is declared."""
@@ -187,9 +221,9 @@ class _Unpickler(pickle.Unpickler):
         arguments = self._make(call.arguments)
         try:
             return self._known(call, name, arguments)
-        except Exception:
+        except Exception as error:
             # Such as arrays of objects, by who trusts NumPy's own types.
-            if name not in self.declared:
+            if name not in self.declared or isinstance(error, MemoryError):
                 raise
         function = self.declared[name]
         made = function(*arguments) if call.initialized else function.__new__(function, *arguments)
@@ -206,8 +240,8 @@ class _Unpickler(pickle.Unpickler):
         options = {key: self._make(value) for key, value in vars(call).items() if value and key in ('items', 'state')}
         made = MAKERS[name](*arguments, **options)
         if isinstance(made, torch.Tensor):
-            if made._backward_hooks:
-                _refuse('gives a tensor hooks')
+            if made._backward_hooks or made.is_quantized:
+                _refuse('gives a tensor hooks or quantizes it')
             self._spend(made.numel() * made.itemsize)
         self._spend(sys.getsizeof(made) + sys.getsizeof(getattr(made, '__dict__', None)))
         return made
@@ -247,6 +281,13 @@ def _ordered_dict(pairs: Any = (), items: Any = (), state: Any = None) -> Ordere
     return made
 
 
+def _namespace(state: Any = ()) -> Namespace:
+    made = Namespace()
+    # Not by its own setting of attributes, of which one is its type.
+    vars(made).update(state)
+    return made
+
+
 def _dtype(code: str, *_, state: Any = None) -> np.dtype:
     dtype = _of_numbers(np.dtype(code))
     if state:
@@ -272,6 +313,8 @@ def _array(*_, state: tuple) -> np.ndarray:
 
 def _history(state: dict) -> HistoryBuffer:
     """A log: MMEngine's own takes from a file how others compute a mean."""
+    # A declared type may take it after a refusal.
+    state = dict(state)
     length, log, counts = (state.pop(key) for key in ('max_length', '_log_history', '_count_history'))
     methods = state.pop('statistics_methods', {})
     made = HistoryBuffer(max_length=length)
@@ -297,7 +340,7 @@ def _statistic(owner: Any, name: str) -> Callable:
 # What makes what a call gives, by the name of what is called.
 MAKERS: Dict[str, Callable] = {
     '_codecs.encode': str.encode,
-    'argparse.Namespace': lambda state=None: Namespace(**(state or {})),
+    'argparse.Namespace': _namespace,
     'builtins.bytearray': lambda content=b'': bytearray(memoryview(content)),
     'builtins.bytes': lambda: b'',
     'builtins.complex': complex,

@@ -8,7 +8,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hostile import Call
+from hostile import COUNTED, Call, instructions
+from mmblvnet.checkpoints import unpickling
 from mmblvnet.checkpoints.safe_loading import load_checkpoint
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
@@ -282,6 +283,9 @@ HOSTILE = dict(
             Call(torch.serialization._get_layout, 'torch.sparse_coo'),
             (torch.tensor([[99]]), torch.ones(1), torch.Size([2])),
         ),
+        quantized_without_a_scale=Call(
+            torch._utils._rebuild_tensor_v3, STORAGE, 0, (1,), (1,), False, collections.OrderedDict(), torch.qint8
+        ),
         beyond_its_storage=Call(torch._utils._rebuild_tensor, STORAGE, 9, (1,), (1,)),
         before_its_storage=Call(torch._utils._rebuild_tensor, STORAGE, -1, (1,), (1,)),
     ),
@@ -294,6 +298,42 @@ HOSTILE = dict(
         without_length=log_with(max_length='9'),
     ),
 )
+
+
+def test_attributes_give_no_other_type(tmp_path):
+    args = argparse.Namespace()
+    vars(args).update(__class__=HistoryBuffer)
+    assert type(load_checkpoint(saved(tmp_path / 'a.pth', args=args))['args']) is argparse.Namespace
+
+
+def test_short_texts_and_numbers_count_as_what_they_take(tmp_path):
+    for written in (b'U\2ab', b'M\xff\xff'):
+        instructions(written * 2**16)(tmp_path / 'a.pth', None)
+        with (tmp_path / 'a.pth').open('rb') as file, pytest.raises(MemoryError):
+            unpickling.load(file, limit=2**21)
+
+
+def test_values_that_the_file_does_not_hold_are_not_taken_from_memory(tmp_path):
+    torch.save(dict(weight=torch.ones(999)), tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
+    with (tmp_path / 'a.pth').open('r+b') as file:
+        # The list of the keys of the storages comes last before their values.
+        file.seek(-(8 + 4 * 999), os.SEEK_END)
+        end = file.tell()
+        file.seek(0)
+        pickles = file.read(end)
+        start = pickles.rindex(b'\x80\x02]')
+        file.seek(start)
+        file.truncate()
+        file.write(b'\x80\x02].')
+    with pytest.raises(ValueError, match='what is in memory'):
+        load_checkpoint(str(tmp_path / 'a.pth'))
+
+
+def test_a_declared_type_is_not_exempt_from_the_limit(tmp_path):
+    file = saved(tmp_path / 'a.pth', extra=[Call(collections.Counter, COUNTED) for _ in range(2000)])
+    with torch.serialization.safe_globals([collections.Counter]):
+        with pytest.raises(ValueError, match='memory'):
+            load_checkpoint(file)
 
 
 @pytest.mark.parametrize('group', HOSTILE)
