@@ -49,15 +49,19 @@ def load(file: IO[bytes], map_location: Any = None, limit: float = math.inf) -> 
         MemoryError: If it takes more than the limit.
     """
     unpickler = type('Unpickler', (_Unpickler,), dict(limit=limit, keys=set()))
-    parts: list = []
-    module = SimpleNamespace(
-        Unpickler=unpickler, load=lambda *args, **options: parts.append(unpickler(*args, **options).load()) or parts[-1]
-    )
+    parts = []
+
+    def load_part(*args, **options) -> Any:
+        parts.append(unpickler(*args, **options).load())
+        return parts[-1]
+
+    module = SimpleNamespace(Unpickler=unpickler, load=load_part)
     # Not by torch.load, which takes TorchScript's archives for programs.
     if _is_archive(file):
         with serialization._open_zipfile_reader(file) as archive:
             return serialization._load(archive, map_location, module, encoding='utf-8')
     content = serialization._legacy_load(file, map_location, module, encoding='utf-8')
+    # The last part lists the storages whose values follow.
     if not unpickler.keys <= {*parts[-1]}:
         _refuse('leaves the values of tensors to what is in memory')
     return content
