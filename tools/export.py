@@ -64,7 +64,7 @@ def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict,
         mean = (scores - expected).abs().mean()
         print(f'INT8: {same:.0%} of {len(clips)} clips keep their best class, scores differ by {mean:.4f} on average')
     else:
-        report(check(other_run, tolerance=parity.BFLOAT16_TOLERANCE), args.precision)
+        report(check(other_run, precision=args.precision), args.precision)
     return other
 
 

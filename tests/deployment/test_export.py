@@ -19,7 +19,7 @@ from mmblvnet.deployment import (
     reference_scores,
 )
 from mmblvnet.deployment.formats import quantize
-from mmblvnet.deployment.parity import BFLOAT16_TOLERANCE, TOLERANCE
+from mmblvnet.deployment.parity import TOLERANCE
 
 
 def export(model, path, write=export_onnx, with_preprocessing=True, **kwargs):
@@ -76,7 +76,9 @@ def test_openvino_files_agree(tmp_path):
         export_openvino(tmp_path / 'model.onnx', tmp_path / f'{precision}.xml', precision)
         run = load_exported(tmp_path / f'{precision}.xml').run
         assert (run(frames) - expected).abs().mean() < tolerance
-        check_parity(run, model, frames_of(model), True, TOLERANCE if precision == 'float32' else BFLOAT16_TOLERANCE)
+        check_parity(run, model, frames_of(model), True, precision)
+    with pytest.raises(ValueError, match='scores differ'):
+        check_parity(lambda frames: run(frames) + 2, model, frames_of(model), True, 'bfloat16')
 
 
 @pytest.mark.slow
