@@ -6,10 +6,13 @@ import os
 import runpy
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import mmaction
 import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 from paths import MOTION
 
 TOOLS = Path(mmaction.__file__).parent / '.mim' / 'tools'
@@ -65,9 +68,15 @@ def script(name):
 
 
 def here(script, *args):
-    """What a script prints that runs in this process, not in one of mim."""
+    """What a script prints that runs in this process, not in one of mim.
+
+    MMEngine finds a run's logger by the config's name and the second, so that
+    a second run within it would write to the first one's output.
+    """
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        for managed in (MMLogger, MessageHub, Visualizer):
+            patch.setattr(managed, '_instance_dict', OrderedDict())
         patch.setattr('sys.argv', [str(script), *map(str, args)])
         # MMAction2's tools set it, for good.
         patch.setenv('LOCAL_RANK', '0')
