@@ -12,8 +12,9 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional
 import av
 import numpy as np
 
+from mmblvnet.datasets.containers import open_container, video_stream
 from mmblvnet.datasets.reading_errors import UnreadableVideoError
-from mmblvnet.datasets.video_reader import PictureMaker, VideoReader, video_stream
+from mmblvnet.datasets.video_reader import PictureMaker, VideoReader
 
 LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
 VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv'.split())
@@ -113,7 +114,7 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
                 # PyAV's wheels know the cameras of Linux.
                 container = av.open(f'/dev/video{source}', format='v4l2')
             else:
-                container = av.open('pipe:0' if source == '-' else source, metadata_errors='replace')
+                container = open_container('pipe:0' if source == '-' else source)
             stream = video_stream(container)
             if live:
                 return live_frames(_pictures(container, stream), source)

@@ -2,7 +2,7 @@
 
 import os
 import struct
-from typing import List
+from typing import BinaryIO, List, Union
 
 import av
 from av.container import InputContainer
@@ -16,6 +16,15 @@ MP4 = 'mov,mp4,m4a,3gp,3g2,mj2'
 TRANSPORT_STREAM = 'mpegts'
 # Of packets of transport streams: plain, with time codes, with checksums.
 PACKET_SIZES = (188, 192, 204)
+
+
+def open_container(file: Union[str, BinaryIO], **options: str) -> InputContainer:
+    """Open a file whose metadata may have any encoding, with FFmpeg's options.
+
+    PyAV 19 always does so and no longer has the argument.
+    """
+    any_encoding = {} if int(av.__version__.split('.')[0]) >= 19 else dict(metadata_errors='replace')
+    return av.open(file, options=options, **any_encoding)
 
 
 def video_stream(container: InputContainer) -> av.VideoStream:
@@ -74,7 +83,7 @@ def check_container(file: WatchedFile, container: InputContainer, num_packets: i
 def _packets_before_edits(file: WatchedFile) -> int:
     """The packets of an MP4 file with those that its edit list leaves out."""
     file.seek(0)
-    with av.open(file, options=dict(ignore_editlist='1'), metadata_errors='replace') as whole:
+    with open_container(file, ignore_editlist='1') as whole:
         packets = whole.demux(video_stream(whole))
         return sum(1 for packet in packets if packet.size)
 

@@ -14,7 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
-from .containers import TRANSPORT_STREAM, check_container, has_times_of_display, video_stream
+from .containers import TRANSPORT_STREAM, check_container, has_times_of_display, open_container, video_stream
 from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged
 
 # Larger files are not read into memory, and so many packets are not kept but
@@ -117,7 +117,7 @@ class VideoReader:
         self._close()
         self._file.seek(0)
         # Titles may be in any encoding.
-        self._container = av.open(self._file, options=dict(err_detect='explode'), metadata_errors='replace')
+        self._container = open_container(self._file, err_detect='explode')
         self._stream = video_stream(self._container)
         codec = self._stream.codec_context
         codec.thread_count = 1
