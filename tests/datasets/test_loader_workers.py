@@ -11,8 +11,10 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from paths import MOTION
 
-ALONE, MMENGINES = dict(num_workers=0), dict(num_workers=2)
-OURS = dict(num_workers=2, worker_init_fn=dict(type='start_worker'))
+ALONE = dict(num_workers=0)
+# As MMAction2's configs say; it is no longer Python 3.14's default.
+MMENGINES = dict(num_workers=2, multiprocessing_context='fork')
+OURS = dict(MMENGINES, worker_init_fn=dict(type='start_worker'))
 
 
 class Draws:
