@@ -102,10 +102,8 @@ class VideoReader:
                 self._starts.clear()
                 pictures = self._find(set(indices))
         # Each its own, since some transforms change pictures in place.
-        last = {index: place for place, index in enumerate(indices)}
-        return [
-            pictures[index] if last[index] == place else pictures[index].copy() for place, index in enumerate(indices)
-        ]
+        is_repeated = len(pictures) < len(indices)
+        return [pictures[index].copy() if is_repeated else pictures[index] for index in indices]
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in order, for ``picture``."""
