@@ -46,12 +46,7 @@ def videos_in(folder: Path) -> List[Path]:
 def find_videos(paths: Iterable[str]) -> List[str]:
     """The video files that paths stand for, in order.
 
-    Args:
-        paths (Iterable[str]): Files, or folders for the videos in them and
-            below.
-
-    Returns:
-        list[str]: The files.
+    A path is a file, or a folder for the videos in it and below.
 
     Raises:
         FileNotFoundError: If a path is missing, or a folder has no video.
@@ -146,7 +141,7 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
         Frame: Frames without end, whose times go on by the clock.
     """
     start, restarted = time.monotonic(), False
-    frames = open_source(source, live=True)
+    frames: Iterable[Frame] = open_source(source, live=True)
     while True:
         opened = time.monotonic() - start
         try:
@@ -155,12 +150,10 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
                 restarted = False
         except EOFError as error:
             print(f'{error}. Opening it again.', file=sys.stderr)
-        frames = None
-        while frames is None:
-            time.sleep(wait)
-            with contextlib.suppress(OSError, ValueError):
-                frames = open_source(source, live=True)
-        restarted = True
+        frames, restarted = (), True
+        time.sleep(wait)
+        with contextlib.suppress(OSError, ValueError):
+            frames = open_source(source, live=True)
 
 
 def _pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[np.ndarray]:
