@@ -101,14 +101,8 @@ class WindowClassifier(PartClassifier):
         """The classes of each window, as soon as its last frame is there.
 
         Of windows that end with the same frame (in a live stream those that
-        there was no time for) only the last is classified.
-
-        Args:
-            frames (Iterable[Frame]): Those of :func:`open_source`, of which
-                one window at a time is held.
-
-        Yields:
-            Moment: A window.
+        there was no time for) only the last is classified. Of the frames, which
+        are those of :func:`open_source`, one window at a time is held.
         """
         window: Deque[Tensor] = deque(maxlen=self.num_frames)
         number = 0
@@ -164,13 +158,9 @@ class StreamClassifier(PartClassifier):
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
         """The classes of each moment, as soon as the frames it needs are there.
 
-        Moments of a live stream that there was no time for are left out.
-
-        Args:
-            frames (Iterable[Frame]): Those of :func:`open_source`.
-
-        Yields:
-            Moment: A pair of frames (or a frame, of networks without pairs).
+        A moment is a pair of the frames, which are those of
+        :func:`open_source`, or, of networks without pairs, a frame. Those of a
+        live stream that there was no time for are left out.
 
         Raises:
             EOFError: Where a video breaks off, after the moments before.

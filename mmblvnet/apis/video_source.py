@@ -15,7 +15,7 @@ import numpy as np
 from mmblvnet.datasets.reading_errors import UnreadableVideoError
 from mmblvnet.datasets.video_reader import PictureMaker, VideoReader, video_stream
 
-LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
+LIVE_URLS = ('rtsp://', 'rtsps://', 'rtmp://', 'rtp://', 'udp://', 'srt://')
 VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv'.split())
 
 
@@ -78,8 +78,7 @@ class Frame(NamedTuple):
 
 def is_live(source: str) -> bool:
     """Whether a source goes on whether it is read or not: cameras, RTSP .."""
-    scheme, colon, _ = source.partition('://')
-    return source.isdigit() or bool(colon) and scheme.lower() in LIVE_SCHEMES
+    return source.isdigit() or source.lower().startswith(LIVE_URLS)
 
 
 def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] = None) -> Iterator[Frame]:
