@@ -1,6 +1,6 @@
 _base_ = 'blvnet_tam_r101_16x2_sthv1.py'
 
-from mmblvnet.datasets.clip_length import with_clip_len  # noqa: E402
+from mmblvnet.datasets.pipelines import with_clip_len  # noqa: E402
 
 num_pairs = 24
 model = dict(backbone=dict(num_segments=2 * num_pairs), cls_head=dict(num_segments=num_pairs))

@@ -1,6 +1,6 @@
 _base_ = 'resnet_tam_r50_8_sthv2.py'
 
-from mmblvnet.datasets.clip_length import with_clip_len  # noqa: E402
+from mmblvnet.datasets.pipelines import with_clip_len  # noqa: E402
 
 num_frames = 32
 model = dict(backbone=dict(num_segments=num_frames, pretrained=None), cls_head=dict(num_segments=num_frames))

@@ -1,6 +1,6 @@
 _base_ = 'blvnet_tam_r50_8x2_sthv2.py'
 
-from mmblvnet.datasets.clip_length import with_clip_len  # noqa: E402
+from mmblvnet.datasets.pipelines import with_clip_len  # noqa: E402
 
 num_frames = 8
 weights = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'

@@ -21,12 +21,7 @@ REQUIREMENTS = (
 
 
 def check_requirements() -> None:
-    """Stop where MMEngine, MMCV or MMAction2 is missing or does not fit.
-
-    Raises:
-        ImportError: With one sentence that names the package, the version
-            found and the command that mends it.
-    """
+    """Tell by an ImportError what is missing or does not fit, and the remedy."""
     for module, lowest, first_above, command in REQUIREMENTS:
         try:
             version = import_module(module).__version__
@@ -34,6 +29,5 @@ def check_requirements() -> None:
         except (ImportError, AttributeError) as error:
             raise ImportError(f'mmblvnet needs {module}, which cannot be imported ({error}); run: {command}') from error
         if not Version(lowest) <= Version(version) < Version(first_above):
-            raise ImportError(
-                f'mmblvnet needs {module} >= {lowest} and < {first_above}, but {version} is installed; run: {command}'
-            )
+            needs = f'mmblvnet needs {module} >= {lowest} and < {first_above}'
+            raise ImportError(f'{needs}, but {version} is installed; run: {command}')

@@ -19,6 +19,7 @@ import mmaction
 import numpy as np
 
 from mmblvnet.apis import load_recognizer, read_class_names, top_predictions
+from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.visualization import (
     draw_clips,
     draw_curves,
@@ -111,7 +112,7 @@ def main() -> None:
     args = parse_args()
     try:
         args.show(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (BrokenVideoError, FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 
 

@@ -133,14 +133,9 @@ def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) ->
 
 
 def classify_video(model: nn.Module, video: str) -> Tensor:
-    """The probabilities of a video's classes, by MMAction2's inference API.
+    """The probabilities of the classes of a video file, ``(num_classes, )``.
 
-    Args:
-        model (nn.Module): A recognizer of :func:`load_recognizer`.
-        video (str): A video file.
-
-    Returns:
-        Tensor: Those of all classes, ``(num_classes, )``.
+    By MMAction2's inference API, of a recognizer of :func:`load_recognizer`.
 
     Raises:
         BrokenVideoError: If the video cannot be read.
@@ -152,15 +147,9 @@ def classify_video(model: nn.Module, video: str) -> Tensor:
 
 
 def top_predictions(probabilities: Tensor, names: Sequence[str], topk: int) -> List[Prediction]:
-    """The most probable classes, the highest first.
+    """The most probable classes, at most ``topk``, the highest first.
 
-    Args:
-        probabilities (Tensor): Those of all classes, ``(num_classes, )``.
-        names (Sequence[str]): The classes' names.
-        topk (int): How many to return at most.
-
-    Returns:
-        list[Prediction]: The best classes.
+    The probabilities, ``(num_classes, )``, and names are those of all classes.
     """
     values, labels = probabilities.topk(min(topk, len(probabilities)))
     return [Prediction(label, names[label], value) for label, value in zip(labels.tolist(), values.tolist())]

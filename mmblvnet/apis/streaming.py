@@ -54,7 +54,8 @@ class StreamingRecognizer:
 
     The scores are those of the same network over one clip of all frames of
     the stream. For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees
-    each frame by itself. Each of several streams has a name.
+    each frame by itself. Each of several streams has a name (``stream``, any
+    hashable, 0 by default); a KeyError tells of one that there is not.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
@@ -116,7 +117,7 @@ class StreamingRecognizer:
         Args:
             frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures of 8
                 bits, or what the ``data_preprocessor`` makes of these.
-            stream (Hashable): The stream's name. Defaults to 0.
+            stream (Hashable): The stream's name.
 
         Returns:
             list[StreamPrediction]: One for each pair that they finish.
@@ -127,15 +128,7 @@ class StreamingRecognizer:
         return self.push_many({stream: frames})[stream]
 
     def push_many(self, frames: Dict[Hashable, Tensor]) -> Dict[Hashable, List[StreamPrediction]]:
-        """:meth:`push` for several streams, which run as one batch.
-
-        Args:
-            frames (dict[Hashable, Tensor]): The next frames of each stream,
-                ``(n, C, H, W)``, by its name.
-
-        Returns:
-            dict[Hashable, list[StreamPrediction]]: Those of each stream.
-        """
+        """:meth:`push` for several streams by name, run as one batch."""
         prepared = {name: self._prepare(name, new) for name, new in frames.items()}
         for name, new in prepared.items():
             if name not in self.streams:
@@ -148,14 +141,8 @@ class StreamingRecognizer:
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
         """End a stream and forget it; a frame without a partner is no pair.
 
-        Args:
-            stream (Hashable): The stream's name. Defaults to 0.
-
         Returns:
             list[StreamPrediction]: Those that waited for later frames.
-
-        Raises:
-            KeyError: If there is no such stream.
         """
         ending = self._stream(stream)
         start, waiting = ending.num_steps * self.group, ending.waiting
@@ -168,14 +155,7 @@ class StreamingRecognizer:
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
-        """The tensors to go on with a stream elsewhere.
-
-        Args:
-            stream (Hashable): The stream's name. Defaults to 0.
-
-        Raises:
-            KeyError: If there is no such stream.
-        """
+        """The tensors to go on with a stream elsewhere."""
         kept = self._stream(stream)
         return dict(
             {f'maps.{name}': maps.clone() for name, maps in kept.maps.items()},
@@ -187,10 +167,7 @@ class StreamingRecognizer:
     def load_state_dict(self, state: Dict[str, Tensor], stream: Hashable = 0) -> None:
         """Go on with a stream from what :meth:`state_dict` gave.
 
-        Args:
-            state (dict[str, Tensor]): The state.
-            stream (Hashable): The stream's name, of which what it had before
-                is lost. Defaults to 0.
+        What a stream of this name had before is lost.
 
         Raises:
             ValueError: If the state is none of this model's.

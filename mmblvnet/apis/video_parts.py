@@ -30,6 +30,9 @@ class Moment(NamedTuple):
     delay: float = 0.0
 
 
+Watcher = Callable[[np.ndarray, List[Moment], int], None]
+
+
 class PartClassifier:
     """Samples a video at regular intervals and prepares each frame once.
 
@@ -98,14 +101,8 @@ class WindowClassifier(PartClassifier):
         """The classes of each window, as soon as its last frame is there.
 
         Of windows that end with the same frame (in a live stream those that
-        there was no time for) only the last is classified.
-
-        Args:
-            frames (Iterable[Frame]): Those of :func:`open_source`, of which
-                one window at a time is held.
-
-        Yields:
-            Moment: A window.
+        there was no time for) only the last is classified. Of the frames, which
+        are those of :func:`open_source`, one window at a time is held.
         """
         window: Deque[Tensor] = deque(maxlen=self.num_frames)
         number = 0
@@ -149,31 +146,21 @@ class StreamClassifier(PartClassifier):
             run along a stream.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        interval: float,
-        watch: Callable[[np.ndarray, List[Moment], int], None] = (lambda *_: None),
-    ) -> None:
+    def __init__(self, model: nn.Module, interval: float, watch: Watcher = lambda *_: None) -> None:
         super().__init__(model)
         self.recognizer = StreamingRecognizer(model)
         self.interval = interval
         self.period = self.recognizer.group * interval
         self.watch = watch
         self.num_missed = 0
-        self._activation = activation_of(model.cls_head)
         self._times: Deque[float] = deque()
 
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
         """The classes of each moment, as soon as the frames it needs are there.
 
-        Moments of a live stream that there was no time for are left out.
-
-        Args:
-            frames (Iterable[Frame]): Those of :func:`open_source`.
-
-        Yields:
-            Moment: A pair of frames (or a frame, of networks without pairs).
+        A moment is a pair of the frames, which are those of
+        :func:`open_source`, or, of networks without pairs, a frame. Those of a
+        live stream that there was no time for are left out.
 
         Raises:
             EOFError: Where a video breaks off, after the moments before.
@@ -208,16 +195,15 @@ class StreamClassifier(PartClassifier):
 
     def close(self, now: float) -> List[Moment]:
         """What waited for later frames; the next picture begins a stream."""
-        streams = list(self.recognizer.streams)
-        moments = self._moments(map(self.recognizer.close, streams), now)
+        moments = self._moments(map(self.recognizer.close, list(self.recognizer.streams)), now)
         self._times.clear()
         return moments
 
     def _moments(self, predictions: Iterable[list], now: float) -> List[Moment]:
-        moments = []
+        moments, activation = [], activation_of(self.model.cls_head)
         for of_crops in zip(*predictions):
             times = [self._times.popleft() for _ in range(self.recognizer.group)]
             averages = torch.stack([p.average for p in of_crops])
-            probabilities = activate(averages, self._activation).mean(0).cpu()
+            probabilities = activate(averages, activation).mean(0).cpu()
             moments.append(Moment(times[0], times[-1], probabilities, now - times[-1]))
         return moments

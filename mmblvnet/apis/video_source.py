@@ -16,7 +16,7 @@ from mmblvnet.datasets.containers import open_container, video_stream
 from mmblvnet.datasets.reading_errors import UnreadableVideoError
 from mmblvnet.datasets.video_reader import PictureMaker, VideoReader
 
-LIVE_SCHEMES = ('rtsp', 'rtsps', 'rtmp', 'rtp', 'udp', 'srt')
+LIVE_URLS = ('rtsp://', 'rtsps://', 'rtmp://', 'rtp://', 'udp://', 'srt://')
 VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv'.split())
 
 
@@ -47,12 +47,7 @@ def videos_in(folder: Path) -> List[Path]:
 def find_videos(paths: Iterable[str]) -> List[str]:
     """The video files that paths stand for, in order.
 
-    Args:
-        paths (Iterable[str]): Files, or folders for the videos in them and
-            below.
-
-    Returns:
-        list[str]: The files.
+    A path is a file, or a folder for the videos in it and below.
 
     Raises:
         FileNotFoundError: If a path is missing, or a folder has no video.
@@ -84,8 +79,7 @@ class Frame(NamedTuple):
 
 def is_live(source: str) -> bool:
     """Whether a source goes on whether it is read or not: cameras, RTSP .."""
-    scheme, colon, _ = source.partition('://')
-    return source.isdigit() or bool(colon) and scheme.lower() in LIVE_SCHEMES
+    return source.isdigit() or source.lower().startswith(LIVE_URLS)
 
 
 def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] = None) -> Iterator[Frame]:
@@ -147,7 +141,7 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
         Frame: Frames without end, whose times go on by the clock.
     """
     start, restarted = time.monotonic(), False
-    frames = open_source(source, live=True)
+    frames: Iterable[Frame] = open_source(source, live=True)
     while True:
         opened = time.monotonic() - start
         try:
@@ -156,12 +150,10 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
                 restarted = False
         except EOFError as error:
             print(f'{error}. Opening it again.', file=sys.stderr)
-        frames = None
-        while frames is None:
-            time.sleep(wait)
-            with contextlib.suppress(OSError, ValueError):
-                frames = open_source(source, live=True)
-        restarted = True
+        frames, restarted = (), True
+        time.sleep(wait)
+        with contextlib.suppress(OSError, ValueError):
+            frames = open_source(source, live=True)
 
 
 def _pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[np.ndarray]:

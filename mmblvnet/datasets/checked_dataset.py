@@ -32,9 +32,8 @@ class _CheckedDataset:
     def __init__(self, ann_file: str, *args, skip_broken: bool = False, max_refetch: int = 100, **kwargs) -> None:
         if not isinstance(ann_file, str):
             raise TypeError(
-                f'ann_file = {ann_file!r} is no path of a file. For several '
-                "files use dict(type='ConcatDataset', datasets=[..]) with a "
-                'data set for each'
+                f'ann_file = {ann_file!r} is no path of a file. For several files use '
+                "dict(type='ConcatDataset', datasets=[..]) with a data set for each"
             )
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
@@ -51,12 +50,9 @@ class _CheckedDataset:
         try:
             lines = list_from_file(self.ann_file, encoding='utf-8-sig')
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f'The annotation file {self.ann_file} cannot be read as text '
-                f'in UTF-8: {error}. Give the path of one as ann_file of the '
-                'data set, or convert it: iconv -f CP1252 (or UTF-16) -t '
-                f'UTF-8. Each line has to be: {self.line_form}'
-            ) from error
+            problem = f'The annotation file {self.ann_file} cannot be read as text in UTF-8: {error}'
+            remedy = 'Give the path of one as ann_file, or convert it: iconv -f CP1252 (or UTF-16) -t UTF-8'
+            raise ValueError(f'{problem}. {remedy}. Each line has to be: {self.line_form}') from error
         while lines and not lines[-1].strip():
             lines.pop()
         if not lines:
@@ -90,16 +86,13 @@ class _CheckedDataset:
         if not labels and not self.test_mode:
             raise ValueError('has no label')
         if self.num_classes and max(labels, default=0) >= self.num_classes:
-            raise ValueError(
-                f'has the label {max(labels)}, but the labels of num_classes '
-                f'= {self.num_classes} classes end at {self.num_classes - 1}'
-            )
+            end = f'the labels of num_classes = {self.num_classes} classes end at {self.num_classes - 1}'
+            raise ValueError(f'has the label {max(labels)}, but {end}')
         if self.multi_class:
             return dict(label=labels)
         if len(labels) > 1:
-            raise ValueError(
-                f'has {len(labels)} labels; for that set multi_class=True, or rename the path if it ends with a number'
-            )
+            remedy = 'for that set multi_class=True, or rename the path if it ends with a number'
+            raise ValueError(f'has {len(labels)} labels; {remedy}')
         return dict(label=labels[0] if labels else -1)
 
     def get_cat_ids(self, idx: int) -> Sequence[int]:
@@ -184,8 +177,7 @@ class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
         super().__init__(*args, **kwargs)
         if self.modality == 'Flow' and any(type(transform) is Flip for transform in self.pipeline.transforms):
             print_log(
-                "MMAction2's Flip inverts both channels of every other image "
-                "of flow. Use dict(type='FlowFlip', ..) in its place",
+                "MMAction2's Flip inverts both channels of every other image of flow: use dict(type='FlowFlip', ..)",
                 logger='current',
                 level=logging.WARNING,
             )

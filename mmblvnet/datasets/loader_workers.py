@@ -36,9 +36,8 @@ def _end_worker(error: Exception, _: Any) -> None:
     remedy = ''
     if os.strerror(errno.ENOSPC) in str(error) or 'shared memory' in str(error):
         remedy = (
-            ': shared memory (/dev/shm) is full. Make it larger (docker run '
-            '--shm-size=8g, or --ipc=host), or use fewer workers '
-            '(num_workers) or smaller batches (batch_size)'
+            ': shared memory (/dev/shm) is full. Make it larger (docker run --shm-size=8g, or --ipc=host), or use '
+            'fewer workers (num_workers) or smaller batches (batch_size)'
         )
     print(f'A data loader worker cannot hand on a batch ({error}){remedy}', file=sys.stderr, flush=True)
     os._exit(1)

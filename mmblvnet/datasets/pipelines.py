@@ -44,10 +44,8 @@ def pipeline_of(cfg: Config, split: str) -> List[dict]:
     place = f'{split}_dataloader.dataset of {cfg.filename or "the config"}'
     pipelines = [dataset['pipeline'] for dataset in _datasets_of(cfg, split) if dataset.get('pipeline') is not None]
     if any(pipeline != pipelines[0] for pipeline in pipelines):
-        raise ValueError(
-            f'The {len(pipelines)} datasets in {place} have pipelines that '
-            'differ, so that none is the one of a video: give them the same'
-        )
+        different = f'The {len(pipelines)} datasets in {place} have pipelines that differ'
+        raise ValueError(f'{different}, so that none is the one of a video: give them the same')
     pipeline = pipelines[0] if pipelines else cfg.get(name)
     if pipeline is None:
         raise ValueError(f'There is no pipeline in {place}, and no {name}')
@@ -132,18 +130,32 @@ def example_of(model: nn.Module, split: str) -> Example:
         results.update(imgs=[picture] * num_sampled, img_shape=(HEIGHT, WIDTH), original_shape=(HEIGHT, WIDTH))
         inputs = prepare(results)['inputs']
     except KeyError as error:
-        raise ValueError(
-            f'{whose} does not prepare frames alone: it needs {error}, which only a data set tells'
-        ) from error
+        needs = f'it needs {error}, which only a data set tells'
+        raise ValueError(f'{whose} does not prepare frames alone: {needs}') from error
     if inputs.dim() == 5:
         # [views, C, T, H, W]
         return Example(inputs, inputs.size(2), prepare)
     # Of those of several crops, or of stacks of flow images.
     num_frames = frames_per_view(model) or min(num_sampled, len(inputs))
     if len(inputs) % num_frames:
-        raise ValueError(
-            f'{whose} gives {len(inputs)} frames, which are no views of '
-            f'num_segments = {num_frames} frames: correct its sampler, or '
-            'num_segments'
-        )
+        given = f'{len(inputs)} frames, which are no views of num_segments = {num_frames} frames'
+        raise ValueError(f'{whose} gives {given}: correct its sampler, or num_segments')
     return Example(inputs, num_frames, prepare)
+
+
+def with_clip_len(pipeline: List[dict], clip_len: int) -> List[dict]:
+    """A pipeline that samples clips of so many frames, made from another one.
+
+    For configs that inherit a pipeline. They have to name their ``_base_``
+    before they import this: MMEngine tells its two styles of configs apart by
+    what comes first.
+
+    Raises:
+        ValueError: If not exactly one transform has a ``clip_len``.
+    """
+    num_samplers = sum('clip_len' in transform for transform in pipeline)
+    if num_samplers != 1:
+        names = [transform['type'] for transform in pipeline]
+        problem = f'{num_samplers} transforms of the pipeline have a clip_len'
+        raise ValueError(f'{problem}, which only the one that samples the frames should: {names}')
+    return [dict(transform, clip_len=clip_len) if 'clip_len' in transform else transform for transform in pipeline]

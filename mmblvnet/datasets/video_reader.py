@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 from bisect import bisect_right
-from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
@@ -102,10 +101,8 @@ class VideoReader:
                 self._starts.clear()
                 pictures = self._find(set(indices))
         # Each its own, since some transforms change pictures in place.
-        last = {index: place for place, index in enumerate(indices)}
-        return [
-            pictures[index] if last[index] == place else pictures[index].copy() for place, index in enumerate(indices)
-        ]
+        is_repeated = len(pictures) < len(indices)
+        return [pictures[index].copy() if is_repeated else pictures[index] for index in indices]
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in order, for ``picture``."""
@@ -203,11 +200,11 @@ class VideoReader:
 
     def _find(self, indices: Set[int]) -> Dict[int, np.ndarray]:
         """Decode frames, each from the last key frame on."""
-        places, pictures = defaultdict(list), {}
+        last, pictures = {}, {}
         for place in sorted(self._order[index] for index in indices):
-            places[self._start(place)].append(place)
-        for start, wanted in sorted(places.items()):
-            for index, frame in self._numbered(start, wanted[-1]):
+            last[self._start(place)] = place
+        for start, end in sorted(last.items()):
+            for index, frame in self._numbered(start, end):
                 if index in indices:
                     pictures[index] = self.picture(frame)
         return pictures

@@ -16,7 +16,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from mmblvnet.datasets.pipelines import frames_per_view, video_pipeline_of
-from mmblvnet.datasets.reading_errors import BrokenVideoError, read_video
+from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models import BLVNet
 from mmblvnet.models.heads.probabilities import as_probabilities
 
@@ -58,19 +58,14 @@ def prepare_video(model: nn.Module, video: str, split: str) -> Tuple[dict, List[
         clips in them, in the order of the network.
 
     Raises:
-        FileNotFoundError: If the video is missing.
-        ValueError: If it, or the config's frames, cannot be read as a video.
+        BrokenVideoError: If the video cannot be read.
+        ValueError: If the config's data are no videos, or no clips of RGB.
     """
-    if not Path(video).is_file():
-        raise FileNotFoundError(f'{video} does not exist')
     where = f'the {split} pipeline of {model.cfg.filename}'
     # The last step keeps the network's input alone.
     *steps, pack = video_pipeline_of(model.cfg, split)
     results = dict(filename=str(video), label=0, start_index=0, modality='RGB')
-    try:
-        sampled = read_video(Compose(steps), results, video, f'So it does not pass through {where}')
-    except BrokenVideoError as error:
-        raise ValueError(str(error)) from error
+    sampled = read_video(Compose(steps), results, video, f'So it does not pass through {where}')
     data = TRANSFORMS.build(pack)(sampled)
     images = data['inputs']
     clip_len = frames_per_view(model) or len(sampled['frame_inds'])
@@ -117,12 +112,12 @@ class FrameGradCAM(GradCAM):
 def explain(model: nn.Module, video: str, layer: str, split: str) -> Tuple[List[Clip], Tensor]:
     """Lay MMAction2's Grad-CAM of the most probable class over a video.
 
+    For the other arguments and errors see :func:`prepare_video`.
+
     Args:
         model (nn.Module): A recognizer of :func:`load_recognizer`. The hooks
             of Grad-CAM stay on it.
-        video (str): A video file, prepared as by :func:`prepare_video`.
         layer (str): The layer whose maps are used, ``'backbone/layer4'``.
-        split (str): Whose pipeline prepares it.
 
     Returns:
         tuple: The clips with the maps on their frames, and the probabilities
@@ -162,7 +157,7 @@ def draw_clips(clips: Sequence[Clip], out: Union[str, Path], label: str, paired:
         out (str or Path): The picture, in a format that its suffix tells.
         label (str): What a clip is called.
         paired (bool): Whether frames go to the Little and Big branch in turn.
-        title (str): What stands above. Defaults to nothing.
+        title (str): What stands above.
     """
     shown = clips[:MAX_CLIPS]
     names = [f'{label} {i + 1}' for i in range(len(shown))]

@@ -24,12 +24,8 @@ class Curves(NamedTuple):
 def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
     """Read the logs of a training run, and of those that resumed it.
 
-    Args:
-        work_dir (str or Path): The run's ``work_dir``.
-        metric (str): What is read of validations, such as ``'acc/top1'``.
-
-    Returns:
-        Curves: Of which iterations that were repeated count once.
+    Iterations that were repeated count once. The metric is read of the
+    validations; it may be ``'acc/top1'``.
 
     Raises:
         ValueError: If no training has logs there, or only other metrics.

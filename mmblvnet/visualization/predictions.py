@@ -24,14 +24,9 @@ MAX_NAME = 48
 
 
 def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
-    """Draw predictions into a copy of a frame, as bars.
+    """Draw predictions into a copy of a frame, as bars from the top.
 
-    Args:
-        picture (np.ndarray): The frame, ``(H, W, 3)``, RGB of 8 bits.
-        predictions (Sequence[Prediction]): What is drawn, from the top.
-
-    Returns:
-        np.ndarray: The copy.
+    The frame is ``(H, W, 3)``, RGB of 8 bits.
     """
     picture = picture.copy()
     height, width = picture.shape[:2]
@@ -50,12 +45,7 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
 
 
 class AnnotatedVideo:
-    """An MP4 file with predictions in its frames.
-
-    Args:
-        out (str or Path): The file.
-        fps (float): Its frames per second.
-    """
+    """An MP4 file with predictions in its frames, ``fps`` of them a second."""
 
     def __init__(self, out: Union[str, Path], fps: float) -> None:
         # A colon in a bare name would make it a protocol of FFmpeg.
@@ -84,11 +74,6 @@ class AnnotatedVideo:
 def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Prediction]) -> None:
     """Write a video file again as MP4, with predictions in every frame.
 
-    Args:
-        video (str): The file.
-        out (str or Path): The new one.
-        predictions (Sequence[Prediction]): What is drawn, from the top.
-
     Raises:
         ValueError: If it cannot be read, or the new one not written.
     """
@@ -115,11 +100,8 @@ class Column(NamedTuple):
 class Timeline:
     """The probabilities of the classes over time, in bounded memory.
 
-    When there are too many columns, each two become one, and columns hold
-    twice as many windows from then on.
-
-    Args:
-        max_columns (int): An even number. Defaults to 1024.
+    When there are too many columns (``max_columns``, an even number), each two
+    become one, and columns hold twice as many windows from then on.
     """
 
     def __init__(self, max_columns: int = 1024) -> None:
@@ -127,12 +109,9 @@ class Timeline:
         self.columns: List[Column] = []
 
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
-        """Add the next window.
+        """Add the next window, which counts from start to end, in seconds.
 
-        Args:
-            start (float): From when it counts, in seconds.
-            end (float): Until when.
-            probabilities (Tensor): Of its classes, ``(num_classes, )``.
+        The probabilities are those of its classes, ``(num_classes, )``.
         """
         columns, new = self.columns, Column(start, end, probabilities)
         if columns and columns[-1].num_windows < columns[0].num_windows:
@@ -150,12 +129,9 @@ class Timeline:
 
 @rc_context(STYLE)
 def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path]) -> None:
-    """Draw the most probable classes over time, a row for each.
+    """Draw the most probable classes of a timeline with windows, a row each.
 
-    Args:
-        timeline (Timeline): One with windows in it.
-        names (Sequence[str]): The classes' names.
-        out (str or Path): The picture, in a format that its suffix tells.
+    The suffix of ``out`` tells the format of the picture.
     """
     probabilities = timeline.probabilities
     best = probabilities.amax(0).topk(min(MAX_ROWS, len(names))).indices

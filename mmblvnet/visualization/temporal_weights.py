@@ -67,11 +67,7 @@ class TemporalWeights(NamedTuple):
 def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
     """The weights of all Temporal Aggregation Modules, in their order.
 
-    Args:
-        model (nn.Module): A recognizer or a part of one.
-
-    Raises:
-        ValueError: If none is in it.
+    A ValueError tells that the model, or part of one, has none.
     """
     found = [
         TemporalWeights(
@@ -94,9 +90,7 @@ def temporal_weights(model: nn.Module) -> List[TemporalWeights]:
 def draw_temporal_weights(layers: Sequence[TemporalWeights], out: Union[str, Path]) -> None:
     """Draw temporal weights, a row for each module.
 
-    Args:
-        layers (Sequence[TemporalWeights]): Those of the modules.
-        out (str or Path): The picture, in a format that its suffix tells.
+    The suffix of ``out`` tells the format of the picture.
     """
     offsets = max((layer.offsets for layer in layers), key=len)
     farthest = max(*map(abs, offsets), 1)

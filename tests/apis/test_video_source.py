@@ -2,8 +2,8 @@ import time
 
 import numpy as np
 import pytest
-from mmblvnet.apis import open_source
-from mmblvnet.apis.video_source import is_live, live_frames
+from mmblvnet.apis import keep_open, open_source, video_source
+from mmblvnet.apis.video_source import Frame, is_live, live_frames
 from tiny_videos import NUM_FRAMES, served, shown_numbers, spoil_frame, write_video
 
 
@@ -86,3 +86,26 @@ def test_an_error_of_a_live_stream_is_told():
     next(frames)
     with pytest.raises(EOFError, match='rtsp://camera: lost'):
         next(frames)
+
+
+def broken_off(frame):
+    yield frame
+    raise EOFError('the stream: lost')
+
+
+def test_a_source_that_breaks_off_is_opened_until_it_is_there_again(monkeypatch):
+    frame = Frame(1, lambda: None)
+    opened = iter([broken_off(frame), ValueError('not there'), iter([frame, frame])])
+
+    def open_next(source, live):
+        frames = next(opened)
+        if isinstance(frames, ValueError):
+            raise frames
+        return frames
+
+    monkeypatch.setattr(video_source, 'open_source', open_next)
+    frames = keep_open('rtsp://camera', 0.01)
+    first, again, last = (next(frames) for _ in range(3))
+    assert [f.restarted for f in (first, again, last)] == [False, True, False]
+    # Times go on over both attempts.
+    assert first.until < again.until - 0.02 < last.until

@@ -1,15 +1,20 @@
-"""Which pipeline a config uses, whatever is wrapped around its data."""
+"""Which pipeline a config uses, and what is made of it."""
 
 import copy
 
 import pytest
-from mmblvnet.datasets.pipelines import pipeline_of, update_pipelines, video_pipeline_of
+from mmblvnet.datasets.pipelines import pipeline_of, update_pipelines, video_pipeline_of, with_clip_len
 from mmengine.config import Config
 from paths import CONFIGS, MOTION
 
 OLD, NEW = [dict(type='DecordInit', io_backend=name) for name in 'on']
 DATA = dict(type='VideoDataset', ann_file='list.txt', pipeline=[NEW])
 OTHER = dict(DATA, pipeline=[OLD])
+PIPELINE = [
+    dict(type='ExactVideoInit'),
+    dict(type='BigLittleSampleFrames', clip_len=16, num_clips=2),
+    dict(type='ExactVideoDecode'),
+]
 
 
 def config(dataset, split='test'):
@@ -67,3 +72,19 @@ def test_data_that_differ_leave_the_config_as_it_is():
     cfg = config(dict(type='ConcatDataset', datasets=[DATA, OTHER]))
     assert not update_pipelines(cfg)
     assert cfg.test_pipeline == [OLD]
+
+
+def test_only_the_length_of_the_clips_changes():
+    before = copy.deepcopy(PIPELINE)
+    assert with_clip_len(PIPELINE, 32) == [
+        dict(type='ExactVideoInit'),
+        dict(type='BigLittleSampleFrames', clip_len=32, num_clips=2),
+        dict(type='ExactVideoDecode'),
+    ]
+    assert PIPELINE == before
+
+
+def test_a_pipeline_without_a_single_sampler_is_refused():
+    for pipeline in (PIPELINE[:1], PIPELINE * 2):
+        with pytest.raises(ValueError, match='ExactVideoInit'):
+            with_clip_len(pipeline, 32)

@@ -75,7 +75,7 @@ def test_all_documented_commands_run_one_after_the_other(places, work_dir, tmp_p
 def test_what_is_wrong_is_said_in_a_line(run):
     for arguments, message in {
         'weights nowhere.py CHECKPOINT': 'nowhere.py does not exist',
-        'frames CONFIG nowhere.mp4': 'nowhere.mp4 does not exist',
+        'frames CONFIG nowhere.mp4': 'nowhere.mp4 cannot be read .*No such file',
         'frames CONFIG VIDEO --draws 0': '0 is less than 1',
         'curves nowhere': 'nowhere has no',
         f'weights {MOTION} CHECKPOINT': 'does not belong to the model',

@@ -26,19 +26,12 @@ def _is_count(number: Any) -> bool:
 
 def _check_length(video: str, total_frames: int) -> None:
     if not _is_count(total_frames) or total_frames > MAX_FRAMES:
-        raise UnreadableVideoError(
-            f'{video} has {total_frames!r} frames by its annotation or '
-            'header, of which none can be sampled: correct it, or take '
-            'the video out of the annotation file'
-        )
+        problem = f'{video} has {total_frames!r} frames by its annotation or header, of which none can be sampled'
+        raise UnreadableVideoError(f'{problem}: correct it, or take the video out of the annotation file')
     if total_frames == 1:
-        print_log(
-            f'{video} has 1 frame, of which all clips are made: no motion '
-            'can be seen in it. Take it out of the annotation file, '
-            'unless it is a picture on purpose',
-            logger='current',
-            level=logging.WARNING,
-        )
+        problem = f'{video} has 1 frame, of which all clips are made: no motion can be seen in it'
+        remedy = 'Take it out of the annotation file, unless it is a picture on purpose'
+        print_log(f'{problem}. {remedy}', logger='current', level=logging.WARNING)
 
 
 def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
@@ -151,10 +144,8 @@ class BigLittleSampleFrames(BaseTransform):
 
     def _test_clips(self, total_frames: int) -> list:
         if total_frames <= self.clip_len:
-            return [
-                np.sort(np.random.RandomState(view).choice(total_frames, self.clip_len))
-                for view in range(self.num_clips)
-            ]
+            states = map(np.random.RandomState, range(self.num_clips))
+            return [np.sort(state.choice(total_frames, self.clip_len)) for state in states]
         tick = total_frames / self.clip_len
         offsets = np.arange(-self.num_clips // 2 + 1, self.num_clips // 2 + 1)
         # Short of half a tick, so that no view leaves its group of frames.
@@ -176,10 +167,7 @@ class BigLittleDenseSampleFrames(BigLittleSampleFrames):
         frame_interval (int): From one frame of a clip to the next, in frames
             of the video.
         num_clips, test_mode, num_consecutive_frames, merge_equal_views: As
-            for :class:`BigLittleSampleFrames`, which also names the keys.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+            for :class:`BigLittleSampleFrames`, whose keys and errors it has.
     """
 
     def __init__(self, clip_len: int, frame_interval: int, *args, **kwargs) -> None:
@@ -198,6 +186,5 @@ class BigLittleDenseSampleFrames(BigLittleSampleFrames):
 
     def _test_clips(self, total_frames: int) -> list:
         starts = 1 + total_frames - self.clip_len * self.frame_interval
-        return [
-            self._clip(start, total_frames) for start in np.linspace(0, max(1, starts) - 1, self.num_clips).astype(int)
-        ]
+        first_frames = np.linspace(0, max(1, starts) - 1, self.num_clips).astype(int)
+        return [self._clip(start, total_frames) for start in first_frames]
