@@ -29,8 +29,7 @@ def load_mmengine_checkpoints() -> None:
 
     The loader of OneDL's fork then runs whatever code the file holds.
     """
-    if mmengine_checkpoint.torch is torch:
-        mmengine_checkpoint.torch = StandIn(torch, load=_load)
+    mmengine_checkpoint.torch = StandIn(torch, load=_load)
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
         mmengine_checkpoint._safe_torch_load = _load
 
@@ -46,6 +45,9 @@ def _load(f: Any, map_location: Any = None, **kwargs) -> Any:
             return unpickling.load(f, map_location)
         with open(f, 'rb') as file:
             return unpickling.load(file, map_location)
+
+
+load_mmengine_checkpoints()
 
 
 @mend(Runner, 'build_dataloader')
