@@ -36,8 +36,7 @@ def hand_on_maps_of_2d_backbones(
     num_segments = getattr(self.backbone, 'num_segments', None) or 1
     if max_views and max_views % num_segments:
         raise ValueError(
-            f'test_cfg.max_testing_views = {max_views} counts frames and '
-            'has to be a multiple of the num_segments = '
+            f'test_cfg.max_testing_views = {max_views} counts frames and has to be a multiple of the num_segments = '
             f'{num_segments} of {type(self.backbone).__name__}'
         )
     # [N, views * T, C, H, W] -> [N * views * T, C, H, W]

@@ -82,8 +82,7 @@ def start_distributed_without_cuda(upstream: Callable, backend: str, *args, **kw
         return upstream(backend, *args, **kwargs)
     if backend == 'nccl':
         raise RuntimeError(
-            "dist_cfg.backend = 'nccl' needs CUDA, which this machine "
-            'does not have; add --cfg-options '
+            "dist_cfg.backend = 'nccl' needs CUDA, which this machine does not have; add --cfg-options "
             'env_cfg.dist_cfg.backend=gloo to train on CPUs'
         )
     with patch.object(torch.cuda, 'set_device'):

@@ -77,19 +77,17 @@ class CheckpointCheckHook(Hook):
             problems = {k: v for k, v in problems.items() if not k.startswith(self.may_differ)}
         if problems:
             raise RuntimeError(
-                f'The checkpoint {file} does not belong to the model of the '
-                f'config, in {len(problems)} weights. Give the one that does; '
-                'to start training from another model on purpose, name what '
-                'may differ: CheckpointCheckHook(may_differ=[..])\n' + report(problems)
+                f'The checkpoint {file} does not belong to the model of the config, in {len(problems)} weights. Give '
+                'the one that does; to start training from another model on purpose, name what may differ: '
+                'CheckpointCheckHook(may_differ=[..])\n' + report(problems)
             )
         if not runner._resume:
             return
         meta, hub = (part if isinstance(part, dict) else {} for part in map(checkpoint.get, ('meta', 'message_hub')))
         if not hub or not all(isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
             raise RuntimeError(
-                f'The checkpoint {file} holds no training that could be '
-                'resumed, only weights. To start from them, set load_from to '
-                'it and leave --resume out'
+                f'The checkpoint {file} holds no training that could be resumed, only weights. To start from them, set '
+                'load_from to it and leave --resume out'
             )
         # MMEngine would run it, for settings that only mmcv 1 had.
         meta.pop('config', None)
@@ -190,11 +188,9 @@ def _check_labels(runner: Runner, dataset, lowest: int) -> None:
         else:
             continue
         raise ValueError(
-            f'{problem} of {info.get("filename", info.get("frame_dir"))} '
-            f'does not fit {type(head).__name__} with num_classes = '
-            f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
-            'Correct the annotation file, the num_classes of the data '
-            'set, or model.cls_head.num_classes'
+            f'{problem} of {info.get("filename", info.get("frame_dir"))} does not fit {type(head).__name__} with '
+            f'num_classes = {num_classes}, whose labels are 0 to {num_classes - 1}. Correct the annotation file, the '
+            'num_classes of the data set, or model.cls_head.num_classes'
         )
 
 
@@ -246,10 +242,8 @@ class InvalidLossHook(Hook):
         if streak > (self.patience if scaled else 0):
             last = find_latest_checkpoint(runner.work_dir)
             raise RuntimeError(
-                f'The loss is not finite any more, after step '
-                f'{runner.iter + 1} for {streak} steps. The last checkpoint '
-                f'from before: {last or "none"}. Go on from it with a lower '
-                'learning rate (default_hooks.learning_rate.new_lr=True lets '
-                'it replace that of the checkpoint), or with gradients '
+                f'The loss is not finite any more, after step {runner.iter + 1} for {streak} steps. The last '
+                f'checkpoint from before: {last or "none"}. Go on from it with a lower learning rate '
+                '(default_hooks.learning_rate.new_lr=True lets it replace that of the checkpoint), or with gradients '
                 'clipped (optim_wrapper.clip_grad)'
             )

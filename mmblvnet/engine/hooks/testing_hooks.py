@@ -32,10 +32,8 @@ class ClipVisualizationHook(VisualizationHook):
 
     MMAction2 1.2.0 cannot: its hook passes on an argument that its visualizer
     does not have, and takes each video for ``(C, T, H, W)``, which none is;
-    its visualizer looks for labels by the names that they had before.
-
-    Args:
-        args, kwargs: As for ``VisualizationHook``.
+    its visualizer looks for labels by the names that they had before. Its
+    arguments are those of ``VisualizationHook``.
     """
 
     def __init__(self, *args, **kwargs) -> None:
