@@ -136,9 +136,7 @@ class DataCheckHook(Hook):
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._broken[mode].clear()
 
-    def _after_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs=None, mode: str = 'train'
-    ) -> None:
+    def _after_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs=None, mode='train') -> None:
         # Tools of MMAction2 run without any data.
         for data_sample in data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []:
             broken = dict(data_sample.get('broken_videos', ()))
@@ -217,9 +215,7 @@ class InvalidLossHook(Hook):
         self.patience = patience
         self._streak = torch.tensor(0)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs: Optional[dict] = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: dict = None) -> None:
         # MMAction2's vis_scheduler runs without a model.
         if outputs is None:
             return

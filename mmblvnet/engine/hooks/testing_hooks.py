@@ -3,7 +3,7 @@
 import copy
 import math
 import os.path as osp
-from typing import Optional, Sequence
+from typing import Optional
 
 import torch
 from mmaction.engine.hooks import VisualizationHook
@@ -59,13 +59,8 @@ class ClipVisualizationHook(VisualizationHook):
             scores = drawn.pred_score.reshape(-1, drawn.pred_score.size(-1))
             drawn.pred_labels = LabelData(item=drawn.pred_label, score=scores.mean(0))
             out_path = self.out_dir and osp.join(self.out_dir, f'{number}_{step}')
-            self._visualizer.add_datasample(
-                str(number),
-                _pictures(video).numpy().astype('uint8'),
-                drawn,
-                step=step,
-                **dict(self.draw_args, out_path=out_path),
-            )
+            options = dict(self.draw_args, step=step, out_path=out_path)
+            self._visualizer.add_datasample(str(number), _pictures(video).numpy().astype('uint8'), drawn, **options)
 
 
 def _pictures(video: Tensor) -> Tensor:
@@ -168,9 +163,7 @@ class TestViewsHook(Hook):
                 torch.cat([frames] * (math.lcm(*counts) // len(frames))) for frames in data_batch['inputs']
             ]
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: Optional[Sequence] = None
-    ) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: list = None) -> None:
         self._frames_of_videos.update(len(x) for x in data_batch['inputs'])
 
     def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
