@@ -67,6 +67,8 @@ def test_states_have_at_most_four_dimensions(tam):
     # Of each TAM.
     assert [len(shape) for shape in states] == [4] * 5
     assert [o.shape for o in session.get_outputs()[1:]] == states
+    names = [i.name for i in session.get_inputs() if i.name.startswith('state.')]
+    assert [o.name for o in session.get_outputs()] == ['scores', *(f'next.{name}' for name in names)]
 
 
 @pytest.mark.slow
