@@ -194,7 +194,7 @@ def in_runtime(network: nn.Module, clips: Tensor, row: Row) -> Callable[[Tensor]
     with tempfile.TemporaryDirectory() as folder:
         onnx, int8, openvino = (Path(folder, name) for name in ('network.onnx', 'int8.onnx', 'network.xml'))
         # Traced with a single clip, it would be fixed to that.
-        export_onnx(network, row.clips(2), free, onnx)
+        export_onnx(network, (row.clips(2),), free, onnx)
         if row.precision == 'int8':
             quantize(onnx, int8, [clips])
             onnx = int8

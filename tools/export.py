@@ -22,30 +22,25 @@ import torch
 from torch import nn
 
 from mmblvnet.apis import load_recognizer, read_class_names
-from mmblvnet.deployment import exportable, formats, parity
+from mmblvnet.deployment import exportable, formats
 
 # Of each format's files; the first is the one that is named.
 SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
 
 
-def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict, draft: Path, args: Namespace) -> Path:
+def export_clips(model: nn.Module, module: nn.Module, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a recognizer of clips that agrees with the model."""
-    free = exportable.free_dimensions(model)
-    # Traced with one video or view, it would hold for one only.
-    example = exportable.example_frames(shape, num_videos=2, num_views=2 if 1 in free else 1)
-    parity.check_repeatable(model, example)
-    if not args.with_preprocessing:
-        example = example.float()
-    check = partial(parity.check_parity, model=model, shape=shape, with_preprocessing=args.with_preprocessing)
+    examples = module.examples()
+    exportable.check_repeatable(model, *examples)
     onnx_file = draft.with_suffix('.onnx')
     if args.format == 'torch':
-        formats.export_torch(module, example, free, draft, about)
+        formats.export_torch(module, examples, module.free, draft, about)
     else:
-        formats.export_onnx(module, example, free, onnx_file, about)
+        formats.export_onnx(module, examples, module.free, onnx_file, about)
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, draft)
     run = formats.load_exported(draft).run
-    report(check(run))
+    report(exportable.check_parity(run, model, module))
     if not args.int8 and args.precision == 'float32':
         return draft
     other = draft.with_stem('other')
@@ -64,16 +59,15 @@ def export_clips(model: nn.Module, module: nn.Module, shape: tuple, about: dict,
         mean = (scores - expected).abs().mean()
         print(f'INT8: {same:.0%} of {len(clips)} clips keep their best class, scores differ by {mean:.4f} on average')
     else:
-        report(check(other_run, precision=args.precision), args.precision)
+        report(exportable.check_parity(other_run, model, module, args.precision), args.precision)
     return other
 
 
-def export_step(model: nn.Module, module: nn.Module, shape: tuple, about: dict, draft: Path, args: Namespace) -> Path:
+def export_step(module: nn.Module, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a step of a stream that agrees with the model."""
-    onnx_file, of_frame = draft.with_suffix('.onnx'), shape[1:]
-    names = module.input_names, module.output_names
-    formats.export_onnx(module, module.examples(of_frame), {}, onnx_file, about, *names)
-    report(parity.check_stream_parity(onnx_file, model, of_frame, args.with_preprocessing))
+    onnx_file = draft.with_suffix('.onnx')
+    formats.export_onnx(module, module.examples(), {}, onnx_file, about)
+    report(exportable.check_stream_parity(onnx_file, module))
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, draft, args.precision)
     return draft
@@ -124,14 +118,14 @@ def export(args: Namespace) -> None:
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     shape = exportable.frames_shape(model, args.size)
-    kind, write = exportable.ExportableRecognizer, export_clips
+    kind, write = exportable.ExportableRecognizer, partial(export_clips, model)
     if args.streaming:
         kind, write = exportable.ExportableStream, export_step
-    module = kind(model, args.with_preprocessing)
-    about = dict(module.describe(shape), class_names=json.dumps(names))
+    module = kind(model, shape, args.with_preprocessing)
+    about = dict(module.describe(), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
-        draft = write(model, module, shape, about, Path(folder, 'model').with_suffix(first), args)
+        draft = write(module, about, Path(folder, 'model').with_suffix(first), args)
         files = [draft.with_suffix(suffix).replace(args.out.with_suffix(suffix)) for suffix in suffixes]
     for name, text in about.items():
         print(f'{name}: {text}')

@@ -24,10 +24,8 @@ def provide_drn() -> None:
 
         def __init__(self, *args, **kwargs) -> None:
             raise ImportError(
-                'DRN cannot be built: the installed mmaction2 was published '
-                'without mmaction/models/localizers/drn '
-                '(https://github.com/open-mmlab/mmaction2/issues/2714); '
-                'install MMAction2 from its repository'
+                'DRN cannot be built: the installed mmaction2 was published without mmaction/models/localizers/drn '
+                '(https://github.com/open-mmlab/mmaction2/issues/2714); install MMAction2 from its repository'
             )
 
     sys.modules[name] = ModuleType(name)

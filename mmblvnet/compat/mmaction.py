@@ -1,7 +1,7 @@
 """Workarounds for defects of MMAction2 1.2.0."""
 
 from types import SimpleNamespace
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import torch
 from mmaction.evaluation import ConfusionMatrix
@@ -14,12 +14,7 @@ from .patching import mend
 
 @mend(Recognizer2D, 'extract_feat')
 def hand_on_maps_of_2d_backbones(
-    upstream: Callable,
-    self: nn.Module,
-    inputs: Tensor,
-    stage: str = 'neck',
-    data_samples: Optional[list] = None,
-    test_mode: bool = False,
+    upstream: Callable, self: nn.Module, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode=False
 ) -> tuple:
     """Mend two ways in which 2D recognizers handle what a backbone returns.
 
@@ -36,8 +31,7 @@ def hand_on_maps_of_2d_backbones(
     num_segments = getattr(self.backbone, 'num_segments', None) or 1
     if max_views and max_views % num_segments:
         raise ValueError(
-            f'test_cfg.max_testing_views = {max_views} counts frames and '
-            'has to be a multiple of the num_segments = '
+            f'test_cfg.max_testing_views = {max_views} counts frames and has to be a multiple of the num_segments = '
             f'{num_segments} of {type(self.backbone).__name__}'
         )
     # [N, views * T, C, H, W] -> [N * views * T, C, H, W]

@@ -29,8 +29,7 @@ def load_mmengine_checkpoints() -> None:
 
     The loader of OneDL's fork then runs whatever code the file holds.
     """
-    if mmengine_checkpoint.torch is torch:
-        mmengine_checkpoint.torch = StandIn(torch, load=_load)
+    mmengine_checkpoint.torch = StandIn(torch, load=_load)
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
         mmengine_checkpoint._safe_torch_load = _load
 
@@ -46,6 +45,9 @@ def _load(f: Any, map_location: Any = None, **kwargs) -> Any:
             return unpickling.load(f, map_location)
         with open(f, 'rb') as file:
             return unpickling.load(file, map_location)
+
+
+load_mmengine_checkpoints()
 
 
 @mend(Runner, 'build_dataloader')
@@ -80,8 +82,7 @@ def start_distributed_without_cuda(upstream: Callable, backend: str, *args, **kw
         return upstream(backend, *args, **kwargs)
     if backend == 'nccl':
         raise RuntimeError(
-            "dist_cfg.backend = 'nccl' needs CUDA, which this machine "
-            'does not have; add --cfg-options '
+            "dist_cfg.backend = 'nccl' needs CUDA, which this machine does not have; add --cfg-options "
             'env_cfg.dist_cfg.backend=gloo to train on CPUs'
         )
     with patch.object(torch.cuda, 'set_device'):

@@ -25,8 +25,8 @@ class KeyFormat(NamedTuple):
     read_config: Callable[[StateDict], dict]
     # Start of the backbone's and of the classifier's names in the file, and
     # of both in this package.
-    backbone: str
-    classifier: str
+    backbone: str = ''
+    classifier: str = 'fc.'
     ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
     # Gives the name in the file for a name in the backbone.
     rename: Callable[[str], str] = str
@@ -139,29 +139,14 @@ BIG_LITTLE = r'layer\d\.little\.'
 # Of two that fit, the first is meant.
 KEY_FORMATS = (
     KeyFormat(
-        'ImageNet bLResNet',
-        BIG_LITTLE,
-        _big_little_config,
-        backbone='',
-        classifier='fc.',
-        ours=('', 'classifier.'),
-        nested=True,
-        wrapper='module.',
+        'ImageNet bLResNet', BIG_LITTLE, _big_little_config, ours=('', 'classifier.'), nested=True, wrapper='module.'
     ),
-    KeyFormat(
-        'bLVNet-TAM without dropout',
-        r'fc\.',
-        _video_config,
-        backbone='baseline_model.',
-        classifier='baseline_model.fc.',
-    ),
-    KeyFormat('bLVNet-TAM', BIG_LITTLE, _video_config, backbone='baseline_model.', classifier='new_fc.'),
+    KeyFormat('bLVNet-TAM without dropout', r'fc\.', _video_config, 'baseline_model.', 'baseline_model.fc.'),
+    KeyFormat('bLVNet-TAM', BIG_LITTLE, _video_config, 'baseline_model.', 'new_fc.'),
     KeyFormat(
         'TAM-ResNet of action-recognition-pytorch',
         r'layer\d\.\d+\.tam\.',
         _tam_resnet_config,
-        backbone='',
-        classifier='fc.',
         rename=_tam_resnet_name,
         nested=True,
     ),

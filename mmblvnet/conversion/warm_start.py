@@ -8,11 +8,10 @@ from mmaction.models.backbones import ResNet
 from mmengine.model import initialize
 from torch import nn
 
-from mmblvnet.checkpoints.pretrained import CLASSIFIERS
+from mmblvnet.checkpoints.pretrained import CLASSIFIERS, DEFAULT_INIT
 from mmblvnet.checkpoints.validation import weights_in
 from mmblvnet.conversion.published import StateDict, check_weights, for_flow, resnet_config
 from mmblvnet.models import BLResNet
-from mmblvnet.models.backbones.blresnet import DEFAULT_INIT
 from mmblvnet.models.backbones.resnet_tam import torchvision_name
 
 BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')

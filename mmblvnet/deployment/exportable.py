@@ -1,13 +1,17 @@
-"""What is exported of a recognizer, and the frames that it takes."""
+"""What is exported of a recognizer, and whether its file has the scores."""
 
 import copy
 from functools import partial
-from typing import Dict, List, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmaction.models import TPNHead
 from mmaction.models.data_preprocessors import ActionDataPreprocessor
+from mmaction.structures import ActionDataSample
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 from torch.export import Dim
@@ -19,6 +23,10 @@ from mmblvnet.models.common.temporal_module import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
 
 LARGEST = 2**20
+TOLERANCE = 1e-4
+# Of untrained networks, OpenVINO's bfloat16 is up to 3 times as far from
+# float32 as PyTorch's own, or far less; trained ones may hardly differ.
+BFLOAT16_MARGIN, BFLOAT16_FLOOR = 5, 0.02
 
 
 def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
@@ -101,17 +109,19 @@ class Exportable(nn.Module):
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
+        shape (Sequence[int]): Of a view, ``(T, C, H, W)``.
         with_preprocessing (bool): Whether it normalises frames itself as an
             ``ActionDataPreprocessor`` does (of others a ValueError tells), or
             takes normalised ones. Defaults to False.
     """
 
-    def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
+    def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
         super().__init__()
         kind = type(model.data_preprocessor)
         if with_preprocessing and kind is not ActionDataPreprocessor:
             allowed = 'only ActionDataPreprocessor can: leave out --with-preprocessing'
             raise ValueError(f'{kind.__name__} cannot go into the file, {allowed}')
+        self.shape = tuple(shape)
         self.with_preprocessing = with_preprocessing
 
     def prepare(self, frames: Tensor) -> Tensor:
@@ -125,9 +135,9 @@ class Exportable(nn.Module):
             frames = (frames - preprocessor.mean) / preprocessor.std
         return frames
 
-    def describe(self, shape: Sequence[int]) -> Dict[str, str]:
-        """The file's metadata, of views of a shape, ``(T, C, H, W)``."""
-        _, channels, height, width = shape
+    def describe(self) -> Dict[str, str]:
+        """The file's metadata."""
+        _, channels, height, width = self.shape
         preprocessor = self.model.data_preprocessor
         order = 'RGB' if channels == 3 else 'x and y of the flow in turn'
         about = dict(
@@ -147,11 +157,12 @@ class Exportable(nn.Module):
 class ExportableRecognizer(Exportable):
     """A copy of a recognizer in test mode, whose backbone's norms are folded.
 
-    For its arguments and errors see :class:`Exportable`.
+    For its arguments and errors see :class:`Exportable`. ``free`` are the
+    dimensions of its input that may differ from call to call.
     """
 
-    def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
-        super().__init__(model, with_preprocessing)
+    def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
+        super().__init__(model, shape, with_preprocessing)
         self.model = copy.deepcopy(model)
         head = self.model.cls_head
         if isinstance(head, TPNHead):
@@ -163,6 +174,7 @@ class ExportableRecognizer(Exportable):
         fold_norms(self.model.backbone)
         # Which only a bounded number of views needs.
         self.model.test_cfg = dict(self.model.test_cfg or {}, max_testing_views=False)
+        self.free = free_dimensions(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores of videos, ``(N, views * T, C, H, W)``.
@@ -176,12 +188,17 @@ class ExportableRecognizer(Exportable):
         # Unlike size(), len() would fix the number in the file.
         return head.average_clip(scores, scores.size(0) // x.size(0))
 
-    def describe(self, shape: Sequence[int]) -> Dict[str, str]:
+    def examples(self) -> Tuple[Tensor, ...]:
+        """Random frames: traced with one video, it would hold for one only."""
+        frames = example_frames(self.shape, num_videos=2, num_views=2 if 1 in self.free else 1)
+        return (frames if self.with_preprocessing else frames.float(),)
+
+    def describe(self) -> Dict[str, str]:
         return dict(
-            super().describe(shape),
+            super().describe(),
             layout='NTCHW',
-            frames_per_view=str(shape[0]),
-            views='any' if 1 in free_dimensions(self.model) else '1',
+            frames_per_view=str(self.shape[0]),
+            views='any' if 1 in self.free else '1',
             output='probabilities' if self.model.cls_head.average_clips == 'prob' else 'scores',
         )
 
@@ -193,8 +210,8 @@ class ExportableStream(Exportable):
     errors see :class:`Exportable` and ``StreamingRecognizer``.
     """
 
-    def __init__(self, model: nn.Module, with_preprocessing: bool = False) -> None:
-        super().__init__(model, with_preprocessing)
+    def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
+        super().__init__(model, shape, with_preprocessing)
         self.recognizer = StreamingRecognizer(model.cpu())
         # A module of this one, so that it is exported.
         self.model = self.recognizer.model.requires_grad_(False)
@@ -218,17 +235,17 @@ class ExportableStream(Exportable):
         return (scores, *(step.maps[name] for name in names))
 
     @torch.no_grad()
-    def examples(self, shape: Sequence[int]) -> Tuple[Tensor, ...]:
-        """Random frames, of a frame's shape, and the rest of the first step."""
-        frames = example_frames((self.recognizer.group, *shape), 1, 1)[0]
+    def examples(self) -> Tuple[Tensor, ...]:
+        """Random frames, and the rest of the first step."""
+        frames = example_frames((self.recognizer.group, *self.shape[1:]), 1, 1)[0]
         pair = torch.zeros(1, dtype=torch.long)
         step = (frames if self.with_preprocessing else frames.float(), pair, pair + ENDLESS)
         _, *states = self(*step)
         return (*step, *map(torch.zeros_like, states))
 
-    def describe(self, shape: Sequence[int]) -> Dict[str, str]:
+    def describe(self) -> Dict[str, str]:
         return dict(
-            super().describe(shape),
+            super().describe(),
             streaming='one step',
             layout='NCHW',
             frames_per_step=str(self.recognizer.group),
@@ -237,3 +254,88 @@ class ExportableStream(Exportable):
             average_over=str(self.recognizer.num_pairs),
             output='scores',
         )
+
+
+def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
+    """The scores of videos, as the pipeline gives them, in MMAction2's test."""
+    samples = [ActionDataSample() for _ in frames]
+    with torch.no_grad():
+        samples = model.test_step(dict(inputs=list(frames), data_samples=samples))
+    return torch.stack([sample.pred_score for sample in samples]).cpu()
+
+
+def check_repeatable(model: nn.Module, frames: Tensor) -> None:
+    """Refuse a model that draws at random in a test, as ``TRNHead`` does."""
+    # Raw scores differ where a softmax may hide it.
+    with patch.object(model.cls_head, 'average_clips', None):
+        first, second = (reference_scores(model, frames) for _ in range(2))
+    if (first - second).abs().max() > TOLERANCE * first.abs().max():
+        problem = 'gives a video other scores each time, of which a file would keep one draw: it cannot be exported'
+        raise ValueError(f'{type(model.cls_head).__name__} {problem}')
+
+
+def check_parity(
+    run: Callable[[Tensor], Tensor], model: nn.Module, module: ExportableRecognizer, precision: str = 'float32'
+) -> float:
+    """Compare an exported file with the model that it was made of.
+
+    One, two and three videos go through both, the two with two views each
+    where the file takes any number.
+
+    Args:
+        run (Callable): Runs the file, from frames to scores.
+        model (nn.Module): The recognizer.
+        module (ExportableRecognizer): What was made of it and exported.
+        precision (str): In which the file computes: scores may be 1e-4 apart,
+            absolutely and relatively, and in ``'bfloat16'`` by a multiple of
+            what PyTorch's own rounds. Defaults to ``'float32'``.
+
+    Returns:
+        float: The largest difference; a ValueError tells if it is larger.
+    """
+    model.eval()
+    several = 2 if 1 in module.free else 1
+    differences = []
+    for num_videos, num_views in ((1, 1), (2, several), (3, 1)):
+        frames = example_frames(module.shape, num_videos, num_views)
+        taken = preprocessed(model.data_preprocessor, frames, module.with_preprocessing)
+        expected, tolerance = reference_scores(model, frames), TOLERANCE
+        if precision == 'bfloat16':
+            with torch.autocast('cpu', torch.bfloat16):
+                rounded = reference_scores(model, frames)
+            tolerance = BFLOAT16_MARGIN * (rounded - expected).abs().max().item() + BFLOAT16_FLOOR
+        differences.append(_difference(run(taken), expected, tolerance))
+    return max(differences)
+
+
+def check_stream_parity(path: Union[str, Path], module: ExportableStream, num_frames: int = 48) -> float:
+    """:func:`check_parity` for the ONNX file of a step, along a video.
+
+    It has an even number of frames.
+    """
+    from onnxruntime import InferenceSession
+
+    recognizer = module.recognizer
+    group, delay = recognizer.group, recognizer.delay
+    frames = example_frames((1, *module.shape[1:]), num_frames, 1)
+    predictions = recognizer.push(frames.flatten(0, 1)) + recognizer.close()
+    frames = preprocessed(module.model.data_preprocessor, frames, module.with_preprocessing).flatten(0, 1).numpy()
+    session = InferenceSession(path, providers=['CPUExecutionProvider'])
+    states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
+    scores = []
+    for pair in range(num_frames // group + delay):
+        # What follows the end does not matter.
+        start = min(pair * group, num_frames - group)
+        numbers = dict(pair=np.array([pair]), num_frames=np.array([num_frames]))
+        of_pair, *new = session.run(None, dict(states, frames=frames[start : start + group], **numbers))
+        scores.append(torch.from_numpy(of_pair[0]))
+        states = dict(zip(states, new))
+    return _difference(torch.stack(scores[delay:]), torch.stack([p.scores for p in predictions]), TOLERANCE)
+
+
+def _difference(scores: Tensor, expected: Tensor, tolerance: float) -> float:
+    """The largest difference, or a ValueError if it is too large."""
+    difference = (scores - expected).abs().max().item()
+    if not torch.allclose(scores, expected, atol=tolerance, rtol=tolerance):
+        raise ValueError(f'The exported file does not agree with the model: scores differ by {difference:.2g}')
+    return difference

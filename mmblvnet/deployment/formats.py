@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 PathLike = Union[str, Path]
-Example = Union[Tensor, Tuple[Tensor, ...]]
+Examples = Tuple[Tensor, ...]
 OPSET = 18
 # The additions and products of the temporal modules lose more than they win.
 # OpenVINO 2026.4 gets a classifier of integers wrong for all videos of a batch
@@ -59,27 +59,21 @@ def load_exported(path: PathLike) -> Exported:
 
 @torch.no_grad()
 def export_onnx(
-    module: nn.Module,
-    example: Example,
-    free: Dict[int, Dim],
-    path: PathLike,
-    about: Optional[Dict[str, str]] = None,
-    input_names: Sequence[str] = ('frames',),
-    output_names: Sequence[str] = ('scores',),
+    module: nn.Module, examples: Examples, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
 ) -> None:
     """Write a network as an ONNX file.
 
     Args:
-        module (nn.Module): The network in test mode.
-        example (Tensor or tuple[Tensor]): An example of its inputs.
+        module (nn.Module): The network in test mode, from ``frames`` to
+            ``scores`` if it has no ``input_names`` and ``output_names``.
+        examples (tuple[Tensor]): An example of each input.
         free (dict[int, Dim]): The dimensions of the input that may differ.
         path (str or Path): The file.
         about (dict[str, str], optional): The file's metadata.
-        input_names (Sequence[str]): Defaults to ``('frames', )``.
-        output_names (Sequence[str]): Defaults to ``('scores', )``.
     """
-    names = dict(input_names=list(input_names), output_names=list(output_names))
-    traced = _traced(module, example, free)
+    inputs, outputs = getattr(module, 'input_names', ['frames']), getattr(module, 'output_names', ['scores'])
+    names = dict(input_names=inputs, output_names=outputs)
+    traced = _traced(module, examples, free)
     program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
     for value in [*program.model.graph, *program.model.graph.inputs]:
         # Where each operator stands in the sources, on this machine.
@@ -93,8 +87,7 @@ def export_onnx(
     program.save(os.fspath(path))
 
 
-def _traced(module: nn.Module, example: Example, free: Dict[int, Dim]) -> ExportedProgram:
-    examples = (example,) if isinstance(example, Tensor) else example
+def _traced(module: nn.Module, examples: Examples, free: Dict[int, Dim]) -> ExportedProgram:
     return torch.export.export(module, examples, dynamic_shapes=(free,) if free else None, strict=False)
 
 
@@ -193,13 +186,13 @@ def _load_openvino(path: Path) -> Exported:
 
 @torch.no_grad()
 def export_torch(
-    module: nn.Module, example: Example, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
+    module: nn.Module, examples: Examples, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
 ) -> None:
     """Write a network as a PyTorch program, which needs no sources to run.
 
     For its arguments see :func:`export_onnx`.
     """
-    torch.export.save(_traced(module, example, free), path, extra_files={METADATA: json.dumps(about or {})})
+    torch.export.save(_traced(module, examples, free), path, extra_files={METADATA: json.dumps(about or {})})
 
 
 def _load_torch(path: Path) -> Exported:

@@ -2,8 +2,7 @@
 
 import torch
 from mmaction.registry import MODELS
-from mmblvnet.deployment import example_frames, reference_scores
-from mmblvnet.deployment.exportable import preprocessed
+from mmblvnet.deployment.exportable import example_frames, preprocessed, reference_scores
 from networks import SMALL_CHANNELS, recognizer
 
 NUM_FRAMES = 4

@@ -10,39 +10,37 @@ from families import FAMILIES, build, frames_of
 from mmblvnet.deployment import (
     ExportableRecognizer,
     check_parity,
-    example_frames,
     export_onnx,
     export_openvino,
     export_torch,
-    free_dimensions,
     load_exported,
-    reference_scores,
 )
+from mmblvnet.deployment.exportable import TOLERANCE, example_frames, reference_scores
 from mmblvnet.deployment.formats import quantize
-from mmblvnet.deployment.parity import TOLERANCE
 
 
-def export(model, path, write=export_onnx, with_preprocessing=True, **kwargs):
-    example = example_frames(frames_of(model), 2, 2)
-    if not with_preprocessing:
-        example = example.float()
-    write(ExportableRecognizer(model, with_preprocessing), example, free_dimensions(model), path, **kwargs)
+def exportable(model, with_preprocessing=True):
+    return ExportableRecognizer(model, frames_of(model), with_preprocessing)
+
+
+def export(module, path, write=export_onnx, **kwargs):
+    write(module, module.examples(), module.free, path, **kwargs)
     return load_exported(path)
 
 
-def agrees(exported, model, with_preprocessing=True):
-    shape = frames_of(model)
-    scores = reference_scores(model, example_frames(shape, 3, 1))
+def agrees(exported, model, module):
+    scores = reference_scores(model, example_frames(module.shape, 3, 1))
     # Or everything would agree with everything.
     assert scores.std(0).max() > 3 * TOLERANCE
-    check_parity(exported.run, model, shape, with_preprocessing)
+    check_parity(exported.run, model, module)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
 def test_an_onnx_file_agrees(family, tmp_path):
     model = build(family)
-    agrees(export(model, tmp_path / 'model.onnx'), model)
+    module = exportable(model)
+    agrees(export(module, tmp_path / 'model.onnx'), model, module)
     operators = {node.op_type for node in onnx.load(tmp_path / 'model.onnx').graph.node}
     assert not operators & {'If', 'Loop', 'Scan', 'ScatterND', 'ScatterElements', 'BatchNormalization'}
 
@@ -50,25 +48,26 @@ def test_an_onnx_file_agrees(family, tmp_path):
 @pytest.mark.slow
 def test_a_torch_program_agrees(tmp_path):
     model = build(average_clips=None)
-    about = dict(layout='NTCHW')
-    exported = export(model, tmp_path / 'model.pt2', export_torch, about=about)
-    agrees(exported, model)
+    about, module = dict(layout='NTCHW'), exportable(model)
+    exported = export(module, tmp_path / 'model.pt2', export_torch, about=about)
+    agrees(exported, model, module)
     assert exported.about == about
 
 
 @pytest.mark.slow
 def test_a_file_without_preprocessing_takes_normalised_frames(tmp_path):
     model = build()
-    exported = export(model, tmp_path / 'model.onnx', with_preprocessing=False)
-    agrees(exported, model, with_preprocessing=False)
+    module = exportable(model, with_preprocessing=False)
+    agrees(export(module, tmp_path / 'model.onnx'), model, module)
 
 
 @pytest.mark.slow
 def test_openvino_files_agree(tmp_path):
     torch.manual_seed(0)
     model = build()
-    export(model, tmp_path / 'model.onnx')
-    frames = example_frames(frames_of(model), 8, 1)
+    module = exportable(model)
+    export(module, tmp_path / 'model.onnx')
+    frames = example_frames(module.shape, 8, 1)
     expected = reference_scores(model, frames)
     with torch.autocast('cpu', torch.bfloat16):
         rounding = (reference_scores(model, frames) - expected).abs().mean()
@@ -76,16 +75,16 @@ def test_openvino_files_agree(tmp_path):
         export_openvino(tmp_path / 'model.onnx', tmp_path / f'{precision}.xml', precision)
         run = load_exported(tmp_path / f'{precision}.xml').run
         assert (run(frames) - expected).abs().mean() < tolerance
-        check_parity(run, model, frames_of(model), True, precision)
+        check_parity(run, model, module, precision)
     with pytest.raises(ValueError, match='scores differ'):
-        check_parity(lambda frames: run(frames) + 2, model, frames_of(model), True, 'bfloat16')
+        check_parity(lambda frames: run(frames) + 2, model, module, 'bfloat16')
 
 
 @pytest.mark.slow
 def test_an_openvino_file_of_integers_takes_several_videos(tmp_path):
-    model = build()
-    export(model, tmp_path / 'model.onnx')
-    videos = example_frames(frames_of(model), 3, 1).split(1)
+    module = exportable(build())
+    export(module, tmp_path / 'model.onnx')
+    videos = example_frames(module.shape, 3, 1).split(1)
     quantize(tmp_path / 'model.onnx', tmp_path / 'int8.onnx', videos)
     export_openvino(tmp_path / 'int8.onnx', tmp_path / 'int8.xml')
     run = load_exported(tmp_path / 'int8.xml').run
@@ -146,7 +145,7 @@ def test_a_file_that_does_not_agree_is_refused():
         return reference_scores(model, frames) + 1e-3
 
     with pytest.raises(ValueError, match='does not agree with the model'):
-        check_parity(run, model, frames_of(model), True)
+        check_parity(run, model, exportable(model))
 
 
 def test_a_file_that_cannot_be_run_is_named(tmp_path):
@@ -163,7 +162,7 @@ def test_what_is_exported_is_what_a_test_computes():
     frames = example_frames(frames_of(model), 2, 2)
     for average_clips in ('prob', 'score', None):
         model.cls_head.average_clips = average_clips
-        module = ExportableRecognizer(model, with_preprocessing=True)
+        module = exportable(model)
         with torch.no_grad():
             scores = module(frames)
         torch.testing.assert_close(scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
@@ -171,8 +170,7 @@ def test_what_is_exported_is_what_a_test_computes():
 
 def test_the_mean_is_told_where_the_file_does_not_subtract_it():
     for included in (True, False):
-        module = ExportableRecognizer(build(), included)
-        about = module.describe((4, 3, 64, 64))
+        about = exportable(build(), included).describe()
         assert about['output'] == 'probabilities'
         assert about['activation'] == 'softmax'
         assert about['frames_per_view'] == '4'

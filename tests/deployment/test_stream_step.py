@@ -42,10 +42,9 @@ def make_model(family):
 
 
 def export(family, path, with_preprocessing=True):
-    model = make_model(family)
-    step = ExportableStream(model, with_preprocessing)
-    export_onnx(step, step.examples(SHAPE), {}, path, step.describe((2, *SHAPE)), step.input_names, step.output_names)
-    return model
+    step = ExportableStream(make_model(family), (2, *SHAPE), with_preprocessing)
+    export_onnx(step, step.examples(), {}, path, step.describe())
+    return step
 
 
 @pytest.fixture(scope='module')
@@ -55,10 +54,10 @@ def tam(tmp_path_factory):
 
 
 def test_a_step_agrees_with_the_model_over_a_video(tam):
-    model, path = tam
-    assert check_stream_parity(path, model, SHAPE, True) < 1e-4
+    step, path = tam
+    assert check_stream_parity(path, step) < 1e-4
     with pytest.raises(ValueError, match='does not agree'):
-        check_stream_parity(path, make_model('causal'), SHAPE, True)
+        check_stream_parity(path, ExportableStream(make_model('causal'), step.shape, True))
 
 
 def test_states_have_at_most_four_dimensions(tam):
@@ -68,14 +67,16 @@ def test_states_have_at_most_four_dimensions(tam):
     # Of each TAM.
     assert [len(shape) for shape in states] == [4] * 5
     assert [o.shape for o in session.get_outputs()[1:]] == states
+    names = [i.name for i in session.get_inputs() if i.name.startswith('state.')]
+    assert [o.name for o in session.get_outputs()] == ['scores', *(f'next.{name}' for name in names)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', ['causal', 'tsm', 'resnet'])
 def test_every_family_agrees(family, tmp_path):
     path = tmp_path / 'stream.onnx'
-    model = export(family, path, with_preprocessing=False)
-    assert check_stream_parity(path, model, SHAPE, False) < 1e-4
+    step = export(family, path, with_preprocessing=False)
+    assert check_stream_parity(path, step) < 1e-4
 
 
 @pytest.mark.skipif(
@@ -83,7 +84,7 @@ def test_every_family_agrees(family, tmp_path):
 )
 def test_openvino_takes_the_same_step(tam, tmp_path):
     openvino = pytest.importorskip('openvino')
-    model, path = tam
+    _, path = tam
     export_openvino(path, tmp_path / 'stream.xml')
     network = openvino.Core().compile_model(tmp_path / 'stream.xml', 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))
     session = InferenceSession(path, providers=['CPUExecutionProvider'])

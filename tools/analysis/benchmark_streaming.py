@@ -56,12 +56,12 @@ def onnx_step(frames: Tensor) -> Callable[[], None]:
     """A step of a stream in ONNX Runtime."""
     from onnxruntime import InferenceSession, SessionOptions
 
-    step = ExportableStream(make_model(), with_preprocessing=True)
+    step = ExportableStream(make_model(), frames.shape, with_preprocessing=True)
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'stream.onnx')
-        export_onnx(step, step.examples(frames.shape[1:]), {}, file, {}, step.input_names, step.output_names)
+        export_onnx(step, step.examples(), {}, file)
         session = InferenceSession(file, options, ['CPUExecutionProvider'])
     states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
     given = dict(frames=frames[:2].numpy(), pair=np.array([100]), num_frames=np.array([2**29]))

@@ -77,19 +77,17 @@ class CheckpointCheckHook(Hook):
             problems = {k: v for k, v in problems.items() if not k.startswith(self.may_differ)}
         if problems:
             raise RuntimeError(
-                f'The checkpoint {file} does not belong to the model of the '
-                f'config, in {len(problems)} weights. Give the one that does; '
-                'to start training from another model on purpose, name what '
-                'may differ: CheckpointCheckHook(may_differ=[..])\n' + report(problems)
+                f'The checkpoint {file} does not belong to the model of the config, in {len(problems)} weights. Give '
+                'the one that does; to start training from another model on purpose, name what may differ: '
+                'CheckpointCheckHook(may_differ=[..])\n' + report(problems)
             )
         if not runner._resume:
             return
         meta, hub = (part if isinstance(part, dict) else {} for part in map(checkpoint.get, ('meta', 'message_hub')))
         if not hub or not all(isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
             raise RuntimeError(
-                f'The checkpoint {file} holds no training that could be '
-                'resumed, only weights. To start from them, set load_from to '
-                'it and leave --resume out'
+                f'The checkpoint {file} holds no training that could be resumed, only weights. To start from them, set '
+                'load_from to it and leave --resume out'
             )
         # MMEngine would run it, for settings that only mmcv 1 had.
         meta.pop('config', None)
@@ -138,9 +136,7 @@ class DataCheckHook(Hook):
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._broken[mode].clear()
 
-    def _after_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs=None, mode: str = 'train'
-    ) -> None:
+    def _after_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs=None, mode='train') -> None:
         # Tools of MMAction2 run without any data.
         for data_sample in data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []:
             broken = dict(data_sample.get('broken_videos', ()))
@@ -190,11 +186,9 @@ def _check_labels(runner: Runner, dataset, lowest: int) -> None:
         else:
             continue
         raise ValueError(
-            f'{problem} of {info.get("filename", info.get("frame_dir"))} '
-            f'does not fit {type(head).__name__} with num_classes = '
-            f'{num_classes}, whose labels are 0 to {num_classes - 1}. '
-            'Correct the annotation file, the num_classes of the data '
-            'set, or model.cls_head.num_classes'
+            f'{problem} of {info.get("filename", info.get("frame_dir"))} does not fit {type(head).__name__} with '
+            f'num_classes = {num_classes}, whose labels are 0 to {num_classes - 1}. Correct the annotation file, the '
+            'num_classes of the data set, or model.cls_head.num_classes'
         )
 
 
@@ -221,9 +215,7 @@ class InvalidLossHook(Hook):
         self.patience = patience
         self._streak = torch.tensor(0)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs: Optional[dict] = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: dict = None) -> None:
         # MMAction2's vis_scheduler runs without a model.
         if outputs is None:
             return
@@ -246,10 +238,8 @@ class InvalidLossHook(Hook):
         if streak > (self.patience if scaled else 0):
             last = find_latest_checkpoint(runner.work_dir)
             raise RuntimeError(
-                f'The loss is not finite any more, after step '
-                f'{runner.iter + 1} for {streak} steps. The last checkpoint '
-                f'from before: {last or "none"}. Go on from it with a lower '
-                'learning rate (default_hooks.learning_rate.new_lr=True lets '
-                'it replace that of the checkpoint), or with gradients '
+                f'The loss is not finite any more, after step {runner.iter + 1} for {streak} steps. The last '
+                f'checkpoint from before: {last or "none"}. Go on from it with a lower learning rate '
+                '(default_hooks.learning_rate.new_lr=True lets it replace that of the checkpoint), or with gradients '
                 'clipped (optim_wrapper.clip_grad)'
             )

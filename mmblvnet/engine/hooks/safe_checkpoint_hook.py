@@ -27,11 +27,9 @@ class CheckpointBackend(LocalBackend):
         except OSError as error:
             raise OSError(
                 error.errno,
-                f'{error.strerror}. The file was not written; what was there '
-                'before is whole. Make room in its folder, or make it '
-                'writable, or choose another (--work-dir or '
-                'default_hooks.checkpoint.out_dir); training goes on from '
-                'its last checkpoint with --resume',
+                f'{error.strerror}. The file was not written; what was there before is whole. Make room in its folder, '
+                'or make it writable, or choose another (--work-dir or default_hooks.checkpoint.out_dir); training '
+                'goes on from its last checkpoint with --resume',
                 filepath,
             ) from error
 

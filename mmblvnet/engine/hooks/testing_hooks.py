@@ -3,7 +3,7 @@
 import copy
 import math
 import os.path as osp
-from typing import Optional, Sequence
+from typing import Optional
 
 import torch
 from mmaction.engine.hooks import VisualizationHook
@@ -32,10 +32,8 @@ class ClipVisualizationHook(VisualizationHook):
 
     MMAction2 1.2.0 cannot: its hook passes on an argument that its visualizer
     does not have, and takes each video for ``(C, T, H, W)``, which none is;
-    its visualizer looks for labels by the names that they had before.
-
-    Args:
-        args, kwargs: As for ``VisualizationHook``.
+    its visualizer looks for labels by the names that they had before. Its
+    arguments are those of ``VisualizationHook``.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -61,13 +59,8 @@ class ClipVisualizationHook(VisualizationHook):
             scores = drawn.pred_score.reshape(-1, drawn.pred_score.size(-1))
             drawn.pred_labels = LabelData(item=drawn.pred_label, score=scores.mean(0))
             out_path = self.out_dir and osp.join(self.out_dir, f'{number}_{step}')
-            self._visualizer.add_datasample(
-                str(number),
-                _pictures(video).numpy().astype('uint8'),
-                drawn,
-                step=step,
-                **dict(self.draw_args, out_path=out_path),
-            )
+            options = dict(self.draw_args, step=step, out_path=out_path)
+            self._visualizer.add_datasample(str(number), _pictures(video).numpy().astype('uint8'), drawn, **options)
 
 
 def _pictures(video: Tensor) -> Tensor:
@@ -170,9 +163,7 @@ class TestViewsHook(Hook):
                 torch.cat([frames] * (math.lcm(*counts) // len(frames))) for frames in data_batch['inputs']
             ]
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: Optional[Sequence] = None
-    ) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: list = None) -> None:
         self._frames_of_videos.update(len(x) for x in data_batch['inputs'])
 
     def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:

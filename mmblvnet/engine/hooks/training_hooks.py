@@ -68,16 +68,14 @@ class LearningRateHook(Hook):
         rates = [c for c in changes if c.startswith(('initial_lr ', 'lr '))]
         if rates and not (self.new_lr or _scales(runner)):
             raise ValueError(
-                f'The learning rate is not the one of the checkpoint: '
-                f'{rates[0]}. Give the options that it was trained with as '
-                'well, like --auto-scale-lr; or, to go on with the new one, '
-                '--cfg-options default_hooks.learning_rate.new_lr=True'
+                f'The learning rate is not the one of the checkpoint: {rates[0]}. Give the options that it was trained '
+                'with as well, like --auto-scale-lr; or, to go on with the new one, --cfg-options '
+                'default_hooks.learning_rate.new_lr=True'
             )
         before = checkpoint['optimizer']['param_groups'][0]['lr']
         _follow_config(runner, checkpoint)
         runner.logger.warning(
-            'The config differs from the checkpoint, and decides: '
-            f'{"; ".join(changes)}. The learning rate is '
+            f'The config differs from the checkpoint, and decides: {"; ".join(changes)}. The learning rate is '
             f'{runner.optim_wrapper.get_lr()["lr"][0]:g} now; in the checkpoint it is {before:g}'
         )
 

@@ -3,23 +3,31 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmaction.registry import MODELS
-from mmengine.model import BaseModule
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
+from mmblvnet.checkpoints.pretrained import PretrainedBackbone
 
 from ..common import BigLittleStage, TemporalModule
 from ..common.big_little_stage import bottlenecks, conv, norm
 from ..common.checkpointing import checkpoint_selectively
 from ..common.temporal_module import check_frames
 
-DEFAULT_INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1)]
+FROM_SCRATCH = 'To train from scratch instead: --cfg-options model.backbone.init_cfg=None'
+IMAGENET_WEIGHTS = """\
+1. Download ImageNet-bLResNet-{depth}-a2-b4.pth.tar from \
+https://ibm.box.com/v/blresnet-{depth}-a2-b4 with a browser.
+2. Convert it: python tools/convert_checkpoint.py \
+ImageNet-bLResNet-{depth}-a2-b4.pth.tar {destination}
+Without the page, a ResNet-{depth} of torchvision, timm or MMPretrain \
+converts into a start as well, and
+mim train mmpretrain configs/imagenet/blresnet{depth}_in1k.py
+trains on ImageNet."""
 
 
 @MODELS.register_module()
-class BLResNet(BaseModule):
+class BLResNet(PretrainedBackbone):
     """Big-Little ResNet, the image network, of which BLVNet makes a video one.
 
     ::
@@ -79,8 +87,7 @@ class BLResNet(BaseModule):
         with_cp: bool = False,
         init_cfg: Optional[Union[dict, List[dict]]] = None,
     ) -> None:
-        pretrained, others = split_pretrained(init_cfg or [])
-        super().__init__(init_cfg=others or DEFAULT_INIT)
+        super().__init__(init_cfg=init_cfg)
         self.depth = depth
         self.alpha = alpha
         self.beta = beta
@@ -89,7 +96,6 @@ class BLResNet(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self._pretrained = pretrained
         for argument, (fits, wanted) in self._allowed().items():
             if not fits:
                 raise ValueError(f'{argument} = {getattr(self, argument)!r} of {type(self).__name__} is not {wanted}')
@@ -143,12 +149,12 @@ class BLResNet(BaseModule):
         """The temporal module of a place: an image network has none."""
         return None
 
-    def init_weights(self) -> None:
-        """Initialize the weights; for errors see :func:`load_pretrained`."""
-        files = [] if self.is_init else self._pretrained
-        super().init_weights()
-        for cfg in files:
-            load_pretrained(self, **cfg)
+    def where_to_get(self, checkpoint: str) -> str:
+        depth, alpha, beta = self.depth, self.alpha, self.beta
+        steps = f'No ImageNet weights were published for depth {depth}, alpha {alpha}, beta {beta}.'
+        if depth in (50, 101) and (alpha, beta) == (2, 4):
+            steps = IMAGENET_WEIGHTS.format(depth=depth, destination=checkpoint)
+        return f'{steps}\n{FROM_SCRATCH}'
 
     def train(self, mode: bool = True) -> nn.Module:
         """Set the training mode, in which frozen parts stay in evaluation."""

@@ -5,14 +5,11 @@ from mmaction.models.backbones.resnet import Bottleneck, ResNet
 from mmaction.registry import MODELS
 from torch import Tensor, nn
 
-from mmblvnet.checkpoints.pretrained import load_pretrained, split_pretrained
+from mmblvnet.checkpoints.pretrained import PretrainedBackbone
 
 from ..common import TemporalAggregation
 from ..common.checkpointing import checkpoint_selectively
 from ..common.temporal_module import check_frames
-from .blresnet import DEFAULT_INIT
-
-REMEDY = '--cfg-options model.backbone.pretrained=torchvision://resnet50 (or your depth) downloads ImageNet weights'
 
 
 def torchvision_name(name: str) -> str:
@@ -49,7 +46,7 @@ def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int, causal: 
 
 
 @MODELS.register_module()
-class ResNetTAM(ResNet):
+class ResNetTAM(PretrainedBackbone, ResNet):
     """ResNet with a Temporal Aggregation Module in front of every block.
 
     The TAM-ResNet of `More Is Less <https://arxiv.org/abs/1912.00869>`_ and
@@ -72,6 +69,8 @@ class ResNetTAM(ResNet):
         ValueError: If an argument is out of its range.
     """
 
+    published_name = staticmethod(torchvision_name)
+
     def __init__(
         self,
         depth: int,
@@ -87,21 +86,17 @@ class ResNetTAM(ResNet):
             raise ValueError(f'depth = {depth} of ResNetTAM is not one of {tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]
         self.arch_settings = {depth: (add_tam(block, num_segments, blend_frames, causal), num_blocks)}
-        self._pretrained, others = split_pretrained(init_cfg or [])
+        configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
         if pretrained:
-            self._pretrained.append(dict(checkpoint=pretrained))
-        super().__init__(depth, init_cfg=others or DEFAULT_INIT, **kwargs)
+            configs.append(dict(type='Pretrained', checkpoint=pretrained))
+        super().__init__(depth, init_cfg=configs, **kwargs)
         self.num_segments = num_segments
-
-    def init_weights(self) -> None:
-        """Initialize the weights; for errors see :func:`load_pretrained`."""
-        files = [] if self.is_init else self._pretrained
-        super().init_weights()
         # What is frozen has to come from the file.
         self._freeze_stages()
-        names = {torchvision_name(name): name for name in self.state_dict()}
-        for cfg in files:
-            load_pretrained(self, rename=lambda name: names.get(name, name), remedy=REMEDY, **cfg)
+
+    def where_to_get(self, checkpoint: str) -> str:
+        remedy = 'model.backbone.pretrained=torchvision://resnet50 (or your depth) downloads ImageNet weights'
+        return f'--cfg-options {remedy}'
 
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
         """Extract the maps of the stages in ``out_indices``.

@@ -99,10 +99,7 @@ class StreamStep:
         return maps, num_groups
 
     def _mask_outside(self, x: Tensor, per_group: int, lead: int) -> Tensor:
-        """Put zeros in the place of maps before the start or after the end.
-
-        The maps start ``lead`` of them before the first group.
-        """
+        """Put zeros in the place of maps before the start or after the end."""
         if self.within:
             return x
         num_maps = x.size(0) // self.first.size(0)
