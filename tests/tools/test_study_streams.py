@@ -7,13 +7,13 @@ import study
 import study_streams
 import torch
 from make_motion_dataset import make_dataset
-from study_streams import Shown, judge
+from study_streams import judge
 
 
 def test_predictions_are_judged_live_in_hindsight_and_by_their_delay():
     labels = np.repeat([5, 1, 2], [4, 8, 4])
     # Each known 3 frames after the middle of what it is of; 2 comes never.
-    predictions = [Shown(3, 0, 5), Shown(7, 4, 1), Shown(12, 9, 1)]
+    predictions = [(3, 0, 5), (7, 4, 1), (12, 9, 1)]
     result = judge(labels, predictions)
     assert result['live'] == pytest.approx(5 / 12)
     assert result['hindsight'] == pytest.approx(8 / 12)
@@ -71,7 +71,7 @@ def test_models_of_the_other_study_are_refused(capsys):
 
 def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
     args = study.parse_args(['--streams', '--out', str(tmp_path)])
-    for key in study.STREAMS:
+    for key in study_streams.MODELS:
         cfg = study.make_config(args, dict(model=key, frames=8, seed=0, lr=0.02))
         assert cfg.model.backbone.get('causal', False) == ('tam' not in key)
         hooks = [hook['type'] for hook in cfg.custom_hooks]
