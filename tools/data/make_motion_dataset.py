@@ -13,10 +13,8 @@ whatever place in the video, has the same distribution in every class (but for
 faint traces that compression adds).
 
 With `--task order` a class is two motions, one after the other, each of which
-undoes the other: left then right, right then left, and so on. The switch comes
-at a random moment of the middle third, and both motions are drawn alike. So
-the two orders of a pair have the same pairs of neighbouring frames: a model
-that adds up what it sees in those tells the pair but not its order.
+undoes the other. Both are drawn alike, so that the two orders of a pair have
+the same pairs of neighbouring frames (docs/study.md).
 
 Made are VP9 videos, OUT/videos/{train,val}/000000.webm and so on, the
 annotations of `VideoDataset`, OUT/motion_{train,val}_list_videos.txt, and
