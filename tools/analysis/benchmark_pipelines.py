@@ -1,10 +1,8 @@
 """CPU time of reading clips with each decoder, side by side in one run.
 
-The decoders are ExactVideo of this package and those of MMAction2, each with
-its defaults. The videos are VP9 clips (drawn if no folder is given), the same
-clips re-encoded so that every frame is a key frame, and one long H.264 file of
-their frames. In interleaved rounds every decoder reads every video once in one
-process. docs/performance.md has the command.
+In interleaved rounds ExactVideo of this package and the decoders of MMAction2,
+each with its defaults, read every video once. docs/performance.md has the
+command, and says which videos.
 """
 
 import argparse

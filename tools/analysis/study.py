@@ -2,12 +2,9 @@
 
 Trains every model from scratch with the same data, steps, schedule and
 augmentation on the embedded data set, and sets the accuracy against
-multiply-adds, memory and training time. With --streams it tries models on long
-videos in which one action follows the other, as windows and as streams.
-
-Every finished run is a line of OUT/runs.jsonl, and only missing ones are
-trained, seed after seed. Processes with different --seeds can work at one
-study together. docs/study.md and docs/streaming.md have the commands.
+multiply-adds, memory and training time; with --streams, tries models on long
+videos, as windows and as streams. Every finished run is a line of
+OUT/runs.jsonl. docs/study.md and docs/streaming.md have the commands.
 """
 
 import argparse

@@ -1,9 +1,8 @@
 """Does a start from a plain ResNet help a bLResNet? A measurement in small.
 
-A ResNet-50 learns to tell the five shapes of the embedded data set apart in
-single images. What tools/convert_checkpoint.py makes of it and random weights
-are then two starts for a bLResNet-50, which learns the same from few other
-images. Every finished run is a line of OUT/runs.jsonl and not repeated.
+What tools/convert_checkpoint.py makes of a ResNet-50 and random weights are two
+starts for a bLResNet-50. docs/model_zoo.md has the command and says what they
+learn. Every finished run is a line of OUT/runs.jsonl and not repeated.
 """
 
 import argparse
