@@ -318,17 +318,11 @@ def _claim(out, arguments):
 
 
 def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
-    """Makes what there is not yet of the data set.
+    """Makes what there is not yet of the data set; tells whether that was any.
 
     The arguments are those of the command line. A video depends on the seed,
-    its split and its number alone.
-
-    Returns:
-        bool: Whether anything had to be made.
-
-    Raises:
-        ValueError: If an argument or what is in the directory is wrong.
-        RuntimeError: If a video cannot be written.
+    its split and its number alone. A ValueError says what is wrong with the
+    arguments or the directory, a RuntimeError why a video cannot be written.
     """
     counts = dict(train=train, val=val)
     looks = dict(textured=textured, short_side=list(short_side), task=task, hard=hard)
