@@ -20,6 +20,21 @@ def test_predictions_are_judged_live_in_hindsight_and_by_their_delay():
     assert result['delay'] == pytest.approx((3 + 4) / 2 / 6)
 
 
+def test_windows_start_with_every_pair_or_every_so_many(monkeypatch):
+    # Whose class is the number of the first frame.
+    monkeypatch.setattr(study_streams, 'reference_scores', lambda _, clips: torch.eye(12)[clips[:, 0].long().flatten()])
+    frames = torch.arange(12.0).reshape(12, 1, 1, 1)
+    assert list(study_streams.windows(None, frames)) == [(7, 3.5, 0), (9, 5.5, 2), (11, 7.5, 4)]
+
+    monkeypatch.setattr(study_streams, 'draw_video', lambda *_: (frames, None))
+    monkeypatch.setattr(study_streams, 'stream', lambda *_: [])
+    monkeypatch.setattr(study_streams, 'judge', lambda _, shown: dict(live=sum(label for *_, label in shown)))
+    judged = study_streams.evaluate(study_streams.OF_WINDOWS, None, 1, 32)['cuts']
+    assert {way: measures['live'] for way, measures in judged.items()} == dict(
+        stream=0, windows_1=0 + 2 + 4, windows_2=0 + 4, windows_4=0
+    )
+
+
 @pytest.mark.parametrize('cuts', [False, True])
 def test_a_long_video_shows_each_action_after_another(cuts):
     frames, labels = study_streams.draw_video(0, cuts, 32)
@@ -57,6 +72,8 @@ def test_runs_of_streams_are_reported_with_windows_beside_them(tmp_path, capsys)
         '| windows, stride of 4 pairs',
         '| stream: TAM, lookahead',
     ]
+    # A stream computes each pair once, as windows that do not overlap do.
+    assert [line.split(' | ')[1] for line in lines] == ['2.07', '1.03', '0.52', '0.52']
     for line in lines:
         assert '| 50.0 (25.0 to 75.0) |' in line
         assert line.endswith('| 1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5) |')
