@@ -37,10 +37,6 @@ from mmblvnet.deployment import export_onnx, export_openvino, load_exported
 from mmblvnet.deployment.formats import quantize
 from mmblvnet.models.common import TemporalAggregation
 
-# The reference implementation is that of the tests.
-sys.path.append(str(Path(__file__).parents[1] / 'tests'))
-from reference import ReferenceNetwork  # noqa: E402
-
 MODES = ('inference', 'training')
 
 
@@ -88,21 +84,24 @@ def in_fresh_process(function: Callable, *args: Any) -> Any:
 
 
 def reference(num_frames: int) -> nn.Module:
-    """The published operations one by one, without the classifier."""
+    """The tests' network of the published operations, without its classifier."""
+    sys.path.append(str(Path(__file__).parents[1] / 'tests'))
+    from reference import ReferenceNetwork
+
     network = ReferenceNetwork(50, num_frames, num_classes=1)
     del network.fc
     network.forward = network.features
     return network
 
 
-def blvnet(num_frames: int, **config) -> nn.Module:
-    return MODELS.build(dict(type='BLVNet', depth=50, num_segments=num_frames, frame_output='pair', **config))
+def backbone_of(num_frames: int, type: str, **options) -> dict:
+    """The config of a backbone of depth 50; those of one frame get no number."""
+    frames = {} if type in ('BLResNet', 'ResNet') else dict(num_segments=num_frames)
+    return dict(type=type, depth=50, **frames, **options)
 
 
-def resnet(num_frames: int, kind: str = 'ResNet') -> nn.Module:
-    """A network of MMAction2; a plain ResNet does not know its frames."""
-    segments = {} if kind == 'ResNet' else dict(num_segments=num_frames)
-    return MODELS.build(dict(type=kind, depth=50, norm_eval=False, **segments))
+def build(num_frames: int, **backbone) -> nn.Module:
+    return MODELS.build(backbone_of(num_frames, **backbone))
 
 
 class Features(nn.Module):
@@ -146,11 +145,14 @@ class Row(NamedTuple):
         return torch.randn(*first, self.size, self.size, device=device)
 
 
+BLVNET = dict(type='BLVNet', frame_output='pair')
+blvnet, tsm = partial(build, **BLVNET), partial(build, type='ResNetTSM', norm_eval=False)
+
+
 def variant(suffix: str, **options) -> Row:
     return Row(f'bLVNet-TAM, {suffix}', blvnet, modes=['inference'], **options)
 
 
-tsm = partial(resnet, kind='ResNetTSM')
 ROWS = {
     'reference': Row('bLVNet-TAM, reference', reference),
     'blvnet_tam': Row('bLVNet-TAM', blvnet),
@@ -163,10 +165,10 @@ ROWS = {
     'blvnet_tam_openvino': variant('OpenVINO', runtime='openvino'),
     'blvnet_tam_openvino_bf16': variant('OpenVINO, bf16', runtime='openvino', precision='bfloat16'),
     'blvnet_tam_openvino_int8': variant('OpenVINO, INT8 and bf16', runtime='openvino', precision='int8'),
-    'tsn': Row('TSN-R50', resnet),
+    'tsn': Row('TSN-R50', partial(build, type='ResNet', norm_eval=False)),
     'tsm': Row('TSM-R50', tsm),
     'tsm_8': Row('TSM-R50, 8 frames', tsm, frames=8),
-    'tanet': Row('TANet-R50', partial(resnet, kind='TANet')),
+    'tanet': Row('TANet-R50', partial(build, type='TANet', norm_eval=False)),
 }
 
 
@@ -226,12 +228,7 @@ def prepare(row: Row, mode: str, num_clips: int, device: str = 'cpu') -> Tuple[C
         network = in_runtime(network, clips, row)
     else:
         accelerate(backbone, row.precision, row.compile)
-
-    def test(clips: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return network(clips)
-
-    return test, clips
+    return torch.inference_mode()(network), clips
 
 
 def memory_per_clip(row: Row, mode: str, num_clips: int) -> float:

@@ -34,14 +34,10 @@ def convert(source: Path, destination: Path, flow_channels: Optional[int] = None
 
     def change(content: dict) -> Tuple[dict, dict]:
         resnet = resnet_weights(content)
-        if resnet:
-            weights, found = warm_start(resnet, flow_channels)
-        else:
-            weights, found = convert_published(content, flow_channels)
+        weights, found = warm_start(resnet, flow_channels) if resnet else convert_published(content, flow_channels)
         if isinstance(content.get('arch'), str):
             found['arch'] = content['arch']
-        meta = dict(mmblvnet_version=mmblvnet.__version__, converted_from=found)
-        converted = dict(meta=meta, state_dict=weights)
+        converted = dict(meta=dict(mmblvnet_version=mmblvnet.__version__, converted_from=found), state_dict=weights)
         # A backbone has no classifier; MMEngine reads the state dict alone.
         classifier = [name for name in weights if name.startswith(CLASSIFIER)]
         if classifier:
@@ -96,10 +92,8 @@ def main() -> None:
     add('--to-published', action='store_true', help='turn a file of this package back into the published key format')
     args = parser.parse_args()
     try:
-        if args.to_published:
-            found = publish(args.source, args.destination)
-        else:
-            found = convert(args.source, args.destination, args.flow)
+        files = args.source, args.destination
+        found = publish(*files) if args.to_published else convert(*files, args.flow)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     for line in found.pop('sources', ()):

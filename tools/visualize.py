@@ -18,24 +18,15 @@ import matplotlib
 import mmaction
 import numpy as np
 
+from mmblvnet import visualization
 from mmblvnet.apis import load_recognizer, read_class_names, top_predictions
 from mmblvnet.datasets import BrokenVideoError
-from mmblvnet.visualization import (
-    draw_clips,
-    draw_curves,
-    draw_temporal_weights,
-    explain,
-    has_branches,
-    prepare_video,
-    read_curves,
-    temporal_weights,
-)
 
 
 def show_weights(args: argparse.Namespace) -> None:
     """Draw the weights of the Temporal Aggregation Modules."""
     model = load_recognizer(args.config, args.checkpoint, 'cpu')
-    draw_temporal_weights(temporal_weights(model), args.out)
+    visualization.draw_temporal_weights(visualization.temporal_weights(model), args.out)
 
 
 def show_frames(args: argparse.Namespace) -> None:
@@ -47,24 +38,26 @@ def show_frames(args: argparse.Namespace) -> None:
     random = args.split == 'train'
     clips = []
     for _ in range(args.draws if random else 1):
-        clips += prepare_video(model, args.video, args.split)[1]
-    draw_clips(clips, args.out, 'draw' if random else 'view', has_branches(model), f'{clips[0].total_frames} frames')
+        clips += visualization.prepare_video(model, args.video, args.split)[1]
+    kind, title = 'draw' if random else 'view', f'{clips[0].total_frames} frames'
+    visualization.draw_clips(clips, args.out, kind, visualization.has_branches(model), title)
 
 
 def show_gradcam(args: argparse.Namespace) -> None:
     """Draw where a recognizer sees the most probable class."""
     model = load_recognizer(args.config, args.checkpoint, args.device)
     names = read_class_names(args.label_map, model.cls_head.num_classes)
-    clips, probabilities = explain(model, args.video, args.layer, args.split)
+    clips, probabilities = visualization.explain(model, args.video, args.layer, args.split)
     (best,) = top_predictions(probabilities, names, 1)
-    draw_clips(clips, args.out, 'view', has_branches(model), f'{args.layer}: {best.probability:.0%} {best.name}')
+    title = f'{args.layer}: {best.probability:.0%} {best.name}'
+    visualization.draw_clips(clips, args.out, 'view', visualization.has_branches(model), title)
 
 
 def show_curves(args: argparse.Namespace) -> None:
     """Draw the loss and the accuracy of training runs."""
-    runs = [read_curves(folder, args.metric) for folder in args.work_dirs]
+    runs = [visualization.read_curves(folder, args.metric) for folder in args.work_dirs]
     names = [Path(folder).resolve().name for folder in args.work_dirs]
-    draw_curves(runs, names, args.metric, args.out)
+    visualization.draw_curves(runs, names, args.metric, args.out)
 
 
 def run_confusion_matrix(args: Sequence[str]) -> None:

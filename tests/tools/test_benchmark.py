@@ -93,6 +93,11 @@ def test_each_row_runs_the_same_network(key, bound):
     assert not torch.equal(maps, expected)
 
 
+def test_only_networks_of_clips_are_told_their_frames():
+    for kind, told in dict(ResNet=None, BLResNet=None, ResNetTSM=8).items():
+        assert getattr(benchmark.build(8, type=kind), 'num_segments', None) == told
+
+
 def test_the_tsm_of_the_benchmark_shifts_once_per_block():
     network = benchmark.ROWS['tsm'].make(8)
     shifts = [m for m in network.modules() if isinstance(m, TemporalShift)]

@@ -7,17 +7,32 @@ import study
 import study_streams
 import torch
 from make_motion_dataset import make_dataset
-from study_streams import Shown, judge
+from study_streams import judge
 
 
 def test_predictions_are_judged_live_in_hindsight_and_by_their_delay():
     labels = np.repeat([5, 1, 2], [4, 8, 4])
     # Each known 3 frames after the middle of what it is of; 2 comes never.
-    predictions = [Shown(3, 0, 5), Shown(7, 4, 1), Shown(12, 9, 1)]
+    predictions = [(3, 0, 5), (7, 4, 1), (12, 9, 1)]
     result = judge(labels, predictions)
     assert result['live'] == pytest.approx(5 / 12)
     assert result['hindsight'] == pytest.approx(8 / 12)
     assert result['delay'] == pytest.approx((3 + 4) / 2 / 6)
+
+
+def test_windows_start_with_every_pair_or_every_so_many(monkeypatch):
+    # Whose class is the number of the first frame.
+    monkeypatch.setattr(study_streams, 'reference_scores', lambda _, clips: torch.eye(12)[clips[:, 0].long().flatten()])
+    frames = torch.arange(12.0).reshape(12, 1, 1, 1)
+    assert list(study_streams.windows(None, frames)) == [(7, 3.5, 0), (9, 5.5, 2), (11, 7.5, 4)]
+
+    monkeypatch.setattr(study_streams, 'draw_video', lambda *_: (frames, None))
+    monkeypatch.setattr(study_streams, 'stream', lambda *_: [])
+    monkeypatch.setattr(study_streams, 'judge', lambda _, shown: dict(live=sum(label for *_, label in shown)))
+    judged = study_streams.evaluate(study_streams.OF_WINDOWS, None, 1, 32)['cuts']
+    assert {way: measures['live'] for way, measures in judged.items()} == dict(
+        stream=0, windows_1=0 + 2 + 4, windows_2=0 + 4, windows_4=0
+    )
 
 
 @pytest.mark.parametrize('cuts', [False, True])
@@ -57,6 +72,8 @@ def test_runs_of_streams_are_reported_with_windows_beside_them(tmp_path, capsys)
         '| windows, stride of 4 pairs',
         '| stream: TAM, lookahead',
     ]
+    # A stream computes each pair once, as windows that do not overlap do.
+    assert [line.split(' | ')[1] for line in lines] == ['2.07', '1.03', '0.52', '0.52']
     for line in lines:
         assert '| 50.0 (25.0 to 75.0) |' in line
         assert line.endswith('| 1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5) |')
@@ -71,7 +88,7 @@ def test_models_of_the_other_study_are_refused(capsys):
 
 def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
     args = study.parse_args(['--streams', '--out', str(tmp_path)])
-    for key in study.STREAMS:
+    for key in study_streams.MODELS:
         cfg = study.make_config(args, dict(model=key, frames=8, seed=0, lr=0.02))
         assert cfg.model.backbone.get('causal', False) == ('tam' not in key)
         hooks = [hook['type'] for hook in cfg.custom_hooks]

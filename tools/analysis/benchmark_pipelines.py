@@ -1,10 +1,8 @@
 """CPU time of reading clips with each decoder, side by side in one run.
 
-The decoders are ExactVideo of this package and those of MMAction2, each with
-its defaults. The videos are VP9 clips (drawn if no folder is given), the same
-clips re-encoded so that every frame is a key frame, and one long H.264 file of
-their frames. In interleaved rounds every decoder reads every video once in one
-process. docs/performance.md has the command.
+In interleaved rounds ExactVideo of this package and the decoders of MMAction2,
+each with its defaults, read every video once. docs/performance.md has the
+command, and says which videos.
 """
 
 import argparse
@@ -29,8 +27,6 @@ from mmblvnet.datasets import VideoReader
 DECODERS = ('Decord', 'ExactVideo', 'PyAV', 'OpenCV')
 CLIP_LEN = 16
 LONG, DENSE = 300, np.arange(200, 200 + 2 * CLIP_LEN, 2)
-
-
 # Videos, and which frames are read of each; None are spread evenly.
 Case = Tuple[List[Path], Optional[np.ndarray]]
 
@@ -88,14 +84,12 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
         with suppress(Exception):
             run()
             runs[name, decoder] = run
-    cells = {
-        key: spread([1000 * seconds / len(cases[key[0]][0]) for seconds in taken], '.1f')
-        for key, taken in interleave(runs, 0, rounds, time.process_time).items()
-    }
-    rows = []
+    times, rows = interleave(runs, 0, rounds, time.process_time), []
     for name, (videos, _) in cases.items():
+        taken = [times.get((name, decoder)) for decoder in DECODERS]
+        cells = [spread([1000 * s / len(videos) for s in of], '.1f') if of else 'refused' for of in taken]
         size = sum(video.stat().st_size for video in videos) / 1e6
-        rows.append([name, *(cells.get((name, decoder), 'refused') for decoder in DECODERS), f'{size:.2f}'])
+        rows.append([name, *cells, f'{size:.2f}'])
     return table(['', *DECODERS, 'MB'], rows)
 
 

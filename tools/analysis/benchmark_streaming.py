@@ -13,16 +13,14 @@ from statistics import median
 from typing import Any, Callable, List
 
 import _tools
-import numpy as np
 import torch
 from benchmark import interleave, set_up, spread, table
 from mmaction.registry import MODELS
-from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer, accelerate
-from mmblvnet.deployment import ExportableStream, export_onnx
+from mmblvnet.deployment import ExportableStream, export_onnx, reference_scores
 
 CONFIG = _tools.TOOLS.parent / 'configs/blvnet_tam_r50_8x2_sthv2.py'
 SAMPLED_PER_SECOND = 8
@@ -40,8 +38,7 @@ def windows(frames: Tensor) -> Callable[[], Any]:
     """A window of the last 16 frames for each new pair."""
     model = make_model()
     accelerate(model.backbone)
-    data = dict(inputs=[frames], data_samples=[ActionDataSample()])
-    return torch.no_grad()(partial(model.test_step, data))
+    return partial(reference_scores, model, frames[None])
 
 
 def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> Callable[[], Any]:
@@ -52,25 +49,19 @@ def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> 
     return partial(recognizer.push, frames[:2])
 
 
-def onnx_step(frames: Tensor) -> Callable[[], None]:
+def onnx_step(frames: Tensor) -> Callable[[], Any]:
     """A step of a stream in ONNX Runtime."""
     from onnxruntime import InferenceSession, SessionOptions
 
     step = ExportableStream(make_model(), frames.shape, with_preprocessing=True)
+    inputs = step.examples()
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'stream.onnx')
-        export_onnx(step, step.examples(), {}, file)
+        export_onnx(step, inputs, {}, file)
         session = InferenceSession(file, options, ['CPUExecutionProvider'])
-    states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
-    given = dict(frames=frames[:2].numpy(), pair=np.array([100]), num_frames=np.array([2**29]))
-
-    def run() -> None:
-        _, *after = session.run(None, {**states, **given})
-        states.update(zip(states, after))
-
-    return run
+    return partial(session.run, None, {name: x.numpy() for name, x in zip(step.input_names, inputs)})
 
 
 WAYS = {

@@ -2,12 +2,9 @@
 
 Trains every model from scratch with the same data, steps, schedule and
 augmentation on the embedded data set, and sets the accuracy against
-multiply-adds, memory and training time. With --streams it tries models on long
-videos in which one action follows the other, as windows and as streams.
-
-Every finished run is a line of OUT/runs.jsonl, and only missing ones are
-trained, seed after seed. Processes with different --seeds can work at one
-study together. docs/study.md and docs/streaming.md have the commands.
+multiply-adds, memory and training time; with --streams, tries models on long
+videos, as windows and as streams. Every finished run is a line of
+OUT/runs.jsonl. docs/study.md and docs/streaming.md have the commands.
 """
 
 import argparse
@@ -25,63 +22,35 @@ import benchmark
 import make_motion_dataset as motion
 import study_streams as streams
 import torch
-from benchmark import set_up, spread, table
+from benchmark import BLVNET, set_up, table
 from matplotlib.figure import Figure
-from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from scipy import stats
-from torch import nn
 
 # The finished runs by a model's key and the frames per clip.
 Runs = Dict[Tuple[str, int], List[dict]]
 CONFIG = _tools.TOOLS.parent / 'configs/blvnet_tam_r50_4x2_motion.py'
-# How often a run is validated.
-VALIDATIONS = 4
 
 # The name of each model, and its backbone.
-BLVNET = dict(type='BLVNet', depth=50, frame_output='pair')
 CLIPS = {
-    'tsn': ('TSN-bLResNet', dict(type='BLResNet', depth=50)),
+    'tsn': ('TSN-bLResNet', dict(type='BLResNet')),
     'blvnet': ('bLVNet', dict(BLVNET, temporal_module=None)),
     'tsm': ('bLVNet-TSM', dict(BLVNET, temporal_module='TSM')),
     **{f'tam_r{r}': (f'bLVNet-TAM, r = {r}', dict(BLVNET, blend_frames=r)) for r in (1, 3, 5, 7)},
-    'resnet_tam': ('ResNet-TAM', dict(type='ResNetTAM', depth=50)),
-    'tsm_r50': ('TSM-R50', dict(type='ResNetTSM', depth=50, norm_eval=False, pretrained2d=False)),
-    'tanet_r50': ('TANet-R50', dict(type='TANet', depth=50, norm_eval=False)),
+    'resnet_tam': ('ResNet-TAM', dict(type='ResNetTAM')),
+    'tsm_r50': ('TSM-R50', dict(type='ResNetTSM', norm_eval=False, pretrained2d=False)),
+    'tanet_r50': ('TANet-R50', dict(type='TANet', norm_eval=False)),
 }
-# Each as it is, and trained for streams.
-FOR_STREAMS = '_stream'
-STREAMS = {
-    f'{key}{suffix}': (f'{name}{how}', dict(BLVNET, **options))
-    for key, name, options in (
-        ('tam', 'TAM, lookahead', dict()),
-        ('causal', 'TAM, causal', dict(causal=True)),
-        ('online_tsm', 'TSM, online', dict(temporal_module='TSM', causal=True)),
-    )
-    for suffix, how in (('', ''), (FOR_STREAMS, ', trained for streams'))
-}
-# The model, neither causal nor trained for streams, that windows are of.
-OF_WINDOWS = 'tam'
+MODELS = {**CLIPS, **streams.MODELS}
 # Which models the paper's questions compare, at the same frames.
 QUESTIONS = [
     *(('RQ1: accuracy per cost', 'tam_r3', other) for other in ('tsm_r50', 'tanet_r50', 'resnet_tam', 'tsn')),
     *(('RQ2: TAM beyond the fusion of a pair', f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)),
     *(('RQ4: TAM against TSM', f'tam_r{r}', 'tsm') for r in (3, 5, 7)),
 ]
-# What costs and measures of streams are called, and what they are times.
+# The columns of costs, and what they are times there.
 COSTS = {'macs': ('MMACs', 1e-6), 'memory': ('training, MiB/clip', 1), 'seconds': ('training, ms/clip', 1e3)}
-MEASURES = {'live': ('live, %', 100), 'hindsight': ('hindsight, %', 100), 'delay': ('delay, s', 1)}
-
-
-def backbone_of(key: str, frames: int) -> dict:
-    """The backbone's config; TSN's alone does not tell the frames."""
-    _, backbone = {**CLIPS, **STREAMS}[key]
-    return dict(backbone) if key == 'tsn' else dict(backbone, num_segments=frames)
-
-
-def make_backbone(key: str, frames: int) -> nn.Module:
-    return MODELS.build(backbone_of(key, frames))
 
 
 def make_config(args: argparse.Namespace, run: dict) -> Config:
@@ -93,7 +62,8 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
     cfg.optim_wrapper.optimizer.lr = run['lr']
     cfg.log_level = 'WARNING'
     cfg.default_hooks.checkpoint = None
-    cfg.train_cfg.update(max_epochs=args.epochs, val_interval=-(-args.epochs // VALIDATIONS))
+    # Validated four times.
+    cfg.train_cfg.update(max_epochs=args.epochs, val_interval=-(-args.epochs // 4))
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.param_scheduler[1].T_max = args.epochs
     for loader, split in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val')):
@@ -106,10 +76,10 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
                 transform.scale = (-1, transform.scale[1] * args.size // 64)
             options = dict(clip_len=run['frames'], size=args.size, crop_size=args.size)
             transform.update({name: value for name, value in options.items() if name in transform})
-    cfg.model.backbone = backbone_of(run['model'], run['frames'])
-    pairs = cfg.model.backbone.type == 'BLVNet'
-    cfg.model.cls_head.num_segments = run['frames'] // (2 if pairs else 1)
-    if run['model'].endswith(FOR_STREAMS):
+    _, backbone = MODELS[run['model']]
+    cfg.model.backbone = benchmark.backbone_of(run['frames'], **backbone)
+    cfg.model.cls_head.num_segments = run['frames'] // (2 if backbone['type'] == 'BLVNet' else 1)
+    if run['model'].endswith(streams.TRAINED):
         cfg.custom_hooks.append(dict(type='StreamTrainingHook'))
     return cfg
 
@@ -122,7 +92,7 @@ def train(args: argparse.Namespace, run: dict) -> dict:
     curve = [round(100 * float(value), 2) for value in history]
     results = dict(accuracy=curve[-1], curve=curve)
     if args.streams:
-        results |= streams.evaluate(runner.model.eval(), args.videos, args.size, run['model'] == OF_WINDOWS)
+        results |= streams.evaluate(run['model'], runner.model.eval(), args.videos, args.size)
     return results
 
 
@@ -170,7 +140,7 @@ def best_runs(args: argparse.Namespace) -> Runs:
 def measure_costs(args: argparse.Namespace) -> Dict[str, dict]:
     """What training costs, by "MODEL_FRAMES"."""
     rows = {
-        f'{key}_{frames}': benchmark.Row(key, partial(make_backbone, key), frames, args.size)
+        f'{key}_{frames}': benchmark.Row(key, partial(benchmark.build, **MODELS[key][1]), frames, args.size)
         for key, frames in product(args.models, args.frames)
     }
     costs = benchmark.measure(rows, args.batch_size, 2, 5, ['training'])
@@ -241,45 +211,9 @@ def plot(runs: Runs, costs: Dict[str, dict], file: Path) -> None:
     figure.savefig(file, dpi=100, bbox_inches='tight')
 
 
-def report_streams(args: argparse.Namespace, runs: Runs, file: Path) -> str:
-    """The table of windows and streams, and a plot in a file."""
-    (frames,) = args.frames
-    # With the pairs for which a window's arithmetic is done.
-    ways = [
-        (f'windows, stride of {stride} pair{"s" * (stride > 1)}', runs[OF_WINDOWS, frames], f'windows_{stride}', stride)
-        for stride in streams.STRIDES
-        if (OF_WINDOWS, frames) in runs
-    ]
-    for (key, _), lines in runs.items():
-        rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
-        ways.append((f'stream: {STREAMS[key][0]}{rate}', lines, 'stream', streams.PAIRS))
-    clip = torch.zeros(frames, 3, args.size, args.size)
-    gmacs_per_second = (
-        benchmark.count(make_backbone(OF_WINDOWS, frames), clip)['macs'] * streams.FRAMES_PER_SECOND / 2e9
-    )
-    figure = Figure((8, 4))
-    axes = figure.subplots()
-    rows = []
-    for name, lines, way, pairs in ways:
-        cost = gmacs_per_second / pairs
-        rows.append([name, f'{cost:.2f}'])
-        for (measure, (_, scale)), kind in product(MEASURES.items(), streams.KINDS):
-            rows[-1].append(spread([scale * line[kind][way][measure] for line in lines], '.1f', mean))
-        for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
-            values = [100 * line['continuous'][way][measure] for line in lines]
-            label = measure if len(rows) == 1 else None
-            axes.plot(values, [f'{name}, {cost:.1f} GMACs/s'] * len(lines), 'o', color=colour, label=label)
-    axes.set(xlabel='frames with the right class, no cuts, % (a dot per seed)')
-    axes.invert_yaxis()
-    axes.grid(axis='y', alpha=0.3)
-    axes.legend()
-    figure.savefig(file, dpi=120, bbox_inches='tight')
-    return table(['', 'GMACs/s', *(title for t, _ in MEASURES.values() for title in (t, 'with cuts'))], rows)
-
-
 def parse_args(argv: List[str]) -> argparse.Namespace:
     # Their models differ.
-    models = STREAMS if '--streams' in argv else CLIPS
+    models = streams.MODELS if '--streams' in argv else CLIPS
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
     add = parser.add_argument
     add('--streams', action='store_true', help='compare windows and streams on long videos')
@@ -319,7 +253,7 @@ def main(argv: List[str]) -> None:
     runs = best_runs(args)
     name = 'streaming' if args.streams else args.data.name
     if args.streams:
-        text = report_streams(args, runs, args.out / f'{name}.png')
+        text = streams.report(args, runs, args.out / f'{name}.png')
     else:
         text = f'{model_table(runs, costs)}\n{question_table(runs)}'
         if costs:

@@ -5,20 +5,25 @@ with cuts (each action is another scene). A class is shown from the moment on
 at which its prediction is there, until the next one.
 """
 
+import argparse
 from collections import defaultdict
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 from statistics import mean
-from typing import Dict, Iterable, Iterator, NamedTuple, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 import _tools  # noqa: F401
+import benchmark
 import make_motion_dataset as motion
 import numpy as np
 import torch
-from mmaction.structures import ActionDataSample
+from benchmark import spread, table
+from matplotlib.figure import Figure
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
-from mmblvnet.apis.streaming import StreamingRecognizer
+from mmblvnet.apis import StreamingRecognizer
+from mmblvnet.deployment import reference_scores
 
 PAIRS = 4
 # Of a video: actions, frames of each, and from one sampled frame to the next,
@@ -28,21 +33,29 @@ FRAMES_PER_SECOND = 24 / INTERVAL
 STRIDES = (1, 2, 4)
 KINDS = ('continuous', 'cuts')
 
+# What is measured of each, its column, and what it is times there.
+MEASURES = {'live': ('live, %', 100), 'hindsight': ('hindsight, %', 100), 'delay': ('delay, s', 1)}
+# The name and the backbone of each model, as it is and trained for streams.
+TRAINED = '_stream'
+MODELS = {
+    f'{key}{suffix}': (f'{name}{how}', dict(benchmark.BLVNET, **options))
+    for key, name, options in (
+        ('tam', 'TAM, lookahead', dict()),
+        ('causal', 'TAM, causal', dict(causal=True)),
+        ('online_tsm', 'TSM, online', dict(temporal_module='TSM', causal=True)),
+    )
+    for suffix, how in (('', ''), (TRAINED, ', trained for streams'))
+}
+# The model, neither causal nor trained for streams, that windows are of.
+OF_WINDOWS = 'tam'
 
-class Shown(NamedTuple):
-    """A prediction: since which frame it is known, the middle of the frames
-    that it is of, and its class."""
-
-    known: int
-    middle: float
-    label: int
+# Of a prediction: the frame since which it is known, the middle of the frames
+# that it is of, and the class.
+Shown = Tuple[int, float, int]
 
 
 def draw_video(seed: int, cuts: bool, size: int) -> Tuple[Tensor, np.ndarray]:
-    """Draw several actions, as sampled frames (n, 3, H, W) and their labels.
-
-    With cuts each action is another scene.
-    """
+    """Draw several actions, as sampled frames (n, 3, H, W) and their labels."""
     rng = np.random.default_rng([7, seed, cuts])
     labels, paths = [], []
     for _ in range(ACTIONS):
@@ -56,7 +69,7 @@ def draw_video(seed: int, cuts: bool, size: int) -> Tuple[Tensor, np.ndarray]:
         path[:, coordinate] += direction * travel * np.linspace(0, 1, length)
         if paths and not cuts:
             path += paths[-1][-1] - path[0]
-        labels.append(label)
+        labels += [label] * length
         paths.append(path)
     # One size, since the frames of a video have one.
     shape = motion.draw_frame_size(rng, motion.SHORT_SIDE)
@@ -65,16 +78,14 @@ def draw_video(seed: int, cuts: bool, size: int) -> Tuple[Tensor, np.ndarray]:
     # As the val_pipeline does.
     prepare = Compose([dict(type='Resize', scale=(-1, size)), dict(type='CenterCrop', crop_size=size)])
     prepared = prepare(dict(imgs=list(frames), img_shape=shape))['imgs']
-    of_frames = np.repeat(labels, [len(path) for path in paths])
-    return torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2), of_frames[::INTERVAL]
+    return torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2), np.array(labels[::INTERVAL])
 
 
-def windows(model: nn.Module, frames: Tensor, stride: int) -> Iterator[Shown]:
-    """The classes of windows that start every so many pairs."""
-    length = 2 * PAIRS
-    for start in range(0, len(frames) - length + 1, 2 * stride):
-        (sample,) = model.test_step(dict(inputs=[frames[start : start + length]], data_samples=[ActionDataSample()]))
-        yield Shown(start + length - 1, start + (length - 1) / 2, int(sample.pred_score.argmax()))
+def windows(model: nn.Module, frames: Tensor) -> Iterator[Shown]:
+    """The classes of windows that start with every pair."""
+    for last in range(2 * PAIRS - 1, len(frames), 2):
+        window = frames[last + 1 - 2 * PAIRS : last + 1]
+        yield last, last + 0.5 - PAIRS, int(reference_scores(model, window[None]).argmax())
 
 
 def stream(model: nn.Module, frames: Tensor) -> Iterator[Shown]:
@@ -82,7 +93,7 @@ def stream(model: nn.Module, frames: Tensor) -> Iterator[Shown]:
     recognizer = StreamingRecognizer(model)
     for number, frame in enumerate(frames):
         for prediction in recognizer.push(frame[None]):
-            yield Shown(number, 2 * prediction.pair + 1.5 - PAIRS, int(prediction.average.argmax()))
+            yield number, 2 * prediction.pair + 1.5 - PAIRS, int(prediction.average.argmax())
 
 
 def judge(labels: np.ndarray, predictions: Iterable[Shown]) -> Dict[str, float]:
@@ -110,7 +121,7 @@ def judge(labels: np.ndarray, predictions: Iterable[Shown]) -> Dict[str, float]:
     )
 
 
-def evaluate(model: nn.Module, videos: int, size: int, with_windows: bool) -> Dict[str, dict]:
+def evaluate(key: str, model: nn.Module, videos: int, size: int) -> Dict[str, dict]:
     """The means of what :func:`judge` tells, by kind of video and way."""
     results = {}
     for kind in KINDS:
@@ -118,9 +129,42 @@ def evaluate(model: nn.Module, videos: int, size: int, with_windows: bool) -> Di
         for number in range(videos):
             frames, labels = draw_video(number, kind == 'cuts', size)
             judged['stream'].append(judge(labels, stream(model, frames)))
-            for stride in STRIDES if with_windows else ():
-                judged[f'windows_{stride}'].append(judge(labels, windows(model, frames, stride)))
+            every = list(windows(model, frames)) if key == OF_WINDOWS else ()
+            for stride in STRIDES if every else ():
+                judged[f'windows_{stride}'].append(judge(labels, every[::stride]))
         results[kind] = {
             way: {name: mean(r[name] for r in of_way) for name in of_way[0]} for way, of_way in judged.items()
         }
     return results
+
+
+def report(args: argparse.Namespace, runs: Dict[Tuple[str, int], List[dict]], file: Path) -> str:
+    """The table of windows and streams, and a plot in a file."""
+    # With the pairs for which a window's arithmetic is done.
+    ways = []
+    for (key, _), lines in runs.items():
+        for stride in STRIDES if key == OF_WINDOWS else ():
+            ways.append((f'windows, stride of {stride} pair{"s" * (stride > 1)}', lines, f'windows_{stride}', stride))
+        rate = f', learning rate {lines[0]["lr"]}' if len(args.lr) > 1 else ''
+        ways.append((f'stream: {MODELS[key][0]}{rate}', lines, 'stream', PAIRS))
+    _, backbone = MODELS[OF_WINDOWS]
+    window = benchmark.build(2 * PAIRS, **backbone), torch.zeros(2 * PAIRS, 3, args.size, args.size)
+    gmacs_per_second = benchmark.count(*window)['macs'] * FRAMES_PER_SECOND / 2e9
+    figure = Figure((8, 4))
+    axes = figure.subplots()
+    rows = []
+    for name, lines, way, pairs in ways:
+        cost = gmacs_per_second / pairs
+        rows.append([name, f'{cost:.2f}'])
+        for (measure, (_, scale)), kind in product(MEASURES.items(), KINDS):
+            rows[-1].append(spread([scale * line[kind][way][measure] for line in lines], '.1f', mean))
+        for measure, colour in (('live', 'C3'), ('hindsight', 'C0')):
+            values = [100 * line['continuous'][way][measure] for line in lines]
+            label = measure if len(rows) == 1 else None
+            axes.plot(values, [f'{name}, {cost:.1f} GMACs/s'] * len(lines), 'o', color=colour, label=label)
+    axes.set(xlabel='frames with the right class, no cuts, % (a dot per seed)')
+    axes.invert_yaxis()
+    axes.grid(axis='y', alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=120, bbox_inches='tight')
+    return table(['', 'GMACs/s', *(title for t, _ in MEASURES.values() for title in (t, 'with cuts'))], rows)

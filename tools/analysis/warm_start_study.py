@@ -1,14 +1,12 @@
 """Does a start from a plain ResNet help a bLResNet? A measurement in small.
 
-A ResNet-50 learns to tell the five shapes of the embedded data set apart in
-single images. What tools/convert_checkpoint.py makes of it and random weights
-are then two starts for a bLResNet-50, which learns the same from few other
-images. Every finished run is a line of OUT/runs.jsonl and not repeated.
+What tools/convert_checkpoint.py makes of a ResNet-50 and random weights are two
+starts for a bLResNet-50. docs/model_zoo.md has the command and says what they
+learn. Every finished run is a line of OUT/runs.jsonl and not repeated.
 """
 
 import argparse
 import sys
-from collections import OrderedDict
 from itertools import product
 from pathlib import Path
 from typing import List, Tuple
@@ -18,9 +16,8 @@ import cv2
 import make_motion_dataset as motion
 import numpy as np
 import torch
-from benchmark import set_up
+from benchmark import build, set_up
 from convert_checkpoint import convert
-from mmaction.registry import MODELS
 from study import finish
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -52,10 +49,9 @@ def images(split: int, start: int, count: int) -> Images:
 def make_classifier(seed: int, **backbone) -> nn.Module:
     """A backbone and a linear classifier."""
     torch.manual_seed(seed)
-    backbone = MODELS.build(dict(depth=50, **backbone))
-    layers = dict(backbone=backbone, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(2048, CLASSES))
-    backbone.init_weights()
-    return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)
+    network = nn.Sequential(build(1, **backbone), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, CLASSES))
+    network[0].init_weights()
+    return network.to(memory_format=torch.channels_last)
 
 
 def train(model: nn.Module, data: Images, steps: int, batch_size: int, seed: int, lr: float = 1e-3) -> None:
@@ -102,16 +98,15 @@ def main(argv: List[str]) -> None:
         model = make_classifier(0, type='ResNet')
         train(model, images(0, 0, 3200), RESNET_STEPS, 32, 0)
         print('ResNet-50:', accuracy(model, held_out))
-        torch.save(model.state_dict(), resnet)
+        torch.save(model[0].state_dict(), resnet)
     convert(resnet, converted)
-    warm = dict(type='Pretrained', checkpoint=str(converted))
 
     def try_start(run: dict) -> dict:
-        start = None if run['start'] == 'scratch' else warm
+        start = None if run['start'] == 'scratch' else dict(type='Pretrained', checkpoint=str(converted))
         model = make_classifier(run['seed'], type='BLResNet', init_cfg=start)
         if 'estimated' in run['start']:
             update_bn(few[0].split(64), model)
-        model.backbone.norm_eval = args.norm_eval
+        model[0].norm_eval = args.norm_eval
         train(model, few, args.steps, 16, run['seed'], run['lr'])
         return dict(accuracy=accuracy(model, held_out))
 

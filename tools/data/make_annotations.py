@@ -37,9 +37,8 @@ def _find_classes(folder: Path, root: Path) -> Videos:
             name = unicodedata.normalize('NFC', _text(class_folder, root).rpartition('/')[-1])
             videos[name] += [_text(Path(video), root) for video in find_videos([str(class_folder)])]
     if len(videos) < 2:
-        raise ValueError(
-            f'{folder} has {len(videos)} folders of videos; there has to be one per class, and two at least'
-        )
+        found = f'{folder} has {len(videos)} folders of videos'
+        raise ValueError(f'{found}; there has to be one per class, and two at least')
     return videos
 
 
@@ -50,10 +49,8 @@ def _text(path: Path, root: Path) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f'The name {str(path)!r} is not in UTF-8 ({error}): rename it, e.g. with convmv') from error
     if text.lstrip() != text or '\n' in text:
-        raise ValueError(
-            f'{text!r} in {root} starts with a space or has a line break in it, '
-            'which the annotation file cannot hold: rename it or its folder'
-        )
+        wrong = f'{text!r} in {root} starts with a space or has a line break in it'
+        raise ValueError(f'{wrong}, which the annotation file cannot hold: rename it or its folder')
     return text
 
 
@@ -64,10 +61,8 @@ def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
     for name, paths in videos.items():
         number = max(1, round(fraction * len(paths)))
         if number >= len(paths):
-            raise ValueError(
-                f'The class {name} has {len(paths)} videos, so that none is '
-                f'left for training with --val-fraction {fraction}'
-            )
+            left = f'so that none is left for training with --val-fraction {fraction}'
+            raise ValueError(f'The class {name} has {len(paths)} videos, {left}')
         drawn = set(generator.sample(paths, number))
         splits['val'][name] = [p for p in paths if p in drawn]
         splits['train'][name] = [p for p in paths if p not in drawn]

@@ -13,10 +13,8 @@ whatever place in the video, has the same distribution in every class (but for
 faint traces that compression adds).
 
 With `--task order` a class is two motions, one after the other, each of which
-undoes the other: left then right, right then left, and so on. The switch comes
-at a random moment of the middle third, and both motions are drawn alike. So
-the two orders of a pair have the same pairs of neighbouring frames: a model
-that adds up what it sees in those tells the pair but not its order.
+undoes the other. Both are drawn alike, so that the two orders of a pair have
+the same pairs of neighbouring frames (docs/study.md).
 
 Made are VP9 videos, OUT/videos/{train,val}/000000.webm and so on, the
 annotations of `VideoDataset`, OUT/motion_{train,val}_list_videos.txt, and
@@ -320,17 +318,11 @@ def _claim(out, arguments):
 
 
 def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
-    """Makes what there is not yet of the data set.
+    """Makes what there is not yet of the data set; tells whether that was any.
 
     The arguments are those of the command line. A video depends on the seed,
-    its split and its number alone.
-
-    Returns:
-        bool: Whether anything had to be made.
-
-    Raises:
-        ValueError: If an argument or what is in the directory is wrong.
-        RuntimeError: If a video cannot be written.
+    its split and its number alone. A ValueError says what is wrong with the
+    arguments or the directory, a RuntimeError why a video cannot be written.
     """
     counts = dict(train=train, val=val)
     looks = dict(textured=textured, short_side=list(short_side), task=task, hard=hard)
