@@ -13,14 +13,9 @@ def atomic_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
     """Open a file that takes its name only when it is complete.
 
     Any number of processes may write the same file: the last one wins. A
-    link stays one, and a file that is replaced keeps its mode and owner.
-
-    Args:
-        path (str or Path): The file.
-        mode (str): ``'w'`` or ``'wb'``.
-
-    Yields:
-        IO: The unfinished file, ``.checkpoint-*.tmp`` in the same folder.
+    link stays one, and a file that is replaced keeps its mode and owner. The
+    mode is ``'w'`` or ``'wb'``, and the unfinished file
+    ``.checkpoint-*.tmp`` in the same folder.
     """
     path = os.path.realpath(path)
     folder = os.path.dirname(path)

@@ -24,18 +24,10 @@ REMEDY = 'Copy or download it again; if it is whole, ask whoever made it for its
 
 
 def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
-    """Load a checkpoint by the name that MMEngine's loader would take.
+    """:func:`load_safely` by the name that MMEngine's loader would take.
 
-    Args:
-        name (str): A file, a URL, which is downloaded once, as by
-            ``torch.hub``, or what else MMEngine has a loader for.
-        map_location: As for ``torch.load``. Defaults to ``'cpu'``.
-
-    Returns:
-        dict: Its content.
-
-    Raises:
-        ValueError, OSError: As :func:`load_safely`.
+    That is a file, a URL, which is downloaded once, as by ``torch.hub``, or
+    what else MMEngine has a loader for.
     """
     for prefixes, urls in MODEL_ZOOS.items():
         if name.startswith(prefixes):

@@ -12,12 +12,7 @@ MAX_PROBLEMS = 20
 def weights_in(checkpoint: dict) -> Dict[str, Tensor]:
     """The weights in a checkpoint without the prefix of data parallelism.
 
-    Args:
-        checkpoint (dict): What the file holds: a state dict, or a dict that
-            has one as ``state_dict``.
-
-    Returns:
-        dict: The state dict, of detached tensors.
+    It is a state dict, or has one as ``state_dict``; the tensors are detached.
 
     Raises:
         ValueError: If there is none, or a tensor has fewer values than its

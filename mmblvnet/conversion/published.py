@@ -179,8 +179,7 @@ def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tup
     """Turn published weights into those of this package's models.
 
     Args:
-        content (dict): What a published file or one of its training script
-            holds.
+        content (dict): What a file of the published code holds.
         flow_channels (int, optional): Channels of optical flow that the
             network of an RGB file is to take instead. Defaults to None.
 
@@ -208,8 +207,7 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
     """Turn weights of this package's models into a published file.
 
     Args:
-        weights (dict): Weights, named as :func:`convert_published` names
-            them.
+        weights (dict): Named as by :func:`convert_published`.
         key_format_name (str, optional): The format they came from. Defaults
             to None, which takes the format with dropout of the two that
             differ in nothing else.

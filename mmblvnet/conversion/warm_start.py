@@ -49,9 +49,8 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
             network is to take instead of RGB. Defaults to None.
 
     Returns:
-        tuple: All weights of the bLResNet; and what was found: the name of
-        the ``key_format``, the backbone's config and ``sources``, a line for
-        each part of the network.
+        tuple: All weights of the bLResNet; and what was found, as of
+        ``convert_published``, with ``sources``, a line for each part.
 
     Raises:
         ValueError: If a weight is missing, left over, of another shape or not

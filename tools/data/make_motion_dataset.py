@@ -19,9 +19,6 @@ the same pairs of neighbouring frames (docs/study.md).
 Made are VP9 videos, OUT/videos/{train,val}/000000.webm and so on, the
 annotations of `VideoDataset`, OUT/motion_{train,val}_list_videos.txt, and
 OUT/label_map.txt. A run that was cut short goes on with the same command.
-
-Example:
-    python tools/data/make_motion_dataset.py data/order --task order --hard
 """
 
 import argparse
