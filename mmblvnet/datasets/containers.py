@@ -2,7 +2,7 @@
 
 import os
 import struct
-from typing import BinaryIO, List, Union
+from typing import Any, List
 
 import av
 from av.container import InputContainer
@@ -18,7 +18,7 @@ TRANSPORT_STREAM = 'mpegts'
 PACKET_SIZES = (188, 192, 204)
 
 
-def open_container(file: Union[str, BinaryIO], **options: str) -> InputContainer:
+def open_container(file: Any, **options: str) -> InputContainer:
     """Open a file whose metadata may have any encoding, with FFmpeg's options.
 
     PyAV 19 always does so and no longer has the argument.
