@@ -169,8 +169,9 @@ FILES = dict(
     no_values=(weight_is(torch.ones(2, device='meta')), f'{UNSAFE}.*_meta'),
     truncated=(truncated, UNSAFE),
     truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
-    two_lists_of_records=(two_lists_of_records, 'begin or end'),
-    hidden_list_of_records=(hidden_list_of_records, 'begin or end'),
+    # Python 3.14 refuses to read it.
+    two_lists_of_records=(two_lists_of_records, 'begin or end|BadZipFile'),
+    hidden_list_of_records=(hidden_list_of_records, 'begin or end|BadZipFile'),
     tar=(tar, 'tar file'),
     compressed_tar=(compressed_tar, UNSAFE),
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),

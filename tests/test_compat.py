@@ -34,6 +34,14 @@ def test_a_fork_that_falls_back_to_running_pickles_does_not(tmp_path, monkeypatc
         compat_mmengine.mmengine_checkpoint._safe_torch_load(tmp_path / 'code.pth', map_location='cpu')
 
 
+def test_without_find_loader_the_operators_of_mmcv_are_found_missing():
+    """Python 3.14 has it no more."""
+    run(
+        'import pkgutil\npkgutil.__dict__.pop("find_loader", None)\nimport mmblvnet\n'
+        'from mmengine.utils.dl_utils import mmcv_full_available\nassert not mmcv_full_available()'
+    )
+
+
 def test_drn_says_what_is_missing():
     from mmaction.models import DRN
 

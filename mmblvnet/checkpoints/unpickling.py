@@ -74,7 +74,7 @@ def _is_archive(file: IO[bytes]) -> bool:
     with suppress(tarfile.TarError), tarfile.open(fileobj=file, mode='r:'):
         raise UnpicklingError('it is a tar file')
     file.seek(start)
-    is_archive = zipfile.is_zipfile(file)
+    is_archive = serialization._is_zipfile(file)
     if is_archive:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()

@@ -1,12 +1,15 @@
 """Workarounds for defects of MMEngine 0.10.7."""
 
+import pkgutil
 from functools import partial
+from importlib.util import find_spec
 from pickle import UnpicklingError
 from typing import Any, Callable, Optional
 from unittest.mock import patch
 
 import mmengine.dist.utils as dist_utils
 import mmengine.runner.checkpoint as mmengine_checkpoint
+import mmengine.utils.dl_utils.misc as dl_utils
 import torch
 from mmengine.device import get_device
 from mmengine.hooks import EarlyStoppingHook
@@ -48,6 +51,9 @@ def _load(f: Any, map_location: Any = None, **kwargs) -> Any:
 
 
 load_mmengine_checkpoints()
+if not hasattr(pkgutil, 'find_loader'):
+    # Python 3.14 has it no more, and MMEngine asks it before each training.
+    dl_utils.pkgutil = StandIn(pkgutil, find_loader=find_spec)
 
 
 @mend(Runner, 'build_dataloader')
