@@ -15,8 +15,8 @@ import sys
 import tempfile
 import warnings
 from argparse import Namespace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ from mmblvnet.deployment import exportable, formats
 SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
 
 
-def export_clips(model: nn.Module, module: nn.Module, about: dict, draft: Path, args: Namespace) -> Path:
+def export_clips(model: nn.Module, module: Any, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a recognizer of clips that agrees with the model."""
     examples = module.examples()
     exportable.check_repeatable(model, *examples)
@@ -63,11 +63,11 @@ def export_clips(model: nn.Module, module: nn.Module, about: dict, draft: Path, 
     return other
 
 
-def export_step(module: nn.Module, about: dict, draft: Path, args: Namespace) -> Path:
+def export_step(model: nn.Module, module: Any, about: dict, draft: Path, args: Namespace) -> Path:
     """Write a draft of a step of a stream that agrees with the model."""
     onnx_file = draft.with_suffix('.onnx')
     formats.export_onnx(module, module.examples(), {}, onnx_file, about)
-    report(exportable.check_stream_parity(onnx_file, module))
+    report(exportable.check_stream_parity(onnx_file, model, module))
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, draft, args.precision)
     return draft
@@ -118,14 +118,14 @@ def export(args: Namespace) -> None:
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     shape = exportable.frames_shape(model, args.size)
-    kind, write = exportable.ExportableRecognizer, partial(export_clips, model)
+    kind, write = exportable.ExportableRecognizer, export_clips
     if args.streaming:
         kind, write = exportable.ExportableStream, export_step
     module = kind(model, shape, args.with_preprocessing)
     about = dict(module.describe(), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
-        draft = write(module, about, Path(folder, 'model').with_suffix(first), args)
+        draft = write(model, module, about, Path(folder, 'model').with_suffix(first), args)
         files = [draft.with_suffix(suffix).replace(args.out.with_suffix(suffix)) for suffix in suffixes]
     for name, text in about.items():
         print(f'{name}: {text}')

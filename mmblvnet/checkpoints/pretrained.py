@@ -36,9 +36,10 @@ class PretrainedBackbone(BaseModule):
             RuntimeError: If a file does not fit, with the list of what does
                 not.
         """
-        configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
+        given = [] if self.is_init else self.init_cfg or []
+        configs = [given] if isinstance(given, dict) else given
         pretrained = [cfg for cfg in configs if cfg['type'] in ('Pretrained', PretrainedInit)]
-        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained] or DEFAULT_INIT
+        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained] or list(DEFAULT_INIT)
         super().init_weights()
         for cfg in pretrained:
             self._load_pretrained(**{k: v for k, v in cfg.items() if k != 'type'})

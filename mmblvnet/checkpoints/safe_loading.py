@@ -24,10 +24,10 @@ REMEDY = 'Copy or download it again; if it is whole, ask whoever made it for its
 
 
 def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
-    """:func:`load_safely` by the name that MMEngine's loader would take.
+    """:func:`load_safely`, with its errors, by a name for MMEngine's loader.
 
     That is a file, a URL, which is downloaded once, as by ``torch.hub``, or
-    what else MMEngine has a loader for.
+    what else MMEngine has a loader for; ``map_location`` is ``torch.load``'s.
     """
     for prefixes, urls in MODEL_ZOOS.items():
         if name.startswith(prefixes):

@@ -101,8 +101,8 @@ class VideoReader:
                 self._starts.clear()
                 pictures = self._find(set(indices))
         # Each its own, since some transforms change pictures in place.
-        is_repeated = len(pictures) < len(indices)
-        return [pictures[index].copy() if is_repeated else pictures[index] for index in indices]
+        last = {index: place for place, index in enumerate(indices)}
+        return [pictures[i] if last[i] == place else pictures[i].copy() for place, i in enumerate(indices)]
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in order, for ``picture``."""

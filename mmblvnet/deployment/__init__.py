@@ -1,4 +1,11 @@
-from .exportable import ExportableRecognizer, ExportableStream, check_parity, check_stream_parity, frames_shape
+from .exportable import (
+    ExportableRecognizer,
+    ExportableStream,
+    check_parity,
+    check_stream_parity,
+    frames_shape,
+    reference_scores,
+)
 from .formats import export_onnx, export_openvino, export_torch, load_exported
 
 __all__ = [
@@ -11,4 +18,5 @@ __all__ = [
     'export_torch',
     'frames_shape',
     'load_exported',
+    'reference_scores',
 ]

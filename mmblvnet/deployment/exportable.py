@@ -3,7 +3,7 @@
 import copy
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from unittest.mock import patch
 
 import numpy as np
@@ -47,15 +47,11 @@ def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
 
 
 def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
-    """The shape of a view as validation prepares it.
+    """The shape of a view, ``(T, C, H, W)``, as validation prepares it.
 
-    Args:
-        model (nn.Module): A recognizer with its config as ``cfg``.
-        size (Sequence[int], optional): Another height and width.
-
-    Returns:
-        tuple[int]: ``(T, C, H, W)``. ``T`` is what the model relates to each
-        other, or, where it takes any number, what validation samples.
+    ``T`` is what the model, a recognizer with its config as ``cfg``, relates
+    to each other, or, where it takes any number, what validation samples;
+    ``size`` is another height and width.
 
     Raises:
         ValueError: If the pipeline does not give such frames.
@@ -105,15 +101,7 @@ def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], wi
 
 
 class Exportable(nn.Module):
-    """A module that may normalise its frames itself.
-
-    Args:
-        model (nn.Module): A ``Recognizer2D``.
-        shape (Sequence[int]): Of a view, ``(T, C, H, W)``.
-        with_preprocessing (bool): Whether it normalises frames itself as an
-            ``ActionDataPreprocessor`` does (of others a ValueError tells), or
-            takes normalised ones. Defaults to False.
-    """
+    """A module that may normalise its frames itself."""
 
     def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
         super().__init__()
@@ -157,8 +145,14 @@ class Exportable(nn.Module):
 class ExportableRecognizer(Exportable):
     """A copy of a recognizer in test mode, whose backbone's norms are folded.
 
-    For its arguments and errors see :class:`Exportable`. ``free`` are the
-    dimensions of its input that may differ from call to call.
+    ``free`` are the dimensions of its input that may differ from call to call.
+
+    Args:
+        model (nn.Module): A ``Recognizer2D``.
+        shape (Sequence[int]): Of a view, ``(T, C, H, W)``.
+        with_preprocessing (bool): Whether it normalises frames itself as an
+            ``ActionDataPreprocessor`` does (of others a ValueError tells), or
+            takes normalised ones. Defaults to False.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
@@ -206,8 +200,9 @@ class ExportableRecognizer(Exportable):
 class ExportableStream(Exportable):
     """A step of a stream, whose state goes in and comes out.
 
-    It takes a pair of frames (or one frame) at a time. For its arguments and
-    errors see :class:`Exportable` and ``StreamingRecognizer``.
+    It takes a pair of frames (or one frame) at a time, whatever the T of the
+    shape. For its arguments and errors see :class:`ExportableRecognizer` and
+    ``StreamingRecognizer``.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
@@ -308,14 +303,14 @@ def check_parity(
     return max(differences)
 
 
-def check_stream_parity(path: Union[str, Path], module: ExportableStream, num_frames: int = 48) -> float:
+def check_stream_parity(path: Path, model: nn.Module, module: ExportableStream, num_frames: int = 48) -> float:
     """:func:`check_parity` for the ONNX file of a step, along a video.
 
-    It has an even number of frames.
+    It has ``num_frames``, an even number.
     """
     from onnxruntime import InferenceSession
 
-    recognizer = module.recognizer
+    recognizer = StreamingRecognizer(model)
     group, delay = recognizer.group, recognizer.delay
     frames = example_frames((1, *module.shape[1:]), num_frames, 1)
     predictions = recognizer.push(frames.flatten(0, 1)) + recognizer.close()

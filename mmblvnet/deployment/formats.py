@@ -36,13 +36,7 @@ class Exported(NamedTuple):
 
 
 def load_exported(path: PathLike) -> Exported:
-    """Load a file that was exported.
-
-    Args:
-        path (str or Path): An ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` file.
-
-    Returns:
-        Exported: ``run``, from frames to scores, and ``about``, its metadata.
+    """Load an exported file: ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2``.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -45,7 +45,7 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
 
 
 class AnnotatedVideo:
-    """An MP4 file with predictions in its frames, ``fps`` of them a second."""
+    """An MP4 file of ``fps`` frames per second with predictions in them."""
 
     def __init__(self, out: Union[str, Path], fps: float) -> None:
         # A colon in a bare name would make it a protocol of FFmpeg.

@@ -3,7 +3,7 @@
 Measures what matters most first and writes each result as soon as it is
 there; started again, it goes on where it stopped. Each network has frames and
 size of its own, and runs with as many clips at a time as fit, up to 32.
-docs/performance.md has the commands.
+tools/gpu_check.sh has the command.
 """
 
 import argparse

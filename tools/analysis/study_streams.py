@@ -23,7 +23,7 @@ from mmengine.dataset import Compose
 from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer
-from mmblvnet.deployment.exportable import reference_scores
+from mmblvnet.deployment import reference_scores
 
 PAIRS = 4
 # Of a video: actions, frames of each, and from one sampled frame to the next,

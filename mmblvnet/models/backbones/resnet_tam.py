@@ -86,7 +86,8 @@ class ResNetTAM(PretrainedBackbone, ResNet):
             raise ValueError(f'depth = {depth} of ResNetTAM is not one of {tuple(ResNet.arch_settings)}')
         block, num_blocks = ResNet.arch_settings[depth]
         self.arch_settings = {depth: (add_tam(block, num_segments, blend_frames, causal), num_blocks)}
-        configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+        init_cfg = init_cfg or []
+        configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg)
         if pretrained:
             configs.append(dict(type='Pretrained', checkpoint=pretrained))
         super().__init__(depth, init_cfg=configs, **kwargs)
@@ -95,8 +96,8 @@ class ResNetTAM(PretrainedBackbone, ResNet):
         self._freeze_stages()
 
     def where_to_get(self, checkpoint: str) -> str:
-        remedy = 'model.backbone.pretrained=torchvision://resnet50 (or your depth) downloads ImageNet weights'
-        return f'--cfg-options {remedy}'
+        where = 'model.backbone.pretrained=torchvision://resnet50 (or your depth)'
+        return f'--cfg-options {where} downloads ImageNet weights'
 
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
         """Extract the maps of the stages in ``out_indices``.

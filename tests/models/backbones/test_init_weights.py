@@ -33,7 +33,8 @@ def initialized(file, **more):
 
 
 def test_it_starts_as_the_paper_starts():
-    backbone = ThinBLVNet(50)
+    # What is left of a config's by dict(_delete_=True).
+    backbone = ThinBLVNet(50, init_cfg={})
     backbone.init_weights()
     std = backbone.layer3.big[1].conv2.weight.std().item()
     assert std == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.03)
