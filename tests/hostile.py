@@ -169,7 +169,7 @@ FILES = dict(
     no_values=(weight_is(torch.ones(2, device='meta')), f'{UNSAFE}.*_meta'),
     truncated=(truncated, UNSAFE),
     truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
-    # Python 3.14 refuses to read it.
+    # Python 3.14 and patched older ones refuse to read these.
     two_lists_of_records=(two_lists_of_records, 'begin or end|BadZipFile'),
     hidden_list_of_records=(hidden_list_of_records, 'begin or end|BadZipFile'),
     tar=(tar, 'tar file'),

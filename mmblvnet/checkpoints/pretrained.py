@@ -33,8 +33,7 @@ class PretrainedBackbone(BaseModule):
 
         Raises:
             FileNotFoundError: If a file does not exist, with the way to get it.
-            RuntimeError: If a file does not fit, with the list of what does
-                not.
+            RuntimeError: If a file does not fit, with what does not.
         """
         given = [] if self.is_init else self.init_cfg or []
         configs = [given] if isinstance(given, dict) else given

@@ -50,10 +50,14 @@ def _load(f: Any, map_location: Any = None, **kwargs) -> Any:
             return unpickling.load(file, map_location)
 
 
+def find_operators_of_mmcv() -> None:
+    """Let MMEngine look for them on Python 3.14, as before each training."""
+    if not hasattr(pkgutil, 'find_loader'):
+        dl_utils.pkgutil = StandIn(pkgutil, find_loader=find_spec)
+
+
 load_mmengine_checkpoints()
-if not hasattr(pkgutil, 'find_loader'):
-    # Python 3.14 has it no more, and MMEngine asks it before each training.
-    dl_utils.pkgutil = StandIn(pkgutil, find_loader=find_spec)
+find_operators_of_mmcv()
 
 
 @mend(Runner, 'build_dataloader')

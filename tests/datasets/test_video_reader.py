@@ -286,6 +286,13 @@ def test_a_repeated_frame_is_two_pictures(content):
     assert shown_number(second) == 7
 
 
+def test_a_frame_is_copied_for_its_repetitions_alone(content, monkeypatch):
+    pictures = {7: np.zeros(1), 9: np.ones(1)}
+    monkeypatch.setattr(VideoReader, '_find', lambda *_: pictures)
+    taken = VideoReader(content('h264_mp4')).get_batch([7, 9, 7])
+    assert [any(one is picture for picture in pictures.values()) for one in taken] == [False, True, True]
+
+
 def test_a_frame_that_there_is_not_is_an_error(content):
     for index in (-1, NUM_FRAMES):
         with pytest.raises(IndexError, match=f'frame {index}.* there are 24'):

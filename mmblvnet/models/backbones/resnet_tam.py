@@ -96,8 +96,7 @@ class ResNetTAM(PretrainedBackbone, ResNet):
         self._freeze_stages()
 
     def where_to_get(self, checkpoint: str) -> str:
-        where = 'model.backbone.pretrained=torchvision://resnet50 (or your depth)'
-        return f'--cfg-options {where} downloads ImageNet weights'
+        return '--cfg-options model.backbone.pretrained=torchvision://resnet50 (or your depth) gets ImageNet weights'
 
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
         """Extract the maps of the stages in ``out_indices``.
