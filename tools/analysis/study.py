@@ -220,7 +220,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     add('--models', nargs='+', choices=models, default=list(models), help='all by default; others with --streams')
     add('--frames', nargs='+', type=int, default=[8, 16, 32])
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    add('--epochs', type=int, default=12)
+    add('--epochs', type=int, default=24)
     add('--lr', nargs='+', type=float, default=[0.02], help='of several, reports tell the best for each row')
     add('--batch-size', type=int, default=16)
     add('--size', type=int, help='in pixels', default=112 if torch.cuda.is_available() else 32)
