@@ -32,7 +32,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmblvnet.apis import accelerate, load_recognizer
-from mmblvnet.datasets.pipelines import example_of
+from mmblvnet.datasets.pipelines import dry_run
 from mmblvnet.deployment import export_onnx, export_openvino, load_exported
 from mmblvnet.deployment.formats import quantize
 from mmblvnet.models.common import TemporalAggregation
@@ -110,7 +110,7 @@ class Features(nn.Module):
     def __init__(self, config: str, _: Optional[int] = None) -> None:
         super().__init__()
         self.model = load_recognizer(config, None, 'cpu')
-        inputs, self.num_frames, _ = example_of(self.model, 'val')
+        inputs, self.num_frames, _ = dry_run(self.model, 'val')
         self.in_3d = inputs.dim() == 5
         self.channels = inputs.size(1)
 

@@ -19,7 +19,7 @@ from mmblvnet.models.heads.probabilities import as_probabilities, average_as_tra
 
 
 class Prediction(NamedTuple):
-    """A class, its name or number, and how probable it is, from 0 to 1."""
+    """A predicted class: its index, its name and its probability, from 0 to 1."""
 
     label: int
     name: str
@@ -29,15 +29,15 @@ class Prediction(NamedTuple):
 def load_recognizer(
     config: Union[str, Path], checkpoint: Optional[Union[str, Path]], device: Optional[str] = None
 ) -> nn.Module:
-    """Build a recognizer, and refuse a checkpoint that is not its own.
+    """Build a recognizer, and load a checkpoint that fits it completely.
 
-    MMAction2's ``init_recognizer`` loads what fits and leaves the rest at
-    random. ``cfg.test_pipeline`` is made that of the test data, and the head
-    averages what it was trained for.
+    MMAction2's ``init_recognizer`` would leave weights that do not fit at their
+    random values. ``cfg.test_pipeline`` is set to that of the test dataset, and
+    the head averages what its loss trains: the softmax or the sigmoid.
 
     Args:
         config (str or Path): The model's config.
-        checkpoint (str or Path, optional): None leaves the weights at random.
+        checkpoint (str or Path, optional): None keeps the initial weights.
         device (str, optional): Defaults to the GPU if there is one.
 
     Returns:
@@ -45,14 +45,14 @@ def load_recognizer(
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint cannot be read or is not the model's.
+        ValueError: If the checkpoint cannot be read or does not fit the model.
     """
     for file in (config, checkpoint):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f'{file} does not exist')
     cfg = Config.fromfile(config)
     update_pipelines(cfg)
-    # Of torchvision's networks; MMAction2 leaves out the `pretrained` ones.
+    # torchvision's networks would download these; MMAction2 skips `pretrained`.
     if cfg.model.backbone.get('weights'):
         cfg.model.backbone.weights = None
     model = init_recognizer(cfg, device=device or ('cuda:0' if torch.cuda.is_available() else 'cpu'))
@@ -67,25 +67,25 @@ def load_recognizer(
     if problems:
         where = f'{checkpoint} does not belong to the model of {config}, in {len(problems)} weights'
         raise ValueError(f'{where}. Give the one that does:\n{report(problems)}')
-    # Not strict, since old files do not count the batches of batch norms.
+    # Not strict, since old files lack the num_batches_tracked of batch norms.
     model.load_state_dict(weights, strict=False)
     return model
 
 
 def accelerate(backbone: nn.Module, precision: str = 'float32', compiled: bool = False) -> None:
-    """Make a backbone faster that is to run in tests alone.
+    """Accelerate a backbone, in place, for inference only.
 
     The batch norms of Big-Little networks are folded into the convolutions,
-    which changes their maps by rounding alone.
+    which changes the feature maps by rounding errors only.
 
     Args:
-        backbone (nn.Module): The backbone, which is changed.
-        precision (str): ``'float32'``, or ``'bfloat16'`` by autocast, whose
-            maps come out in float32. Defaults to ``'float32'``.
-        compiled (bool): Whether to compile it, with constant weights, when it
+        backbone (nn.Module): The backbone, which is modified.
+        precision (str): ``'float32'``, or ``'bfloat16'`` by autocast, which
+            still returns maps in float32. Defaults to ``'float32'``.
+        compiled (bool): Whether to compile it, with frozen weights, when it
             first runs. Defaults to False.
     """
-    # MMAction2's backbones return nothing here.
+    # Not chained, since MMAction2's backbones return None from eval().
     backbone.eval()
     backbone.requires_grad_(False)
     if isinstance(backbone, BLResNet):
@@ -99,19 +99,19 @@ def accelerate(backbone: nn.Module, precision: str = 'float32', compiled: bool =
 
 
 def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) -> List[str]:
-    """The names of a model's classes.
+    """Read the names of a model's classes.
 
     Args:
-        label_map (str or Path, optional): A file with a name per line. None
-            stands for the classes' numbers.
-        num_classes (int): Classes of the model.
+        label_map (str or Path, optional): A file with a name per line. With
+            None, the names are the indices of the classes.
+        num_classes (int): Number of classes of the model.
 
     Returns:
         list[str]: A name per class.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it does not fit the model.
+        ValueError: If it is malformed or does not fit the model.
     """
     if label_map is None:
         return [str(label) for label in range(num_classes)]
@@ -121,25 +121,25 @@ def read_class_names(label_map: Optional[Union[str, Path]], num_classes: int) ->
         text = Path(label_map).read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(
-            f'{label_map} is no text in UTF-8 ({error}). Convert it: iconv -f CP1252 (or UTF-16) -t UTF-8'
+            f'{label_map} is not UTF-8 text ({error}). Convert it: iconv -f CP1252 (or UTF-16) -t UTF-8'
         ) from error
     names = [name.strip() for name in text.rstrip().split('\n')]
     if len(names) != num_classes:
         raise ValueError(f'{label_map} names {len(names)} classes, one per line, but the model has {num_classes}')
     for number, name in enumerate(names):
         if not name or name in names[:number]:
-            raise ValueError(f'{label_map}, line {number + 1}: {name!r} is no name, or also that of a class before')
+            raise ValueError(f'{label_map}, line {number + 1}: {name!r} is empty or repeats an earlier class name')
     return names
 
 
 def classify_video(model: nn.Module, video: str) -> Tensor:
-    """The probabilities of the classes of a video file, ``(num_classes, )``.
+    """Return the class probabilities of a video file, ``(num_classes, )``.
 
-    By MMAction2's inference API, of a recognizer of :func:`load_recognizer`.
+    The model is one of :func:`load_recognizer`.
 
     Raises:
         BrokenVideoError: If the video cannot be read.
-        ValueError: If the config's data are no video files.
+        ValueError: If the config's pipeline does not read video files.
     """
     pipeline = Compose(video_pipeline_of(model.cfg, 'test'))
     read = partial(read_video, pipeline, video=video, remedy='Repair it, or leave it out')
@@ -147,9 +147,9 @@ def classify_video(model: nn.Module, video: str) -> Tensor:
 
 
 def top_predictions(probabilities: Tensor, names: Sequence[str], topk: int) -> List[Prediction]:
-    """The most probable classes, at most ``topk``, the highest first.
+    """Return the ``topk`` most probable classes (or all, if fewer), best first.
 
-    The probabilities, ``(num_classes, )``, and names are those of all classes.
+    ``probabilities``, ``(num_classes, )``, and ``names`` cover all classes.
     """
     values, labels = probabilities.topk(min(topk, len(probabilities)))
     return [Prediction(label, names[label], value) for label, value in zip(labels.tolist(), values.tolist())]

@@ -1,4 +1,4 @@
-"""The classes of every moment of a live video, each frame computed once."""
+"""Frame-by-frame recognition of live video, which computes each frame only once."""
 
 import copy
 from collections import defaultdict
@@ -15,18 +15,18 @@ from mmblvnet.models import BLResNet, BLVNet, ResNetTAM, TAMNeck
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.temporal_module import PAIRS, SPLIT, StreamStep, TemporalModule
 
-# Frames of a stream that has not ended; 32 bits hold twice as many.
+# Stands for the length of a stream that has not ended. Twice as many fit int32.
 ENDLESS = 2**29
 
 
 class StreamPrediction(NamedTuple):
-    """The classes of a pair of frames, or of a frame.
+    """The scores of a pair of frames, or of a frame where the network has no pairs.
 
     Args:
-        pair (int): The number of the pair (of networks without pairs, of the
-            frame) from 0: its frames are ``2 * pair`` and ``2 * pair + 1``.
+        pair (int): The index of the pair, from 0: its frames are ``2 * pair``
+            and ``2 * pair + 1``. Without pairs, the index of the frame.
         scores (Tensor): Its scores, before softmax, ``(num_classes, )``.
-        average (Tensor): Their mean over the last pairs, ``(num_classes, )``.
+        average (Tensor): Mean scores of the last pairs, ``(num_classes, )``.
     """
 
     pair: int
@@ -36,39 +36,38 @@ class StreamPrediction(NamedTuple):
 
 @dataclass
 class _Stream:
-    """What is kept of a stream."""
+    """The state of a stream between two steps."""
 
     # The frames for the next step, (n, C, H, W).
     waiting: Tensor
-    # The scores that the next average is of, (pairs, num_classes).
+    # The scores of the last pairs, for the average, (pairs, num_classes).
     recent: Tensor
-    # Of each temporal module; none before the first step.
+    # The maps that each temporal module keeps; none before the first step.
     maps: Dict[str, Tensor] = field(default_factory=dict)
-    num_steps: int = 0
-    # Counted when it ends.
+    num_groups: int = 0
+    # Known only when the stream ends.
     num_frames: int = ENDLESS
 
 
 class StreamingRecognizer:
-    """A recognizer of live video, through which each frame goes once.
+    """A recognizer of live video that computes each frame only once.
 
-    The scores are those of the same network over one clip of all frames of
-    the stream. For BLVNet, ResNetTAM, and TAMNeck behind a backbone that sees
-    each frame by itself. Each of several streams has a name (``stream``, any
-    hashable, 0 by default); a KeyError tells of one that there is not.
+    Its scores equal those of the same network over one clip of all frames of
+    the stream. It runs BLVNet, ResNetTAM, and TAMNeck behind a backbone that
+    sees each frame by itself. Several streams are identified by name
+    (any hashable, 0 by default); an unknown name raises a KeyError.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
-            returns it. It is left as it is.
-        num_pairs (int, optional): Of how many pairs (or frames, of networks
-            without pairs) a moment's classes are the mean. Defaults to those
-            of a training clip.
+            returns it. It is copied, not changed.
+        num_pairs (int, optional): Number of last pairs (without pairs: frames)
+            whose scores are averaged. Defaults to those of a training clip.
 
     Attributes:
-        model (nn.Module): The copy of it that sees the stream.
-        group (int): Frames of a pair: 2, or 1 without pairs.
-        delay (int): How many pairs later than its frames a pair is finished.
-        streams (dict): The streams that were begun and not closed, by name.
+        model (nn.Module): The copy that runs.
+        group (int): Frames per pair: 2, or 1 for networks without pairs.
+        delay (int): Number of further pairs that a pair waits for.
+        streams (dict): The state of each open stream, by name.
 
     Raises:
         ValueError: If the model cannot run frame by frame.
@@ -90,7 +89,7 @@ class StreamingRecognizer:
             fold_norms(backbone)
         if isinstance(backbone, BLVNet):
             backbone.frame_output = 'pair'
-        # Any number of pairs or frames may come.
+        # One pair or frame per clip, so that any number of them may come.
         backbone.num_segments = self.group
         head.num_segments = 1
         self.model.test_cfg = None
@@ -101,29 +100,30 @@ class StreamingRecognizer:
         self._lead = 0
         first = self.modules.get('backbone.tam')
         if first:
-            # So that no frame of a pair waits for the other without need.
+            # With an odd lookahead, steps begin one frame before a pair: then
+            # the pair is finished one frame earlier.
             _, last = SPLIT.span(first.offsets())
             self._lead = (last - 1) % 2
         self.streams: Dict[Hashable, _Stream] = {}
 
     @property
     def lookahead(self) -> int:
-        """int: Frames after a pair's last one until it is returned."""
+        """int: Number of frames after a pair's last one until the pair is returned."""
         return self.delay * self.group - self._lead
 
     def push(self, frames: Tensor, stream: Hashable = 0) -> List[StreamPrediction]:
-        """Go on with a stream, which begins with its first frame.
+        """Feed the next frames to a stream; a new name begins a stream.
 
         Args:
-            frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures of 8
-                bits, or what the ``data_preprocessor`` makes of these.
+            frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures in
+                uint8, or already normalized by the ``data_preprocessor``.
             stream (Hashable): The stream's name.
 
         Returns:
             list[StreamPrediction]: One for each pair that they finish.
 
         Raises:
-            ValueError: If these are no such frames.
+            ValueError: If their shape is wrong or not that of earlier frames.
         """
         return self.push_many({stream: frames})[stream]
 
@@ -139,13 +139,13 @@ class StreamingRecognizer:
         return self._run(list(frames))
 
     def close(self, stream: Hashable = 0) -> List[StreamPrediction]:
-        """End a stream and forget it; a frame without a partner is no pair.
+        """End a stream and delete its state; a last frame without a partner gives no prediction.
 
         Returns:
-            list[StreamPrediction]: Those that waited for later frames.
+            list[StreamPrediction]: Those of pairs that waited for later frames.
         """
         ending = self._stream(stream)
-        start, waiting = ending.num_steps * self.group, ending.waiting
+        start, waiting = ending.num_groups * self.group, ending.waiting
         ending.num_frames = start + len(waiting) - self._lead
         end = (ending.num_frames // self.group + self.delay) * self.group
         missing = max(0, end - start - len(waiting))
@@ -155,22 +155,22 @@ class StreamingRecognizer:
         return predictions
 
     def state_dict(self, stream: Hashable = 0) -> Dict[str, Tensor]:
-        """The tensors to go on with a stream elsewhere."""
+        """Return the state of a stream, from which :meth:`load_state_dict` continues it."""
         kept = self._stream(stream)
         return dict(
             {f'maps.{name}': maps.clone() for name, maps in kept.maps.items()},
             waiting=kept.waiting.clone(),
             recent=kept.recent.clone(),
-            num_steps=torch.tensor(kept.num_steps),
+            num_steps=torch.tensor(kept.num_groups),
         )
 
     def load_state_dict(self, state: Dict[str, Tensor], stream: Hashable = 0) -> None:
-        """Go on with a stream from what :meth:`state_dict` gave.
+        """Continue a stream from a state that :meth:`state_dict` returned.
 
-        What a stream of this name had before is lost.
+        An open stream of this name is replaced.
 
         Raises:
-            ValueError: If the state is none of this model's.
+            ValueError: If the state is not one of this model.
         """
         maps = {f'maps.{name}': name for name in self.modules}
         # Before its first step a stream has no maps.
@@ -191,7 +191,7 @@ class StreamingRecognizer:
     def _prepare(self, name: Hashable, frames: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
         if frames.dim() != 4 or not len(frames):
-            raise ValueError(f'{tuple(frames.shape)} are no frames (n, C, H, W) of a stream, n >= 1')
+            raise ValueError(f'frames of a stream have the shape (n, C, H, W) with n >= 1, not {tuple(frames.shape)}')
         if frames.dtype == torch.uint8:
             frames = self.model.data_preprocessor(dict(inputs=[frames], data_samples=[ActionDataSample()]))['inputs'][0]
         known = self.streams.get(name)
@@ -202,7 +202,7 @@ class StreamingRecognizer:
 
     @torch.no_grad()
     def _run(self, names: Sequence[Hashable]) -> Dict[Hashable, List[StreamPrediction]]:
-        """Run what can be run of some streams, those alike as a batch."""
+        """Run all complete groups of the streams; batch streams of equal shape and number of groups."""
         predictions = {name: [] for name in names}
         batches = defaultdict(list)
         for name in names:
@@ -216,21 +216,21 @@ class StreamingRecognizer:
         return predictions
 
     def _step(self, streams: Sequence[_Stream], num_groups: int) -> Iterator[List[StreamPrediction]]:
-        """Run the next groups of frames of each stream."""
+        """Run the next groups of frames of each stream and yield its predictions."""
         num_frames = num_groups * self.group
         device = streams[0].waiting.device
         step = StreamStep(
-            {name: _joined([s.maps[name] for s in streams]) for name in streams[0].maps},
-            first=torch.tensor([s.num_steps for s in streams], device=device),
+            {name: _concatenate([s.maps[name] for s in streams]) for name in streams[0].maps},
+            first=torch.tensor([s.num_groups for s in streams], device=device),
             num_frames=torch.tensor([s.num_frames for s in streams], device=device),
             group=self.group,
             lead=self._lead,
-            within=all(s.num_steps > self.delay and s.num_frames == ENDLESS for s in streams),
+            within=all(s.num_groups > self.delay and s.num_frames == ENDLESS for s in streams),
         )
-        scores = self.scores_of(_joined([s.waiting[:num_frames] for s in streams]), step)
+        scores = self.scores_of(_concatenate([s.waiting[:num_frames] for s in streams]), step)
         for i, (stream, new) in enumerate(zip(streams, scores.chunk(len(streams)))):
-            first = stream.num_steps - self.delay
-            stream.num_steps += num_groups
+            first = stream.num_groups - self.delay
+            stream.num_groups += num_groups
             stream.waiting = stream.waiting[num_frames:]
             stream.maps = {name: maps.chunk(len(streams))[i] for name, maps in step.maps.items()}
             yield [self._predict(stream, pair, of_pair) for pair, of_pair in enumerate(new, first) if pair >= 0]
@@ -241,10 +241,10 @@ class StreamingRecognizer:
         return StreamPrediction(pair, scores, stream.recent.mean(0))
 
     def scores_of(self, frames: Tensor, step: StreamStep) -> Tensor:
-        """Run a step, which is changed, on frames, stream after stream.
+        """Run a step on frames, stream after stream, and update its maps.
 
-        Of ``(streams * groups * frames per group, C, H, W)`` come the scores
-        of the groups that are finished, ``(streams * groups, num_classes)``.
+        Takes ``(streams * groups * frames per group, C, H, W)``; returns the
+        scores of the finished groups, ``(streams * groups, num_classes)``.
         """
         for name, module in self.modules.items():
             module.step, module.name = step, name
@@ -253,7 +253,7 @@ class StreamingRecognizer:
             feats = feats[-1]
         if self.model.with_neck:
             tam = self.model.neck.tams[-1]
-            # The head, which is linear, averages both frames of a pair.
+            # The head is linear: the mean of a pair's maps gives its mean scores.
             feats = tam(feats) if self.group == 1 else sum(tam(feats, PAIRS)) / 2
         return self.model.cls_head(feats, num_segs=1)
 
@@ -268,13 +268,13 @@ class StreamingRecognizer:
         return step.delay
 
 
-def _joined(maps: Sequence[Tensor]) -> Tensor:
-    """The maps of streams, stream after stream."""
+def _concatenate(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate the maps of streams, stream after stream."""
     return maps[0] if len(maps) == 1 else torch.cat(list(maps))
 
 
 def _check_streamable(model: nn.Module) -> None:
-    """Refuse a model that cannot run frame by frame."""
+    """Raise a ValueError for a model that cannot run frame by frame."""
     if not isinstance(model, Recognizer2D):
         raise ValueError(f'{type(model).__name__} sees clips, not frames: only a Recognizer2D can run along a stream')
     backbone, head = model.backbone, model.cls_head
@@ -285,7 +285,7 @@ def _check_streamable(model: nn.Module) -> None:
         raise ValueError(f'{type(head).__name__} does not average the scores of frames: {remedy}')
     if model.with_neck and not isinstance(model.neck, TAMNeck):
         raise ValueError(f'{type(model.neck).__name__} cannot run along a stream; TAMNeck can')
-    # Those of MMAction2 that relate frames to each other say how many.
+    # MMAction2's backbones that relate frames to each other have num_segments.
     if not isinstance(backbone, (BLVNet, ResNetTAM)) and (getattr(backbone, 'num_segments', None)):
         problem = 'does not see each frame by itself, and cannot run along a stream; BLVNet and ResNetTAM can'
         raise ValueError(f'{type(backbone).__name__} {problem}')

@@ -1,4 +1,4 @@
-"""What happens when in a long or live video."""
+"""Recognition of what happens when in a long or live video."""
 
 import math
 from collections import deque
@@ -9,82 +9,82 @@ import torch
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
-from mmblvnet.datasets.pipelines import example_of
+from mmblvnet.datasets.pipelines import dry_run
 from mmblvnet.models.heads.probabilities import activate, activation_of, as_probabilities
 
 from .streaming import StreamingRecognizer
 from .video_source import Frame
 
-# Seconds by which times may be wrong from rounding.
+# Rounding errors of timestamps that are tolerated, in seconds.
 TOLERANCE = 1e-6
 
 
 class Moment(NamedTuple):
-    """What happens in a part of a video; all times are in seconds."""
+    """The prediction for a segment of a video; all times are in seconds."""
 
     start: float
     end: float
     # Of each class, (num_classes, ).
     probabilities: Tensor
-    # From its end until this was known.
+    # From its end until the prediction.
     delay: float = 0.0
 
 
 Watcher = Callable[[np.ndarray, List[Moment], int], None]
 
 
-class PartClassifier:
-    """Samples a video at regular intervals and prepares each frame once.
+class MomentClassifier:
+    """Base class that samples a video at regular intervals and prepares each frame once.
 
-    The transforms after the decoder in the config's validation prepare them.
+    The transforms after the decoder in the ``val`` pipeline prepare frames.
     """
 
-    # Seconds from a frame that is sampled to the next.
+    # Seconds between successive sampled frames.
     interval: float
 
     def __init__(self, model: nn.Module) -> None:
-        example = example_of(model, 'val')
+        example = dry_run(model, 'val')
         if example.inputs.dim() != 4 or example.inputs.size(1) != 3:
             given = f'the val pipeline of {model.cfg.filename} gives {tuple(example.inputs.shape)}'
-            raise ValueError(f'Parts of a video are made of single RGB frames: {given}, not (frames, 3, H, W)')
+            raise ValueError(f'Streams and windows need single RGB frames, (frames, 3, H, W), but {given}')
         self.model = model
         self.num_frames = example.num_frames
         self._transforms = example.prepare
 
     def prepare(self, picture: np.ndarray) -> Tensor:
-        """All crops, ``(crops, C, H, W)``, of a picture, ``(H, W, 3)``."""
+        """Return all crops, ``(crops, C, H, W)``, of a picture, ``(H, W, 3)`` in RGB, uint8."""
         size = picture.shape[:2]
         about = dict(img_shape=size, original_shape=size, clip_len=1, num_clips=1, modality='RGB', label=-1)
         return self._transforms(dict(about, imgs=[picture]))['inputs']
 
     def sample(self, frames: Iterable[Frame]) -> Iterator[Tuple[int, Frame]]:
-        """What there is to see in the middle of each interval of a video.
+        """Yield the frame shown at the middle of each interval, with a count.
 
-        Those are the frames that ``BigLittleSampleFrames`` takes in a test,
-        each with how many intervals one after the other show it.
+        The count is the number of successive intervals that sample the frame.
+        ``BigLittleSampleFrames`` samples the same frames in testing.
         """
         number = 0
         for frame in frames:
-            count = math.ceil((frame.until - TOLERANCE) / self.interval - 0.5) - number
+            count = math.ceil((frame.end_time - TOLERANCE) / self.interval - 0.5) - number
             if count > 0:
                 number += count
                 yield count, frame
 
 
-class WindowClassifier(PartClassifier):
-    """Classifies window after window of a video, which share their frames.
+class WindowClassifier(MomentClassifier):
+    """Sliding-window classifier that prepares each frame once for all its windows.
 
-    A window has as many as the model relates to each other, or, where it
-    takes any number, as validation samples.
+    A window has as many frames as the model relates to each other or, if the
+    model takes any number, as the ``val`` pipeline samples.
 
     Args:
         model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
-        length (float): Seconds of a window.
-        stride (float): Seconds from a window to the next, which are rounded
-            to whole frames.
+        length (float): Length of a window in seconds.
+        stride (float): Seconds from a window to the next, rounded to whole
+            sampled frames.
 
     Attributes:
-        period (float): Seconds from a window to the next.
+        period (float): The rounded stride in seconds.
 
     Raises:
         ValueError: If the model does not take single RGB frames.
@@ -98,11 +98,11 @@ class WindowClassifier(PartClassifier):
         self.period = self.step * self.interval
 
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
-        """The classes of each window, as soon as its last frame is there.
+        """Yield the prediction of each window as soon as its last frame is there.
 
-        Of windows that end with the same frame (in a live stream those that
-        there was no time for) only the last is classified. Of the frames, which
-        are those of :func:`open_source`, one window at a time is held.
+        The frames are those of :func:`open_source`, of which one window is held
+        at a time. Of windows that end with the same frame (as where frames of a
+        live stream were dropped) only the last is classified.
         """
         window: Deque[Tensor] = deque(maxlen=self.num_frames)
         number = 0
@@ -120,26 +120,26 @@ class WindowClassifier(PartClassifier):
 
     @torch.no_grad()
     def probabilities(self, window: Tuple[Tensor, ...]) -> Tensor:
-        """Those of the classes, ``(num_classes, )``, of prepared frames."""
+        """Return the class probabilities, ``(num_classes, )``, of a window of prepared frames."""
         # [crops * T, C, H, W]
         frames = torch.stack(window, 1).flatten(0, 1)
         (sample,) = self.model.test_step(dict(inputs=[frames], data_samples=[ActionDataSample()]))
         return as_probabilities(sample.pred_score, self.model.cls_head).cpu()
 
 
-class StreamClassifier(PartClassifier):
-    """Classifies moment after moment of a video, each frame computed once.
+class StreamClassifier(MomentClassifier):
+    """Classifier of successive moments of a video that computes each frame only once.
 
     Args:
         model (nn.Module): A ``Recognizer2D`` of :func:`load_recognizer`.
-        interval (float): Seconds from a frame that it sees to the next.
-        watch (Callable): Gets each picture that is taken, the moments that it
-            finishes, and how many sampled frames it stands for.
+        interval (float): Seconds between successive sampled frames.
+        watch (Callable): Called with each sampled picture, the moments that it
+            finishes, and the number of intervals that it was sampled for.
 
     Attributes:
-        recognizer (StreamingRecognizer): Through which the frames go.
+        recognizer (StreamingRecognizer): The network that runs on the frames.
         period (float): Seconds from a moment to the next.
-        num_missed (int): Sampled frames that there was no time for.
+        num_missed (int): Number of intervals whose frames were dropped.
 
     Raises:
         ValueError: If the model does not take single RGB frames, or cannot
@@ -156,24 +156,24 @@ class StreamClassifier(PartClassifier):
         self._times: Deque[float] = deque()
 
     def classify(self, frames: Iterable[Frame]) -> Iterator[Moment]:
-        """The classes of each moment, as soon as the frames it needs are there.
+        """Yield the prediction of each moment as soon as the frames it needs are there.
 
-        A moment is a pair of the frames, which are those of
-        :func:`open_source`, or, of networks without pairs, a frame. Those of a
-        live stream that there was no time for are left out.
+        The frames are those of :func:`open_source`. A moment is a pair of
+        sampled frames or, for networks without pairs, one. Frames of a live
+        stream that were dropped are left out.
 
         Raises:
-            EOFError: Where a video breaks off, after the moments before.
+            EOFError: If the video breaks off, after all moments before.
         """
         number, now = 0, 0.0
         try:
             for count, frame in self.sample(frames):
                 if frame.restarted:
                     yield from self.close(now)
-                picture, now = frame.read(), frame.until
+                picture, now = frame.read(), frame.end_time
                 missed = count - 1 if frame.num_dropped else 0
-                # What was missed, or while the source was away, shows
-                # something else, which nobody knows.
+                # Do not repeat the picture for intervals that were missed, or
+                # while the source was away: what they showed is unknown.
                 moments = []
                 for i in range(1 if missed or frame.restarted else count):
                     time = min((number + i + 0.5) * self.interval, now)
@@ -188,13 +188,13 @@ class StreamClassifier(PartClassifier):
         yield from self.close(now)
 
     def push(self, picture: np.ndarray, time: float, now: float) -> List[Moment]:
-        """What a picture of some time finishes, which is there now."""
+        """Push a picture sampled at ``time``; return the moments that it finishes ``now``."""
         self._times.append(time)
         predictions = self.recognizer.push_many({i: crop[None] for i, crop in enumerate(self.prepare(picture))})
         return self._moments(predictions.values(), now)
 
     def close(self, now: float) -> List[Moment]:
-        """What waited for later frames; the next picture begins a stream."""
+        """End the streams of all crops; return the moments that waited for later frames."""
         moments = self._moments(map(self.recognizer.close, list(self.recognizer.streams)), now)
         self._times.clear()
         return moments

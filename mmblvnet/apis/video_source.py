@@ -1,4 +1,4 @@
-"""Video files, and their frames and those of streams, one at a time."""
+"""Video files in folders, and the frames of files and live streams, one at a time."""
 
 import contextlib
 import itertools
@@ -14,28 +14,28 @@ import numpy as np
 
 from mmblvnet.datasets.containers import open_container, video_stream
 from mmblvnet.datasets.reading_errors import UnreadableVideoError
-from mmblvnet.datasets.video_reader import PictureMaker, VideoReader
+from mmblvnet.datasets.video_reader import FrameConverter, VideoReader
 
 LIVE_URLS = ('rtsp://', 'rtsps://', 'rtmp://', 'rtp://', 'udp://', 'srt://')
 VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv'.split())
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file is none of the user's: ``._clip.mp4`` and the like."""
+    """Return whether a file is hidden, such as ``._clip.mp4``, which macOS writes."""
     return path.name.startswith('.')
 
 
 def videos_in(folder: Path) -> List[Path]:
-    """All videos in a folder and in the folders in it, in order.
+    """Return all videos in a folder and its subfolders, sorted by name.
 
-    Links to folders are followed; what is hidden is left out.
+    Links to folders are followed; hidden files and folders are left out.
     """
     found = []
     for path in sorted(folder.iterdir()):
         if is_hidden(path):
             continue
         if path.is_dir():
-            # A link to a folder above would lead here again and again.
+            # Skip links to a folder above, which would never end.
             above = map(Path.resolve, path.absolute().parents)
             if path.resolve() not in above:
                 found += videos_in(path)
@@ -45,9 +45,9 @@ def videos_in(folder: Path) -> List[Path]:
 
 
 def find_videos(paths: Iterable[str]) -> List[str]:
-    """The video files that paths stand for, in order.
+    """Return the video files of paths, in order.
 
-    A path is a file, or a folder for the videos in it and below.
+    A path is a file, or a folder, which stands for all videos in it and below.
 
     Raises:
         FileNotFoundError: If a path is missing, or a folder has no video.
@@ -59,53 +59,53 @@ def find_videos(paths: Iterable[str]) -> List[str]:
         found = videos_in(path) if path.is_dir() else [path]
         if not found:
             problem = f'{path} has no videos, which end in {", ".join(VIDEO_SUFFIXES)}'
-            raise FileNotFoundError(f'{problem}: put some in it, or take it away')
+            raise FileNotFoundError(f'{problem}: add videos to it, or leave it out')
         videos += map(str, found)
     return videos
 
 
 class Frame(NamedTuple):
-    """A frame that was decoded."""
+    """A decoded frame."""
 
-    # It is what there is to see until this time, in seconds from the start.
-    until: float
-    # Gives the picture, (H, W, 3) in RGB, until a later frame is asked for.
+    # The time until which it is shown, in seconds from the start.
+    end_time: float
+    # Returns the picture, (H, W, 3) in RGB, until the next frame is requested.
     read: Callable[[], np.ndarray]
-    # Frames of a live stream before it that there was no time for.
+    # Frames of a live stream dropped before it, since the caller was busy.
     num_dropped: int = 0
     # Whether the source broke off before it and was opened again.
     restarted: bool = False
 
 
 def is_live(source: str) -> bool:
-    """Whether a source goes on whether it is read or not: cameras, RTSP .."""
+    """Return whether a source is live, as cameras and RTSP are: it does not wait to be read."""
     return source.isdigit() or source.lower().startswith(LIVE_URLS)
 
 
 def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] = None) -> Iterator[Frame]:
-    """The frames of a file or a stream, each decoded once.
+    """Open a file or a stream and return an iterator over its frames.
 
     Args:
-        source (str): A file, an URL, the number of a camera, or ``'-'`` for
-            a video on standard input.
-        fps (float, optional): Frames per second, where a file does not say
-            them or says them wrongly. Live streams are timed by the clock.
-        live (bool, optional): Whether it goes on whether it is read or not.
-            By default cameras do, and streams such as RTSP.
+        source (str): A file, a URL, the number of a camera, or ``'-'`` for a
+            video on standard input.
+        fps (float, optional): Frame rate, where that of a file is missing or
+            wrong. Live streams are timed by the clock.
+        live (bool, optional): Whether the source is live, so that frames are
+            dropped while the caller is busy. Defaults to :func:`is_live`.
 
     Returns:
-        Iterator[Frame]: The frames; where a file breaks off, an EOFError.
+        Iterator[Frame]: The frames, and an EOFError where a video breaks off.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be opened, is broken, or has no frame rate.
+        ValueError: If it cannot be opened, is damaged, or has no frame rate.
     """
     live = is_live(source) if live is None else live
     try:
-        # Devices and pipes are no files either.
+        # Devices and named pipes are read as streams, too.
         if live or source == '-' or '://' in source or (Path(source).exists() and not Path(source).is_file()):
             if source.isdigit():
-                # PyAV's wheels know the cameras of Linux.
+                # PyAV's wheels support Linux cameras (Video4Linux).
                 container = av.open(f'/dev/video{source}', format='v4l2')
             else:
                 container = open_container('pipe:0' if source == '-' else source)
@@ -113,32 +113,32 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
             if live:
                 return live_frames(_pictures(container, stream), source)
             own_fps = float(stream.average_rate or 0)
-            frames, picture = container.decode(stream), PictureMaker()
+            frames, to_rgb = container.decode(stream), FrameConverter()
         else:
             reader = VideoReader(source)
-            own_fps, picture = reader.avg_fps, reader.picture
+            own_fps, to_rgb = reader.avg_fps, reader.to_rgb
             frames = reader.frames()
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source} does not exist') from error
     except (av.FFmpegError, ValueError) as error:
         raise ValueError(f'{source} cannot be opened as a video: {error}') from error
     fps = fps or own_fps
-    # 1000 is what FFmpeg takes for containers that count milliseconds.
+    # FFmpeg guesses 1000 from timestamps in milliseconds without a frame rate.
     if not 0 < fps < 1000:
-        raise ValueError(f'{source} does not say how many frames it has per second: give --fps')
-    return _file_frames(frames, picture, fps, source)
+        raise ValueError(f'{source} has no usable frame rate: give --fps')
+    return _file_frames(frames, to_rgb, fps, source)
 
 
 def keep_open(source: str, wait: float) -> Iterator[Frame]:
-    """The frames of a live stream that is opened again whenever it ends.
+    """Yield the frames of a live stream, which is reopened whenever it ends.
 
     Args:
-        source (str): As for :func:`open_source`, whose errors are raised the
-            first time alone.
+        source (str): As for :func:`open_source`, whose errors are raised only
+            at the first attempt.
         wait (float): Seconds between two attempts.
 
     Yields:
-        Frame: Frames without end, whose times go on by the clock.
+        Frame: Frames without end, timed by the clock from the first opening.
     """
     start, restarted = time.monotonic(), False
     frames: Iterable[Frame] = open_source(source, live=True)
@@ -146,7 +146,7 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
         opened = time.monotonic() - start
         try:
             for frame in frames:
-                yield frame._replace(until=opened + frame.until, restarted=restarted)
+                yield frame._replace(end_time=opened + frame.end_time, restarted=restarted)
                 restarted = False
         except EOFError as error:
             print(f'{error}. Opening it again.', file=sys.stderr)
@@ -157,33 +157,33 @@ def keep_open(source: str, wait: float) -> Iterator[Frame]:
 
 
 def _pictures(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[np.ndarray]:
-    """The pictures of a live stream, in which packets may get lost."""
-    picture = PictureMaker()
+    """Yield the RGB pictures of a live stream; skip packets that cannot be decoded."""
+    to_rgb = FrameConverter()
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except (av.InvalidDataError, av.EOFError):
             continue
-        yield from map(picture, frames)
+        yield from map(to_rgb, frames)
 
 
-def _file_frames(frames: Iterator[av.VideoFrame], picture: PictureMaker, fps: float, source: str) -> Iterator[Frame]:
-    """The frames of a file, timed by their number.
+def _file_frames(frames: Iterator[av.VideoFrame], to_rgb: FrameConverter, fps: float, source: str) -> Iterator[Frame]:
+    """Yield the frames of a file, timed by their number and the frame rate.
 
-    Pictures that are not asked for are decoded, but not converted to RGB.
+    Frames whose picture is not read are decoded, but not converted to RGB.
     """
     try:
         for number, frame in enumerate(frames, 1):
-            yield Frame(number / fps, lambda: picture(frame))
+            yield Frame(number / fps, lambda: to_rgb(frame))
     except (av.FFmpegError, UnreadableVideoError) as error:
         raise EOFError(f'{source}: {error}') from error
 
 
 def live_frames(pictures: Iterator[np.ndarray], source: str = 'the stream') -> Iterator[Frame]:
-    """The frames of a live stream, timed by their arrival.
+    """Yield the frames of a live stream, timed by their arrival.
 
-    Frames that arrive while the caller is busy are dropped but for the last
-    one, so that neither delay nor memory grow.
+    Of the frames that arrive while the caller is busy, all but the last are
+    dropped, so that neither delay nor memory grows.
     """
     latest: queue.Queue = queue.Queue(maxsize=1)
     threading.Thread(target=_keep_reading, args=(pictures, latest), daemon=True).start()
@@ -199,9 +199,9 @@ def live_frames(pictures: Iterator[np.ndarray], source: str = 'the stream') -> I
 
 
 def _keep_reading(pictures: Iterator[np.ndarray], latest: queue.Queue) -> None:
-    """Keep the newest picture, with its number from 1, and then what ends it.
+    """Keep the newest picture in a queue of one, with its arrival time and number from 1.
 
-    That is an error, whichever it is, or None.
+    The last item is the error that ended the stream, or None, in its place.
     """
     for number in itertools.count(1):
         try:

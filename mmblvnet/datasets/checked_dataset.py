@@ -16,24 +16,24 @@ from .reading_errors import BrokenVideoError, read_video
 
 
 class _CheckedDataset:
-    """Checks of annotations and videos, for the datasets of MMAction2.
+    """Base class that adds checks of annotations and videos to MMAction2's datasets.
 
-    In training another sample takes the place of a video that cannot be read.
-    In test such a video is an error, or, with ``skip_broken``, counts as wrong:
-    the sample in its place has no label that a prediction could meet. That
-    sample's metainfo ``broken_videos``, pairs of a name and a message, are for
-    :class:`DataCheckHook` to report.
+    In training, a random other sample replaces a video that cannot be read. In
+    testing, such a video is an error or, with ``skip_broken``, counts as wrong:
+    the next sample replaces it, without a label, so that no prediction matches.
+    The metainfo ``broken_videos`` of the replacement, pairs of a video and an
+    error message, is what :class:`DataCheckHook` reports.
     """
 
-    # What the lines of the annotation file look like, for messages.
+    # The form of a line of the annotation file, for error messages.
     line_form = ''
     delimiter = ' '
 
     def __init__(self, ann_file: str, *args, skip_broken: bool = False, max_refetch: int = 100, **kwargs) -> None:
         if not isinstance(ann_file, str):
             raise TypeError(
-                f'ann_file = {ann_file!r} is no path of a file. For several files use '
-                "dict(type='ConcatDataset', datasets=[..]) with a data set for each"
+                f'ann_file = {ann_file!r} is not a file path. For several files use '
+                "dict(type='ConcatDataset', datasets=[..]) with one dataset per file"
             )
         self.skip_broken = skip_broken
         self._broken: Dict[str, str] = {}
@@ -41,17 +41,17 @@ class _CheckedDataset:
         super().__init__(ann_file, *args, max_refetch=max_refetch, **kwargs)  # type: ignore[call-arg]
 
     def load_data_list(self) -> List[dict]:
-        """Load the annotation file and check every line of it.
+        """Load the annotation file and check each of its lines.
 
-        A line ends with its numbers; the path before them may have spaces.
+        A line is a path, which may contain spaces, followed by whole numbers.
         """
         if self.multi_class and not self.num_classes:
-            raise ValueError('multi_class=True needs to know num_classes')
+            raise ValueError('multi_class=True requires num_classes')
         try:
             lines = list_from_file(self.ann_file, encoding='utf-8-sig')
         except (OSError, UnicodeDecodeError) as error:
             problem = f'The annotation file {self.ann_file} cannot be read as text in UTF-8: {error}'
-            remedy = 'Give the path of one as ann_file, or convert it: iconv -f CP1252 (or UTF-16) -t UTF-8'
+            remedy = 'Set ann_file to a text file in UTF-8, or convert it: iconv -f CP1252 (or UTF-16) -t UTF-8'
             raise ValueError(f'{problem}. {remedy}. Each line has to be: {self.line_form}') from error
         while lines and not lines[-1].strip():
             lines.pop()
@@ -67,9 +67,9 @@ class _CheckedDataset:
         return samples
 
     def _split(self, line: str) -> Tuple[str, List[int]]:
-        """A path, and the numbers that follow it."""
+        """Split a line into a path and the whole numbers that follow it."""
         separator = None if self.delimiter == ' ' else self.delimiter
-        # 64 bits hold 18 digits.
+        # Any number of 18 digits fits into 64 bits.
         is_number = re.compile(r'\s*\d{1,18}\s*').fullmatch
         numbers = list(takewhile(is_number, line.split(separator)[:0:-1]))
         path = line.rsplit(separator, len(numbers))[0] if line else ''
@@ -78,32 +78,32 @@ class _CheckedDataset:
         *before, last = path.split(separator)
         is_signed = before and re.fullmatch(r'[-+]?[\d.]+', last.strip())
         if is_signed or not numbers and not self.test_mode:
-            raise ValueError(f'has no label: {last!r} is no whole number from 0')
+            raise ValueError(f'has no label: {last!r} is not a whole number of at least 0')
         return path, list(map(int, numbers[::-1]))
 
     def _label(self, labels: List[int]) -> dict:
-        """The label of a sample, checked."""
+        """Check the labels of a sample and return them as its ``label`` entry."""
         if not labels and not self.test_mode:
             raise ValueError('has no label')
         if self.num_classes and max(labels, default=0) >= self.num_classes:
-            end = f'the labels of num_classes = {self.num_classes} classes end at {self.num_classes - 1}'
+            end = f'with num_classes = {self.num_classes} labels range from 0 to {self.num_classes - 1}'
             raise ValueError(f'has the label {max(labels)}, but {end}')
         if self.multi_class:
             return dict(label=labels)
         if len(labels) > 1:
-            remedy = 'for that set multi_class=True, or rename the path if it ends with a number'
+            remedy = 'set multi_class=True, or rename the path if it ends with a number'
             raise ValueError(f'has {len(labels)} labels; {remedy}')
         return dict(label=labels[0] if labels else -1)
 
     def get_cat_ids(self, idx: int) -> Sequence[int]:
-        """The classes of a sample, for ``ClassBalancedDataset``."""
+        """Return the classes of a sample, for MMEngine's ``ClassBalancedDataset``."""
         label = self.get_data_info(idx)['label']
         if self.multi_class:
             return label.nonzero().flatten().tolist()
         return [] if label < 0 else [label]
 
     def prepare_data(self, idx: int) -> Optional[dict]:
-        """Load and augment a sample, or ask MMEngine by None for another."""
+        """Load and augment a sample; None makes MMEngine draw another one."""
         info = self.get_data_info(idx)
         video = info.get('filename', info.get('frame_dir'))
         remedy = f'Repair it, or take it out of {self.ann_file}'
@@ -118,12 +118,12 @@ class _CheckedDataset:
             self._num_failures += 1
             if self._num_failures > self.max_refetch:
                 raise BrokenVideoError(
-                    f'{self._num_failures} videos in a row cannot be read; does '
-                    f'data_prefix = {self.data_prefix} lead to them? The last: {error}'
+                    f'{self._num_failures} videos in a row cannot be read. Check '
+                    f'that data_prefix = {self.data_prefix} is right. The last error: {error}'
                 ) from error
             if not self.test_mode:
                 return None
-            # The next sample, without a label.
+            # Replace the video by the next sample, without its label.
             data = self.prepare_data((idx + 1) % len(self))  # type: ignore[arg-type]
             data['data_samples'].set_gt_label(torch.zeros(self.num_classes) if self.multi_class else -1)
             return data
@@ -137,23 +137,23 @@ class _CheckedDataset:
 @DATASETS.register_module('VideoDataset')
 @MMACTION_DATASETS.register_module()
 class CheckedVideoDataset(_CheckedDataset, VideoDataset):
-    """:class:`VideoDataset` that names what is wrong with its files.
+    """MMAction2's :class:`VideoDataset` with checks of its annotations and videos.
 
-    In configs it is ``dict(type='VideoDataset', _scope_='mmblvnet')``, which
-    MMAction2's tools know.
+    In configs it is ``dict(type='VideoDataset', _scope_='mmblvnet')``, since
+    MMAction2's tools accept only the names of their own datasets.
 
     Args:
-        skip_broken (bool): In test, whether a video that cannot be read
+        skip_broken (bool): In testing, whether a video that cannot be read
             counts as wrong instead of ending the test. Defaults to False.
-        max_refetch (int): So many videos in a row may be unreadable in
-            training. Defaults to 100.
-        num_classes (int, optional): Number of classes, which every label has
-            to be below.
+        max_refetch (int): Number of consecutive unreadable videos that are
+            replaced before an error ends the run. Defaults to 100.
+        num_classes (int, optional): Number of classes. Labels have to be
+            smaller.
         args, kwargs: As for :class:`VideoDataset`.
 
     Raises:
-        ValueError: If a line of the annotation file is out of form.
-        BrokenVideoError: If a video cannot be read in test.
+        ValueError: If the annotation file or one of its lines is malformed.
+        BrokenVideoError: If a test video, or too many in a row, cannot be read.
     """
 
     line_form = 'PATH LABEL'
@@ -165,7 +165,7 @@ class CheckedVideoDataset(_CheckedDataset, VideoDataset):
 @DATASETS.register_module('RawframeDataset')
 @MMACTION_DATASETS.register_module()
 class CheckedRawframeDataset(_CheckedDataset, RawframeDataset):
-    """:class:`RawframeDataset` that names what is wrong with its files.
+    """MMAction2's :class:`RawframeDataset` with checks of its annotations and frames.
 
     In configs it is ``dict(type='RawframeDataset', _scope_='mmblvnet')``. Its
     further arguments and errors are those of :class:`CheckedVideoDataset`.

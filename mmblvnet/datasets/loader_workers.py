@@ -14,16 +14,16 @@ from torch.utils.data import get_worker_info
 
 @FUNCTIONS.register_module()
 def start_worker(worker_id: int) -> None:
-    """Prepare a worker of a data loader (its ``worker_init_fn``).
+    """Initialize a worker of a data loader (its ``worker_init_fn``).
 
-    Its random numbers are others in each epoch, rank and worker; MMEngine's
-    own function starts with the same ones whenever the worker starts, which
-    is in each epoch unless workers persist. And where a batch cannot be
-    handed on, as when shared memory is full, the worker ends, upon which the
-    training does, instead of waiting for the batch forever.
+    It seeds the worker's random generators differently in each epoch, rank and
+    worker. MMEngine's own function repeats the same seeds whenever workers
+    start, which is in each epoch unless they persist. It also makes a worker
+    that cannot pass on a batch, such as when shared memory is full, exit: this
+    ends the training, which would otherwise wait for the batch forever.
     """
     num_workers = get_worker_info().num_workers
-    # A number that was drawn when the epoch began, plus the worker's.
+    # PyTorch's initial seed: a number drawn for the epoch, plus worker_id.
     seed = torch.initial_seed() + num_workers * int(os.getenv('RANK', 0))
     torch.manual_seed(seed)
     random.seed(seed)
@@ -39,5 +39,5 @@ def _end_worker(error: Exception, _: Any) -> None:
             ': shared memory (/dev/shm) is full. Make it larger (docker run --shm-size=8g, or --ipc=host), or use '
             'fewer workers (num_workers) or smaller batches (batch_size)'
         )
-    print(f'A data loader worker cannot hand on a batch ({error}){remedy}', file=sys.stderr, flush=True)
+    print(f'A data loader worker cannot pass on a batch ({error}){remedy}', file=sys.stderr, flush=True)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Tells what is wrong with a video from what is wrong with the machine."""
+"""Errors of reading videos: whether the video or the machine is at fault."""
 
 import contextlib
 import errno
@@ -10,29 +10,29 @@ from urllib.error import HTTPError
 
 import av
 
-ENOUGH_MEMORY = 2**26
-FEWER = 'use fewer workers or smaller batches'
+MEMORY_PROBE_BYTES = 2**26
+LESS_MEMORY = 'use fewer workers or smaller batches'
 REMEDIES = {
     errno.EMFILE: 'allow more open files (ulimit -n), or use fewer workers',
-    errno.ENOMEM: FEWER,
-    errno.EAGAIN: FEWER,
+    errno.ENOMEM: LESS_MEMORY,
+    errno.EAGAIN: LESS_MEMORY,
     errno.EIO: 'check the disk or the network mount',
     errno.ESTALE: 'mount the network file system again',
 }
-# What FFmpeg warns of where packets of transport streams are missing.
-LOST = 'Packet corrupt'
+# From FFmpeg's warning, not an error, of missing packets in transport streams.
+CORRUPT_PACKET = 'Packet corrupt'
 
 
 class UnreadableVideoError(ValueError):
-    """A video that cannot be read for what is in its file."""
+    """A video that cannot be read because of the content of its file."""
 
 
 class BrokenVideoError(RuntimeError):
-    """A video of a data set that cannot be read, and what to do about it."""
+    """A video of a data set that cannot be read; the message says what to do about it."""
 
 
 class WatchedFile:
-    """A file object that keeps errors, which FFmpeg takes for its end."""
+    """A file object that stores its first error, which FFmpeg would take for the end of the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -57,7 +57,7 @@ class WatchedFile:
 
     @contextlib.contextmanager
     def reading(self, is_new: bool = False) -> Iterator[None]:
-        """Raise an UnreadableVideoError where FFmpeg finds fault with it."""
+        """Turn FFmpeg's errors into an UnreadableVideoError; raise the file object's own as they are."""
         try:
             try:
                 yield
@@ -65,11 +65,12 @@ class WatchedFile:
                 if self._error is not None:
                     raise self._error
         except av.FFmpegError as error:
-            # Headers may ask for more memory, or threads, than there can be.
+            # While a file is opened (is_new), its header may be at fault: it
+            # may ask for more memory or threads than any machine has.
             if isinstance(error, (MemoryError, BlockingIOError)) and not is_new:
                 raise
-            # Where there is little, FFmpeg finds fault with any file.
-            bytearray(ENOUGH_MEMORY)
+            # Raises if memory is short: FFmpeg then fails on any file.
+            bytearray(MEMORY_PROBE_BYTES)
             log = f' ({error.log[2].strip()})' if error.log else ''
             raise UnreadableVideoError(f'{error.strerror}{log}') from error
 
@@ -80,7 +81,7 @@ _captures: List[tuple] = []
 
 @contextlib.contextmanager
 def errors_logged() -> Iterator[List[tuple]]:
-    """Collect what FFmpeg logs of errors: level, part of FFmpeg and text."""
+    """Collect the errors that FFmpeg logs, as (level, component, text), in a list filled on exit."""
     logging = av.logging
     with _capturing:
         _captures.append((logging.get_level(), logging.get_skip_repeated()))
@@ -91,24 +92,22 @@ def errors_logged() -> Iterator[List[tuple]]:
         with logging.Capture() as logs:
             yield errors
     finally:
-        errors += [log for log in logs if log[0] <= logging.ERROR or LOST in log[2]]
+        errors += [log for log in logs if log[0] <= logging.ERROR or CORRUPT_PACKET in log[2]]
         with _capturing:
             level, skip_repeated = _captures.pop()
-            # As it was before the first of those that do so at once.
+            # The settings before the first of several simultaneous captures.
             if not _captures:
                 logging.set_level(level)
                 logging.set_skip_repeated(skip_repeated)
 
 
 def read_video(pipeline: Callable, results: dict, video: str, remedy: str) -> Optional[dict]:
-    """Send a video through a pipeline that opens and decodes it.
-
-    Returns what the pipeline gives, None if it drops the video.
+    """Return the output of a pipeline that opens and decodes a video, None if it drops the video.
 
     Raises:
-        BrokenVideoError: If the video itself is bad, or is not there. It
-            names the video, a file or folder, and the remedy.
-        Exception: What is wrong with the machine or the code, as it is.
+        BrokenVideoError: If the video, a file or folder, is broken or
+            missing. The message names it and the remedy.
+        Exception: Errors that the machine or the code causes, as they are.
     """
     try:
         return pipeline(results)
@@ -121,25 +120,25 @@ def read_video(pipeline: Callable, results: dict, video: str, remedy: str) -> Op
 
 
 def _fault_of_machine(error: Exception, video: str) -> Optional[Exception]:
-    """What is wrong, and the remedy, if it is not the video."""
-    if _is_of_video(error):
+    """Return the error to raise, with its remedy, or None if the video is at fault."""
+    if _may_be_fault_of_video(error):
         try:
             if os.path.isfile(video):
                 with open(video, 'rb') as file:
                     file.read(1)
-            bytearray(ENOUGH_MEMORY)
+            bytearray(MEMORY_PROBE_BYTES)
             return None
         except (OSError, MemoryError) as fault:
             error = fault
     if isinstance(error, MemoryError):
-        return MemoryError(f'no memory is left: {FEWER}').with_traceback(error.__traceback__)
+        return MemoryError(f'no memory is left: {LESS_MEMORY}').with_traceback(error.__traceback__)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         error.strerror = f'{error.strerror}: {REMEDIES[error.errno]}'
     return error
 
 
-def _is_of_video(error: Exception) -> bool:
-    """Whether a video may be what is wrong, and not the machine or code."""
+def _may_be_fault_of_video(error: Exception) -> bool:
+    """Return whether the video, not the machine or the code, may have caused an error."""
     decoder = _decoder_of(error)
     if isinstance(error, HTTPError):
         return error.code in (404, 410)
@@ -148,13 +147,14 @@ def _is_of_video(error: Exception) -> bool:
         return True
     if not decoder or decoder.startswith('Exact'):
         return False
-    # MMAction2's decoders raise whatever they like, whatever is wrong.
+    # MMAction2's decoders raise errors of any type for a broken video; these
+    # types have other causes.
     is_clear = isinstance(error, (OSError, ImportError, MemoryError, NameError, NotImplementedError))
     return isinstance(error, av.FFmpegError) or not is_clear
 
 
 def _decoder_of(error: Exception) -> str:
-    """The transform that opens or decodes, if it has raised an error."""
+    """Return the name of the opening or decoding transform that raised an error, or ''."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = type(frame.f_locals.get('self')).__name__
         if name.endswith(('Init', 'Decode')):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mmblvnet.apis.streaming import ENDLESS, StreamingRecognizer
-from mmblvnet.datasets.pipelines import datasets_in, example_of, frames_per_view, pipeline_of
+from mmblvnet.datasets.pipelines import datasets_in, dry_run, frames_per_view, pipeline_of
 from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.temporal_module import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
@@ -56,7 +56,7 @@ def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tupl
     Raises:
         ValueError: If the pipeline does not give such frames.
     """
-    example = example_of(model, 'val')
+    example = dry_run(model, 'val')
     shape = example.inputs.shape
     if len(shape) != 4:
         given = f'the val pipeline of {model.cfg.filename} gives {tuple(shape)}'

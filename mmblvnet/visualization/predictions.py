@@ -80,7 +80,7 @@ def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Pred
     annotated = None
     for frame in open_source(video):
         # The first is shown for as long as each.
-        annotated = annotated or AnnotatedVideo(out, 1 / frame.until)
+        annotated = annotated or AnnotatedVideo(out, 1 / frame.end_time)
         annotated.write(frame.read(), predictions)
     annotated.close()
 

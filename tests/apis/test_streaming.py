@@ -249,7 +249,7 @@ def test_what_mixes_frames_otherwise_is_refused(backbone, head, problem):
 
 
 def test_what_are_no_frames_is_refused(stream):
-    with pytest.raises(ValueError, match=r'\(3, 32, 32\) are no frames'):
+    with pytest.raises(ValueError, match=r'n >= 1, not \(3, 32, 32\)'):
         stream.push(torch.randn(3, 32, 32))
     stream.push(torch.randn(1, 3, 32, 32))
     with pytest.raises(ValueError, match='close it and begin another'):

@@ -24,7 +24,7 @@ def test_links_between_two_folders_end(tmp_path):
 
 
 def test_what_is_no_video_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='has no videos, which end in .*: put some in it'):
+    with pytest.raises(FileNotFoundError, match='has no videos, which end in .*: add videos to it'):
         find_videos([str(tmp_path)])
     with pytest.raises(FileNotFoundError, match='absent.mp4 does not exist'):
         find_videos([str(tmp_path / 'absent.mp4')])
@@ -44,9 +44,9 @@ def test_a_label_map_that_does_not_fit_says_why(tmp_path):
         read_class_names(file, 2)
     for content, message in [
         (b'a\n\nc', 'map.txt names 3 classes.* has 2'),
-        (b'\na', "line 1: '' is no name"),
-        (b'a\na\n', "line 2: 'a' is no name, or also that of a class before"),
-        (b'caf\xe9\nb\n', 'map.txt is no text in UTF-8.*iconv'),
+        (b'\na', "line 1: '' is empty"),
+        (b'a\na\n', "line 2: 'a' is empty or repeats an earlier class name"),
+        (b'caf\xe9\nb\n', 'map.txt is not UTF-8 text.*iconv'),
     ]:
         file.write_bytes(content)
         with pytest.raises(ValueError, match=message):

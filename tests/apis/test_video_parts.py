@@ -187,7 +187,7 @@ def test_a_source_that_was_opened_again_is_a_stream_of_its_own():
         # The last frame has no partner.
         yield from as_frames(video[:7])
         for number, frame in enumerate(as_frames(video[7:])):
-            yield frame._replace(until=1 + frame.until, restarted=number == 0)
+            yield frame._replace(end_time=1 + frame.end_time, restarted=number == 0)
 
     moments = list(classifier.classify(broken_off()))
     alone = list(classifier.classify(as_frames(video[:7])))

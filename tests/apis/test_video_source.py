@@ -16,11 +16,11 @@ def camera(count, pause):
 
 def test_every_frame_of_a_file_comes_once(tmp_path):
     file = write_video(tmp_path / 'a.webm')
-    frames = [(f.until, f.read()) for f in open_source(file)]
+    frames = [(f.end_time, f.read()) for f in open_source(file)]
     assert shown_numbers([p for _, p in frames]) == list(range(NUM_FRAMES))
     assert [until for until, _ in frames] == pytest.approx([n / 25 for n in range(1, NUM_FRAMES + 1)])
     # The frame rate can be given.
-    assert next(open_source(file, fps=10)).until == 0.1
+    assert next(open_source(file, fps=10)).end_time == 0.1
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
@@ -66,7 +66,7 @@ def test_what_is_live():
 def test_a_live_stream_drops_what_there_is_no_time_for():
     frames = []
     for frame in live_frames(camera(count=40, pause=0.01)):
-        frames.append((frame.until, int(frame.read()[0, 0, 0]), frame.num_dropped))
+        frames.append((frame.end_time, int(frame.read()[0, 0, 0]), frame.num_dropped))
         time.sleep(0.1)
     untils, numbers, dropped = zip(*frames)
     assert 2 <= len(numbers) < 20
@@ -108,4 +108,4 @@ def test_a_source_that_breaks_off_is_opened_until_it_is_there_again(monkeypatch)
     first, again, last = (next(frames) for _ in range(3))
     assert [f.restarted for f in (first, again, last)] == [False, True, False]
     # Times go on over both attempts.
-    assert first.until < again.until - 0.02
+    assert first.end_time < again.end_time - 0.02

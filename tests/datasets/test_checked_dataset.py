@@ -79,7 +79,7 @@ def rejected(dataset_type, annotation, **kwargs):
 
 # What is wrong, the line, and how the data set is set.
 VIDEO_LINES = [
-    ("'a.webm' is no whole number", 'a.webm', {}),
+    ("'a.webm' is not a whole number", 'a.webm', {}),
     ("'1.5'", 'a.webm 1.5', {}),
     ("'-1'", 'a.webm -1', dict(test_mode=True)),
     ('2 labels', 'a b.webm 1 3', {}),
@@ -493,7 +493,7 @@ def test_any_text_is_read_or_refused_with_its_place(tmp_path_factory, dataset_ty
     except ValueError as error:
         assert re.search(
             r'list.txt(, line \d+| is empty| cannot)|'
-            'multi_class=True needs',
+            'multi_class=True requires',
             str(error),
         )
     else:

@@ -213,12 +213,12 @@ def test_frames_are_those_that_are_shown_in_order(content, shown, monkeypatch, c
         reader = VideoReader(io.BytesIO(content(name)))
         assert len(reader) == len(expected), name
         assert len(reader) == SHOWN.get(name, NUM_FRAMES) or (SHOWN[name] is None), name
-        assert reader._has_times == (name not in COUNTED), name
+        assert reader._uses_timestamps == (name not in COUNTED), name
         for indices in (rng.permutation(len(reader))[:5], rng.integers(0, len(reader), 3)):
             for index, picture in zip(indices, reader.get_batch(indices)):
                 assert np.array_equal(picture, expected[index]), (name, index)
         for index, frame in enumerate(reader.frames()):
-            assert np.array_equal(reader.picture(frame), expected[index]), (name, index)
+            assert np.array_equal(reader.to_rgb(frame), expected[index]), (name, index)
         assert index == len(reader) - 1, name
 
 
@@ -248,14 +248,14 @@ def test_frames_of_vp9_that_serve_others_are_told_by_their_header():
 )
 def test_no_more_is_decoded_than_is_needed(content, monkeypatch, name, indices, most):
     decoded = []
-    decode = VideoReader._decode
+    decode = VideoReader._decode_from
 
     def counting(self, start):
         for frame in decode(self, start):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(VideoReader, '_decode', counting)
+    monkeypatch.setattr(VideoReader, '_decode_from', counting)
     VideoReader(content(name)).get_batch(indices)
     assert len(decoded) <= most
 
@@ -288,14 +288,14 @@ def test_a_repeated_frame_is_two_pictures(content):
 
 def test_a_frame_is_copied_for_its_repetitions_alone(content, monkeypatch):
     pictures = {7: np.zeros(1), 9: np.ones(1)}
-    monkeypatch.setattr(VideoReader, '_find', lambda *_: pictures)
+    monkeypatch.setattr(VideoReader, '_decode_pictures', lambda *_: pictures)
     taken = VideoReader(content('h264_mp4')).get_batch([7, 9, 7])
     assert [any(one is picture for picture in pictures.values()) for one in taken] == [False, True, True]
 
 
 def test_a_frame_that_there_is_not_is_an_error(content):
     for index in (-1, NUM_FRAMES):
-        with pytest.raises(IndexError, match=f'frame {index}.* there are 24'):
+        with pytest.raises(IndexError, match=f'frame {index} is out of range: .* 24 frames'):
             VideoReader(content('h264_mp4')).get_batch([0, index])
 
 
@@ -374,13 +374,13 @@ def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):
     def fail(*_):
         raise av.error.MemoryError(errno.ENOMEM, 'Cannot allocate memory')
 
-    monkeypatch.setattr(VideoReader, '_run', fail)
+    monkeypatch.setattr(VideoReader, '_decode', fail)
     with pytest.raises(MemoryError):
         reader.get_batch([0])
     # The headers of a new file may be what asks for too much.
     with pytest.raises(UnreadableVideoError, match='Cannot allocate'):
         VideoReader(content('h264_mp4'))
-    monkeypatch.setattr('mmblvnet.datasets.reading_errors.ENOUGH_MEMORY', 2**62)
+    monkeypatch.setattr('mmblvnet.datasets.reading_errors.MEMORY_PROBE_BYTES', 2**62)
     with pytest.raises(MemoryError):
         VideoReader(content('h264_mp4'))
 
@@ -407,7 +407,7 @@ def test_a_frame_shown_long_after_it_is_decoded_is_unreadable(content):
     data = bytearray(content('closed_mp4'))
     # One bit of when the first frame is shown: 65 seconds late.
     data[data.index(b'ctts') + 17] ^= 0x10
-    with pytest.raises(UnreadableVideoError, match='contradict their order'):
+    with pytest.raises(UnreadableVideoError, match='reorder frames by more than 16 places'):
         VideoReader(bytes(data))
 
 

@@ -38,7 +38,7 @@ def test_what_gives_no_views_is_named():
         (
             1,
             dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
-            '8 frames, which are no views of num_segments = 16',
+            '8 frames, which is not a multiple of num_segments = 16',
         ),
         (5, dict(type='FormatShape', input_format='NCTHW'), 'Only a Recognizer2D'),
         (1, dict(type='Flip'), 'ExactVideoInit, Flip, .* needs .imgs'),

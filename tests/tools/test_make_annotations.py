@@ -42,7 +42,7 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path):
         [
             ([], '0 is no folder: give'),
             (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
-            (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos, .*: put some in it'),
+            (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos, .*: add videos to it'),
             (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
             (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
             (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),

@@ -185,7 +185,7 @@ def check_predictions(case: Case, name: str, folder: Path) -> None:
 
 
 def check_windows(case: Case, name: str, folder: Path) -> None:
-    with refused({IN_3D: 'made of single RGB frames'}, name):
+    with refused({IN_3D: 'need single RGB frames'}, name):
         run('predict', case.video, case.config, case.checkpoint, '--window', '0.4', '--csv', folder / 'out.csv')
     if name != IN_3D:
         first, second, *_ = csv.DictReader((folder / 'out.csv').open())

@@ -20,13 +20,13 @@ class ExactVideoInit(BaseTransform):
     - video_reader (VideoReader), total_frames, avg_fps
 
     Args:
-        io_backend (str): Where videos are, by the name of a file backend of
-            MMEngine. Defaults to ``'disk'``.
+        io_backend (str): MMEngine's name of the file backend that reads the
+            videos. Defaults to ``'disk'``.
         kwargs: Arguments of the backend.
 
     Raises:
-        UnreadableVideoError: If the file is no whole video.
-        OSError: If the machine does not give its content.
+        UnreadableVideoError: If the file is not a complete video.
+        OSError: If reading fails for a reason other than its content.
     """
 
     def __init__(self, io_backend: str = 'disk', **kwargs) -> None:
@@ -35,14 +35,14 @@ class ExactVideoInit(BaseTransform):
         self.file_client = None
 
     def transform(self, results: dict) -> dict:
-        """Open a video, as ``PyAVInit.transform``."""
+        """Add a reader of the video, as ``PyAVInit.transform`` does."""
         file = results['filename']
         if isinstance(file, (str, Path)) and self.io_backend not in ('disk', 'local'):
             if self.file_client is None:
                 self.file_client = FileClient(self.io_backend, **self.kwargs)
             content = self.file_client.get(file)
-            if content is None:  # of LMDB
-                raise FileNotFoundError(f'{file} is not there')
+            if content is None:  # from LMDB
+                raise FileNotFoundError(f'{file} does not exist')
             file = bytes(content)
         reader = VideoReader(file)
         results.update(video_reader=reader, total_frames=len(reader), avg_fps=reader.avg_fps)
@@ -54,27 +54,27 @@ class ExactVideoInit(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ExactVideoDecode(BaseTransform):
-    """Decode the chosen frames of a video that was opened.
+    """Decode the sampled frames of an opened video, upright, in RGB.
 
-    Each is the frame of its number among those that the video shows, upright.
+    Frame indices count the frames that the video shows, in presentation order.
 
     Required Keys:
 
     - video_reader
     - frame_inds
-    - start_index (optional): The number of the first frame.
+    - start_index (optional): The index of the first frame, 0 by default.
 
     Added Keys:
 
     - imgs, original_shape, img_shape
 
     Raises:
-        IndexError: If there is no frame of a number.
+        IndexError: If a frame index is out of range.
         UnreadableVideoError: If a frame cannot be decoded.
     """
 
     def transform(self, results: dict) -> dict:
-        """Decode the frames, as ``PyAVDecode.transform``."""
+        """Decode the frames, as ``PyAVDecode.transform`` does, and close the video."""
         indices = results['frame_inds'].reshape(-1)
         imgs = results['video_reader'].get_batch(indices - results.get('start_index', 0))
         shape = imgs[0].shape[:2]

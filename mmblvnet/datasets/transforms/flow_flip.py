@@ -7,12 +7,12 @@ from mmaction.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class FlowFlip(Flip):
-    """MMAction2's ``Flip`` for images of flow with x and y as channels.
+    """MMAction2's ``Flip`` for optical flow images with x and y as channels.
 
-    ``RawFrameDecode`` has made such images since
+    ``RawFrameDecode`` has returned such images since
     https://github.com/open-mmlab/mmaction2/pull/2631, but ``Flip`` still takes
-    every other image for x and inverts all of it. This one inverts the first
-    channel of each image. Its arguments are those of ``Flip``.
+    every other image for x flow and inverts both its channels. This one inverts
+    the x channel of each image. Its arguments are those of ``Flip``.
     """
 
     def _flip_imgs(self, imgs: List[np.ndarray], modality: str) -> List[np.ndarray]:

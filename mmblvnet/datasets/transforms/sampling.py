@@ -9,13 +9,13 @@ from mmengine.logging import print_log
 
 from ..reading_errors import UnreadableVideoError
 
-# Frame indices are 32 bits, as in MMAction2, and may start at 1.
+# Frame indices are int32, as in MMAction2, and may start at 1.
 MAX_FRAMES = 2**31 - 2
-# What each argument is, where it is no whole number from 1.
+# What to give for each argument, for the message about an invalid value.
 REMEDIES = dict(
     clip_len='the num_segments of BLVNet, e.g. 16 for "8x2": each pair of frames shares the two branches',
     num_clips='the number of views',
-    frame_interval='the frames of the video from one frame of a clip to the next',
+    frame_interval='the distance between successive frames of a clip, in frames of the video',
     num_consecutive_frames='1, or 5 for stacks of 5 flow images',
 )
 
@@ -26,28 +26,28 @@ def _is_count(number: Any) -> bool:
 
 def _check_length(video: str, total_frames: int) -> None:
     if not _is_count(total_frames) or total_frames > MAX_FRAMES:
-        problem = f'{video} has {total_frames!r} frames by its annotation or header, of which none can be sampled'
+        problem = f'{video} has an invalid number of frames, {total_frames!r}, in its annotation or header'
         raise UnreadableVideoError(f'{problem}: correct it, or take the video out of the annotation file')
     if total_frames == 1:
-        problem = f'{video} has 1 frame, of which all clips are made: no motion can be seen in it'
+        problem = f'{video} has only 1 frame, which fills every clip: it shows no motion'
         remedy = 'Take it out of the annotation file, unless it is a picture on purpose'
         print_log(f'{problem}. {remedy}', logger='current', level=logging.WARNING)
 
 
 def _merge_equal(clips: List[np.ndarray]) -> List[np.ndarray]:
-    """Views of which the mean is that of all, without needless repeats."""
+    """Drop repeated views as far as the mean over the views stays the same."""
     distinct, counts = np.unique(clips, axis=0, return_counts=True)
     return list(np.repeat(distinct, counts // np.gcd.reduce(counts), axis=0))
 
 
 @TRANSFORMS.register_module()
 class BigLittleSampleFrames(BaseTransform):
-    """Spread the frames of each clip evenly over the whole video.
+    """Sample clips whose frames are spread evenly over the whole video.
 
-    As bLVNet-TAM samples Something-Something. In training one random offset
-    moves all frames of a clip. In test each view is moved by another number
-    of frames, and numpy's global random state is left alone. Videos that are
-    shorter than a clip give some of their frames more than once.
+    bLVNet-TAM samples Something-Something this way. In training one random
+    offset shifts all frames of a clip. In testing each view has a fixed offset,
+    and NumPy's global random state is not used. Videos shorter than a clip
+    repeat some of their frames.
 
     Required Keys:
 
@@ -61,21 +61,21 @@ class BigLittleSampleFrames(BaseTransform):
     Args:
         clip_len (int): Frames per clip, ``T``, even.
         num_clips (int): Clips, or views, per video. Defaults to 1.
-        test_mode (bool): Whether to choose the frames for testing, without
-            chance. Defaults to False.
-        num_consecutive_frames (int): Frames from each position of a clip on,
-            which FormatShape stacks as channels: 5 for flow. Defaults to 1.
-        merge_equal_views (bool): In a test, whether views of the very same
-            frames, as short videos have, are taken as seldom as leaves their
-            mean the same: once, where each is repeated as often.
-            Videos of a batch may then have different numbers of views, which
-            TestViewsHook makes equal. Defaults to False.
+        test_mode (bool): Whether to sample for testing, deterministically.
+            Defaults to False.
+        num_consecutive_frames (int): Consecutive frames at each position of a
+            clip, which FormatShape stacks as channels: 5 for optical flow.
+            Defaults to 1.
+        merge_equal_views (bool): In testing, whether to drop repeated views of
+            identical frames, as short videos have, as far as the mean over the
+            views stays the same. Videos of a batch may then have different
+            numbers of views, which TestViewsHook evens out. Defaults to False.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
-    # Of the video, from one frame of a clip to the next.
+    # For MMAction2's key: evenly spread frames have no fixed interval.
     frame_interval = 1
 
     def __init__(
@@ -102,17 +102,17 @@ class BigLittleSampleFrames(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Choose the frames of the clips.
 
-        ``frame_inds``, ``(num_clips * clip_len, )``, holds the frames of one
-        view after the other, without merged ones. Consecutive frames follow
-        one another, and count as a clip of their own.
+        ``frame_inds``, ``(num_clips * clip_len, )`` in int32, holds view after
+        view, without merged ones. Several consecutive frames lie side by side
+        in it, and count as a clip of their own in these two numbers.
 
         Raises:
-            UnreadableVideoError: If the video has no frames, or no countable
-                number.
+            UnreadableVideoError: If the number of frames is not a valid one,
+                at least 1.
         """
         total_frames = results['total_frames']
         _check_length(results.get('filename', results.get('frame_dir')), total_frames)
-        # Where a stack of consecutive frames can begin.
+        # Number of frames at which a stack of consecutive frames can begin.
         starts = max(1, total_frames - self.num_consecutive_frames + 1)
         if self.test_mode:
             clips = self._test_clips(starts)
@@ -127,7 +127,7 @@ class BigLittleSampleFrames(BaseTransform):
         results.update(frame_inds=frame_inds.astype(np.int32), frame_interval=self.frame_interval)
         results.update(clip_len=self.clip_len, num_clips=len(clips))
         if self.num_consecutive_frames > 1:
-            # FormatShape makes the channels of one image of each such clip.
+            # FormatShape stacks each such clip as the channels of one image.
             results.update(clip_len=self.num_consecutive_frames, num_clips=len(clips) * self.clip_len)
         return results
 
@@ -148,7 +148,7 @@ class BigLittleSampleFrames(BaseTransform):
             return [np.sort(state.choice(total_frames, self.clip_len)) for state in states]
         tick = total_frames / self.clip_len
         offsets = np.arange(-self.num_clips // 2 + 1, self.num_clips // 2 + 1)
-        # Short of half a tick, so that no view leaves its group of frames.
+        # Less than half a tick, so that each frame stays within its tick.
         offsets = np.clip(offsets, -tick / 2, tick / 2 - 1e-4)
         ticks = tick * np.arange(self.clip_len)
         return [(tick / 2 + offset + ticks).astype(int) for offset in offsets]
@@ -156,18 +156,18 @@ class BigLittleSampleFrames(BaseTransform):
 
 @TRANSFORMS.register_module()
 class BigLittleDenseSampleFrames(BigLittleSampleFrames):
-    """Take the frames of each clip at a fixed interval.
+    """Sample clips whose frames have a fixed interval.
 
-    As bLVNet-TAM samples Kinetics. In training a clip starts anywhere; in
-    test the views start evenly spread. Where a clip is longer than the video
-    it goes on at the video's start.
+    bLVNet-TAM samples Kinetics this way. In training a clip starts at random;
+    in testing the starts of the views are spread evenly. A clip that is longer
+    than the video continues at the start of the video.
 
     Args:
         clip_len (int): Frames per clip, ``T``, even.
-        frame_interval (int): From one frame of a clip to the next, in frames
-            of the video.
-        num_clips, test_mode, num_consecutive_frames, merge_equal_views: As
-            for :class:`BigLittleSampleFrames`, whose keys and errors it has.
+        frame_interval (int): Distance between successive frames of a clip, in
+            frames of the video.
+        num_clips, test_mode, num_consecutive_frames, merge_equal_views: As for
+            :class:`BigLittleSampleFrames`, which has the same keys and errors.
     """
 
     def __init__(self, clip_len: int, frame_interval: int, *args, **kwargs) -> None:

@@ -61,7 +61,7 @@ def test_a_video_may_be_in_a_database(video, tmp_path):
             transaction.put(b'a', video.read_bytes())
     backend = dict(io_backend='lmdb', db_path=str(tmp_path / 'db'))
     assert shown_numbers(read('a', [7], **backend)['imgs']) == [7]
-    with pytest.raises(FileNotFoundError, match='b is not there'):
+    with pytest.raises(FileNotFoundError, match='b does not exist'):
         read('b', [7], **backend)
 
 

@@ -164,7 +164,7 @@ def test_a_video_with_a_single_frame_is_named(monkeypatch):
     for num_frames in (1, 2):
         build()(dict(filename='still.webm', total_frames=num_frames, start_index=0))
     (message,) = messages
-    assert 'still.webm has 1 frame' in message
+    assert 'still.webm has only 1 frame' in message
 
 
 ODD_NUMBERS = st.one_of(st.integers(-3, 20), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3))
