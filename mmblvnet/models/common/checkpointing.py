@@ -28,7 +28,7 @@ class _ReuseMaps(TorchDispatchMode):
 
     PyTorch's own selective checkpointing refuses a second backward pass; here
     what has been taken is computed again. Batch norms leave their statistics
-    as they are in these passes, so that they count a batch once.
+    as they are, and a batch counts once; SyncBatchNorm needs some counter.
     """
 
     def __init__(self, maps: List[Optional[Tensor]], modules: Iterable[nn.Module]) -> None:
@@ -40,7 +40,7 @@ class _ReuseMaps(TorchDispatchMode):
         self.number = 0
         self.settings = [(n.momentum, n.num_batches_tracked) for n in self.norms]
         for norm in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+            norm.momentum, norm.num_batches_tracked = 0.0, torch.tensor(0, device='cpu')
         return super().__enter__()
 
     def __exit__(self, *error) -> None:

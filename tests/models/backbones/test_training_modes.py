@@ -52,8 +52,9 @@ def test_frozen_stages_neither_learn_nor_drift(frozen_stages):
         assert torch.equal(value, before[name]) == is_frozen(name), name
 
 
-def test_gradients_may_be_asked_for_twice():
-    backbone = randomize(build(with_cp=True)).train()
+@pytest.mark.parametrize('norm', ['BN', 'SyncBN'])
+def test_gradients_may_be_asked_for_twice(norm):
+    backbone = randomize(build(with_cp=True, norm_cfg=dict(type=norm))).train()
     before = statistics(backbone)
     loss = backbone(torch.randn(4, 3, 32, 32)).square().mean()
     after = statistics(backbone)
