@@ -107,14 +107,19 @@ class Event:
 def test_a_network_is_measured_with_its_clips(monkeypatch):
     monkeypatch.setattr(benchmark_gpu, 'DEVICE', 'cpu')
     monkeypatch.setattr('torch.cuda.Event', Event)
-    for name in ('synchronize', 'reset_peak_memory_stats'):
-        monkeypatch.setattr(f'torch.cuda.{name}', lambda: None)
+    monkeypatch.setattr('torch.cuda.synchronize', lambda: None)
+    runs, runs_before = [], []
+    monkeypatch.setattr('torch.cuda.reset_peak_memory_stats', lambda: runs_before.append(len(runs)))
     monkeypatch.setattr('torch.cuda.memory_allocated', lambda: 2**30)
     monkeypatch.setattr('torch.cuda.max_memory_allocated', lambda: 2**30 + 2**21)
-    row = benchmark_gpu.ROWS['s3d']._replace(make=lambda _: torch.nn.Conv3d(3, 1, 1))
+    network = torch.nn.Conv3d(3, 1, 1)
+    network.register_forward_hook(lambda *_: runs.append(network.training))
+    row = benchmark_gpu.ROWS['s3d']._replace(make=lambda _: network.requires_grad_())
     monkeypatch.setitem(benchmark_gpu.ROWS, 's3d', row)
     for job in jobs_of(['s3d'], ['training', 'inference'], size=32):
         (middle, lowest, highest), memory = benchmark_gpu.measure(job, 2)
         assert 0 < lowest <= middle <= highest
         # What was there before the clips does not count, they do.
         assert memory == 1 + 128 * 3 * 32 * 32 * 4 / 2**20
+    # Nor does what the first run takes to find algorithms.
+    assert runs_before == [1, len(runs) // 2 + 1]

@@ -123,9 +123,11 @@ def milliseconds(run: Callable[[], Any], rounds: int = 10) -> List[float]:
 def measure(job: Job, clips: int) -> Tuple[List[float], float]:
     """Clips per second (median, lowest and highest), and MiB per clip."""
     run, batch = benchmark.prepare(job.row, job.mode, clips, DEVICE)
+    run = partial(run, batch)
+    # Compiles, and tries algorithms, each with memory of its own.
+    run()
     alone = torch.cuda.memory_allocated() - batch.nbytes
     torch.cuda.reset_peak_memory_stats()
-    run = partial(run, batch)
     times = milliseconds(in_a_graph(run) if job.graph else run)
     peak = torch.cuda.max_memory_allocated() - alone
     return [1000 * clips / of_times(times) for of_times in (median, max, min)], peak / clips / 2**20
@@ -134,8 +136,7 @@ def measure(job: Job, clips: int) -> Tuple[List[float], float]:
 def measure_card() -> dict:
     """What the card can do at most, and which it is."""
     numbers = torch.empty(2**29, device='cuda').normal_()
-    copied = torch.empty_like(numbers)
-    copy_ms = median(milliseconds(lambda: copied.copy_(numbers)))
+    copy_ms = median(milliseconds(partial(torch.empty_like(numbers).copy_, numbers)))
     matrix = torch.randn(8192, 8192, device='cuda', dtype=torch.bfloat16)
     product_ms = median(milliseconds(lambda: matrix @ matrix))
     return dict(
@@ -165,8 +166,7 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         # x and y; x, y, the gradient of y and that of x.
         for name, run, maps in (('forward', forward, 2), ('backward', backward, 4)):
             ms = median(milliseconds(run, 20))
-            speed = maps * x.nbytes / ms / 1e6
-            results.append(dict(tam=name, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
+            results.append(dict(tam=name, dtype=str(dtype), ms=ms, of_copy=maps * x.nbytes / ms / 1e6 / copy_gb_per_s))
     return results
 
 
