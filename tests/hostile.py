@@ -143,7 +143,7 @@ def doubled():
 OLD_FORMAT = dict(_use_new_zipfile_serialization=False)
 COUNTED = {i: i for i in range(9999)}
 SHARED = torch.zeros(2**20)
-UNSAFE = 'no checkpoint that can be loaded safely'
+UNSAFE = 'cannot be loaded safely as a checkpoint'
 # How each is written, and the reason that has to be given.
 FILES = dict(
     code=(runs_code, f'{UNSAFE}.*mkdir'),
@@ -158,7 +158,7 @@ FILES = dict(
     empty_sets=(instructions(b'\x8f' * 2**22), f'{UNSAFE}.*EMPTY_SET'),
     doubled_list=(saved(extra=Call(getattr, doubled(), 'mean')), f'{UNSAFE}.*memory'),
     gap_in_the_memo=(instructions(b'}r\xff\xff\xff\xff'), f'{UNSAFE}.*LONG_BINPUT'),
-    dict_in_itself=(instructions(b'ccollections\nOrderedDict\n)Rq\0X\1\0\0\0kh\0s'), f'{UNSAFE}.*in itself'),
+    dict_in_itself=(instructions(b'ccollections\nOrderedDict\n)Rq\0X\1\0\0\0kh\0s'), f'{UNSAFE}.*contains itself'),
     state_for_a_type=(instructions(b'ccollections\nOrderedDict\n}b'), UNSAFE),
     zip_bomb=(zip_bomb, f'{UNSAFE}.*memory'),
     names_in_two_cases=(names_in_two_cases, f'{UNSAFE}.*memory'),
@@ -170,14 +170,14 @@ FILES = dict(
     truncated=(truncated, UNSAFE),
     truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
     # Python 3.14 and patched older ones refuse to read these.
-    two_lists_of_records=(two_lists_of_records, 'begin or end|BadZipFile'),
-    hidden_list_of_records=(hidden_list_of_records, 'begin or end|BadZipFile'),
+    two_lists_of_records=(two_lists_of_records, 'as PyTorch writes it|BadZipFile'),
+    hidden_list_of_records=(hidden_list_of_records, 'as PyTorch writes it|BadZipFile'),
     tar=(tar, 'tar file'),
     compressed_tar=(compressed_tar, UNSAFE),
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),
     empty=(written(b''), UNSAFE),
     text=(written(b'Not a checkpoint.\n' * 99), UNSAFE),
-    directory=(lambda file, trace: file.mkdir(), 'is no file'),
+    directory=(lambda file, trace: file.mkdir(), 'not a file'),
     absent=(lambda file, trace: None, 'can not be found'),
     torchscript=(torchscript, UNSAFE),
 )

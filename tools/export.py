@@ -34,9 +34,9 @@ def export_clips(model: nn.Module, module: Any, about: dict, draft: Path, args: 
     exportable.check_repeatable(model, *examples)
     onnx_file = draft.with_suffix('.onnx')
     if args.format == 'torch':
-        formats.export_torch(module, examples, module.free, draft, about)
+        formats.export_torch(module, examples, module.dynamic_axes, draft, about)
     else:
-        formats.export_onnx(module, examples, module.free, onnx_file, about)
+        formats.export_onnx(module, examples, module.dynamic_axes, onnx_file, about)
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, draft)
     run = formats.load_exported(draft).run

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ from uuid import uuid4
 
 @contextlib.contextmanager
 def atomic_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
-    """Open a file that takes its name only when it is complete.
+    """Open a file for an atomic write: it gets its name only when it is complete.
 
-    Any number of processes may write the same file: the last one wins. A
-    link stays one, and a file that is replaced keeps its mode and owner. The
-    mode is ``'w'`` or ``'wb'``, and the unfinished file
-    ``.checkpoint-*.tmp`` in the same folder.
+    Until then it is called ``.checkpoint-*.tmp``, in the same folder. ``mode``
+    is ``'w'`` or ``'wb'``. Several processes may write the same path: the last
+    one wins. A symbolic link stays a link, and a file that is replaced passes
+    its permissions, and its owner where possible, on to the new one.
     """
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
@@ -29,7 +29,7 @@ def atomic_file(path: Union[str, Path], mode: str) -> Iterator[IO]:
         if os.path.exists(path):
             shutil.copymode(path, unfinished)
             owner = os.stat(path)
-            # Not for everyone, nor on every system.
+            # Only root may change the owner, and not every system can.
             with contextlib.suppress(OSError, AttributeError):
                 os.chown(unfinished, owner.st_uid, owner.st_gid)
         os.replace(unfinished, path)

@@ -1,4 +1,4 @@
-"""Backbones that start from the weights in a file."""
+"""The base class of backbones that load pretrained weights from a file."""
 
 from pathlib import Path
 from typing import Callable, Optional
@@ -15,25 +15,25 @@ DEFAULT_INIT = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', laye
 
 
 class PretrainedBackbone(BaseModule):
-    """A backbone that refuses pretrained weights of which any is missing.
+    """Base class of backbones that refuse incomplete pretrained weights.
 
-    Those of temporal modules may be missing, unless they are frozen. MMEngine
-    only logs what it did not find.
+    MMEngine only logs missing weights. Here, those of temporal modules alone
+    may be missing (image networks have none), unless they are frozen.
     """
 
-    # Gives the name that a weight may have in a file instead of its own.
+    # Maps a weight's name to another one that a file may use instead.
     published_name: Callable[[str], str] = staticmethod(str)
 
     def where_to_get(self, checkpoint: str) -> str:
-        """How the user gets a missing file."""
+        """Return instructions for getting a missing file."""
         raise NotImplementedError
 
     def init_weights(self) -> None:
-        """Initialize the weights, at last from pretrained ones.
+        """Initialize the weights, then load the pretrained ones that ``init_cfg`` names.
 
         Raises:
-            FileNotFoundError: If a file does not exist, with the way to get it.
-            RuntimeError: If a file does not fit, with what does not.
+            FileNotFoundError: If a file does not exist; says how to get it.
+            RuntimeError: If a file is no checkpoint or does not fit; says why.
         """
         given = [] if self.is_init else self.init_cfg or []
         configs = [given] if isinstance(given, dict) else given
@@ -44,7 +44,7 @@ class PretrainedBackbone(BaseModule):
             self._load_pretrained(**{k: v for k, v in cfg.items() if k != 'type'})
 
     def _load_pretrained(self, checkpoint: str, prefix: Optional[str] = None, map_location: str = 'cpu') -> None:
-        """Load a file, or the part whose names have a prefix."""
+        """Load a checkpoint, or only its weights whose names start with a prefix."""
         name = type(self).__name__
         if '://' not in checkpoint and not Path(checkpoint).is_file():
             remedy = self.where_to_get(checkpoint)
@@ -53,12 +53,12 @@ class PretrainedBackbone(BaseModule):
             weights = weights_in(load_checkpoint(checkpoint, map_location))
         except Exception as error:
             raise RuntimeError(
-                f'The pretrained weights {checkpoint!r} of {name} are no checkpoint ({type(error).__name__}: {error}). '
+                f'The pretrained weights {checkpoint!r} of {name} cannot be loaded ({type(error).__name__}: {error}). '
                 f'Was the download complete?\n{self.where_to_get(checkpoint)}'
             ) from error
         own = self.state_dict()
         names = {self.published_name(name): name for name in own}
-        weights = {names.get(key, key): value for key, value in _part_of(weights, prefix).items()}
+        weights = {names.get(key, key): value for key, value in _weights_under(weights, prefix).items()}
         problems = mismatches(own, weights)
         frozen = {n for n, p in self.named_parameters() if not p.requires_grad}
         for key in [*problems]:
@@ -71,8 +71,8 @@ class PretrainedBackbone(BaseModule):
         if problems:
             raise RuntimeError(
                 f'The pretrained weights {checkpoint!r} do not fit {name} of depth {self.depth}. Training with them '
-                'would start from random weights in part. Give the file that belongs to the model, convert a published '
-                "one with tools/convert_checkpoint.py, or name the wanted part of the file by prefix='backbone.'.\n"
+                'would start with some weights random. Give the file that belongs to the model, convert a published '
+                "one with tools/convert_checkpoint.py, or select the file's backbone by prefix='backbone.'.\n"
                 + report(problems)
             )
         self.load_state_dict(weights, strict=False)
@@ -81,9 +81,9 @@ class PretrainedBackbone(BaseModule):
             update_init_info(self, f'Loaded from {checkpoint}')
 
 
-def _part_of(weights: dict, prefix: Optional[str]) -> dict:
-    """The weights of the wanted part, without those of a classifier."""
-    # An image classifier of MMPretrain, of which there is one part to want.
+def _weights_under(weights: dict, prefix: Optional[str]) -> dict:
+    """Return the weights under a prefix, by their names without it, except a classifier's."""
+    # MMPretrain's image classifiers: only their backbone can be wanted.
     if prefix is None and any(name.startswith('head.') for name in weights):
         prefix = 'backbone'
     if prefix:

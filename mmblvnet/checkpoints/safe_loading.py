@@ -1,4 +1,4 @@
-"""Loading checkpoints of strangers."""
+"""Safe loading of untrusted checkpoints."""
 
 import os
 from functools import partial
@@ -13,21 +13,21 @@ from mmengine.runner.checkpoint import get_external_models, get_torchvision_mode
 
 from mmblvnet.checkpoints import unpickling
 
-# What interpreting a small file may take beyond a multiple of its size.
+# Bytes of memory that loading a file may take beyond 4 times its size.
 HEADROOM = 256 * 2**20
-# The names of models in MMEngine's lists of URLs.
+# Functions that return the URLs of named models, by MMEngine's prefixes.
 MODEL_ZOOS = {
     ('torchvision://', 'modelzoo://'): get_torchvision_models,
     ('open-mmlab://', 'openmmlab://'): get_external_models,
 }
-REMEDY = 'Copy or download it again; if it is whole, ask whoever made it for its state dict alone.'
+REMEDY = 'Copy or download it again; if it is complete, ask its author for a file of the state dict alone.'
 
 
 def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
-    """:func:`load_safely`, with its errors, by a name for MMEngine's loader.
+    """Load a checkpoint safely, by any name that MMEngine's loader accepts.
 
-    That is a file, a URL, which is downloaded once, as by ``torch.hub``, or
-    what else MMEngine has a loader for; ``map_location`` is ``torch.load``'s.
+    A file, a URL (downloaded once, to the cache of ``torch.hub``) or a name
+    with another prefix of MMEngine's. The rest is as in :func:`load_safely`.
     """
     for prefixes, urls in MODEL_ZOOS.items():
         if name.startswith(prefixes):
@@ -41,7 +41,7 @@ def load_checkpoint(name: str, map_location: Any = 'cpu') -> dict:
 
 
 def _download(url: str) -> Path:
-    """Download a file that is not there yet, in one process."""
+    """Return the cached file of a URL, which the process of rank 0 downloads if it is missing."""
     folder = Path(torch.hub.get_dir(), 'checkpoints')
     file = folder / Path(urlparse(url).path).name
     try:
@@ -56,25 +56,25 @@ def _download(url: str) -> Path:
 def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
     """Load a checkpoint without running any code in it.
 
-    What the user has declared safe for PyTorch, by ``add_safe_globals`` or
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``, is loaded as well.
+    Types on the user's allow-list (``torch.serialization.add_safe_globals``)
+    are loaded too. ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` trusts every file.
 
     Args:
-        file (Path): The file.
+        file (Path): The checkpoint file.
         map_location: As for ``torch.load``. Defaults to ``'cpu'``.
 
     Returns:
-        dict: Its content.
+        dict: The content of the file.
 
     Raises:
-        ValueError: If it is no checkpoint, holds more than data, or takes
-            much more memory than its size.
-        OSError: If there is no such file, or it cannot be read.
+        ValueError: If the file is no checkpoint, holds more than data, or
+            would take much more memory than its size.
+        OSError: If the file does not exist or cannot be read.
     """
     if not file.exists():
         raise FileNotFoundError(f'{file} can not be found.')
     if not file.is_file():
-        raise ValueError(f'{file} is no file: give the checkpoint itself, such as epoch_50.pth')
+        raise ValueError(f'{file} is a folder or device, not a file: give the checkpoint itself, such as epoch_50.pth')
     limit = 4 * file.stat().st_size + HEADROOM
     with file.open('rb') as stream:
         trusted = os.getenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0')
@@ -85,13 +85,13 @@ def load_safely(file: Path, map_location: Any = 'cpu') -> dict:
 
 
 def _checked(name: str, load: Callable) -> dict:
-    """What a function loads, if it is a dict."""
+    """Return the dict that ``load`` returns; turn failures and other results into a ValueError."""
     try:
         content = load()
     except Exception as error:
         reason = ' '.join(str(error).split())[:999] or 'it ends too early'
         raise ValueError(
-            f'{name} is no checkpoint that can be loaded safely ({type(error).__name__}): {reason}\n{REMEDY}'
+            f'{name} cannot be loaded safely as a checkpoint ({type(error).__name__}): {reason}\n{REMEDY}'
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f'{name} holds a {type(content).__name__} instead of a state dict. {REMEDY}')

@@ -1,4 +1,4 @@
-"""Checkpoints in the key formats that were published with the paper."""
+"""Conversion from and to the key formats of published checkpoints."""
 
 import re
 from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple
@@ -16,34 +16,34 @@ StateDict = Dict[str, Tensor]
 
 
 class KeyFormat(NamedTuple):
-    """The keys of a kind of published file."""
+    """The names of weights in one kind of published checkpoint."""
 
     name: str
-    # Pattern of names of the backbone that no other has.
+    # Pattern of the backbone's names by which the format is recognized.
     marker: str
-    # Tells the backbone's config from its weights under published names.
+    # Returns the backbone's config, read from its weights by published names.
     read_config: Callable[[StateDict], dict]
-    # Start of the backbone's and of the classifier's names in the file, and
+    # Prefixes of the backbone's and of the classifier's names in the file, and
     # of both in this package.
     backbone: str = ''
     classifier: str = 'fc.'
     ours: Tuple[str, str] = ('backbone.', 'cls_head.fc_cls.')
-    # Gives the name in the file for a name in the backbone.
+    # Maps a name in this package's backbone to the name in the file.
     rename: Callable[[str], str] = str
-    # Whether a published file has the state dict as 'state_dict'.
+    # Whether a published file holds the state dict under 'state_dict'.
     nested: bool = False
-    # What data parallelism put in front of every name.
+    # Prefix of all names in the file, from data parallelism.
     wrapper: str = ''
 
     def published_name(self, name: str) -> str:
-        """The name in the file of a weight of this package."""
+        """Return the name in the file of a weight of this package."""
         backbone, classifier = self.ours
         if name.startswith(classifier):
             return self.classifier + name.removeprefix(classifier)
         return self.backbone + self.rename(name.removeprefix(backbone))
 
     def network_of(self, weights: StateDict) -> Tuple[dict, StateDict]:
-        """The backbone's config with ``num_classes``, and :meth:`weights_of`."""
+        """Return the backbone's config with ``num_classes``, and the :meth:`weights_of` that network."""
         backbone = {
             name.removeprefix(self.backbone): value for name, value in weights.items() if name.startswith(self.backbone)
         }
@@ -55,7 +55,7 @@ class KeyFormat(NamedTuple):
             raise ValueError(f'its key format is {self.name}, but {error}') from error
 
     def weights_of(self, config: dict, num_classes: int) -> StateDict:
-        """Tensors without values, by their names in this package."""
+        """Return all weights of a network as meta tensors, by their names in this package."""
         with torch.device('meta'):
             backbone = MODELS.build(dict(config))
             channels = backbone.feat_dim if isinstance(backbone, ResNet) else backbone.stage_channels[-1]
@@ -66,21 +66,21 @@ class KeyFormat(NamedTuple):
 
 
 def _size(weights: StateDict, name: str, dim: int) -> int:
-    """The size of a weight that tells something about the network."""
+    """Return a weight's size in a dimension, or raise a ValueError if it has none."""
     if name not in weights:
         raise ValueError(f'{name} is missing')
     if weights[name].dim() <= dim or not weights[name].size(dim):
-        raise ValueError(f'{name} is {tuple(weights[name].shape)}')
+        raise ValueError(f'{name} has shape {tuple(weights[name].shape)}')
     return weights[name].size(dim)
 
 
 def _count(names: Iterable[str], prefix: str) -> int:
-    """How many numbered modules there are under a prefix."""
+    """Return the number of numbered modules, such as blocks, under a prefix."""
     return len({name[len(prefix) :].split('.')[0] for name in names if name.startswith(prefix)})
 
 
-def _blended(names: Iterable[str], tam: str) -> int:
-    """How many frames a TAM blends; 0 if there is none."""
+def _num_blended_frames(names: Iterable[str], tam: str) -> int:
+    """Return the number of frames that a TAM blends, or 0 if there is no TAM."""
     if any(name.startswith(f'{tam}.curr') for name in names):
         return 3
     return _count(names, f'{tam}.blending_layers.')
@@ -94,7 +94,7 @@ def _big_little_config(backbone: StateDict) -> dict:
     depth = depths[big]
     alpha = BLResNet.stem_channels // _size(backbone, 'l_conv0.weight', 0)
     little = [_count(backbone, f'layer{i}.little.') for i in (1, 2, 3)]
-    # The largest up to the paper's that gives the Little branches.
+    # Several betas may fit: the paper's 4 comes first, then smaller ones.
     for beta in (4, 3, 2, 1, *range(5, 31)):
         if little == [max(1, n // beta - 1) for n in BLResNet.arch_settings[depth][:3]]:
             in_channels = _size(backbone, 'conv1.weight', 1)
@@ -104,15 +104,15 @@ def _big_little_config(backbone: StateDict) -> dict:
 
 def _video_config(backbone: StateDict) -> dict:
     config = dict(_big_little_config(backbone), type='BLVNet')
-    blended = _blended(backbone, 'tam')
-    return dict(config, blend_frames=blended) if blended else dict(config, temporal_module=None)
+    num_frames = _num_blended_frames(backbone, 'tam')
+    return dict(config, blend_frames=num_frames) if num_frames else dict(config, temporal_module=None)
 
 
 def _tam_resnet_config(backbone: StateDict) -> dict:
-    blended = _blended(backbone, 'layer1.0.tam')
-    if not blended:
+    num_frames = _num_blended_frames(backbone, 'layer1.0.tam')
+    if not num_frames:
         raise ValueError('layer1.0.tam is missing')
-    return dict(type='ResNetTAM', **resnet_config(backbone), blend_frames=blended)
+    return dict(type='ResNetTAM', **resnet_config(backbone), blend_frames=num_frames)
 
 
 def _tam_resnet_name(name: str) -> str:
@@ -122,10 +122,10 @@ def _tam_resnet_name(name: str) -> str:
 
 
 def resnet_config(backbone: StateDict) -> dict:
-    """The config of a ResNet from weights under torchvision's names."""
+    """Return the config of a ResNet, read from its weights under torchvision's names."""
     convs = 3 if 'layer1.0.conv3.weight' in backbone else 2
     blocks = tuple(_count(backbone, f'layer{i}.') for i in (1, 2, 3, 4))
-    # A network's depth counts its convolutions and the classifier.
+    # The depth counts the blocks' convolutions, the stem's and the classifier.
     depth = convs * sum(blocks) + 2
     if ResNet.arch_settings.get(depth, (None, None))[1] != blocks:
         raise ValueError(
@@ -136,7 +136,7 @@ def resnet_config(backbone: StateDict) -> dict:
 
 
 BIG_LITTLE = r'layer\d\.little\.'
-# Of two that fit, the first is meant.
+# In order of precedence: a file may match two formats.
 KEY_FORMATS = (
     KeyFormat(
         'ImageNet bLResNet', BIG_LITTLE, _big_little_config, ours=('', 'classifier.'), nested=True, wrapper='module.'
@@ -154,69 +154,68 @@ KEY_FORMATS = (
 
 
 def _key_format_of(names: Iterable[str], published: bool) -> KeyFormat:
-    """The format of published names, or that of names of this package."""
+    """Return the format that ``names`` belong to: those of a published file, or of this package."""
     for key_format in KEY_FORMATS:
         start = key_format.backbone if published else key_format.ours[0]
         marker = re.compile(re.escape(start) + key_format.marker)
         if any(marker.match(name) for name in names):
             return key_format
     raise ValueError(
-        'none of its weights has a name that tells its key format; the known '
-        f'ones are {", ".join(known.name for known in KEY_FORMATS)}'
+        f'none of its weights has a name of a known key format ({", ".join(known.name for known in KEY_FORMATS)})'
     )
 
 
 def check_weights(weights: StateDict, wanted: StateDict, key_format: str) -> None:
-    """Refuse weights that do not fit a network, with their names."""
+    """Raise a ValueError that lists the weights that do not fit the ``wanted`` ones of a network."""
     problems = mismatches(wanted, weights)
     if problems:
         raise ValueError(
-            f'its key format is {key_format}, from which {len(problems)} weights differ:\n{report(problems)}'
+            f'its key format is {key_format}, but {len(problems)} weights do not fit the network:\n{report(problems)}'
         )
 
 
 def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
-    """Turn published weights into those of this package's models.
+    """Convert a published checkpoint to weights of this package's models.
 
     Args:
-        content (dict): What a file of the published code holds.
-        flow_channels (int, optional): Channels of optical flow that the
-            network of an RGB file is to take instead. Defaults to None.
+        content (dict): The content of a published file.
+        flow_channels (int, optional): Input channels of optical flow, if the
+            RGB network is to become a flow network. Defaults to None.
 
     Returns:
-        tuple: The weights, named as in a recognizer for video networks, and
-        as in a backbone and a ``classifier`` for image networks; and what
-        was found: the name of the ``key_format``, the backbone's config and
+        tuple: The weights, named as in a recognizer (video networks) or as in
+        a backbone and a ``classifier`` (image networks); and a dict with the
+        name of the ``key_format``, the backbone's config and
         ``num_classes``.
 
     Raises:
-        ValueError: If the format is not known, or a weight is missing, left
-            over, of another shape or not finite, with the reason.
+        ValueError: If the format is unknown, or weights are missing,
+            unexpected, of another shape or not finite.
     """
     weights = weights_in(content)
     key_format = _key_format_of(weights, published=True)
-    config, ours = key_format.network_of(weights)
-    names = {key_format.published_name(name): name for name in ours}
-    check_weights(weights, {k: ours[name] for k, name in names.items()}, key_format.name)
+    config, wanted = key_format.network_of(weights)
+    names = {key_format.published_name(name): name for name in wanted}
+    check_weights(weights, {k: wanted[name] for k, name in names.items()}, key_format.name)
     weights, config = for_flow(weights, config, flow_channels, f'{key_format.backbone}conv1.weight')
     converted = {names[name]: value for name, value in weights.items()}
     return converted, dict(key_format=key_format.name, **config)
 
 
 def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> Tuple[dict, dict]:
-    """Turn weights of this package's models into a published file.
+    """Convert weights of this package's models to the content of a published file.
 
     Args:
-        weights (dict): Named as by :func:`convert_published`.
-        key_format_name (str, optional): The format they came from. Defaults
-            to None, which takes the format with dropout of the two that
-            differ in nothing else.
+        weights (dict): The weights, named as by :func:`convert_published`.
+        key_format_name (str, optional): The format that they came from.
+            Defaults to None: of the two bLVNet-TAM formats, which only this
+            tells apart, the one with dropout.
 
     Returns:
-        tuple[dict]: What the published file holds, and what was found.
+        tuple[dict]: The content, and the dict of :func:`convert_published`.
 
     Raises:
-        ValueError: If they are none of a published model's, with the reason.
+        ValueError: If the weights are not those of a published model.
     """
     weights = weights_in(weights)
     key_format = _key_format_of(weights, published=False)
@@ -224,8 +223,8 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
         if (other.name, other.read_config) == (key_format_name, key_format.read_config):
             key_format = other
     published = {key_format.published_name(k): v for k, v in weights.items()}
-    config, ours = key_format.network_of(published)
-    check_weights(weights, ours, key_format.name)
+    config, wanted = key_format.network_of(published)
+    check_weights(weights, wanted, key_format.name)
     content = {key_format.wrapper + k: v for k, v in published.items()}
     if key_format.nested:
         content = dict(state_dict=content)
@@ -235,7 +234,7 @@ def to_published(weights: StateDict, key_format_name: Optional[str] = None) -> T
 def for_flow(
     weights: StateDict, config: dict, channels: Optional[int], first: str = 'conv1.weight'
 ) -> Tuple[StateDict, dict]:
-    """Let the first convolution take the mean over RGB from each channel."""
+    """Convert RGB weights to flow: the first convolution's mean over RGB for each of ``channels``."""
     if channels is None:
         return weights, config
     weight = weights[first]

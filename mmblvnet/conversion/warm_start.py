@@ -1,4 +1,4 @@
-"""A start for a bLResNet from the weights of a plain ResNet."""
+"""Warm start of a bLResNet from the weights of a plain ResNet."""
 
 import re
 from typing import Dict, List, Optional, Tuple
@@ -18,10 +18,10 @@ BLOCK = re.compile(r'(layer\d)\.(?:(big|little|fusion)\.)?(\d+)')
 
 
 def resnet_weights(content: dict) -> StateDict:
-    """The backbone of a plain ResNet under torchvision's names.
+    """Return the backbone's weights of a plain ResNet under torchvision's names.
 
-    They are without the counts of batches; and none if what a file of
-    torchvision, timm, MMPretrain or MMAction2 holds is another network.
+    ``content`` is that of a file of torchvision, timm, MMPretrain or MMAction2.
+    ``num_batches_tracked`` is left out. Other networks give an empty dict.
     """
     weights = weights_in(content)
     start = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
@@ -36,12 +36,12 @@ def resnet_weights(content: dict) -> StateDict:
 
 
 def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple[StateDict, dict]:
-    """Give the weights of a ResNet to the bLResNet of the same depth.
+    """Initialize a bLResNet with the weights of the ResNet of the same depth.
 
-    A stage of a bLResNet has all blocks but one in its Big branch, and one
-    that fuses the branches: they take the first ones and the last one of the
-    ResNet's stage. Thin blocks take the first channels. What a ResNet does
-    not have hands on its input, or adds nothing to the Big branch at first.
+    In each stage, the Big branch takes all blocks of the ResNet's stage but the
+    last, which the fusion block takes. The Little branch's thin blocks take the
+    first channels. Layers that a ResNet does not have start as the identity
+    or, where they would add to the Big branch, with an output of zero.
 
     Args:
         weights (dict): What :func:`resnet_weights` returns.
@@ -49,12 +49,12 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
             network is to take instead of RGB. Defaults to None.
 
     Returns:
-        tuple: All weights of the bLResNet; and what was found, as of
-        ``convert_published``, with ``sources``, a line for each part.
+        tuple: All weights of the bLResNet; and a dict as of
+        ``convert_published``, with ``sources``: lines on each block's origin.
 
     Raises:
-        ValueError: If a weight is missing, left over, of another shape or not
-            finite, or no bLResNet has this depth, with the reason.
+        ValueError: If weights are missing, unexpected, of another shape or not
+            finite, or no bLResNet has this depth.
     """
     config = resnet_config(weights)
     with torch.device('meta'):
@@ -62,17 +62,17 @@ def warm_start(weights: StateDict, flow_channels: Optional[int] = None) -> Tuple
     check_weights(weights, {torchvision_name(name): value for name, value in plain.state_dict().items()}, 'ResNet')
     weights, config = for_flow(weights, config, flow_channels)
     started = _fresh_weights(config)
-    sources: Dict[str, Optional[str]] = {_part(name): None for name in started}
+    sources: Dict[str, Optional[str]] = {_block_of(name): None for name in started}
     for name, value in started.items():
         source = _source_of(name, plain.stage_blocks)
         if source in weights:
             value.copy_(_first_channels(weights[source], value.shape))
-            sources[_part(name)] = _part(source)
-    return started, dict(key_format='ResNet', type='BLResNet', **config, sources=_lines(sources, weights))
+            sources[_block_of(name)] = _block_of(source)
+    return started, dict(key_format='ResNet', type='BLResNet', **config, sources=_describe_sources(sources, weights))
 
 
 def _fresh_weights(config: dict) -> StateDict:
-    """The weights of a bLResNet before it takes any of the ResNet."""
+    """Return the initial weights of a bLResNet, the same each time, without any of the ResNet."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = BLResNet(**config)
@@ -87,7 +87,7 @@ def _fresh_weights(config: dict) -> StateDict:
 
 
 def _source_of(name: str, blocks: Tuple[int, ...]) -> Optional[str]:
-    """The ResNet's weight that a weight of the bLResNet starts from."""
+    """Return the name of the ResNet's weight that a bLResNet's weight starts from, if any."""
     match = BLOCK.match(name)
     if not match:
         return name if name.startswith(('conv1.', 'bn1.')) else None
@@ -99,28 +99,28 @@ def _source_of(name: str, blocks: Tuple[int, ...]) -> Optional[str]:
         return None
     rest = name[match.end() :]
     if branch != 'little':
-        # A pool comes first.
+        # Unlike a ResNet's, this shortcut begins with a pool.
         rest = re.sub(r'(?<=downsample\.)\d', lambda index: str(int(index[0]) - 1), rest)
     return f'{stage}.{block}{rest}'
 
 
 def _first_channels(value: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """A weight of a thinner network, whose sums stay as large."""
+    """Return the first channels of a weight, scaled so that sums over fewer inputs stay as large."""
     thin = value[tuple(map(slice, shape))]
     return thin * (value[0].numel() / thin[0].numel())
 
 
-def _part(name: str) -> str:
-    """The block that a weight belongs to, or its layer."""
+def _block_of(name: str) -> str:
+    """Return the name of the block that a weight belongs to, or else of its layer."""
     block = BLOCK.match(name)
     return block[0] if block else name.rpartition('.')[0]
 
 
-def _lines(sources: Dict[str, Optional[str]], weights: StateDict) -> List[str]:
-    """What came from where, and what did not."""
-    taken = [f'{part} from {source}' for part, source in sources.items() if source]
-    fresh = ', '.join(part for part, source in sources.items() if not source)
-    unused = ', '.join(sorted({_part(name) for name in weights} - {*sources.values()}) + ['its classifier'])
-    # Thin blocks have no room for more.
+def _describe_sources(sources: Dict[str, Optional[str]], weights: StateDict) -> List[str]:
+    """Return lines that say where each block comes from, and what is new or unused."""
+    taken = [f'{block} from {source}' for block, source in sources.items() if source]
+    fresh = ', '.join(block for block, source in sources.items() if not source)
+    unused = ', '.join(sorted({_block_of(name) for name in weights} - {*sources.values()}) + ['its classifier'])
+    # The Little branch's blocks have fewer channels than the ResNet's.
     lines = [line + ', its first channels' if '.little.' in line else line for line in taken]
     return [*lines, f'not from the ResNet: {fresh}', f'not used of the ResNet: {unused}']

@@ -1,4 +1,4 @@
-"""What is exported of a recognizer, and whether its file has the scores."""
+"""The modules that are exported from a recognizer, and checks of the exported files."""
 
 import copy
 from functools import partial
@@ -22,39 +22,39 @@ from mmblvnet.models.common.folding import fold_norms
 from mmblvnet.models.common.temporal_module import StreamStep
 from mmblvnet.models.heads.probabilities import activation_of
 
-LARGEST = 2**20
+MAX_AXIS_SIZE = 2**20
 TOLERANCE = 1e-4
-# Of untrained networks, OpenVINO's bfloat16 is up to 3 times as far from
-# float32 as PyTorch's own, or far less; trained ones may hardly differ.
+# On untrained networks, OpenVINO's bfloat16 error is up to 3 times PyTorch's:
+# hence a margin. On trained ones PyTorch's may be almost 0: hence a floor.
 BFLOAT16_MARGIN, BFLOAT16_FLOOR = 5, 0.02
 
 
-def free_dimensions(model: nn.Module) -> Dict[int, Dim]:
-    """The dimensions of a file's input that may differ from call to call.
+def dynamic_axes(model: nn.Module) -> Dict[int, Dim]:
+    """Return the dynamic axes of an exported file's input, by their numbers.
 
-    They are the number of videos, and that of their frames: whole views where
-    the model has such. MMAction2's backbones of clips (TSM, TANet) take one
-    view: PyTorch's exporter does not come to an end with the two numbers in
-    their reshapes.
+    They are the batch size and the number of frames, a multiple of those of a
+    view if the model has views. MMAction2's clip backbones (TSM, TANet) are
+    exported for one view: with both axes dynamic in their reshapes,
+    ``torch.export`` does not terminate.
     """
-    free = {0: Dim('batch', max=LARGEST)}
+    axes = {0: Dim('batch', max=MAX_AXIS_SIZE)}
     num_segments = frames_per_view(model)
     if num_segments is None:
-        free[1] = Dim('frames', max=LARGEST)
+        axes[1] = Dim('frames', max=MAX_AXIS_SIZE)
     elif not (hasattr(model.backbone, 'num_segments') and type(model.backbone).__module__.startswith('mmaction.')):
-        free[1] = num_segments * Dim('views', max=LARGEST)
-    return free
+        axes[1] = num_segments * Dim('views', max=MAX_AXIS_SIZE)
+    return axes
 
 
 def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
-    """The shape of a view, ``(T, C, H, W)``, as validation prepares it.
+    """Return the shape of a view, ``(T, C, H, W)``, as validation prepares it.
 
-    ``T`` is what the model, a recognizer with its config as ``cfg``, relates
-    to each other, or, where it takes any number, what validation samples;
-    ``size`` is another height and width.
+    The model is a recognizer with its config as ``cfg``. ``T`` is its frames
+    per view or, if it takes any number, those that validation samples.
+    ``size`` replaces the height and width.
 
     Raises:
-        ValueError: If the pipeline does not give such frames.
+        ValueError: If the pipeline does not return frames of this shape.
     """
     example = dry_run(model, 'val')
     shape = example.inputs.shape
@@ -65,10 +65,10 @@ def frames_shape(model: nn.Module, size: Optional[Sequence[int]] = None) -> Tupl
 
 
 def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Tensor:
-    """Random patches, since in fine noise all frames look alike to a network.
+    """Return random videos of large patches: a network sees no difference between frames of fine noise.
 
-    From the shape of a view, ``(T, C, H, W)``, come ``(num_videos, num_views
-    * T, C, H, W)`` of 8 bits, as the pipeline gives them.
+    ``shape`` is that of a view, ``(T, C, H, W)``. The videos are uint8, as from
+    the pipeline, ``(num_videos, num_views * T, C, H, W)``.
     """
     num_frames, channels, height, width = shape
     patches = torch.randint(0, 256, (num_videos * num_views * num_frames, channels, 3, 3))
@@ -76,16 +76,16 @@ def example_frames(shape: Sequence[int], num_videos: int, num_views: int) -> Ten
     return frames.to(torch.uint8).unflatten(0, (num_videos, -1))
 
 
-def preprocessed(preprocessor: nn.Module, frames: Tensor, included: bool = False) -> Tensor:
-    """Videos of the pipeline as a file takes them, which may include this."""
-    return frames if included else preprocessor(dict(inputs=list(frames), data_samples=[]))['inputs'].cpu()
+def preprocessed(preprocessor: nn.Module, frames: Tensor, already_included: bool = False) -> Tensor:
+    """Return the pipeline's videos as an exported file takes them: normalised unless it does so itself."""
+    return frames if already_included else preprocessor(dict(inputs=list(frames), data_samples=[]))['inputs'].cpu()
 
 
 def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], with_preprocessing: bool) -> List[Tensor]:
-    """Videos of the training set as validation sees them, a batch of one each.
+    """Return training videos, prepared as for validation, each ``(1, frames, C, H, W)``.
 
-    So many are spread evenly over the set, or over that of another annotation
-    file. They are normalised if the file does not do so itself.
+    ``number`` videos are spread evenly over the training set or ``ann_file``.
+    They are normalised unless the file does so itself (``with_preprocessing``).
     """
     cfg = copy.deepcopy(model.cfg.train_dataloader.dataset)
     for part in datasets_in(cfg):
@@ -101,19 +101,19 @@ def calibration_clips(model: nn.Module, number: int, ann_file: Optional[str], wi
 
 
 class Exportable(nn.Module):
-    """A module that may normalise its frames itself."""
+    """Base class of the exported modules, which may normalise their frames themselves."""
 
     def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
         super().__init__()
         kind = type(model.data_preprocessor)
         if with_preprocessing and kind is not ActionDataPreprocessor:
             allowed = 'only ActionDataPreprocessor can: leave out --with-preprocessing'
-            raise ValueError(f'{kind.__name__} cannot go into the file, {allowed}')
+            raise ValueError(f'{kind.__name__} cannot be exported, {allowed}')
         self.shape = tuple(shape)
         self.with_preprocessing = with_preprocessing
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """Normalise frames, ``(.., C, H, W)``, where that is included."""
+        """Normalise frames, ``(.., C, H, W)``, if the module includes that."""
         if not self.with_preprocessing:
             return frames
         preprocessor, frames = self.model.data_preprocessor, frames.float()
@@ -124,11 +124,11 @@ class Exportable(nn.Module):
         return frames
 
     def describe(self) -> Dict[str, str]:
-        """The file's metadata."""
+        """Return the metadata of the exported file."""
         _, channels, height, width = self.shape
         preprocessor = self.model.data_preprocessor
         order = 'RGB' if channels == 3 else 'x and y of the flow in turn'
-        about = dict(
+        metadata = dict(
             channels='BGR' if preprocessor.to_rgb else order,
             height=str(height),
             width=str(width),
@@ -138,21 +138,21 @@ class Exportable(nn.Module):
         for name in () if self.with_preprocessing else ('mean', 'std'):
             value = getattr(preprocessor, name, None)
             if value is not None:
-                about[name] = str(value.flatten().tolist())
-        return about
+                metadata[name] = str(value.flatten().tolist())
+        return metadata
 
 
 class ExportableRecognizer(Exportable):
-    """A copy of a recognizer in test mode, whose backbone's norms are folded.
+    """A copy of a recognizer in test mode, with its backbone's batch norms folded.
 
-    ``free`` are the dimensions of its input that may differ from call to call.
+    Its attribute ``dynamic_axes`` holds those of :func:`dynamic_axes`.
 
     Args:
         model (nn.Module): A ``Recognizer2D``.
-        shape (Sequence[int]): Of a view, ``(T, C, H, W)``.
-        with_preprocessing (bool): Whether it normalises frames itself as an
-            ``ActionDataPreprocessor`` does (of others a ValueError tells), or
-            takes normalised ones. Defaults to False.
+        shape (Sequence[int]): The shape of a view, ``(T, C, H, W)``.
+        with_preprocessing (bool): Whether it takes frames that are not yet
+            normalised; a ValueError if its ``data_preprocessor`` is not an
+            ``ActionDataPreprocessor``. Defaults to False.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
@@ -160,31 +160,31 @@ class ExportableRecognizer(Exportable):
         self.model = copy.deepcopy(model)
         head = self.model.cls_head
         if isinstance(head, TPNHead):
-            # Whose classifier of fcn_test each test would make otherwise.
+            # TrainedTPNHead would copy its classifier in each forward pass.
             with torch.no_grad():
                 head._init_new_cls()
             head.forward = partial(TPNHead.forward, head)
         self.model.cpu().eval().requires_grad_(False)
         fold_norms(self.model.backbone)
-        # Which only a bounded number of views needs.
+        # Tracing would fix the number of chunks that the views are run in.
         self.model.test_cfg = dict(self.model.test_cfg or {}, max_testing_views=False)
-        self.free = free_dimensions(model)
+        self.dynamic_axes = dynamic_axes(model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The scores of videos, ``(N, views * T, C, H, W)``.
+        """Return the scores of videos, ``(N, views * T, C, H, W)``.
 
-        They are what the head averages over the views, ``(N, num_classes)``,
-        or those of each view, ``(N, views, num_classes)``.
+        If the head averages over the views, they are ``(N, num_classes)``,
+        otherwise ``(N, views, num_classes)``.
         """
         head = self.model.cls_head
         feats, kwargs = self.model.extract_feat(self.prepare(x), test_mode=True)
         scores = head(feats, **kwargs)
-        # Unlike size(), len() would fix the number in the file.
+        # Not len(), which would make the batch size a constant of the file.
         return head.average_clip(scores, scores.size(0) // x.size(0))
 
     def examples(self) -> Tuple[Tensor, ...]:
-        """Random frames: traced with one video, it would hold for one only."""
-        frames = example_frames(self.shape, num_videos=2, num_views=2 if 1 in self.free else 1)
+        """Return random frames of 2 videos: with only 1, the traced batch size would be constant."""
+        frames = example_frames(self.shape, num_videos=2, num_views=2 if 1 in self.dynamic_axes else 1)
         return (frames if self.with_preprocessing else frames.float(),)
 
     def describe(self) -> Dict[str, str]:
@@ -192,37 +192,37 @@ class ExportableRecognizer(Exportable):
             super().describe(),
             layout='NTCHW',
             frames_per_view=str(self.shape[0]),
-            views='any' if 1 in self.free else '1',
+            views='any' if 1 in self.dynamic_axes else '1',
             output='probabilities' if self.model.cls_head.average_clips == 'prob' else 'scores',
         )
 
 
 class ExportableStream(Exportable):
-    """A step of a stream, whose state goes in and comes out.
+    """One step along a stream, whose state is both an input and an output.
 
-    It takes a pair of frames (or one frame) at a time, whatever the T of the
-    shape. For its arguments and errors see :class:`ExportableRecognizer` and
-    ``StreamingRecognizer``.
+    It takes a pair of frames (or one frame) at a time; the ``T`` of ``shape``
+    is ignored. For its arguments and errors see :class:`ExportableRecognizer`
+    and ``StreamingRecognizer``.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int], with_preprocessing: bool = False) -> None:
         super().__init__(model, shape, with_preprocessing)
         self.recognizer = StreamingRecognizer(model.cpu())
-        # A module of this one, so that it is exported.
+        # A submodule, so that its weights are exported.
         self.model = self.recognizer.model.requires_grad_(False)
         states = [f'state.{name}' for name in self.recognizer.modules]
         self.input_names = ['frames', 'pair', 'num_frames', *states]
         self.output_names = ['scores', *(f'next.{state}' for state in states)]
 
     def forward(self, frames: Tensor, pair: Tensor, num_frames: Tensor, *states: Tensor) -> Tuple[Tensor, ...]:
-        """The scores of an earlier pair, and the states for the next step.
+        """Return the scores of an earlier pair, ``(1, num_classes)``, and the states for the next step.
 
         Args:
-            frames (Tensor): Those of the pair, ``(2 or 1, C, H, W)``.
-            pair (Tensor): Its number from 0, ``(1, )``, int64.
-            num_frames (Tensor): Frames of the stream, ``(1, )``, int64, or
-                2^29 while it has not ended.
-            states (Tensor): What the modules keep, at most four dimensions.
+            frames (Tensor): The frames of the pair, ``(2 or 1, C, H, W)``.
+            pair (Tensor): The pair's number from 0, ``(1, )``, int64.
+            num_frames (Tensor): Length of the stream in frames, ``(1, )``,
+                int64; 2^29 while it has not ended.
+            states (Tensor): Maps that temporal modules keep, ``(n, C, H, W)``.
         """
         names = list(self.recognizer.modules)
         step = StreamStep(dict(zip(names, states)), pair, num_frames, self.recognizer.group)
@@ -231,7 +231,7 @@ class ExportableStream(Exportable):
 
     @torch.no_grad()
     def examples(self) -> Tuple[Tensor, ...]:
-        """Random frames, and the rest of the first step."""
+        """Return the inputs of a stream's first step: random frames, and states of zeros."""
         frames = example_frames((self.recognizer.group, *self.shape[1:]), 1, 1)[0]
         pair = torch.zeros(1, dtype=torch.long)
         step = (frames if self.with_preprocessing else frames.float(), pair, pair + ENDLESS)
@@ -252,7 +252,7 @@ class ExportableStream(Exportable):
 
 
 def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
-    """The scores of videos, as the pipeline gives them, in MMAction2's test."""
+    """Return the scores that MMAction2's test gives the pipeline's videos, ``(N, views * T, C, H, W)``."""
     samples = [ActionDataSample() for _ in frames]
     with torch.no_grad():
         samples = model.test_step(dict(inputs=list(frames), data_samples=samples))
@@ -260,36 +260,39 @@ def reference_scores(model: nn.Module, frames: Tensor) -> Tensor:
 
 
 def check_repeatable(model: nn.Module, frames: Tensor) -> None:
-    """Refuse a model that draws at random in a test, as ``TRNHead`` does."""
-    # Raw scores differ where a softmax may hide it.
+    """Raise a ValueError for a model whose test is random, such as one with a ``TRNHead``."""
+    # Compares raw scores, since a softmax may hide the differences.
     with patch.object(model.cls_head, 'average_clips', None):
         first, second = (reference_scores(model, frames) for _ in range(2))
     if (first - second).abs().max() > TOLERANCE * first.abs().max():
-        problem = 'gives a video other scores each time, of which a file would keep one draw: it cannot be exported'
+        problem = 'gives a video different scores each time: it cannot be exported, as a file would keep one draw'
         raise ValueError(f'{type(model.cls_head).__name__} {problem}')
 
 
 def check_parity(
     run: Callable[[Tensor], Tensor], model: nn.Module, module: ExportableRecognizer, precision: str = 'float32'
 ) -> float:
-    """Compare an exported file with the model that it was made of.
+    """Compare the scores of an exported file with those of its model.
 
-    One, two and three videos go through both, the two with two views each
-    where the file takes any number.
+    Both get one, two and three videos, the two with two views each if the
+    file takes any number of views.
 
     Args:
         run (Callable): Runs the file, from frames to scores.
         model (nn.Module): The recognizer.
-        module (ExportableRecognizer): What was made of it and exported.
-        precision (str): In which the file computes: scores may be 1e-4 apart,
-            absolutely and relatively, and in ``'bfloat16'`` by a multiple of
-            what PyTorch's own rounds. Defaults to ``'float32'``.
+        module (ExportableRecognizer): The module that was exported from it.
+        precision (str): ``'float32'`` (the default), with an absolute and
+            relative tolerance of 1e-4, or ``'bfloat16'``, with a multiple of
+            PyTorch's own rounding error.
 
     Returns:
-        float: The largest difference; a ValueError tells if it is larger.
+        float: The largest absolute difference.
+
+    Raises:
+        ValueError: If the scores differ by more than the tolerance.
     """
     model.eval()
-    several = 2 if 1 in module.free else 1
+    several = 2 if 1 in module.dynamic_axes else 1
     differences = []
     for num_videos, num_views in ((1, 1), (2, several), (3, 1)):
         frames = example_frames(module.shape, num_videos, num_views)
@@ -304,10 +307,7 @@ def check_parity(
 
 
 def check_stream_parity(path: Path, model: nn.Module, module: ExportableStream, num_frames: int = 48) -> float:
-    """:func:`check_parity` for the ONNX file of a step, along a video.
-
-    It has ``num_frames``, an even number.
-    """
+    """Compare a step's ONNX file with its model as :func:`check_parity`, on ``num_frames`` (even) frames."""
     from onnxruntime import InferenceSession
 
     recognizer = StreamingRecognizer(model)
@@ -319,7 +319,7 @@ def check_stream_parity(path: Path, model: nn.Module, module: ExportableStream, 
     states = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs() if i.name.startswith('state.')}
     scores = []
     for pair in range(num_frames // group + delay):
-        # What follows the end does not matter.
+        # After the end any frames will do, since they are masked.
         start = min(pair * group, num_frames - group)
         numbers = dict(pair=np.array([pair]), num_frames=np.array([num_frames]))
         of_pair, *new = session.run(None, dict(states, frames=frames[start : start + group], **numbers))
@@ -329,7 +329,7 @@ def check_stream_parity(path: Path, model: nn.Module, module: ExportableStream, 
 
 
 def _difference(scores: Tensor, expected: Tensor, tolerance: float) -> float:
-    """The largest difference, or a ValueError if it is too large."""
+    """Return the largest absolute difference, or raise a ValueError beyond the tolerance."""
     difference = (scores - expected).abs().max().item()
     if not torch.allclose(scores, expected, atol=tolerance, rtol=tolerance):
         raise ValueError(f'The exported file does not agree with the model: scores differ by {difference:.2g}')

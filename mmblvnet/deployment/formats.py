@@ -16,23 +16,24 @@ from torch.export import Dim, ExportedProgram
 
 PathLike = Union[str, Path]
 Examples = Tuple[Tensor, ...]
+Axes = Dict[int, Dim]
 OPSET = 18
-# The additions and products of the temporal modules lose more than they win.
-# OpenVINO 2026.4 gets a classifier of integers wrong for all videos of a batch
-# but the first.
+# Not the additions and products of the temporal modules, where 8 bits cost more
+# than they gain, nor the classifier: OpenVINO 2026.4 computes a quantized one
+# wrongly for all videos of a batch but the first.
 OPERATORS = ['Conv']
-# What OpenVINO calls them.
+# OpenVINO's names of the precisions.
 PRECISIONS = dict(float32='f32', bfloat16='bf16')
-# Where the metadata are in OpenVINO's files made of ONNX, and in programs of
-# torch.export.
+# Where the metadata are: a section of OpenVINO's files converted from ONNX,
+# and an extra file in the archives of torch.export.
 FRAMEWORK, METADATA = 'framework', 'metadata.json'
 
 
 class Exported(NamedTuple):
-    """An exported file: what runs it, from frames to scores, and metadata."""
+    """A loaded exported file: a function that runs it, from frames to scores, and its metadata."""
 
     run: Callable[[Tensor], Tensor]
-    about: Dict[str, str]
+    metadata: Dict[str, str]
 
 
 def load_exported(path: PathLike) -> Exported:
@@ -41,7 +42,7 @@ def load_exported(path: PathLike) -> Exported:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If OpenVINO is needed and not installed.
-        ValueError: If its name ends in something else.
+        ValueError: If its suffix is none of these.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,36 +54,35 @@ def load_exported(path: PathLike) -> Exported:
 
 @torch.no_grad()
 def export_onnx(
-    module: nn.Module, examples: Examples, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
+    module: nn.Module, examples: Examples, dynamic_axes: Axes, path: PathLike, metadata: Optional[Dict[str, str]] = None
 ) -> None:
     """Write a network as an ONNX file.
 
     Args:
-        module (nn.Module): The network in test mode, from ``frames`` to
-            ``scores`` if it has no ``input_names`` and ``output_names``.
+        module (nn.Module): The network in test mode. Its ``input_names`` and
+            ``output_names``, if any, replace ``frames`` and ``scores``.
         examples (tuple[Tensor]): An example of each input.
-        free (dict[int, Dim]): The dimensions of the input that may differ.
+        dynamic_axes (dict[int, Dim]): The dynamic axes of the input.
         path (str or Path): The file.
-        about (dict[str, str], optional): The file's metadata.
+        metadata (dict[str, str], optional): The file's metadata.
     """
     inputs, outputs = getattr(module, 'input_names', ['frames']), getattr(module, 'output_names', ['scores'])
-    names = dict(input_names=inputs, output_names=outputs)
-    traced = _traced(module, examples, free)
-    program = torch.onnx.export(traced, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
+    options: Dict[str, Any] = dict(dynamo=True, opset_version=OPSET, input_names=inputs, output_names=outputs)
+    program = torch.onnx.export(_export(module, examples, dynamic_axes), (), verbose=False, **options)
     for value in [*program.model.graph, *program.model.graph.inputs]:
-        # Where each operator stands in the sources, on this machine.
+        # The operators' places in the source files, with this machine's paths.
         value.metadata_props.clear()
     for node in program.model.graph:
         for attribute in node.attributes.values():
-            # PyTorch 2.6 writes these, which protobuf 7 refuses.
+            # PyTorch 2.6 writes booleans, which protobuf 7 refuses.
             if isinstance(attribute.value, bool):
                 attribute.value = int(attribute.value)
-    program.model.metadata_props.update(about or {})
+    program.model.metadata_props.update(metadata or {})
     program.save(os.fspath(path))
 
 
-def _traced(module: nn.Module, examples: Examples, free: Dict[int, Dim]) -> ExportedProgram:
-    return torch.export.export(module, examples, dynamic_shapes=(free,) if free else None, strict=False)
+def _export(module: nn.Module, examples: Examples, dynamic_axes: Axes) -> ExportedProgram:
+    return torch.export.export(module, examples, dynamic_shapes=(dynamic_axes,) if dynamic_axes else None, strict=False)
 
 
 def _load_onnx(path: Path) -> Exported:
@@ -100,9 +100,9 @@ def _load_onnx(path: Path) -> Exported:
 
 
 def quantize(path: PathLike, quantized: PathLike, clips: List[Tensor]) -> None:
-    """Write an ONNX file anew that computes in integers of 8 bits.
+    """Write a copy of an ONNX file whose convolutions are computed in 8-bit integers.
 
-    The clips are inputs that show how large its maps are.
+    The clips are the inputs for calibration of the range of its feature maps.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -125,7 +125,7 @@ def quantize(path: PathLike, quantized: PathLike, clips: List[Tensor]) -> None:
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO, or an ImportError that says how to get it."""
+    """Return the module ``openvino``, or raise an ImportError that says how to install it."""
     try:
         return importlib.import_module('openvino')
     except ImportError as error:
@@ -133,15 +133,15 @@ def import_openvino() -> ModuleType:
 
 
 def export_openvino(onnx_file: PathLike, path: PathLike, precision: str = 'float32') -> None:
-    """Write an ONNX file as an OpenVINO one, with the same metadata.
+    """Convert an ONNX file to an OpenVINO file with the same metadata.
 
     Args:
         onnx_file (str or Path): The file to convert.
         path (str or Path): The ``.xml`` file; its weights go into a ``.bin``
             file beside it.
-        precision (str): ``'float32'`` (the default) or ``'bfloat16'``, which
-            goes into the metadata as OpenVINO's hint: left to itself, it takes
-            bfloat16 wherever the processor has it.
+        precision (str): ``'float32'`` (the default) or ``'bfloat16'``. It goes
+            into the metadata for :func:`load_exported`, since OpenVINO by
+            default uses bfloat16 wherever the processor has it.
 
     Raises:
         ImportError: If OpenVINO is not installed.
@@ -149,17 +149,17 @@ def export_openvino(onnx_file: PathLike, path: PathLike, precision: str = 'float
     openvino = import_openvino()
     model = _openvino_core().read_model(onnx_file)
     model.set_rt_info(PRECISIONS[precision], [FRAMEWORK, 'precision'])
-    # It writes weights of 16 bits otherwise.
+    # By default OpenVINO saves the weights in float16.
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 @functools.lru_cache(None)
 def _openvino_core() -> Any:
-    """The only one, which stays.
+    """Return the process's only OpenVINO core, which is never freed.
 
-    Each sets the stack on which the process handles signals, and sets back
-    the one before it when it goes, which may be gone by then: the next child
-    that ends kills the process (openvino#11894).
+    A core installs a stack for signal handlers and, when freed, restores the
+    one before it, which may be freed by then: the next signal, such as of a
+    child that ends, would kill the process (openvino#11894).
     """
     return import_openvino().Core()
 
@@ -167,33 +167,33 @@ def _openvino_core() -> Any:
 def _load_openvino(path: Path) -> Exported:
     core = _openvino_core()
     model = core.read_model(path)
-    metadata = model.get_rt_info(FRAMEWORK).astype(dict)
-    about = {name: value.astype(str) for name, value in metadata.items()}
-    config = dict(INFERENCE_PRECISION_HINT=about['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
+    rt_info = model.get_rt_info(FRAMEWORK).astype(dict)
+    metadata = {name: value.astype(str) for name, value in rt_info.items()}
+    config = dict(INFERENCE_PRECISION_HINT=metadata['precision'], INFERENCE_NUM_THREADS=torch.get_num_threads())
     network = core.compile_model(model, 'CPU', config)
 
     def run(frames: Tensor) -> Tensor:
         return torch.from_numpy(network(np.ascontiguousarray(frames))[0])
 
-    return Exported(run, about)
+    return Exported(run, metadata)
 
 
 @torch.no_grad()
 def export_torch(
-    module: nn.Module, examples: Examples, free: Dict[int, Dim], path: PathLike, about: Optional[Dict[str, str]] = None
+    module: nn.Module, examples: Examples, dynamic_axes: Axes, path: PathLike, metadata: Optional[Dict[str, str]] = None
 ) -> None:
-    """Write a network as a PyTorch program, which needs no sources to run.
+    """Write a network as a program of ``torch.export``, which runs without this package.
 
-    For its arguments see :func:`export_onnx`.
+    For the arguments see :func:`export_onnx`.
     """
-    torch.export.save(_traced(module, examples, free), path, extra_files={METADATA: json.dumps(about or {})})
+    torch.export.save(_export(module, examples, dynamic_axes), path, extra_files={METADATA: json.dumps(metadata or {})})
 
 
 def _load_torch(path: Path) -> Exported:
     extra_files = {METADATA: ''}
     program = torch.export.load(path, extra_files=extra_files)
-    # PyTorch guards against a single video, whose strides mean nothing; the
-    # operators take it all the same. 2.6 has neither guards nor the option.
+    # PyTorch's guards refuse a single video for its strides, which mean nothing
+    # at size 1; the operators accept it. 2.6 has neither guards nor the option.
     takes = inspect.signature(program.module).parameters
     module = program.module(**(dict(check_guards=False) if 'check_guards' in takes else {}))
     return Exported(torch.no_grad()(module), json.loads(extra_files[METADATA]))

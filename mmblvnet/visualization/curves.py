@@ -15,20 +15,20 @@ from .style import STYLE
 
 
 class Curves(NamedTuple):
-    """The loss in training and the metric in validation, by iteration."""
+    """The training loss and the validation metric of a run, as pairs of iteration and value."""
 
     loss: List[Tuple[int, float]]
     metric: List[Tuple[int, float]]
 
 
 def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
-    """Read the logs of a training run, and of those that resumed it.
+    """Read the logs of a training run, and of the runs that resumed it.
 
-    Iterations that were repeated count once. The metric is read of the
-    validations; it may be ``'acc/top1'``.
+    Of an iteration that was repeated, the last value counts. ``metric`` is a
+    name in the logs of the validations, such as ``'acc/top1'``.
 
     Raises:
-        ValueError: If no training has logs there, or only other metrics.
+        ValueError: If there is no log of a training, or only other metrics.
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
@@ -41,20 +41,20 @@ def read_curves(work_dir: Union[str, Path], metric: str) -> Curves:
                 iteration = row['iter']
                 loss[iteration] = row['loss']
             elif iteration and metric in row:
-                # Without an iteration of its own; that of a test is no part.
+                # Validations log no iteration. A test follows no loss: skipped.
                 values[iteration] = row[metric]
             elif iteration:
                 known.update(row)
     if not loss:
         raise ValueError(f'the logs of {work_dir} have no loss: nothing was trained there')
     if known and not values:
-        raise ValueError(f'the validations of {work_dir} have no {metric}, but {", ".join(sorted(known))}')
+        raise ValueError(f'the validations of {work_dir} log no {metric}, only {", ".join(sorted(known))}')
     return Curves(sorted(loss.items()), sorted(values.items()))
 
 
 @rc_context(STYLE)
 def draw_curves(runs: Sequence[Curves], names: Sequence[str], metric: str, out: Union[str, Path]) -> None:
-    """Draw the loss and the metric of training runs."""
+    """Draw the loss and the metric of training runs, side by side, into the file ``out``."""
     figure = Figure(figsize=(10, 3.6))
     left, right = figure.subplots(1, 2)
     for run, name in zip(runs, names):

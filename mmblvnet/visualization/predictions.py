@@ -1,4 +1,4 @@
-"""Pictures of predictions: in the frames of a video, and over its time."""
+"""Pictures of predictions: bars in the frames of a video, and a timeline."""
 
 import os
 from pathlib import Path
@@ -24,9 +24,9 @@ MAX_NAME = 48
 
 
 def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
-    """Draw predictions into a copy of a frame, as bars from the top.
+    """Return a copy of a frame with predictions drawn as bars, from the top.
 
-    The frame is ``(H, W, 3)``, RGB of 8 bits.
+    The frame is ``(H, W, 3)``, RGB, uint8.
     """
     picture = picture.copy()
     height, width = picture.shape[:2]
@@ -45,19 +45,19 @@ def draw_predictions(picture: np.ndarray, predictions: Sequence[Prediction]) -> 
 
 
 class AnnotatedVideo:
-    """An MP4 file of ``fps`` frames per second with predictions in them."""
+    """A writer of an MP4 file at ``fps`` frames per second, with predictions drawn in."""
 
     def __init__(self, out: Union[str, Path], fps: float) -> None:
-        # A colon in a bare name would make it a protocol of FFmpeg.
+        # Absolute, since FFmpeg takes what is before a colon for a protocol.
         self.out = os.path.abspath(out)
         self.fps = fps
         self._writer: Optional[cv2.VideoWriter] = None
 
     def write(self, picture: np.ndarray, predictions: Sequence[Prediction]) -> None:
-        """Add a frame, or raise a ValueError if the file cannot be written."""
+        """Add a frame, ``(H, W, 3)`` in RGB; raise a ValueError if the file cannot be written."""
         height, width = picture.shape[:2]
         factor = max(1, SHORT_SIDE / min(height, width))
-        # MP4 wants even sides.
+        # The codec needs an even width and height.
         size = tuple(round(side * factor / 2) * 2 for side in (width, height))
         picture = draw_predictions(cv2.resize(picture, size), predictions)
         if self._writer is None:
@@ -72,21 +72,21 @@ class AnnotatedVideo:
 
 
 def annotate_video(video: str, out: Union[str, Path], predictions: Sequence[Prediction]) -> None:
-    """Write a video file again as MP4, with predictions in every frame.
+    """Write a copy of a video file as MP4, with predictions in every frame.
 
     Raises:
-        ValueError: If it cannot be read, or the new one not written.
+        ValueError: If the video cannot be read or the copy cannot be written.
     """
     annotated = None
     for frame in open_source(video):
-        # The first is shown for as long as each.
+        # The frame rate follows from how long the first frame is shown.
         annotated = annotated or AnnotatedVideo(out, 1 / frame.end_time)
         annotated.write(frame.read(), predictions)
     annotated.close()
 
 
 class Column(NamedTuple):
-    """Windows that share a column, with the sum of their probabilities."""
+    """A column of a timeline: successive windows and the sum of their probabilities."""
 
     start: float
     end: float
@@ -100,8 +100,8 @@ class Column(NamedTuple):
 class Timeline:
     """The probabilities of the classes over time, in bounded memory.
 
-    When there are too many columns (``max_columns``, an even number), each two
-    become one, and columns hold twice as many windows from then on.
+    When there are ``max_columns`` (an even number), neighbours are merged, and
+    each column holds twice as many windows from then on.
     """
 
     def __init__(self, max_columns: int = 1024) -> None:
@@ -109,9 +109,9 @@ class Timeline:
         self.columns: List[Column] = []
 
     def add(self, start: float, end: float, probabilities: Tensor) -> None:
-        """Add the next window, which counts from start to end, in seconds.
+        """Add the next window, from ``start`` to ``end`` in seconds.
 
-        The probabilities are those of its classes, ``(num_classes, )``.
+        ``probabilities`` are those of the classes in it, ``(num_classes, )``.
         """
         columns, new = self.columns, Column(start, end, probabilities)
         if columns and columns[-1].num_windows < columns[0].num_windows:
@@ -123,19 +123,19 @@ class Timeline:
 
     @property
     def probabilities(self) -> Tensor:
-        """Tensor: The means of the columns, ``(columns, num_classes)``."""
+        """Tensor: The mean probabilities in each column, ``(columns, num_classes)``."""
         return torch.stack([c.total / c.num_windows for c in self.columns])
 
 
 @rc_context(STYLE)
 def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path]) -> None:
-    """Draw the most probable classes of a timeline with windows, a row each.
+    """Draw the most probable classes of a timeline, one row per class.
 
-    The suffix of ``out`` tells the format of the picture.
+    It needs at least one window. The suffix of ``out`` gives the format.
     """
     probabilities = timeline.probabilities
     best = probabilities.amax(0).topk(min(MAX_ROWS, len(names))).indices
-    # In the order in which they happen.
+    # Sorted by the time at which each class is most probable.
     labels = best[probabilities[:, best].argmax(0).argsort(stable=True)].tolist()
     figure = Figure((11, 1.3 + 0.32 * len(labels)))
     axes = figure.subplots()
@@ -152,7 +152,7 @@ def draw_timeline(timeline: Timeline, names: Sequence[str], out: Union[str, Path
 
 
 def clock(seconds: float) -> str:
-    """A time as people read it, such as ``1:02:03.5``."""
+    """Format a time in seconds as hours, minutes and seconds, such as ``1:02:03.5``."""
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02}:{tenths / 10:04.1f}'

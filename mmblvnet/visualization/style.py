@@ -1,4 +1,4 @@
-"""How the pictures of matplotlib look, as its parameters."""
+"""The style of all pictures, as parameters of matplotlib."""
 
 STYLE = {
     'axes.titlesize': 10,

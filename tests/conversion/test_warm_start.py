@@ -127,10 +127,10 @@ def test_another_kind_of_resnet_is_refused(weights):
     for changed, message in [
         (
             weights | {'layer1.0.conv2.weight': torch.ones(128, 128, 3, 3)},
-            r'layer1.0.conv2.weight is \(128, 128, 3, 3\) instead of',
+            r'layer1.0.conv2.weight has shape \(128, 128, 3, 3\) instead of',
         ),
         (without_stem | {'conv1.0.weight': torch.ones(1)}, 'conv1.weight is missing'),
-        (weights | {'layer1.0.se.fc1.weight': torch.ones(1)}, 'layer1.0.se.fc1.weight is left over'),
+        (weights | {'layer1.0.se.fc1.weight': torch.ones(1)}, 'layer1.0.se.fc1.weight is unexpected'),
         (
             weights | {'layer4.0.bn3.bias': torch.full((2048,), torch.nan)},
             'layer4.0.bn3.bias has values that are not finite',

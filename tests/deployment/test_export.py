@@ -24,7 +24,7 @@ def exportable(model, with_preprocessing=True):
 
 
 def export(module, path, write=export_onnx, **kwargs):
-    write(module, module.examples(), module.free, path, **kwargs)
+    write(module, module.examples(), module.dynamic_axes, path, **kwargs)
     return load_exported(path)
 
 
@@ -49,9 +49,9 @@ def test_an_onnx_file_agrees(family, tmp_path):
 def test_a_torch_program_agrees(tmp_path):
     model = build(average_clips=None)
     about, module = dict(layout='NTCHW'), exportable(model)
-    exported = export(module, tmp_path / 'model.pt2', export_torch, about=about)
+    exported = export(module, tmp_path / 'model.pt2', export_torch, metadata=about)
     agrees(exported, model, module)
-    assert exported.about == about
+    assert exported.metadata == about
 
 
 @pytest.mark.slow

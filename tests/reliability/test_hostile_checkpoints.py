@@ -70,8 +70,8 @@ WRONG = dict(
     memory_bomb=(of_the_wrong_kind('memory_bomb'), FILES['memory_bomb'][1]),
     endless_view=(of_the_wrong_kind('endless_view'), 'memory'),
     truncated=(of_the_wrong_kind('truncated'), FILES['truncated'][1]),
-    directory=(of_the_wrong_kind('directory'), 'no file|do not exist|does not exist'),
-    other_shape=(first_is(lambda v: v[:5]), r'conv1.* is \(5, 3, 7, 7\)'),
+    directory=(of_the_wrong_kind('directory'), 'not a file|do not exist|does not exist'),
+    other_shape=(first_is(lambda v: v[:5]), r'conv1.* has shape \(5, 3, 7, 7\)'),
     nan=(first_is(lambda v: v * torch.nan), 'finite'),
     another_network=(another_network, 'known|missing'),
 )

@@ -224,7 +224,7 @@ def test_what_no_published_file_holds_is_refused(tmp_path):
     for weights, message in [
         (backbone, 'ImageNet bLResNet, but fc.bias is missing'),
         (golden.weights(TAM_RESNET_CASE), 'ours cannot be converted'),
-        (dict(recognizer, neck=torch.zeros(1)), 'neck is left over'),
+        (dict(recognizer, neck=torch.zeros(1)), 'neck is unexpected'),
     ]:
         torch.save(dict(state_dict=weights), tmp_path / 'ours')
         with pytest.raises(ValueError, match=message):

@@ -227,7 +227,7 @@ def test_it_is_measured_and_exported_with_the_scores_of_a_test(cases, name, tmp_
     (result,) = json.loads((tmp_path / 'benchmark.json').read_text()).values()
     assert result['inference'][0] > 0 and result['training'][0] > 0
     assert result['macs'] > 1e6
-    refusals = {IN_3D: 'Only a Recognizer2D can be exported', 'TRNHead': 'TRNHead gives a video other scores each time'}
+    refusals = {IN_3D: 'Only a Recognizer2D can be exported', 'TRNHead': 'TRNHead gives a video different scores'}
     with refused(refusals, name):
         run('export', case.config, case.checkpoint, out, '--format', 'torch', '--with-preprocessing')
     if name in refusals:

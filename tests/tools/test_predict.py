@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_named(run, places, tmp_path):
     for message in (
         'does not belong to the model',
         'backbone.tam.curr.weight is missing',
-        'backbone.layer9.weight is left over',
+        'backbone.layer9.weight is unexpected',
     ):
         assert message in status
     status, _ = run(COMMAND, CHECKPOINT=places['VIDEO'])

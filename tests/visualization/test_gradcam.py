@@ -105,5 +105,5 @@ def test_the_maps_lie_on_the_frames_that_the_network_gets(motion_network, video)
 
 def test_a_layer_without_maps_is_refused(motion_network, video):
     for layer in ('backbone/layer8', 'backbone/layer3/tam'):
-        with pytest.raises(ValueError, match=f'no layer {layer} with a single map .* such as backbone/layer4'):
+        with pytest.raises(ValueError, match=f'no layer {layer} that returns a single .* such as backbone/layer4'):
             explain(motion_network, video, layer, 'val')

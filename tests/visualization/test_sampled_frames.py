@@ -94,7 +94,7 @@ def test_what_gives_no_clips_is_refused(video, model, tmp_path):
     with pytest.raises(ValueError, match='RawFrameDecode.* no video file'):
         clips_of(model_of(flow), video, 'train')
     other = model_of(model.cfg, backbone=SimpleNamespace(num_segments=6))
-    with pytest.raises(ValueError, match='8 images .* no clips of 6'):
+    with pytest.raises(ValueError, match='8 images .* not clips of 6'):
         clips_of(other, video, 'train')
     file = tmp_path / 'broken.mp4'
     file.write_bytes(b'no video')

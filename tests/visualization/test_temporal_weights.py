@@ -6,7 +6,7 @@ import torch
 from mmaction.registry import MODELS
 from mmblvnet.models.common import TemporalAggregation
 from mmblvnet.visualization import draw_temporal_weights, temporal_weights
-from mmblvnet.visualization.temporal_weights import TIMES
+from mmblvnet.visualization.temporal_weights import OFFSET_COLORS
 from torch import nn
 
 
@@ -32,7 +32,7 @@ def test_channels_average_subtract_or_are_silent():
 
 def test_channels_are_in_the_order_of_time_and_then_of_sign():
     channels = [(0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)]
-    assert layer(*channels).in_order().T.tolist() == [list(channels[i]) for i in (4, 2, 3, 1, 0)]
+    assert layer(*channels).sorted_shares().T.tolist() == [list(channels[i]) for i in (4, 2, 3, 1, 0)]
 
 
 def test_every_module_of_a_network_is_found_in_its_order():
@@ -68,7 +68,7 @@ def test_the_picture_shows_where_the_weights_are(tmp_path):
         out = tmp_path / 'out.png'
         draw_temporal_weights([layer(weights, weights)], out)
         picture = cv2.imread(str(out))[..., ::-1].astype(int)
-        return [(abs(picture - np.array(TIMES(end)[:3]) * 255) < 3).all(-1).sum() for end in (0.0, 1.0)]
+        return [(abs(picture - np.array(OFFSET_COLORS(end)[:3]) * 255) < 3).all(-1).sum() for end in (0.0, 1.0)]
 
     past, future = amounts((0.0, 0.0, 1.0))
     assert future > 10 * max(past, 1)

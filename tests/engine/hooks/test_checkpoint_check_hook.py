@@ -48,10 +48,10 @@ def test_every_weight_of_the_backbone_has_to_fit(weights, training):
     missing = dict(weights)
     del missing['backbone.0.bias']
     refuse(missing, r'some.pth.*\n.*backbone.0.bias is missing', training=training)
-    refuse(dict(weights, **{'backbone.2.bias': torch.zeros(2)}), 'backbone.2.bias is left over', training=training)
+    refuse(dict(weights, **{'backbone.2.bias': torch.zeros(2)}), 'backbone.2.bias is unexpected', training=training)
     refuse(
         dict(weights, **{'backbone.0.bias': torch.zeros(3)}),
-        r'backbone.0.bias is \(3,\) instead of \(2,\)',
+        r'backbone.0.bias has shape \(3,\) instead of \(2,\)',
         training=training,
     )
     refuse(
@@ -64,7 +64,7 @@ def test_every_weight_of_the_backbone_has_to_fit(weights, training):
 def test_only_training_may_start_with_other_classes():
     weights = Model(num_classes=5).state_dict()
     load(weights, training=True)
-    refuse(weights, r'cls_head.weight is \(5, 2\) instead of \(3, 2\)')
+    refuse(weights, r'cls_head.weight has shape \(5, 2\) instead of \(3, 2\)')
     refuse(weights, 'cls_head.weight', training=True, resume=True)
 
 

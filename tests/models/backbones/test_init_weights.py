@@ -90,8 +90,8 @@ def test_everything_that_does_not_fit_is_named(image_weights):
     for problem in (
         'layer3.big.2.conv2.weight is missing',
         'bn1.running_mean is missing',
-        'layer1.big.2.conv1.weight is left over',
-        'is (64, 10, 7, 7)',
+        'layer1.big.2.conv1.weight is unexpected',
+        'has shape (64, 10, 7, 7)',
     ):
         assert problem in str(error.value)
 
@@ -134,5 +134,5 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
         torch.save(content, file)
     with pytest.raises(RuntimeError) as error:
         initialized(file)
-    assert f"'{file}' of ThinBLVNet are no checkpoint" in str(error.value)
+    assert f"'{file}' of ThinBLVNet cannot be loaded" in str(error.value)
     assert 'https://ibm.box.com/v/blresnet-50-a2-b4' in str(error.value)
