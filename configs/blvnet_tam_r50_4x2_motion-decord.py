@@ -1,4 +1,4 @@
-# Videos are read with Decord (docs/reliability.md tells when to).
+# Reads videos with Decord; docs/reliability.md has its faults and its uses.
 _base_ = 'blvnet_tam_r50_4x2_motion.py'
 
 train_pipeline = _base_.train_pipeline

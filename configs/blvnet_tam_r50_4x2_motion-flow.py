@@ -1,4 +1,4 @@
-# The embedded data set as optical flow, which docs/fusion.md makes.
+# Optical flow of the embedded data set; docs/fusion.md has the commands.
 _base_ = [
     '_base_/models/blvnet_tam_r50.py',
     '_base_/datasets/motion_flow.py',

@@ -64,8 +64,8 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ([SURE[0], SURE[1], SURE[1]], (1, 0, 1), r'video 0 has the label \[1'),
         ([SURE[0], SURE[1]], (0, 1), '2 videos of 6 classes.*3 of 6'),
         ([[1.0, 0.0]] * 3, (0, 1, 1), '3 videos of 2 classes.*3 of 6'),
-        ([[3.0, -1.0, 0.0, 0.0, 0.0, 0.0]] * 3, (0, 1, 1), 'no probabilities'),
-        ([[0.9, 0.8, 0.0, 0.0, 0.0, 0.0]] * 3, (0, 1, 1), 'a yes or no per class'),
+        ([[3.0, -1.0, 0.0, 0.0, 0.0, 0.0]] * 3, (0, 1, 1), 'other.pkl are not probabilities'),
+        ([[0.9, 0.8, 0.0, 0.0, 0.0, 0.0]] * 3, (0, 1, 1), 'softmax, the other with a sigmoid per class'),
     ):
         other = dump_scores(tmp_path / 'other.pkl', scores, labels)
         with pytest.raises(ValueError, match=message):

@@ -1,9 +1,9 @@
-"""Speed and memory on a CPU, parameters and MACs, side by side in one run.
+"""Compare speed, memory, parameters and MACs of networks on a CPU, side by side in one run.
 
-Speeds come from interleaved rounds. Memory comes from a fresh process per
-network and is the growth of the peak per clip, so that weights and libraries
-do not count. The classifier is left out of all of them. docs/performance.md
-has the commands.
+Speeds come from interleaved rounds. Memory is measured in a fresh process per
+network, as the growth of the peak per clip, so that weights and libraries do
+not count. The classifier is left out of all networks. docs/performance.md has
+the commands.
 """
 
 import argparse
@@ -41,19 +41,19 @@ MODES = ('inference', 'training')
 
 
 def set_up(threads: int) -> None:
-    """Set the number of threads, find MMAction2's modules, and be quiet."""
+    """Set the number of threads, use MMAction2's registries, and log warnings only."""
     torch.set_num_threads(threads)
     init_default_scope('mmaction')
-    # Some backbones tell at length how they are initialized.
+    # Some backbones log at length how they are initialized.
     MMLogger.get_current_instance().setLevel(logging.WARNING)
 
 
 def interleave(
     runs: Dict[Hashable, Callable[[], Any]], warm_up: int, rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> Dict[Hashable, List[float]]:
-    """Seconds of each run, once per round, so that all meet the same machine.
+    """Time each run in seconds, once per round, so that the machine's load affects all alike.
 
-    The rounds of warm-up come first and do not count.
+    ``warm_up`` rounds come first and do not count.
     """
     times = {key: [] for key in runs}
     for _ in range(warm_up + rounds):
@@ -65,26 +65,26 @@ def interleave(
 
 
 def spread(values: Sequence[float], form: str = '.2f', middle: Callable = median) -> str:
-    """The middle, the lowest and the highest value."""
+    """Format the middle, the lowest and the highest value."""
     return f'{middle(values):{form}} ({min(values):{form}} to {max(values):{form}})'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a Markdown table."""
     lines = [columns, ['---'] * len(columns), *rows]
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines).replace('|  |', '| |')
 
 
 def in_fresh_process(function: Callable, *args: Any) -> Any:
-    """What a function returns in a process of its own, as many threads."""
-    # Or glibc keeps what was freed, as much as it likes.
+    """Call a function in a new process with as many threads, and return its result."""
+    # By default glibc adapts this threshold, and keeps varying amounts of freed memory.
     with mock.patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='131072'):
         with ProcessPoolExecutor(1, get_context('spawn'), set_up, (torch.get_num_threads(),)) as pool:
             return pool.submit(function, *args).result()
 
 
 def reference(num_frames: int) -> nn.Module:
-    """The tests' network of the published operations, without its classifier."""
+    """Build the tests' reference network, of the published operations, without its classifier."""
     sys.path.append(str(Path(__file__).parents[1] / 'tests'))
     from reference import ReferenceNetwork
 
@@ -95,7 +95,7 @@ def reference(num_frames: int) -> nn.Module:
 
 
 def backbone_of(num_frames: int, type: str, **options) -> dict:
-    """The config of a backbone of depth 50; those of one frame get no number."""
+    """Return the config of a backbone of depth 50; image networks get no number of frames."""
     frames = {} if type in ('BLResNet', 'ResNet') else dict(num_segments=num_frames)
     return dict(type=type, depth=50, **frames, **options)
 
@@ -105,7 +105,7 @@ def build(num_frames: int, **backbone) -> nn.Module:
 
 
 class Features(nn.Module):
-    """The recognizer of a config, which tells its frames, without its head."""
+    """A config's recognizer without its head, with the config's number of frames."""
 
     def __init__(self, config: str, _: Optional[int] = None) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ class Features(nn.Module):
         x = x.unsqueeze(1) if self.in_3d else x.unflatten(0, (-1, self.num_frames))
         maps, _ = self.model.extract_feat(x, test_mode=not self.training)
         maps = (maps,) if isinstance(maps, Tensor) else maps
-        return torch.cat([of_stage.flatten() for of_stage in maps])
+        return torch.cat([stage.flatten() for stage in maps])
 
 
 class Row(NamedTuple):
-    """A network to measure, with clips of so many frames and pixels."""
+    """A network to measure, and the shape of its clips."""
 
     name: str
-    # From the number of frames; pickled for fresh processes.
+    # Builds the network from the number of frames. Pickled for fresh processes.
     make: Callable[[int], nn.Module]
     frames: Optional[int] = None
     size: int = 224
@@ -133,16 +133,16 @@ class Row(NamedTuple):
     # Whether it takes clips as (N, C, T, H, W), not (N * T, C, H, W).
     in_3d: bool = False
     modes: Sequence[str] = MODES
-    # For inference, onnx or openvino in place of PyTorch.
+    # 'onnx' or 'openvino' to run inference in place of PyTorch.
     runtime: Optional[str] = None
-    # Or bfloat16, or int8 in another runtime.
+    # 'float32', 'bfloat16' or, in those runtimes, 'int8'.
     precision: str = 'float32'
     compile: bool = False
 
     def clips(self, number: int, device: str = 'cpu') -> Tensor:
-        """So many random clips."""
-        first = (number, self.channels, self.frames) if self.in_3d else (number * self.frames, self.channels)
-        return torch.randn(*first, self.size, self.size, device=device)
+        """Return ``number`` random clips."""
+        shape = (number, self.channels, self.frames) if self.in_3d else (number * self.frames, self.channels)
+        return torch.randn(*shape, self.size, self.size, device=device)
 
 
 BLVNET = dict(type='BLVNet', frame_output='pair')
@@ -173,14 +173,14 @@ ROWS = {
 
 
 def rows_of(keys: Sequence[str], configs: Sequence[str], frames: Sequence[int], sizes: Sequence[int]) -> Dict[str, Row]:
-    """By name, each network in all numbers of frames and sizes."""
-    asked = [ROWS[key] for key in keys]
+    """Return one row per network, number of frames and size, keyed by name."""
+    requested = [ROWS[key] for key in keys]
     for config in configs:
         network = Features(config)
         row = Row(Path(config).stem, partial(Features, config), network.num_frames)
-        asked.append(row._replace(channels=network.channels, in_3d=network.in_3d))
+        requested.append(row._replace(channels=network.channels, in_3d=network.in_3d))
     rows = {}
-    for row, number, size in product(asked, frames, sizes):
+    for row, number, size in product(requested, frames, sizes):
         name = row.name
         if row.frames is None and len(frames) > 1:
             name += f', {number} frames'
@@ -190,12 +190,12 @@ def rows_of(keys: Sequence[str], configs: Sequence[str], frames: Sequence[int], 
     return rows
 
 
-def in_runtime(network: nn.Module, clips: Tensor, row: Row) -> Callable[[Tensor], Tensor]:
-    """A backbone as ONNX Runtime or OpenVINO runs it; clips calibrate it."""
+def load_in_runtime(network: nn.Module, clips: Tensor, row: Row) -> Callable[[Tensor], Tensor]:
+    """Return a run of a backbone in ONNX Runtime or OpenVINO; INT8 is calibrated with the clips."""
     free = {0: row.frames * torch.export.Dim('clips')}
     with tempfile.TemporaryDirectory() as folder:
         onnx, int8, openvino = (Path(folder, name) for name in ('network.onnx', 'int8.onnx', 'network.xml'))
-        # Traced with a single clip, it would be fixed to that.
+        # An example of a single clip would fix their number to one.
         export_onnx(network, (row.clips(2),), free, onnx)
         if row.precision == 'int8':
             quantize(onnx, int8, [clips])
@@ -207,10 +207,10 @@ def in_runtime(network: nn.Module, clips: Tensor, row: Row) -> Callable[[Tensor]
 
 
 def prepare(row: Row, mode: str, num_clips: int, device: str = 'cpu') -> Tuple[Callable[[Tensor], Any], Tensor]:
-    """What runs clips, a test or a step without the optimizer, and clips."""
+    """Return a run of inference, or of a training step without the optimizer, and its clips."""
     torch.manual_seed(0)
     network, clips = row.make(row.frames).to(device), row.clips(num_clips, device)
-    # MMAction2's backbones return nothing here.
+    # Not chained: train() of MMAction2's backbones returns None.
     network.train(mode == 'training')
     if mode == 'training':
         called = torch.compile(network) if row.compile else network
@@ -225,87 +225,87 @@ def prepare(row: Row, mode: str, num_clips: int, device: str = 'cpu') -> Tuple[C
     backbone = network.model.backbone if isinstance(network, Features) else network
     if row.runtime:
         accelerate(backbone)
-        network = in_runtime(network, clips, row)
+        network = load_in_runtime(network, clips, row)
     else:
         accelerate(backbone, row.precision, row.compile)
     return torch.inference_mode()(network), clips
 
 
 def memory_per_clip(row: Row, mode: str, num_clips: int) -> float:
-    """By how much the peak grows per clip in MiB. For a fresh process."""
+    """Return by how many MiB each clip raises the peak memory. For a fresh process."""
     run, clips = prepare(row, mode, 3 * num_clips)
     peaks = []
-    for part in (clips[: len(clips) // 3], clips):
+    for batch in (clips[: len(clips) // 3], clips):
         Path('/proc/self/clear_refs').write_text('5')
-        run(part)
+        run(batch)
         status = Path('/proc/self/status').read_text()
         peaks.append(int(status.split('VmHWM:')[1].split()[0]) / 2**10)
     return (peaks[1] - peaks[0]) / (2 * num_clips)
 
 
 def count(network: nn.Module, clip: Tensor) -> Dict[str, int]:
-    """Parameters, and the MACs and elements of a clip in a test.
+    """Count the parameters, and the MACs and elements of inference on a clip.
 
     A TAM has r MACs per value. Elements are those that convolutions and TAMs
-    cannot but read and write where norms are folded and ReLUs fused.
+    have to read and write, with norms folded and ReLUs fused.
     """
-    blended, elements = [], []
+    tam_macs, elements = [], []
 
-    def blend(module: nn.Module, inputs: tuple, outs: Any) -> None:
+    def count_tam(module: nn.Module, inputs: tuple, outs: Any) -> None:
         if isinstance(module, TemporalAggregation):
             written = outs.numel() if isinstance(outs, Tensor) else sum(maps.numel() for maps in outs)
-            blended.append(module.blend_frames * written)
+            tam_macs.append(module.blend_frames * written)
             elements.append(inputs[0].numel() + written)
 
-    def convolve(maps: Sequence[int], weight: Sequence[int], *_, out_shape: Sequence[int], **__) -> int:
+    def count_convolution(maps: Sequence[int], weight: Sequence[int], *_, out_shape: Sequence[int], **__) -> int:
         elements.append(math.prod(maps) + math.prod(out_shape))
         return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: convolve})
-    with register_module_forward_hook(blend), counter, torch.no_grad():
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: count_convolution})
+    with register_module_forward_hook(count_tam), counter, torch.no_grad():
         network.eval()
         network(clip)
-    macs = counter.get_total_flops() // 2 + sum(blended)
+    macs = counter.get_total_flops() // 2 + sum(tam_macs)
     return dict(parameters=sum(p.numel() for p in network.parameters()), macs=macs, elements=sum(elements))
 
 
 def measure(
     rows: Dict[str, Row], num_clips: int, warm_up: int, rounds: int, modes: Sequence[str] = MODES
 ) -> Dict[str, dict]:
-    """What each network costs, by name.
+    """Return the costs of each network, keyed by its name.
 
-    By mode the clips per second (median, lowest and highest), ``memory`` with
-    the MiB per clip by mode, and what is counted.
+    These are the clips per second (median, lowest and highest) by mode, the
+    MiB per clip by mode as ``memory``, and the results of :func:`count`.
     """
     results = {name: dict(count(row.make(row.frames), row.clips(1)), memory={}) for name, row in rows.items()}
     for mode in modes:
         runs = {name: partial(*prepare(row, mode, num_clips)) for name, row in rows.items() if mode in row.modes}
-        for name, taken in interleave(runs, warm_up, rounds).items():
-            results[name][mode] = [num_clips / of_times(taken) for of_times in (median, max, min)]
+        for name, seconds in interleave(runs, warm_up, rounds).items():
+            results[name][mode] = [num_clips / statistic(seconds) for statistic in (median, max, min)]
             results[name]['memory'][mode] = in_fresh_process(memory_per_clip, rows[name], mode, num_clips)
     return results
 
 
-def table_of(results: Dict[str, dict], form: str = '.2f', more: Sequence[str] = ()) -> str:
-    """The results as a Markdown table, speeds with their spread."""
+def results_table(results: Dict[str, dict], form: str = '.2f', extra: Sequence[str] = ()) -> str:
+    """Return the results as a Markdown table, speeds with their spread."""
     costs = [f'{mode}, {unit}' for unit in ('clips/s', 'MiB/clip') for mode in MODES]
     rows = []
     for name, result in results.items():
         speeds = [spread(result[mode], form) if mode in result else '-' for mode in MODES]
         memory = [f'{result["memory"][mode]:.0f}' if mode in result else '-' for mode in MODES]
         counted = [f'{result["parameters"] / 1e6:.2f}', f'{result["macs"] / 1e9:.2f}']
-        rows.append([name, *speeds, *memory, *counted, *(str(result.get(column) or '-') for column in more)])
-    return table(['network', *costs, 'parameters, M', 'GMACs', *more], rows)
+        rows.append([name, *speeds, *memory, *counted, *(str(result.get(column) or '-') for column in extra)])
+    return table(['network', *costs, 'parameters, M', 'GMACs', *extra], rows)
 
 
 def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
-    add('--rows', nargs='+', choices=ROWS, default=[], help='all that can be trained by default')
-    add('--configs', nargs='+', default=[], metavar='CONFIG', help='whose recognizers tell their frames per clip')
-    add('--frames', type=int, nargs='+', default=[16], help='per clip')
-    add('--size', type=int, nargs='+', default=[224], help='in pixels')
-    add('--clips', type=int, default=1, help='per batch')
+    add('--rows', nargs='+', choices=ROWS, default=[], help='all that can be trained, by default')
+    add('--configs', nargs='+', default=[], metavar='CONFIG', help='measure their recognizers, with their frame counts')
+    add('--frames', type=int, nargs='+', default=[16], help='frames per clip')
+    add('--size', type=int, nargs='+', default=[224], help='height and width in pixels')
+    add('--clips', type=int, default=1, help='clips per batch')
     add('--warm-up', type=int, default=2, help='rounds that do not count')
     add('--rounds', type=int, default=5)
     add('--threads', type=int, default=torch.get_num_threads())
@@ -315,7 +315,7 @@ def main(argv: List[str]) -> None:
     trained = [key for key, row in ROWS.items() if row.modes == MODES]
     keys = args.rows or ([] if args.configs else trained)
     results = measure(rows_of(keys, args.configs, args.frames, args.size), args.clips, args.warm_up, args.rounds)
-    text = table_of(results)
+    text = results_table(results)
     print(text)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)

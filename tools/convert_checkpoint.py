@@ -1,11 +1,11 @@
 """Turn a published checkpoint into one for this package, or back.
 
-The key format is told by the keys. An ImageNet bLResNet becomes a backbone
-file for ``init_cfg=dict(type='Pretrained', checkpoint=...)``; a bLVNet-TAM and
-a TAM-ResNet become the checkpoint of a recognizer for ``mim test`` and
+The script recognises the network by the keys. An ImageNet bLResNet becomes a
+backbone file for ``init_cfg=dict(type='Pretrained', checkpoint=...)``; a
+bLVNet-TAM or TAM-ResNet becomes a recognizer's checkpoint for ``mim test`` and
 ``load_from``. A plain ResNet of torchvision, timm, MMPretrain or MMAction2
-becomes a backbone file as well, a start for a bLResNet: what came from where
-is printed.
+becomes a backbone file as well, a warm start for a bLResNet; the script then
+prints the source of its weights.
 """
 
 import argparse
@@ -25,11 +25,11 @@ CLASSIFIER = 'classifier.'
 
 
 def convert(source: Path, destination: Path, flow_channels: Optional[int] = None) -> dict:
-    """Convert a published file, for so many channels of flow if given.
+    """Convert a published file; with ``flow_channels`` its network takes optical flow.
 
-    The destination is written as a whole or not at all. What was found in the
-    file is returned. A ValueError says why a source cannot be converted, an
-    OSError why a file cannot be read or written.
+    The destination is written atomically. Returns a description of the network
+    found in the source. Raises a ValueError if the source cannot be converted,
+    an OSError if a file cannot be read or written.
     """
 
     def change(content: dict) -> Tuple[dict, dict]:
@@ -38,7 +38,7 @@ def convert(source: Path, destination: Path, flow_channels: Optional[int] = None
         if isinstance(content.get('arch'), str):
             found['arch'] = content['arch']
         converted = dict(meta=dict(mmblvnet_version=mmblvnet.__version__, converted_from=found), state_dict=weights)
-        # A backbone has no classifier; MMEngine reads the state dict alone.
+        # Kept beside the state dict that MMEngine loads: a backbone has no classifier.
         classifier = [name for name in weights if name.startswith(CLASSIFIER)]
         if classifier:
             converted['classifier'] = {name.removeprefix(CLASSIFIER): weights.pop(name) for name in classifier}
@@ -50,7 +50,7 @@ def convert(source: Path, destination: Path, flow_channels: Optional[int] = None
 def publish(source: Path, destination: Path) -> dict:
     """Convert a file of this package back into the published key format.
 
-    The source may be a checkpoint of training; otherwise as :func:`convert`.
+    The source may be a training checkpoint, too; otherwise as :func:`convert`.
     """
 
     def change(content: dict) -> Tuple[dict, dict]:
@@ -66,7 +66,7 @@ def publish(source: Path, destination: Path) -> dict:
 
 
 def _rewrite(source: Path, destination: Path, change: Callable[[dict], Tuple[dict, dict]]) -> dict:
-    """Write what a file holds in another form; return what was found."""
+    """Load a file, change its content and write it; return the description of the network."""
     if destination.exists() and destination.samefile(source):
         raise ValueError(f'{destination} is the source itself; give another name for the converted file')
     content = load_safely(source)
@@ -100,7 +100,7 @@ def main() -> None:
         print(line)
     print(f'{args.source}: ' + ', '.join(f'{name} {value!s:.99}' for name, value in found.items()))
     if found['type'] != 'BLResNet':
-        print('Weights do not tell the frames per clip: set num_segments to those it was trained with')
+        print('The weights do not contain the number of frames per clip: set num_segments as in training')
     print(f'written: {args.destination}')
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains and tests bLVNet-TAM on the embedded data set, from a bare machine to
-# the accuracy. What is done already is not repeated.
+# the accuracy. Steps that are done already are not repeated.
 cd "$(dirname "$0")/.."
 source tools/environment.sh
 
@@ -10,7 +10,7 @@ checkpoint=$work_dir/epoch_12.pth
 
 python tools/data/make_motion_dataset.py data/motion
 
-# MMEngine names a checkpoint here once it is whole.
+# MMEngine writes a checkpoint's name into this file once it is complete.
 if ! grep -qs "$(basename "$checkpoint")" "$work_dir/last_checkpoint"; then
     mim train mmaction "$config" --work-dir "$work_dir" --resume
 fi

@@ -1,6 +1,6 @@
 # Builds a virtual environment, once: .venv with the versions of
 # requirements/constraints.txt, or .venv-$MMBLVNET_VERSIONS with those of
-# requirements/$MMBLVNET_VERSIONS.txt, and what only runs there.
+# requirements/$MMBLVNET_VERSIONS.txt, and puts it first on the PATH.
 # Sourced by the other scripts, from the repository's root.
 set -euo pipefail
 
@@ -19,11 +19,11 @@ build_environment() {
     echo "Setting up $venv (once)"
     "$python" -m venv "$venv"
     if [[ $constraints == */onedl.txt ]]; then
-        # The forks first, and mmcv-lite without mmengine, which it requires.
+        # --no-deps: a fork replaces the mmengine that mmcv-lite requires.
         "$venv/bin/python" -m pip install --quiet \
             --disable-pip-version-check --no-deps --requirement "$constraints"
     fi
-    # As a variable it holds for setuptools in the package's build too.
+    # A variable, since the package's isolated build has to see it, too.
     PIP_CONSTRAINT=$constraints "$venv/bin/python" -m pip install \
         --quiet --disable-pip-version-check --editable ".[$extras]"
     echo "$wanted" >"$stamp"
@@ -38,8 +38,8 @@ esac
 venv=.venv${versions:+-$versions}
 build_environment "$venv" "requirements/${versions:-constraints}.txt" \
     "$extras"
-# Threads that spin while they wait bring a busy machine to a halt.
+# OpenMP's threads otherwise spin while they wait, which stalls a busy machine.
 export OMP_WAIT_POLICY=passive
-# The harmless warnings of the packages beneath would bury what matters.
+# Harmless warnings of the dependencies would bury what matters.
 export PYTHONWARNINGS=ignore
 export PATH="$PWD/$venv/bin:$PATH"

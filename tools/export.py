@@ -24,49 +24,49 @@ from torch import nn
 from mmblvnet.apis import load_recognizer, read_class_names
 from mmblvnet.deployment import exportable, formats
 
-# Of each format's files; the first is the one that is named.
+# The files of each format; the user names the first one.
 SUFFIXES = dict(onnx=['.onnx'], openvino=['.xml', '.bin'], torch=['.pt2'])
 
 
-def export_clips(model: nn.Module, module: Any, about: dict, draft: Path, args: Namespace) -> Path:
-    """Write a draft of a recognizer of clips that agrees with the model."""
+def export_clips(model: nn.Module, module: Any, metadata: dict, draft: Path, args: Namespace) -> Path:
+    """Write a draft file of a recognizer of clips, compare it with the model, and return its path."""
     examples = module.examples()
     exportable.check_repeatable(model, *examples)
     onnx_file = draft.with_suffix('.onnx')
     if args.format == 'torch':
-        formats.export_torch(module, examples, module.dynamic_axes, draft, about)
+        formats.export_torch(module, examples, module.dynamic_axes, draft, metadata)
     else:
-        formats.export_onnx(module, examples, module.dynamic_axes, onnx_file, about)
+        formats.export_onnx(module, examples, module.dynamic_axes, onnx_file, metadata)
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, draft)
     run = formats.load_exported(draft).run
     report(exportable.check_parity(run, model, module))
     if not args.int8 and args.precision == 'float32':
         return draft
-    other = draft.with_stem('other')
+    converted = draft.with_stem('converted')
     if args.int8:
         clips = exportable.calibration_clips(
             model, args.calibration_clips, args.calibration_list, args.with_preprocessing
         )
-        source, onnx_file = onnx_file, other.with_suffix('.onnx')
+        source, onnx_file = onnx_file, converted.with_suffix('.onnx')
         formats.quantize(source, onnx_file, clips)
     if args.format == 'openvino':
-        formats.export_openvino(onnx_file, other, args.precision)
-    other_run = formats.load_exported(other).run
+        formats.export_openvino(onnx_file, converted, args.precision)
+    converted_run = formats.load_exported(converted).run
     if args.int8:
-        scores, expected = (torch.cat([file(clip) for clip in clips]) for file in (other_run, run))
+        scores, expected = (torch.cat([file(clip) for clip in clips]) for file in (converted_run, run))
         same = (scores.argmax(-1) == expected.argmax(-1)).float().mean()
         mean = (scores - expected).abs().mean()
-        print(f'INT8: {same:.0%} of {len(clips)} clips keep their best class, scores differ by {mean:.4f} on average')
+        print(f'INT8: {same:.0%} of {len(clips)} clips keep their top-1 class, scores differ by {mean:.4f} on average')
     else:
-        report(exportable.check_parity(other_run, model, module, args.precision), args.precision)
-    return other
+        report(exportable.check_parity(converted_run, model, module, args.precision), args.precision)
+    return converted
 
 
-def export_step(model: nn.Module, module: Any, about: dict, draft: Path, args: Namespace) -> Path:
-    """Write a draft of a step of a stream that agrees with the model."""
+def export_step(model: nn.Module, module: Any, metadata: dict, draft: Path, args: Namespace) -> Path:
+    """Write a draft file of one step of a stream, compare it with the model, and return its path."""
     onnx_file = draft.with_suffix('.onnx')
-    formats.export_onnx(module, module.examples(), {}, onnx_file, about)
+    formats.export_onnx(module, module.examples(), {}, onnx_file, metadata)
     report(exportable.check_stream_parity(onnx_file, model, module))
     if args.format == 'openvino':
         formats.export_openvino(onnx_file, draft, args.precision)
@@ -85,17 +85,17 @@ def parse_args() -> Namespace:
     add('out', metavar='OUT', type=Path)
     kinds = 'openvino: an .xml file and a .bin file beside it; torch: a program of torch.export'
     add('--format', choices=SUFFIXES, default='onnx', help=kinds)
-    precision = 'of an OpenVINO file, faster in bfloat16 where the CPU has it (AVX-512 BF16 or AMX)'
+    precision = 'of an OpenVINO file; bfloat16 is faster where the CPU has it (AVX-512 BF16 or AMX)'
     add('--precision', choices=formats.PRECISIONS, default='float32', help=precision)
     add('--with-preprocessing', action='store_true', help='take frames from 0 to 255 and normalise them in the file')
-    add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the frames, those of validation by default')
+    add('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the frames; as in validation by default')
     add('--label-map', help='a file with the name of a class per line')
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument('--streaming', action='store_true', help='one step of a stream, its state as input and output')
-    kind.add_argument('--int8', action='store_true', help='compute in 8-bit integers')
-    clips = 'with --int8: training videos that show how large the maps are; 64 by default'
+    kind.add_argument('--streaming', action='store_true', help='export one step, with its state as input and output')
+    kind.add_argument('--int8', action='store_true', help='quantize to 8-bit integers')
+    clips = 'with --int8: number of training videos to calibrate with; 64 by default'
     add('--calibration-clips', type=int, default=64, metavar='N', help=clips)
-    add('--calibration-list', help="with --int8: an annotation file in the place of the training set's")
+    add('--calibration-list', help="with --int8: annotation file to use instead of the training set's")
     args = parser.parse_args()
     suffix = SUFFIXES[args.format][0]
     if args.out.suffix != suffix:
@@ -107,12 +107,12 @@ def parse_args() -> Namespace:
     if args.calibration_clips < 1:
         parser.error(f'--calibration-clips {args.calibration_clips} is less than 1')
     if not args.out.absolute().parent.is_dir():
-        parser.error(f'{args.out.parent} is no folder')
+        parser.error(f'{args.out.parent} is not a folder')
     return args
 
 
 def export(args: Namespace) -> None:
-    """Write a file; it is not there before it was found to agree."""
+    """Export the model; the file appears only once its scores agree with the model's."""
     if args.format == 'openvino':
         formats.import_openvino()
     model = load_recognizer(args.config, args.checkpoint, device='cpu')
@@ -122,12 +122,12 @@ def export(args: Namespace) -> None:
     if args.streaming:
         kind, write = exportable.ExportableStream, export_step
     module = kind(model, shape, args.with_preprocessing)
-    about = dict(module.describe(), class_names=json.dumps(names))
+    metadata = dict(module.describe(), class_names=json.dumps(names))
     first, *_ = suffixes = SUFFIXES[args.format]
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
-        draft = write(model, module, about, Path(folder, 'model').with_suffix(first), args)
+        draft = write(model, module, metadata, Path(folder, 'model').with_suffix(first), args)
         files = [draft.with_suffix(suffix).replace(args.out.with_suffix(suffix)) for suffix in suffixes]
-    for name, text in about.items():
+    for name, text in metadata.items():
         print(f'{name}: {text}')
     print(f'{args.out}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# On a machine with PyTorch and a GPU: whether all is right there, then speed
-# and memory, in 8 minutes. Started again, it does what is still to be done.
+# On a machine with PyTorch and a GPU: runs the GPU tests, then measures speed
+# and memory, in 8 minutes. Started again, it does what is still missing.
 #
 #   bash tools/gpu_check.sh [OUT [WHEELS]]
 #

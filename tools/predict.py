@@ -27,16 +27,16 @@ from mmblvnet.datasets.pipelines import video_pipeline_of
 from mmblvnet.visualization.predictions import clock
 
 BAR_LENGTH = 30
-# Of a part, in seconds.
+# The columns of a part's times, in seconds.
 TIMES = ('start', 'end', 'delay')
-# What is predicted.
+# The modes, as in messages.
 FILES, WINDOW, STREAM = 'files and folders', '--window', '--stream'
 
 
 def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
-    """Predict files and folders, and tell which of them failed."""
+    """Predict files, and return a message that lists those that failed, or None."""
     videos = args.videos
-    # Or else it would be refused for each video.
+    # Refuses a config without video files here, not once per video.
     video_pipeline_of(model.cfg, 'test')
     apis.accelerate(model.backbone, args.precision, args.compile)
     root = os.path.commonpath([Path(v).absolute().parent for v in videos])
@@ -59,7 +59,7 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
 
 
 def annotated_file(folder: str, video: str, root: str) -> Path:
-    """Where a video with its predictions goes, below root's counterpart."""
+    """Return the path for an annotated video: in the folder as the video is below root."""
     out = Path(folder, os.path.relpath(video, root))
     if out.suffix != '.mp4':
         out = out.with_name(f'{out.name}.mp4')
@@ -85,7 +85,7 @@ def predictions_of(best: List[Prediction]) -> dict:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, of which decoders make many lines."""
+    """Return the type and last line of an error, since decoders report many lines."""
     if isinstance(error, BrokenVideoError):
         error = error.__cause__
     lines = str(error).strip().splitlines() or ['no reason given']
@@ -93,7 +93,7 @@ def reason(error: Exception) -> str:
 
 
 def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
-    """Predict part after part of a file or a stream, and tell what failed."""
+    """Predict part after part of a file or a stream, and return what failed, or None."""
     annotated = visualization.AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
     known: List[Prediction] = []
 
@@ -121,15 +121,15 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
             middle = (moment.start + moment.end) / 2
             timeline.add(middle - half, middle + half, moment.probabilities)
     except KeyboardInterrupt:
-        # How one stops watching a stream.
+        # Ctrl+C is how a user stops watching a stream.
         pass
     except EOFError as error:
-        # Told after what could be seen has been drawn.
+        # Returned only after the parts before it have been drawn.
         problem = str(error)
     if annotated:
         annotated.close()
     if args.stream and classifier.num_missed:
-        missed = f'{classifier.num_missed} sampled frames were dropped, for which there was no time'
+        missed = f'{classifier.num_missed} sampled frames were dropped because inference is too slow'
         print(f'{missed}: lower --sample-fps', file=sys.stderr)
     if not timeline.columns:
         part = f'window of {args.window} s' if args.window else 'pair of frames'
@@ -142,7 +142,7 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
 def write_parts(
     moments: Iterable[Moment], names: Sequence[str], args: Namespace
 ) -> Iterator[Tuple[Moment, List[Prediction]]]:
-    """Write each part's best classes as it passes, so others can follow."""
+    """Pass each part on with its best classes, written at once for programs that follow the files."""
     columns = [f'{name}_{i + 1}' for i in range(min(args.topk, len(names))) for name in ('class', 'probability')]
     with output(args.csv) as table, output(args.json_lines) as lines:
         rows = csv.writer(table)
@@ -159,50 +159,50 @@ def write_parts(
 
 
 def output(path: Optional[str]) -> TextIO:
-    """A file that is written line by line, if there is to be one."""
+    """Open a line-buffered text file, or the null device if there is no path."""
     return open(path or os.devnull, 'w', 1, encoding='utf-8', newline='')
 
 
 def positive(text: str) -> float:
-    """A number of the command line that has to be greater than 0."""
+    """Parse a number of the command line that has to be finite and greater than 0."""
     number = float(text)
     if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is not greater than 0')
+        raise argparse.ArgumentTypeError(f'{text} is not a finite number greater than 0')
     return number
 
 
 def parse_args() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    videos = 'files or folders; with --window or --stream a file, the number of a camera, an URL, or - for stdin'
+    videos = 'files or folders; with --window or --stream a file, the number of a camera, a URL, or - for stdin'
     add('videos', nargs='+', metavar='VIDEO', help=videos)
     add('config', metavar='CONFIG')
     add('checkpoint', metavar='CHECKPOINT')
     add('--label-map', help='a file with the name of a class per line')
-    add('--topk', type=int, default=5)
+    add('--topk', type=int, default=5, help='number of classes to list; 5 by default')
     precision = 'bfloat16: faster where the processor has it (AVX-512 BF16, AMX, or a GPU)'
     add('--precision', choices=['float32', 'bfloat16'], default='float32', help=precision)
-    add('--compile', action='store_true', help='compile the network first, for many videos or a long one')
+    add('--compile', action='store_true', help='compile the network first: pays for many or long videos')
     add = parser.add_mutually_exclusive_group().add_argument
-    add('--window', type=positive, help='classify parts of this length in seconds, of a long or live video')
-    add('--stream', action='store_true', help='classify every moment of one, each frame computed once')
+    add('--window', type=positive, help='classify windows of so many seconds in a long or live video')
+    add('--stream', action='store_true', help='classify all of a long or live video, computing each frame once')
     useful_with = {}
 
     def add_for(modes: Sequence[str], name: str, text: str, **settings) -> None:
         option = parser.add_argument(name, help=f'with {" or ".join(modes)}: {text}', **settings)
         useful_with[option.dest] = modes
 
-    add_for([FILES], '--json', 'a file for the predictions')
-    add_for([FILES, STREAM], '--video-out', 'a folder, or of a stream an MP4 file, for videos with predictions in them')
+    add_for([FILES], '--json', 'a JSON file for the predictions')
+    add_for([FILES, STREAM], '--video-out', 'a folder, or for a stream an MP4 file, for the annotated videos')
     add_for([WINDOW], '--stride', 'seconds from a window to the next, half a window by default', type=positive)
     sample_fps = 'frames per second that the network sees, as in its training clips; 8 by default'
     add_for([STREAM], '--sample-fps', sample_fps, type=positive)
-    reopen = 'the source is live; when it breaks off, open it again so often'
+    reopen = 'take the source as live, and reopen it so many seconds after it breaks off'
     add_for([STREAM], '--reopen', reopen, type=positive, metavar='SECONDS')
-    add_for([WINDOW, STREAM], '--csv', 'a file for the classes of each part')
-    add_for([WINDOW, STREAM], '--json-lines', 'the same, a JSON object per line')
+    add_for([WINDOW, STREAM], '--csv', 'a CSV file for the times and classes of each part')
+    add_for([WINDOW, STREAM], '--json-lines', 'a file for the same, a JSON object per line')
     add_for([WINDOW, STREAM], '--picture', 'a file for the timeline, as .png')
-    add_for([WINDOW, STREAM], '--fps', 'frames per second of a file that does not say them', type=positive)
+    add_for([WINDOW, STREAM], '--fps', 'frame rate of a file that names none or a wrong one', type=positive)
     args = parser.parse_args()
     if args.compile and not shutil.which(os.environ.get('CXX', 'g++')):
         parser.error('--compile needs a C++ compiler: install g++, or name another in the variable CXX')
@@ -213,7 +213,7 @@ def parse_args() -> Namespace:
         parser.error(f'{mode} takes one video')
     for name, modes in useful_with.items():
         if mode not in modes and getattr(args, name) is not None:
-            parser.error(f'--{name.replace("_", "-")} does nothing with {mode}')
+            parser.error(f'--{name.replace("_", "-")} cannot be used with {mode}')
     args.sample_fps = args.sample_fps or 8
     return args
 

@@ -1,4 +1,4 @@
-"""Tests as MMAction2's tool does, for ``mim test mmblvnet CONFIG``."""
+"""MMAction2's test tool, where ``mim test mmblvnet CONFIG`` looks for it."""
 
 import runpy
 from pathlib import Path

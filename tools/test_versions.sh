@@ -2,7 +2,7 @@
 # Runs the tests with the oldest and with the newest versions that setup.cfg
 # admits, and with OneDL's forks of MMEngine and mim, each in an environment of
 # its own (6 GB each, set up once).
-# Arguments go to pytest. Another Python, or one end alone:
+# Arguments go to pytest. With another Python, or one of the three alone:
 #   OLDEST_PYTHON=/opt/python3.10/bin/python3 ENDS=oldest \
 #       bash tools/test_versions.sh tests/models
 set -euo pipefail

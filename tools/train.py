@@ -1,4 +1,4 @@
-"""Trains as MMAction2's tool does, for ``mim train mmblvnet CONFIG``."""
+"""MMAction2's training tool, where ``mim train mmblvnet CONFIG`` looks for it."""
 
 import runpy
 from pathlib import Path

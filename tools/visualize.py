@@ -1,4 +1,4 @@
-"""Look at a network, at what it gets and at what it made of it.
+"""Draw temporal weights, input frames, Grad-CAM, training curves or a confusion matrix.
 
 Examples:
     python tools/visualize.py weights CONFIG CHECKPOINT --out out.png
@@ -30,7 +30,7 @@ def show_weights(args: argparse.Namespace) -> None:
 
 
 def show_frames(args: argparse.Namespace) -> None:
-    """Draw the frames that a network gets of a video."""
+    """Draw the frames of a video that a network is given."""
     if args.draws < 1:
         raise ValueError(f'--draws: {args.draws} is less than 1')
     model = load_recognizer(args.config, None, 'cpu')
@@ -44,7 +44,7 @@ def show_frames(args: argparse.Namespace) -> None:
 
 
 def show_gradcam(args: argparse.Namespace) -> None:
-    """Draw where a recognizer sees the most probable class."""
+    """Draw where a recognizer sees the most probable class (Grad-CAM)."""
     model = load_recognizer(args.config, args.checkpoint, args.device)
     names = read_class_names(args.label_map, model.cls_head.num_classes)
     clips, probabilities = visualization.explain(model, args.video, args.layer, args.split)
@@ -62,10 +62,10 @@ def show_curves(args: argparse.Namespace) -> None:
 
 def run_confusion_matrix(args: Sequence[str]) -> None:
     """Draw a confusion matrix with MMAction2's tool."""
-    # It imports what its wheel lacks, which compat.provide_drn provides.
+    # Run in this process, where compat.provide_drn stands in for what its wheel lacks.
     tool = Path(mmaction.__file__).parent.joinpath('.mim', 'tools', 'analysis_tools', 'confusion_matrix.py')
     sys.argv = [f'{sys.argv[0]} confusion', *args]
-    # It leaves no room for long names.
+    # The tool leaves no room for long class names.
     with matplotlib.rc_context({'savefig.bbox': 'tight'}):
         runpy.run_path(str(tool), run_name='__main__')
 
@@ -84,12 +84,12 @@ def parse_args() -> argparse.Namespace:
 
     add_command('weights', show_weights, 'CONFIG CHECKPOINT')
     add = add_command('frames', show_frames, 'CONFIG VIDEO')
-    add('--split', choices=('train', 'val', 'test'), default='train', help='whose pipeline; train by default')
-    add('--draws', type=int, default=3, help='how often a training clip is drawn; 3 by default')
+    add('--split', choices=('train', 'val', 'test'), default='train', help='whose pipeline to use; train by default')
+    add('--draws', type=int, default=3, help='how many training clips to draw at random; 3 by default')
     add('--seed', type=int, default=0)
     add = add_command('gradcam', show_gradcam, 'CONFIG CHECKPOINT VIDEO')
-    add('--layer', default='backbone/layer4', help='backbone/layer4 by default')
-    add('--split', choices=('val', 'test'), default='val', help='whose pipeline; val by default')
+    add('--layer', default='backbone/layer4', help='layer of the feature maps; backbone/layer4 by default')
+    add('--split', choices=('val', 'test'), default='val', help='whose pipeline to use; val by default')
     add('--label-map', help='a file with the name of a class per line')
     add('--device', help='the GPU by default, if there is one')
     add = add_command('curves', show_curves, '')

@@ -1,7 +1,7 @@
 _base_ = 'mmaction::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
-# Clips have one shape, for which the fastest convolutions are looked up once.
+# All clips have one shape, so cuDNN has to search its fastest kernels only once.
 env_cfg = dict(cudnn_benchmark=True)
 custom_hooks = [
     dict(type='DataCheckHook'),

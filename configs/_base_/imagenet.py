@@ -1,6 +1,6 @@
-# The recipe of Big-Little Net (arXiv:1807.03848) with the settings of the
-# authors' script, imagenet-train.py of github.com/IBM/BigLittleNet: SGD with
-# Nesterov momentum, 0.1 for 256 images, cosine by epoch, colour jitter.
+# The recipe of Big-Little Net (arXiv:1807.03848) as in the authors' script,
+# imagenet-train.py of github.com/IBM/BigLittleNet: SGD with Nesterov momentum,
+# learning rate 0.1 per 256 images, cosine decay by epoch, colour jitter.
 _base_ = [
     'mmpretrain::_base_/models/resnet50.py',
     'mmpretrain::_base_/datasets/imagenet_bs32.py',
@@ -11,8 +11,8 @@ _base_ = [
 custom_imports = dict(imports=['mmblvnet'], allow_failed_imports=False)
 env_cfg = dict(cudnn_benchmark=True)
 
-# MMPretrain's heads take the last of several maps, and one that comes alone
-# for a list of them.
+# MMPretrain's heads index the outputs with -1. A backbone with one output returns
+# a bare tensor, of which that would be the last image; so it gets two.
 model = dict(backbone=dict(_delete_=True, type='mmaction.BLResNet', depth=50, out_indices=(2, 3)))
 
 train_pipeline = [

@@ -35,8 +35,8 @@ def measured(monkeypatch):
     return tried
 
 
-def run(file, jobs, until=math.inf):
-    benchmark_gpu.measure_all(file, jobs, until)
+def run(file, jobs, deadline=math.inf):
+    benchmark_gpu.measure_all(file, jobs, deadline)
     return json.loads(file.read_text())['networks']
 
 
@@ -50,7 +50,7 @@ def test_it_goes_on_where_it_stopped_or_failed(tmp_path, measured):
 
 
 def test_nothing_more_is_started_when_time_is_up(tmp_path, measured):
-    run(tmp_path / 'results.json', [OURS, VIDEO], until=time.monotonic())
+    run(tmp_path / 'results.json', [OURS, VIDEO], deadline=time.monotonic())
     assert not measured
 
 

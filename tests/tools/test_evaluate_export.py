@@ -62,5 +62,5 @@ def test_all_views_of_a_video_are_averaged(evaluate):
 
 
 def test_frames_of_another_size_are_refused(evaluate):
-    with pytest.raises(ValueError, match='takes frames of .96, 96., but the test gives .64, 64.'):
+    with pytest.raises(ValueError, match='takes frames of 96 x 96 pixels, but the test pipeline yields 64 x 64:'):
         evaluate(96, 'any')

@@ -40,10 +40,10 @@ def test_given_splits_are_kept(tmp_path):
 def test_what_is_wrong_with_a_folder_is_named(tmp_path):
     for number, (paths, message) in enumerate(
         [
-            ([], '0 is no folder: give'),
-            (['a/1.mp4', 'a/2.mp4'], '1 folders of videos'),
+            ([], '0 is not a folder: give'),
+            (['a/1.mp4', 'a/2.mp4'], '1 class folders; at least two'),
             (['a/1.mp4', 'a/2.mp4', 'b/notes.txt'], 'b has no videos, .*: add videos to it'),
-            (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'class b has 1 videos'),
+            (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'Class b has 1 videos; --val-fraction 0.2 leaves none'),
             (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
             (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
             (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'], r"\['b', 'c'\] are only in one"),
@@ -115,5 +115,5 @@ def test_the_command_says_what_it_wrote(tmp_path, monkeypatch, capsys):
         for name, number in (('label_map', 2), ('train_list', 8), ('val_list', 2))
     )
     monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / 'absent')])
-    with pytest.raises(SystemExit, match='absent is no folder: give'):
+    with pytest.raises(SystemExit, match='absent is not a folder: give'):
         make_annotations.main()

@@ -212,11 +212,11 @@ def test_what_makes_no_sense_is_refused(run, monkeypatch):
     monkeypatch.setenv('CXX', 'absent')
     for options, message in {
         '--window 100': 'ended before the first window',
-        '--csv out.csv': '--csv does nothing with files and folders',
-        '--window 1 --json out.json': '--json does nothing with --window',
-        '--stream --stride 1': '--stride does nothing with --stream',
+        '--csv out.csv': '--csv cannot be used with files and folders',
+        '--window 1 --json out.json': '--json cannot be used with --window',
+        '--stream --stride 1': '--stride cannot be used with --stream',
         '--stream --window 2': 'not allowed with argument',
-        '--window 0': '0 is not greater than 0',
+        '--window 0': '0 is not a finite number greater than 0',
         '--topk 0': '--topk 0 is less than 1',
         '--compile': 'install g++',
     }.items():

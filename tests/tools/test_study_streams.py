@@ -29,7 +29,7 @@ def test_windows_start_with_every_pair_or_every_so_many(monkeypatch):
     monkeypatch.setattr(study_streams, 'draw_video', lambda *_: (frames, None))
     monkeypatch.setattr(study_streams, 'stream', lambda *_: [])
     monkeypatch.setattr(study_streams, 'judge', lambda _, shown: dict(live=sum(label for *_, label in shown)))
-    judged = study_streams.evaluate(study_streams.OF_WINDOWS, None, 1, 32)['cuts']
+    judged = study_streams.evaluate(study_streams.WINDOW_MODEL, None, 1, 32)['cuts']
     assert {way: measures['live'] for way, measures in judged.items()} == dict(
         stream=0, windows_1=0 + 2 + 4, windows_2=0 + 4, windows_4=0
     )

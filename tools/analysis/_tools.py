@@ -1,4 +1,4 @@
-"""Lets the tools of this folder import those of the others."""
+"""Import path that lets the scripts of this folder import those of tools/ and tools/data/."""
 
 import sys
 from pathlib import Path

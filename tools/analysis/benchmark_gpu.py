@@ -1,9 +1,9 @@
-"""Speed and memory on a GPU: ours, MMAction2's and torchvision's networks.
+"""Measure the speed and memory of our, MMAction2's and torchvision's networks on a GPU.
 
-Measures what matters most first and writes each result as soon as it is
-there; started again, it goes on where it stopped. Each network has frames and
-size of its own, and runs with as many clips at a time as fit, up to 32.
-tools/gpu_check.sh has the command.
+The most important networks come first, and each result is written at once, so
+that an interrupted run goes on where it stopped. Each network has its own
+number of frames and frame size, and runs with as many clips per batch as fit,
+up to 32. tools/gpu_check.sh has the command.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from mmblvnet.models.common.temporal_module import SPLIT
 DEVICE = 'cuda'
 FLOOR = "of the card's floor"
 PUBLICATION = ('Kinetics-400', 'clips x crops', 'Something-Something V2')
-# Top-1 in per cent, and the views that the first was tested in: of the paper,
-# of MMAction2's model zoo (metafile.yml) and of torchvision's weights, with
-# clips as they are measured here.
+# Top-1 accuracy in per cent on Kinetics-400, its test views, and top-1 on
+# Something-Something V2, as published in the paper, in MMAction2's model zoo
+# (metafile.yml) and with torchvision's weights, for the clips measured here.
 PUBLISHED = {
     'bLVNet-TAM': (71.0, '3 x 3', 59.1),
     'TSN-R50': (None, None, 36.91),
@@ -42,8 +42,8 @@ PUBLISHED = {
 }
 
 
-def of_torchvision(key: str, _: int) -> nn.Module:
-    # torchvision is needed for its own networks alone.
+def build_torchvision(key: str, _: int) -> nn.Module:
+    # Imported here, since only these rows need torchvision.
     from torchvision.models import video
 
     return getattr(video, key)()
@@ -51,34 +51,34 @@ def of_torchvision(key: str, _: int) -> nn.Module:
 
 ROWS = {
     **benchmark.ROWS,
-    'mvit_v2_s': Row('MViTv2-S', partial(of_torchvision, 'mvit_v2_s'), 16, in_3d=True),
-    'swin3d_t': Row('Swin3D-T', partial(of_torchvision, 'swin3d_t'), 32, in_3d=True),
-    's3d': Row('S3D', partial(of_torchvision, 's3d'), 128, in_3d=True),
-    'r2plus1d_18': Row('R(2+1)D-18', partial(of_torchvision, 'r2plus1d_18'), 16, 112, in_3d=True),
+    'mvit_v2_s': Row('MViTv2-S', partial(build_torchvision, 'mvit_v2_s'), 16, in_3d=True),
+    'swin3d_t': Row('Swin3D-T', partial(build_torchvision, 'swin3d_t'), 32, in_3d=True),
+    's3d': Row('S3D', partial(build_torchvision, 's3d'), 128, in_3d=True),
+    'r2plus1d_18': Row('R(2+1)D-18', partial(build_torchvision, 'r2plus1d_18'), 16, 112, in_3d=True),
 }
 
 
 class Job(NamedTuple):
-    """A row to measure, with so many clips at a time, if they fit."""
+    """A row to measure in one mode, with ``clips`` per batch or, if they do not fit, fewer."""
 
     row: Row
     mode: str
     clips: int
-    # Whether a CUDA graph replays it.
+    # Whether to measure the replay of a CUDA graph.
     graph: bool
 
 
 def jobs_of(
     keys: Sequence[str], modes: Sequence[str], suffix: str = '', clips: int = 32, graph: bool = False, **options
 ) -> List[Job]:
-    """Rows in bf16, unless their options say otherwise."""
+    """Return a job per network and mode, in bfloat16 unless the options say otherwise."""
     options = dict(precision='bfloat16') | options
     rows = [row._replace(name=row.name + suffix, frames=row.frames or 16, **options) for row in map(ROWS.get, keys)]
     return [Job(row, mode, clips, graph) for row in rows for mode in modes]
 
 
 TRAINING, INFERENCE = ['training'], ['inference']
-# Training first: it finds the algorithms that inference uses, too.
+# Training first: inference reuses the cuDNN algorithms that training found.
 BOTH = TRAINING + INFERENCE
 JOBS = [
     *jobs_of(['blvnet_tam', 'reference', 'tsn'], BOTH),
@@ -94,13 +94,13 @@ JOBS = [
 ]
 
 
-def in_a_graph(run: Callable[[], Any]) -> Callable[[], None]:
-    """The replay of a CUDA graph of what is run."""
-    aside = torch.cuda.Stream()
-    with torch.cuda.stream(aside):
+def capture_graph(run: Callable[[], Any]) -> Callable[[], None]:
+    """Capture a run in a CUDA graph, and return the graph's replay."""
+    side_stream = torch.cuda.Stream()
+    with torch.cuda.stream(side_stream):
         for _ in range(3):
             run()
-    torch.cuda.current_stream().wait_stream(aside)
+    torch.cuda.current_stream().wait_stream(side_stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
@@ -108,7 +108,7 @@ def in_a_graph(run: Callable[[], Any]) -> Callable[[], None]:
 
 
 def milliseconds(run: Callable[[], Any], rounds: int = 10) -> List[float]:
-    """How long each of several runs takes on the GPU."""
+    """Time several runs on the GPU, in milliseconds each, after three to warm up."""
     for _ in range(3):
         run()
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
@@ -121,38 +121,38 @@ def milliseconds(run: Callable[[], Any], rounds: int = 10) -> List[float]:
 
 
 def measure(job: Job, clips: int) -> Tuple[List[float], float]:
-    """Clips per second (median, lowest and highest), and MiB per clip."""
+    """Return clips per second (median, lowest and highest), and MiB of peak memory per clip."""
     run, batch = benchmark.prepare(job.row, job.mode, clips, DEVICE)
     run = partial(run, batch)
-    # Compiles, and tries algorithms, each with memory of its own.
+    # Compiles, and tries algorithms, each with a workspace of its own.
     run()
-    alone = torch.cuda.memory_allocated() - batch.nbytes
+    memory_before = torch.cuda.memory_allocated() - batch.nbytes
     torch.cuda.reset_peak_memory_stats()
-    times = milliseconds(in_a_graph(run) if job.graph else run)
-    peak = torch.cuda.max_memory_allocated() - alone
-    return [1000 * clips / of_times(times) for of_times in (median, max, min)], peak / clips / 2**20
+    times = milliseconds(capture_graph(run) if job.graph else run)
+    peak = torch.cuda.max_memory_allocated() - memory_before
+    return [1000 * clips / statistic(times) for statistic in (median, max, min)], peak / clips / 2**20
 
 
 def measure_card() -> dict:
-    """What the card can do at most, and which it is."""
-    numbers = torch.empty(2**29, device='cuda').normal_()
-    copy_ms = median(milliseconds(partial(torch.empty_like(numbers).copy_, numbers)))
+    """Measure how fast the card copies memory and multiplies matrices, and name the card."""
+    source = torch.empty(2**29, device='cuda').normal_()
+    copy_ms = median(milliseconds(partial(torch.empty_like(source).copy_, source)))
     matrix = torch.randn(8192, 8192, device='cuda', dtype=torch.bfloat16)
     product_ms = median(milliseconds(lambda: matrix @ matrix))
     return dict(
         card=torch.cuda.get_device_name(),
         torch=torch.__version__,
         cuda=torch.version.cuda,
-        copy_gb_per_s=2 * numbers.nbytes / copy_ms / 1e6,
+        copy_gb_per_s=2 * source.nbytes / copy_ms / 1e6,
         bf16_tflop_per_s=2 * 8192**3 / product_ms / 1e9,
     )
 
 
 def measure_tam(copy_gb_per_s: float) -> List[dict]:
-    """The TAM of the stem, by type and direction.
+    """Time the TAM of the stem, forward and backward, in bfloat16 and float32.
 
-    ``of_copy`` is the share of the copy's speed at which the bytes of its
-    floor are moved: each input read once, each output written once.
+    ``of_copy`` is its throughput, as a share of a copy's, if it moves no byte
+    more than it must: each input is read once, each output written once.
     """
     results = []
     for dtype in (torch.bfloat16, torch.float32):
@@ -163,17 +163,18 @@ def measure_tam(copy_gb_per_s: float) -> List[dict]:
         grads = [torch.randn_like(y) for y in outs]
         forward = torch.no_grad()(partial(tam, x, SPLIT))
         backward = partial(torch.autograd.grad, outs, x, grads, retain_graph=True)
-        # x and y; x, y, the gradient of y and that of x.
+        # Forward moves x and y; backward x, y and the gradients of both.
         for name, run, maps in (('forward', forward, 2), ('backward', backward, 4)):
             ms = median(milliseconds(run, 20))
-            results.append(dict(tam=name, dtype=str(dtype), ms=ms, of_copy=maps * x.nbytes / ms / 1e6 / copy_gb_per_s))
+            speed = maps * x.nbytes / ms / 1e6
+            results.append(dict(tam=name, dtype=str(dtype), ms=ms, of_copy=speed / copy_gb_per_s))
     return results
 
 
-def measure_all(file: Path, jobs: List[Job], until: float) -> None:
-    """Measure what the file does not have yet, and write after each.
+def measure_all(file: Path, jobs: List[Job], deadline: float) -> None:
+    """Measure the jobs whose results the file lacks, and write the file after each.
 
-    Nothing more is started after ``until``, of ``time.monotonic``.
+    No measurement starts after ``deadline``, a time of ``time.monotonic``.
     """
     results = json.loads(file.read_text('utf-8')) if file.exists() else {}
 
@@ -187,27 +188,27 @@ def measure_all(file: Path, jobs: List[Job], until: float) -> None:
     for job in jobs:
         result = results['networks'].setdefault(job.row.name, dict(memory={}, clips={}, errors={}))
         clips = job.clips
-        while job.mode not in {*result['memory'], *result['errors']} and time.monotonic() < until:
+        while job.mode not in {*result['memory'], *result['errors']} and time.monotonic() < deadline:
             try:
                 result[job.mode], result['memory'][job.mode] = measure(job, clips)
                 result['clips'][job.mode] = clips
             except torch.OutOfMemoryError:
                 clips //= 2
-            # The others are still worth their time.
+            # A network that fails must not end the run of the others.
             except Exception as error:
                 result['errors'][job.mode] = f'{error!r}'[:500]
             print(job.row.name, job.mode, clips, result, flush=True)
-            # Networks with another forward refer to themselves.
+            # A network whose forward was replaced is in a reference cycle.
             gc.collect()
             torch.cuda.empty_cache()
             write()
 
 
 def report(results: dict, folder: Path) -> None:
-    """Write the table of the networks, and plot their accuracies.
+    """Write the table of the networks (gpu.md), and plot their accuracies (gpu.png).
 
-    The floor of an inference in bf16 is the longer of two times: that of its
-    arithmetic, and that of reading and writing its elements.
+    The floor of inference in bfloat16 is the longer of two times: that of its
+    arithmetic, and that of reading and writing the elements of its maps.
     """
     card, rows = results['card'], {job.row.name: job.row for job in JOBS}
     networks = {name: result for name, result in results['networks'].items() if result['memory']}
@@ -219,7 +220,7 @@ def report(results: dict, folder: Path) -> None:
             arithmetic = 2e-12 * result['macs'] / card['bf16_tflop_per_s']
             copying = 2e-9 * result['elements'] / card['copy_gb_per_s']
             result[FLOOR] = f'{100 * result["inference"][0] * max(arithmetic, copying):.0f} %'
-    (folder / 'gpu.md').write_text(benchmark.table_of(networks, '.0f', [FLOOR, *PUBLICATION]), 'utf-8')
+    (folder / 'gpu.md').write_text(benchmark.results_table(networks, '.0f', [FLOOR, *PUBLICATION]), 'utf-8')
     plot(networks, card['card'], folder / 'gpu.png')
 
 
@@ -242,9 +243,9 @@ def plot(networks: Dict[str, dict], card: str, file: Path) -> None:
 
 def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('results', type=Path, help='JSON; goes on with it')
-    parser.add_argument('--seconds', type=float, default=float('inf'), help='start nothing more after so many')
-    parser.add_argument('--report', type=Path, metavar='FOLDER', help='only write table and plot of the results there')
+    parser.add_argument('results', type=Path, help='JSON file of the results; an existing one is completed')
+    parser.add_argument('--seconds', type=float, default=float('inf'), help='start no measurement later than this')
+    parser.add_argument('--report', type=Path, metavar='FOLDER', help='only write a table and a plot of the results')
     args = parser.parse_args(argv)
     benchmark.set_up(torch.get_num_threads())
     if args.report:

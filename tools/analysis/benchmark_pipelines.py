@@ -1,8 +1,8 @@
-"""CPU time of reading clips with each decoder, side by side in one run.
+"""Compare the CPU time that each decoder takes to read clips, side by side in one run.
 
 In interleaved rounds ExactVideo of this package and the decoders of MMAction2,
 each with its defaults, read every video once. docs/performance.md has the
-command, and says which videos.
+command and describes the videos.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from mmblvnet.datasets import VideoReader
 DECODERS = ('Decord', 'ExactVideo', 'PyAV', 'OpenCV')
 CLIP_LEN = 16
 LONG, DENSE = 300, np.arange(200, 200 + 2 * CLIP_LEN, 2)
-# Videos, and which frames are read of each; None are spread evenly.
+# Videos, and the indices of the frames to read of each; None spreads them evenly.
 Case = Tuple[List[Path], Optional[np.ndarray]]
 
 
 def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str, group: int = 1) -> Path:
-    """Encode pictures with a key frame at least each ``group`` frames."""
+    """Encode RGB pictures, each (H, W, 3), with a key frame at least every ``group`` frames."""
     with av.open(str(path), 'w') as file:
         stream = file.add_stream(codec, rate=25, options=dict(g=str(group)))
         stream.height, stream.width = pictures[0].shape[:2]
@@ -44,15 +44,15 @@ def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str, group: i
 
 
 def make_cases(clips: List[Path], folder: Path) -> Dict[str, Case]:
-    """Encode the clips anew into a folder, and name what is read."""
+    """Encode the clips in other formats into a folder, and return the cases by name."""
     intra, jpeg = [], []
     for clip in clips:
         reader = VideoReader(clip)
-        # Even sides.
+        # Chroma planes of half the size need even sides.
         pictures = [p[: len(p) // 2 * 2, : p.shape[1] // 2 * 2] for p in reader.get_batch(range(len(reader)))]
         intra.append(write_video(folder / f'{clip.stem}.mp4', pictures, 'libx264'))
         jpeg.append(write_video(folder / f'{clip.stem}.avi', pictures, 'mjpeg'))
-    # A key frame as often as x264 has it by default.
+    # 250 frames between key frames are x264's default.
     long = write_video(folder / 'long.mp4', list(islice(cycle(pictures), LONG)), 'libx264', 250)
     return {
         'clips': (clips, None),
@@ -76,18 +76,18 @@ def read(decoder: str, case: Case) -> None:
 
 
 def measure(cases: Dict[str, Case], rounds: int) -> str:
-    """A table of the decoders, and of the size of the videos."""
+    """Return a Markdown table of each decoder's CPU times and of the videos' sizes."""
     runs = {}
     for name, decoder in product(cases, DECODERS):
         run = partial(read, decoder, cases[name])
-        # Decoders raise whatever they like.
+        # Each decoder has its own exceptions for videos that it cannot read.
         with suppress(Exception):
             run()
             runs[name, decoder] = run
-    times, rows = interleave(runs, 0, rounds, time.process_time), []
+    seconds, rows = interleave(runs, 0, rounds, time.process_time), []
     for name, (videos, _) in cases.items():
-        taken = [times.get((name, decoder)) for decoder in DECODERS]
-        cells = [spread([1000 * s / len(videos) for s in of], '.1f') if of else 'refused' for of in taken]
+        taken = [seconds.get((name, decoder)) for decoder in DECODERS]
+        cells = [spread([1000 * s / len(videos) for s in times], '.1f') if times else 'refused' for times in taken]
         size = sum(video.stat().st_size for video in videos) / 1e6
         rows.append([name, *cells, f'{size:.2f}'])
     return table(['', *DECODERS, 'MB'], rows)
@@ -96,7 +96,7 @@ def measure(cases: Dict[str, Case], rounds: int) -> str:
 def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--videos', type=Path, help='a folder of clips; VP9 clips are drawn if there is none')
+    parser.add_argument('--videos', type=Path, help='a folder of clips; VP9 clips are made by default')
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.videos

@@ -1,6 +1,6 @@
-"""What a new pair of frames costs: a window of its own, or a step of a stream.
+"""Compare what a new pair of frames costs: a whole window, or one step of a stream.
 
-All ways run in turns in one process, on the same pictures. docs/streaming.md
+All variants run in turns in one process, on the same frames. docs/streaming.md
 has the command.
 """
 
@@ -27,7 +27,7 @@ SAMPLED_PER_SECOND = 8
 
 
 def make_model(causal: bool = False) -> nn.Module:
-    """The recognizer of the config, with random weights."""
+    """Build the recognizer of the config, with random weights."""
     cfg = Config.fromfile(CONFIG)
     cfg.model.backbone.causal = causal
     torch.manual_seed(0)
@@ -35,14 +35,14 @@ def make_model(causal: bool = False) -> nn.Module:
 
 
 def windows(frames: Tensor) -> Callable[[], Any]:
-    """A window of the last 16 frames for each new pair."""
+    """Return a run of a window of 16 frames, which each new pair of frames requires."""
     model = make_model()
     accelerate(model.backbone)
     return partial(reference_scores, model, frames[None])
 
 
 def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> Callable[[], Any]:
-    """A step of a stream."""
+    """Return a run of one step of a stream, for a new pair of frames."""
     recognizer = StreamingRecognizer(make_model(causal))
     accelerate(recognizer.model.backbone, precision)
     recognizer.push(frames)
@@ -50,7 +50,7 @@ def stream(frames: Tensor, causal: bool = False, precision: str = 'float32') -> 
 
 
 def onnx_step(frames: Tensor) -> Callable[[], Any]:
-    """A step of a stream in ONNX Runtime."""
+    """Return a run of one step of a stream in ONNX Runtime."""
     from onnxruntime import InferenceSession, SessionOptions
 
     step = ExportableStream(make_model(), frames.shape, with_preprocessing=True)
@@ -77,7 +77,7 @@ def main(argv: List[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--ways', nargs='+', choices=WAYS, default=list(WAYS))
-    add('--size', type=int, default=224, help='in pixels')
+    add('--size', type=int, default=224, help='height and width of the frames in pixels')
     add('--rounds', type=int, default=9)
     add('--threads', type=int, default=torch.get_num_threads())
     args = parser.parse_args(argv)

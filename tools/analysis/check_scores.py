@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Check that dumped scores can be fused.
 
-MMAction2's ``report_accuracy`` adds up the scores of files by their place,
-and takes the labels of the first file.
+MMAction2's ``report_accuracy`` adds up the scores at the same position of each
+file, and takes the labels of the first file.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from mmengine.fileio import load
 
 
 def check_scores(files: Sequence[str]) -> int:
-    """Check that files dumped by ``mim test --dump`` belong together.
+    """Check that files dumped by ``mim test --dump`` hold scores of the same videos.
 
-    Returns the number of videos, or raises a ValueError if the files differ in
-    that, in the labels or their order, or in the number of classes, or if
-    their scores are no probabilities.
+    Returns the number of videos. Raises a ValueError if the files differ in
+    it, in the labels or their order, or in the number of classes, or if the
+    scores are not probabilities.
     """
     first = None
     for file in files:
@@ -26,15 +26,15 @@ def check_scores(files: Sequence[str]) -> int:
         scores = torch.stack([result['pred_score'] for result in results])
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError(
-                f'{file} holds no probabilities: test again with model.cls_head.average_clips=prob, or give '
-                'report_accuracy --apply-softmax if no file does'
+                f'The scores in {file} are not probabilities: test again with model.cls_head.average_clips=prob, or '
+                'give report_accuracy --apply-softmax if no file holds probabilities'
             )
         exclusive = torch.allclose(scores.sum(1), torch.ones(len(scores)), atol=1e-3)
         first = first or (file, labels, scores.shape, exclusive)
         if exclusive != first[3]:
             raise ValueError(
-                f'The probabilities of a video sum up to 1 in one of {file} and {first[0]} alone, so one was tested '
-                'with a softmax, the other with a yes or no per class: they do not add up'
+                f'The probabilities of a video sum to 1 in only one of {file} and {first[0]}: one was tested with a '
+                'softmax, the other with a sigmoid per class, so they cannot be fused'
             )
         if scores.shape != first[2]:
             raise ValueError(

@@ -1,9 +1,9 @@
-"""The paper's claims in small: one budget, many models, one table.
+"""Test the paper's claims in small: train many models on one budget, and tabulate them.
 
-Trains every model from scratch with the same data, steps, schedule and
-augmentation on the embedded data set, and sets the accuracy against
-multiply-adds, memory and training time; with --streams, tries models on long
-videos, as windows and as streams. Every finished run is a line of
+Every model is trained from scratch on the embedded data set with the same
+steps, schedule and augmentation, and its accuracy is set against
+multiply-adds, memory and training time; with --streams, models are tested on
+long videos, as windows and as streams. Every finished run is a line of
 OUT/runs.jsonl. docs/study.md and docs/streaming.md have the commands.
 """
 
@@ -28,11 +28,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from scipy import stats
 
-# The finished runs by a model's key and the frames per clip.
+# The records of finished runs, by a model's key and its frames per clip.
 Runs = Dict[Tuple[str, int], List[dict]]
 CONFIG = _tools.TOOLS.parent / 'configs/blvnet_tam_r50_4x2_motion.py'
 
-# The name of each model, and its backbone.
+# The title and the backbone of each model, by its key.
 CLIPS = {
     'tsn': ('TSN-bLResNet', dict(type='BLResNet')),
     'blvnet': ('bLVNet', dict(BLVNET, temporal_module=None)),
@@ -43,18 +43,18 @@ CLIPS = {
     'tanet_r50': ('TANet-R50', dict(type='TANet', norm_eval=False)),
 }
 MODELS = {**CLIPS, **streams.MODELS}
-# Which models the paper's questions compare, at the same frames.
+# The paper's research questions, and two models that each compares at equal frames.
 QUESTIONS = [
     *(('RQ1: accuracy per cost', 'tam_r3', other) for other in ('tsm_r50', 'tanet_r50', 'resnet_tam', 'tsn')),
     *(('RQ2: TAM beyond the fusion of a pair', f'tam_r{r}', 'blvnet') for r in (1, 3, 5, 7)),
     *(('RQ4: TAM against TSM', f'tam_r{r}', 'tsm') for r in (3, 5, 7)),
 ]
-# The columns of costs, and what they are times there.
+# The title of each cost's column, and the factor to the column's unit.
 COSTS = {'macs': ('MMACs', 1e-6), 'memory': ('training, MiB/clip', 1), 'seconds': ('training, ms/clip', 1e3)}
 
 
 def make_config(args: argparse.Namespace, run: dict) -> Config:
-    """The config of a run: the embedded data set's with another model."""
+    """Return the config of a run: that of the embedded data set with the run's model and settings."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.out / 'logs')
     cfg.experiment_name = '{model}_{frames}_{lr}_{seed}'.format(**run)
@@ -62,7 +62,7 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
     cfg.optim_wrapper.optimizer.lr = run['lr']
     cfg.log_level = 'WARNING'
     cfg.default_hooks.checkpoint = None
-    # Validated four times.
+    # Four validations per run.
     cfg.train_cfg.update(max_epochs=args.epochs, val_interval=-(-args.epochs // 4))
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.param_scheduler[1].T_max = args.epochs
@@ -72,7 +72,7 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
         loader.dataset.data_prefix = dict(video=str(args.data / 'videos'))
         for transform in loader.dataset.pipeline:
             if 'scale' in transform:
-                # As much larger than the crop as in the demo.
+                # In proportion to the crop, which has 64 pixels in the config.
                 transform.scale = (-1, transform.scale[1] * args.size // 64)
             options = dict(clip_len=run['frames'], size=args.size, crop_size=args.size)
             transform.update({name: value for name, value in options.items() if name in transform})
@@ -85,7 +85,7 @@ def make_config(args: argparse.Namespace, run: dict) -> Config:
 
 
 def train(args: argparse.Namespace, run: dict) -> dict:
-    """The results of a run."""
+    """Train the model of a run, and return its accuracy; with --streams also that on long videos."""
     runner = Runner.from_cfg(make_config(args, run))
     runner.train()
     history = runner.message_hub.get_scalar('val/acc/top1').data[0]
@@ -97,24 +97,24 @@ def train(args: argparse.Namespace, run: dict) -> dict:
 
 
 def plan(args: argparse.Namespace) -> List[dict]:
-    """What the runs are known by, seed after seed."""
+    """Return the settings that identify each run, in the order of the seeds."""
     settings = dict(epochs=args.epochs, batch_size=args.batch_size, size=args.size, data=args.data.name)
     order = product(args.seeds, args.frames, args.lr, args.models)
     return [dict(model=key, frames=frames, seed=seed, lr=lr, **settings) for seed, frames, lr, key in order]
 
 
-def finished(out: Path, run: dict) -> Optional[dict]:
-    """The line of a run, which adds results to what it is known by."""
+def find_record(out: Path, run: dict) -> Optional[dict]:
+    """Return the record of a run (its settings and results), or None if it is not finished."""
     file = out / 'runs.jsonl'
-    lines = map(json.loads, file.read_text('utf-8').splitlines()) if file.exists() else ()
-    return next((line for line in lines if run.items() <= line.items()), None)
+    records = map(json.loads, file.read_text('utf-8').splitlines()) if file.exists() else ()
+    return next((record for record in records if run.items() <= record.items()), None)
 
 
-def finish(out: Path, runs: Iterable[dict], train: Callable[[dict], dict]) -> None:
-    """Train what is missing and append it to the finished runs."""
+def run_missing(out: Path, runs: Iterable[dict], train: Callable[[dict], dict]) -> None:
+    """Do the runs that have no record, and append their records to OUT/runs.jsonl."""
     for run in runs:
-        # Another process may be at the same study.
-        if finished(out, run):
+        # Checked just before each run: other processes may share the study.
+        if find_record(out, run):
             continue
         line = json.dumps(dict(run, **train(run)))
         with open(out / 'runs.jsonl', 'a', encoding='utf-8') as file:
@@ -122,23 +122,23 @@ def finish(out: Path, runs: Iterable[dict], train: Callable[[dict], dict]) -> No
         print(line, flush=True)
 
 
-def accuracies(lines: Iterable[dict]) -> List[float]:
-    return [line['accuracy'] for line in lines]
+def accuracies(records: Iterable[dict]) -> List[float]:
+    return [record['accuracy'] for record in records]
 
 
 def best_runs(args: argparse.Namespace) -> Runs:
-    """The runs of each row, with the learning rate that is best for it."""
+    """Return the runs of each model and number of frames, at its best learning rate."""
     by_rate = defaultdict(lambda: defaultdict(list))
     for run in sorted(plan(args), key=lambda run: (run['frames'], args.models.index(run['model']))):
-        if line := finished(args.out, run):
-            by_rate[run['model'], run['frames']][run['lr']].append(line)
+        if record := find_record(args.out, run):
+            by_rate[run['model'], run['frames']][run['lr']].append(record)
     if not by_rate:
         sys.exit('study.py: no run is done, so nothing to report; run the same command without --report-only')
-    return {row: max(rates.values(), key=lambda lines: mean(accuracies(lines))) for row, rates in by_rate.items()}
+    return {row: max(rates.values(), key=lambda records: mean(accuracies(records))) for row, rates in by_rate.items()}
 
 
 def measure_costs(args: argparse.Namespace) -> Dict[str, dict]:
-    """What training costs, by "MODEL_FRAMES"."""
+    """Measure the costs of training each model, keyed by "MODEL_FRAMES"."""
     rows = {
         f'{key}_{frames}': benchmark.Row(key, partial(benchmark.build, **MODELS[key][1]), frames, args.size)
         for key, frames in product(args.models, args.frames)
@@ -151,7 +151,7 @@ def measure_costs(args: argparse.Namespace) -> Dict[str, dict]:
 
 
 def interval(values: Sequence[float]) -> str:
-    """The mean, and how far the 95 % interval of Student's t reaches."""
+    """Format the mean and half the width of its 95 % confidence interval (Student's t)."""
     if len(values) < 2:
         return f'{values[0]:.1f}'
     reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
@@ -159,7 +159,7 @@ def interval(values: Sequence[float]) -> str:
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
-    """The difference of two means with its 95 % interval by Welch's test."""
+    """Format the difference of two means and its 95 % confidence interval (Welch's test)."""
     points = f'{mean(one) - mean(other):+.1f}'
     if min(len(one), len(other)) < 2:
         return [points, '-']
@@ -168,22 +168,22 @@ def difference(one: Sequence[float], other: Sequence[float]) -> List[str]:
 
 
 def model_table(runs: Runs, costs: Dict[str, dict]) -> str:
-    """The models with accuracy and costs as a Markdown table."""
+    """Return the accuracy and costs of each model as a Markdown table."""
     rows = []
-    for (key, frames), lines in runs.items():
+    for (key, frames), records in runs.items():
         cost = costs.get(f'{key}_{frames}')
         measured = [f'{scale * cost[kind]:.0f}' if cost else 'not measured' for kind, (_, scale) in COSTS.items()]
-        of_runs = [str(lines[0]['lr']), interval(accuracies(lines)), str(len(lines))]
-        rows.append([CLIPS[key][0], str(frames), *of_runs, *measured])
+        summary = [str(records[0]['lr']), interval(accuracies(records)), str(len(records))]
+        rows.append([CLIPS[key][0], str(frames), *summary, *measured])
     titles = [title for title, _ in COSTS.values()]
     return table(['model', 'frames', 'learning rate', 'top-1, %', 'seeds', *titles], rows)
 
 
 def question_table(runs: Runs) -> str:
-    """The differences that the paper's questions ask for, in Markdown."""
-    frames_of = sorted({frames for _, frames in runs})
-    pairs = [(title, (one, frames), (other, frames)) for title, one, other in QUESTIONS for frames in frames_of]
-    pairs += [('RQ3: more frames', (key, more), (key, fewer)) for key in CLIPS for fewer, more in pairwise(frames_of)]
+    """Return the comparisons that the paper's questions ask for as a Markdown table."""
+    counts = sorted({frames for _, frames in runs})
+    pairs = [(title, (one, frames), (other, frames)) for title, one, other in QUESTIONS for frames in counts]
+    pairs += [('RQ3: more frames', (key, more), (key, fewer)) for key in CLIPS for fewer, more in pairwise(counts)]
     rows = []
     for title, one, other in sorted(pairs):
         if one in runs and other in runs:
@@ -197,38 +197,38 @@ def plot(runs: Runs, costs: Dict[str, dict], file: Path) -> None:
     figure = Figure((13.5, 4.5), layout='constrained')
     axes = figure.subplots(1, len(COSTS), sharey=True)
     for axis, (kind, (title, scale)) in zip(axes, COSTS.items()):
-        for (key, frames), lines in runs.items():
+        for (key, frames), records in runs.items():
             if cost := costs.get(f'{key}_{frames}'):
-                colour = f'C{list(CLIPS).index(key)}'
-                axis.plot([scale * cost[kind]] * len(lines), accuracies(lines), 'o', color=colour, label=CLIPS[key][0])
+                x, colour = [scale * cost[kind]] * len(records), f'C{list(CLIPS).index(key)}'
+                axis.plot(x, accuracies(records), 'o', color=colour, label=CLIPS[key][0])
         axis.axhline(100 / len(motion.CLASSES), color='grey', linestyle=':')
         axis.set(xlim=(0, None), xlabel=title)
     axes[0].set(ylim=(0, 100), ylabel='top-1 accuracy, %')
     dots, names = axes[0].get_legend_handles_labels()
-    # Once for all frames.
+    # One legend entry per model, whatever its number of frames.
     dots = dict(zip(names, dots))
     figure.legend(dots.values(), dots, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=4)
     figure.savefig(file, dpi=100, bbox_inches='tight')
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
-    # Their models differ.
+    # --streams has models of its own.
     models = streams.MODELS if '--streams' in argv else CLIPS
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
     add = parser.add_argument
     add('--streams', action='store_true', help='compare windows and streams on long videos')
-    add('--models', nargs='+', choices=models, default=list(models), help='all by default; others with --streams')
+    add('--models', nargs='+', choices=models, default=list(models), help='all by default; with --streams others')
     add('--frames', nargs='+', type=int, default=[8, 16, 32])
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
     add('--epochs', type=int, default=24)
-    add('--lr', nargs='+', type=float, default=[0.02], help='of several, reports tell the best for each row')
+    add('--lr', nargs='+', type=float, default=[0.02], help='of several, each row reports its best')
     add('--batch-size', type=int, default=16)
-    add('--size', type=int, help='in pixels', default=112 if torch.cuda.is_available() else 32)
-    add('--videos', type=int, default=20, help='long ones with cuts, and as many without')
+    add('--size', type=int, help='of the crop, in pixels', default=112 if torch.cuda.is_available() else 32)
+    add('--videos', type=int, default=20, help='number of long videos with cuts, and of those without')
     add('--data', type=Path, default=Path('data/motion'))
     add('--out', type=Path, default=Path('work_dirs/study'))
-    add('--report-only', action='store_true', help='train nothing')
-    add('--measure-cost', action='store_true', help='measure what training costs instead')
+    add('--report-only', action='store_true', help='train nothing, only report the finished runs')
+    add('--measure-cost', action='store_true', help='train nothing, only measure what training costs')
     args = parser.parse_args(argv)
     if args.streams:
         # Streams are compared with windows of one length.
@@ -247,9 +247,9 @@ def main(argv: List[str]) -> None:
         return
     if not args.report_only:
         if not motion.list_path(args.data, 'train').exists():
-            how = f'python tools/data/make_motion_dataset.py {args.data} makes it'
-            sys.exit(f'study.py: {args.data} is not the embedded data set; {how}')
-        finish(args.out, plan(args), partial(train, args))
+            remedy = f'make it with python tools/data/make_motion_dataset.py {args.data}'
+            sys.exit(f'study.py: {args.data} is not the embedded data set; {remedy}')
+        run_missing(args.out, plan(args), partial(train, args))
     runs = best_runs(args)
     name = 'streaming' if args.streams else args.data.name
     if args.streams:

@@ -1,8 +1,8 @@
-"""Does a start from a plain ResNet help a bLResNet? A measurement in small.
+"""Measure in small whether a warm start from a plain ResNet helps a bLResNet.
 
-What tools/convert_checkpoint.py makes of a ResNet-50 and random weights are two
-starts for a bLResNet-50. docs/model_zoo.md has the command and says what they
-learn. Every finished run is a line of OUT/runs.jsonl and not repeated.
+A bLResNet-50 is trained from the weights that tools/convert_checkpoint.py makes
+of a ResNet-50, and from random ones. docs/model_zoo.md has the command and the
+task. Every finished run is a line of OUT/runs.jsonl and is not repeated.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from benchmark import build, set_up
 from convert_checkpoint import convert
-from study import finish
+from study import run_missing
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -29,7 +29,7 @@ Images = Tuple[Tensor, Tensor]
 
 
 def draw(split: int, index: int) -> np.ndarray:
-    """A noisy image of one shape, somewhat turned, (H, W, 3)."""
+    """Draw a noisy image (H, W, 3) of one shape, turned by up to half a radian."""
     rng = np.random.default_rng([split, index])
     canvas = motion.make_plain_background(rng, SIZE, SIZE)
     points = motion.rotate(np.array(motion.SHAPES[index % CLASSES]), rng.uniform(-0.5, 0.5))
@@ -40,14 +40,14 @@ def draw(split: int, index: int) -> np.ndarray:
 
 
 def images(split: int, start: int, count: int) -> Images:
-    """Images (N, 3, H, W) and their labels (N, )."""
+    """Draw images (N, 3, H, W), roughly normalised, and their labels (N, )."""
     numbers = range(start, start + count)
     drawn = torch.tensor(np.stack([draw(split, index) for index in numbers]))
     return (drawn.permute(0, 3, 1, 2).float() - 114) / 57, torch.tensor(numbers) % CLASSES
 
 
 def make_classifier(seed: int, **backbone) -> nn.Module:
-    """A backbone and a linear classifier."""
+    """Build a backbone with a linear classifier."""
     torch.manual_seed(seed)
     network = nn.Sequential(build(1, **backbone), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, CLASSES))
     network[0].init_weights()
@@ -55,7 +55,7 @@ def make_classifier(seed: int, **backbone) -> nn.Module:
 
 
 def train(model: nn.Module, data: Images, steps: int, batch_size: int, seed: int, lr: float = 1e-3) -> None:
-    """AdamW with a cycle of the learning rate, on mirrored images."""
+    """Train with AdamW and a one-cycle learning rate, on images mirrored at random."""
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.2)
@@ -75,7 +75,7 @@ def train(model: nn.Module, data: Images, steps: int, batch_size: int, seed: int
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Images) -> float:
-    """In per cent."""
+    """Return the top-1 accuracy in per cent."""
     model.eval()
     scores = torch.cat([model(x) for x in data[0].split(100)])
     return round(100 * (scores.argmax(1) == data[1]).float().mean().item(), 1)
@@ -88,11 +88,11 @@ def main(argv: List[str]) -> None:
     add('--seeds', type=int, nargs='+', default=[0, 1, 2])
     add('--lr', type=float, nargs='+', default=[3e-4, 1e-3])
     add('--steps', type=int, default=40)
-    add('--norm-eval', action='store_true', help='train with the norms as they start, and as estimated on the images')
+    add('--norm-eval', action='store_true', help='freeze batch norm statistics, converted or estimated on the images')
     args = parser.parse_args(argv)
     set_up(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    few, held_out = images(0, 10000, 640), images(1, 0, 400)
+    train_images, held_out = images(0, 10000, 640), images(1, 0, 400)
     resnet, converted = args.out / 'resnet50.pth', args.out / 'blresnet50.pth'
     if not resnet.exists():
         model = make_classifier(0, type='ResNet')
@@ -101,19 +101,19 @@ def main(argv: List[str]) -> None:
         torch.save(model[0].state_dict(), resnet)
     convert(resnet, converted)
 
-    def try_start(run: dict) -> dict:
+    def train_from(run: dict) -> dict:
         start = None if run['start'] == 'scratch' else dict(type='Pretrained', checkpoint=str(converted))
         model = make_classifier(run['seed'], type='BLResNet', init_cfg=start)
         if 'estimated' in run['start']:
-            update_bn(few[0].split(64), model)
+            update_bn(train_images[0].split(64), model)
         model[0].norm_eval = args.norm_eval
-        train(model, few, args.steps, 16, run['seed'], run['lr'])
+        train(model, train_images, args.steps, 16, run['seed'], run['lr'])
         return dict(accuracy=accuracy(model, held_out))
 
     starts = ['warm', 'warm, norms estimated'] if args.norm_eval else ['scratch', 'warm']
     settings = dict(norm_eval=args.norm_eval, steps=args.steps)
     runs = [dict(start=s, lr=lr, seed=n, **settings) for n, lr, s in product(args.seeds, args.lr, starts)]
-    finish(args.out, runs, try_start)
+    run_missing(args.out, runs, train_from)
 
 
 if __name__ == '__main__':

@@ -3,8 +3,8 @@
     FOLDER/jumping/a.mp4 ..           FOLDER/train/jumping/a.mp4 ..
     FOLDER/running/b.mp4 ..     or    FOLDER/val/jumping/c.mp4 ..
 
-In the first case a part of each class is drawn for validation. Written are
-FOLDER/train_list.txt and FOLDER/val_list.txt (lines such as
+In the first case a part of each class is drawn for validation. The script
+writes FOLDER/train_list.txt and FOLDER/val_list.txt (lines such as
 "jumping/a.mp4 0") and FOLDER/label_map.txt (the name of a class per line).
 
 Example:
@@ -24,26 +24,25 @@ from mmblvnet.apis.video_source import find_videos, is_hidden
 
 SPLITS = ('train', 'val')
 
-# By class, paths relative to the folder.
+# The paths of each class's videos, relative to the root folder.
 Videos = Dict[str, List[str]]
 
 
 def _find_classes(folder: Path, root: Path) -> Videos:
-    """The videos of each class in a folder, relative to the root, in order."""
+    """Return the videos of each class folder, as sorted paths relative to the root."""
     videos = defaultdict(list)
     for class_folder in sorted(folder.iterdir()):
         if class_folder.is_dir() and not is_hidden(class_folder):
-            # macOS writes letters with accents as two characters.
+            # macOS splits letters with accents into two characters (NFD).
             name = unicodedata.normalize('NFC', _text(class_folder, root).rpartition('/')[-1])
             videos[name] += [_text(Path(video), root) for video in find_videos([str(class_folder)])]
     if len(videos) < 2:
-        found = f'{folder} has {len(videos)} folders of videos'
-        raise ValueError(f'{found}; there has to be one per class, and two at least')
+        raise ValueError(f'{folder} has {len(videos)} class folders; at least two are needed, with videos in each')
     return videos
 
 
 def _text(path: Path, root: Path) -> str:
-    """A path below the root as UTF-8, whatever the code page of the system."""
+    """Return a path relative to the root as UTF-8, whatever the code page of the system."""
     try:
         text = os.fsencode(path.relative_to(root).as_posix()).decode('utf-8')
     except UnicodeDecodeError as error:
@@ -55,14 +54,14 @@ def _text(path: Path, root: Path) -> str:
 
 
 def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
-    """Draws a part of each class, one video at least, for validation."""
+    """Draw a fraction of each class, one video at least, for validation."""
     generator = random.Random(seed)
     splits = {split: {} for split in SPLITS}
     for name, paths in videos.items():
         number = max(1, round(fraction * len(paths)))
         if number >= len(paths):
-            left = f'so that none is left for training with --val-fraction {fraction}'
-            raise ValueError(f'The class {name} has {len(paths)} videos, {left}')
+            found = f'Class {name} has {len(paths)} videos'
+            raise ValueError(f'{found}; --val-fraction {fraction} leaves none for training')
         drawn = set(generator.sample(paths, number))
         splits['val'][name] = [p for p in paths if p in drawn]
         splits['train'][name] = [p for p in paths if p not in drawn]
@@ -70,12 +69,12 @@ def _hold_out(videos: Videos, fraction: float, seed: int) -> Dict[str, Videos]:
 
 
 def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
-    """The videos of each class by split; errors say what is wrong.
+    """Return the videos of each class by split; a ValueError says what is wrong.
 
-    A fraction of them is drawn for validation if the folder does not tell.
+    Without the folders train and val, a fraction is drawn for validation.
     """
     if not folder.is_dir():
-        raise ValueError(f'{folder} is no folder: give one that has a folder of videos per class')
+        raise ValueError(f'{folder} is not a folder: give one that has a folder of videos per class')
     if not all((folder / split).is_dir() for split in SPLITS):
         return _hold_out(_find_classes(folder, folder), fraction, seed)
     splits = {split: _find_classes(folder / split, folder) for split in SPLITS}
@@ -88,8 +87,8 @@ def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--val-fraction', type=float, default=0.2)
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--val-fraction', type=float, default=0.2, help='part drawn for validation; 0.2 by default')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draw')
     args = parser.parse_args()
     try:
         splits = find_splits(args.folder, args.val_fraction, args.seed)

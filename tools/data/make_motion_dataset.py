@@ -1,24 +1,24 @@
 #!/usr/bin/env python
 """Make a small video data set whose classes differ by motion alone.
 
-A model that looks at one frame answers one question in eight correctly, and
-one that looks at several but not at their order at most every second. For the
-scene's state is a point on a torus, four numbers that all wrap around: the
+A model that sees one frame classifies one video in eight correctly, and one
+that ignores the order of frames at most one in two. The reason: the state of a
+scene is a point on a torus, four coordinates that all wrap around. They are the
 horizontal and the vertical position (what leaves the frame at one border comes
 back at the other), the orientation, and the zoom, which wraps around like the
 pitch of a Shepard tone: every object is drawn at two sizes, which fade in while
 small and fade out while large. A class moves one of the four in one direction.
-A uniform random point on a torus that is moved stays uniform, hence a frame, at
-whatever place in the video, has the same distribution in every class (but for
-faint traces that compression adds).
+A uniform random point on a torus stays uniform when moved, so a frame, wherever
+in the video, has the same distribution in every class (but for faint traces of
+compression).
 
 With `--task order` a class is two motions, one after the other, each of which
-undoes the other. Both are drawn alike, so that the two orders of a pair have
-the same pairs of neighbouring frames (docs/study.md).
+undoes the other. Both are drawn from one distribution, so the two orders of a
+pair show the same pairs of neighbouring frames (docs/study.md).
 
-Made are VP9 videos, OUT/videos/{train,val}/000000.webm and so on, the
+The script writes VP9 videos, OUT/videos/{train,val}/000000.webm and so on, the
 annotations of `VideoDataset`, OUT/motion_{train,val}_list_videos.txt, and
-OUT/label_map.txt. A run that was cut short goes on with the same command.
+OUT/label_map.txt. The same command resumes an interrupted run.
 """
 
 import argparse
@@ -47,15 +47,15 @@ CLASSES, MOTIONS = zip(
     ('turning clockwise', (TURN, 1)),
     ('turning anticlockwise', (TURN, -1)),
 )
-# The opposite of a class is its neighbour, whose number differs in one bit.
+# The class of the opposite motion differs in the lowest bit of its index.
 TASKS = dict(motion=CLASSES, order=tuple(f'{name}, then {CLASSES[label ^ 1]}' for label, name in enumerate(CLASSES)))
 
-# How far a coordinate moves in a video, in periods: so far that steps between
-# eight evenly spaced frames stay well below half a period, which is ambiguous.
+# How far a coordinate moves in a video, in periods. Steps between eight evenly
+# spaced frames stay well below half a period, whose direction is ambiguous.
 TRAVELS = {HORIZONTAL: (0.4, 0.9), VERTICAL: (0.4, 0.9), TURN: (0.3, 0.65), ZOOM: (0.8, 1.5)}
-# Of two motions each goes less far, in as little as a third of the video.
+# Each of two motions goes less far, since it may have only a third of the video.
 SHARE_OF_TRAVEL = 0.4
-# How far to each side the camera sways at most, in frames' widths or heights.
+# How far the camera sways at most to each side, as a share of the frame's side.
 SWAY = 0.1
 
 LENGTHS = (24, 60)
@@ -85,21 +85,21 @@ SHAPES = (
 PATCH = ((0.5, -0.12), (0.5, 0.18), (0.15, 0.18), (0.15, -0.12))
 
 SPLITS = ('train', 'val')
-# To be counted up when a change alters the videos made from the same seed.
+# Increase it when a change alters the videos made from the same seed.
 GENERATOR = 1
 
 
 def _advance(rng, length):
-    """Draws a path from 0 to 1, at a speed that varies but stays positive."""
+    """Draw a path (length, ) from 0 to 1, at a speed that varies but stays positive."""
     time = np.linspace(0, 1, length - 1)
     speed = 1 + rng.uniform(0, 0.4) * np.cos(2 * np.pi * (rng.uniform(0.5, 1.5) * time + rng.random()))
     return np.concatenate([[0], np.cumsum(speed) / np.sum(speed)])
 
 
 def make_path(rng, label, length, task='motion'):
-    """Draws the states that a scene runs through, (length, 4) in [0, 1).
+    """Draw the states that a scene runs through, (length, 4) in [0, 1).
 
-    Every label draws as much from the generator.
+    Every label takes equally many numbers from the generator.
     """
     coordinate, direction = MOTIONS[label]
     start = rng.random(4)
@@ -107,8 +107,8 @@ def make_path(rng, label, length, task='motion'):
     if task == 'motion':
         progress = _advance(rng, length)
     else:
-        # Back over the same ground, after a number of steps that is as likely
-        # as what it leaves for the way back: else the order would show.
+        # The second motion returns over the same path. Both durations have one
+        # distribution: otherwise they would give the order away.
         travel *= SHARE_OF_TRAVEL
         third = -(-(length - 1) // 3)
         steps = int(rng.integers(third, length - 1 - third, endpoint=True))
@@ -120,7 +120,7 @@ def make_path(rng, label, length, task='motion'):
 
 
 def _make_object(rng):
-    """Draws (outline, colour) of an object's body, and of its patch."""
+    """Draw the outline (n, 2) and the colour of an object's body, and of its patch."""
     body = np.array(SHAPES[rng.integers(len(SHAPES))], float)
     body += rng.normal(0, 0.04, body.shape)
     mirror = (1, rng.choice((-1, 1)))
@@ -129,7 +129,7 @@ def _make_object(rng):
 
 
 def _paint_object(canvas, parts, state):
-    """Paints an object at all its sizes, in place."""
+    """Paint an object at all its sizes onto the canvas, in place."""
     growth = LARGEST_RADIUS / SMALLEST_RADIUS
     # Large ones first, so that the small ones stay visible.
     for size in reversed(range(SIZES)):
@@ -144,7 +144,7 @@ def _paint_object(canvas, parts, state):
 
 
 def _paint(canvas, outline, state, colour, opacity=1):
-    """Paints a polygon, smaller than the frame, that wraps around."""
+    """Paint a polygon, smaller than the frame, that wraps around at the borders, in place."""
     height, width = canvas.shape[:2]
     points = rotate(outline, 2 * np.pi * state[TURN]) + state[:2] * (width, height)
     shifts = np.array([(x, y) for x in (-width, 0, width) for y in (-height, 0, height)])
@@ -156,20 +156,20 @@ def _paint(canvas, outline, state, colour, opacity=1):
 
 
 def rotate(points, angle):
-    """Points (n, 2) turned clockwise by radians."""
+    """Return points (n, 2) turned clockwise by an angle in radians."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return points @ [[cosine, sine], [-sine, cosine]]
 
 
 def make_plain_background(rng, height, width):
-    """Draws a float32 RGB picture, in pixels, of slowly changing colour."""
+    """Draw a float32 RGB picture (height, width, 3) whose colour changes slowly."""
     colour = rng.uniform(*DARK, 3)
     corners = (colour + rng.normal(0, 8, (2, 2, 3))).astype(np.float32)
     return cv2.resize(corners, (width, height))
 
 
 def _make_texture(rng, height, width):
-    """Draws a grating or blotches about 0, to add to a background."""
+    """Draw a grating or blotches about 0, (height, width, 3), to add to a background."""
     amplitude = rng.uniform(5, 20, 3)
     if rng.random() < 0.5:
         down, right = np.mgrid[:height, :width] / min(height, width)
@@ -184,19 +184,19 @@ def _make_texture(rng, height, width):
 
 
 def draw_frame_size(rng, short_side):
-    """Draws (height, width) in pixels, even since VP9 halves colour planes."""
+    """Draw (height, width) in pixels, even since VP9 halves the sides of colour planes."""
     short = 2 * int(rng.integers(short_side[0] // 2, short_side[1] // 2 + 1))
     long = 2 * round(short * rng.choice(ASPECT_RATIOS) / 2)
     height, width = (long, short) if rng.random() < 0.3 else (short, long)
-    # decord pads rows to multiples of 32 or 64 pixels and takes those that
-    # padding makes a third longer for rows with four channels.
+    # decord pads rows to multiples of 32 or 64 pixels. If that makes a row a
+    # third longer, it assumes four channels.
     if width in (48, 72, 96):
         width += 2
     return height, width
 
 
 def make_video(rng, label, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
-    """Draws the frames of a video, and how many it has per second.
+    """Draw a video: its frames (length, height, width, 3) and its frame rate.
 
     The arguments are those of the command line. Equal generators give equal
     first frames, whatever the label.
@@ -209,9 +209,9 @@ def make_video(rng, label, textured=False, short_side=SHORT_SIDE, task='motion',
 
 
 def make_frames(rng, path, size, textured=False, hard=False):
-    """Draws a scene that runs through given states, (length, 4).
+    """Draw a scene that runs through given states, (length, 4).
 
-    Frames are uint8 RGB of shape (length, *size, 3).
+    Returns uint8 RGB frames of shape (length, *size, 3).
     """
     # Half a period apart, one of the two objects is always within a central
     # square crop of a wide frame, and one is always clearly visible.
@@ -237,7 +237,7 @@ def make_frames(rng, path, size, textured=False, hard=False):
         transform = np.column_stack([np.eye(2), shift * size[::-1]])
         canvas = cv2.warpAffine(background, transform, size[::-1], borderMode=cv2.BORDER_REFLECT)
         for outline, colour, state, trembling in distractors:
-            # About its place, not where it was before: it moves nowhere.
+            # Trembles about a fixed place, so that it moves nowhere.
             moved = (state + (*rng.normal(0, trembling, 2) + shift, 0)) % 1
             _paint(canvas, outline, moved, colour)
         for parts, state in zip(objects, states):
@@ -249,7 +249,7 @@ def make_frames(rng, path, size, textured=False, hard=False):
 
 @contextlib.contextmanager
 def _quiet_standard_error():
-    """Silences OpenCV, which grumbles about every WebM file it opens."""
+    """Silence OpenCV, which complains on standard error of every WebM file it opens."""
     kept = os.dup(2)
     with open(os.devnull, 'w') as silence:
         os.dup2(silence.fileno(), 2)
@@ -261,7 +261,7 @@ def _quiet_standard_error():
 
 
 def write_video(path, frames, frame_rate):
-    """Writes frames as VP9 into a WebM file; RuntimeError if it cannot be."""
+    """Write frames as VP9 into a WebM file, or raise a RuntimeError if that fails."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'VP90'), frame_rate, frames.shape[2:0:-1])
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
@@ -277,12 +277,12 @@ def write_video(path, frames, frame_rate):
 
 
 def list_path(out, split):
-    """The path of the annotations of a split, whatever the task."""
+    """Return the path of a split's annotation file, the same for every task."""
     return out / f'motion_{split}_list_videos.txt'
 
 
 def label_of(seed, split, index):
-    """The class of a video; eight in a row have all eight, in random order."""
+    """Return the class of a video; each eight in a row have all eight, in random order."""
     block, place = divmod(index, len(CLASSES))
     # The first number keeps these draws apart from those of the videos.
     order = np.random.default_rng([1, seed, SPLITS.index(split), block]).permutation(len(CLASSES))
@@ -290,7 +290,7 @@ def label_of(seed, split, index):
 
 
 def _claim(out, arguments):
-    """Records in a directory what is made there; refuses what cannot be."""
+    """Record the options in the directory; refuse bad ones, and directories with other content."""
     for split in SPLITS:
         count = arguments[split]
         if count < len(CLASSES):
@@ -315,18 +315,18 @@ def _claim(out, arguments):
 
 
 def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHORT_SIDE, task='motion', hard=False):
-    """Makes what there is not yet of the data set; tells whether that was any.
+    """Make the files of the data set that are missing; return False if it was complete.
 
-    The arguments are those of the command line. A video depends on the seed,
-    its split and its number alone. A ValueError says what is wrong with the
-    arguments or the directory, a RuntimeError why a video cannot be written.
+    The arguments are those of the command line. A video does not depend on how
+    many there are. A ValueError says what is wrong with the arguments or the
+    directory, a RuntimeError why a video cannot be written.
     """
     counts = dict(train=train, val=val)
     looks = dict(textured=textured, short_side=list(short_side), task=task, hard=hard)
-    # What a link leads to may not be there yet.
+    # The target of a symbolic link may not exist yet.
     out = Path(os.path.realpath(out))
     _claim(out, dict(generator=GENERATOR, **counts, seed=seed, **looks))
-    # Written last.
+    # Written last, so it marks a complete data set.
     label_map = out / 'label_map.txt'
     if label_map.exists():
         return False
@@ -342,7 +342,7 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHO
             unfinished.rename(path)
 
     videos = [(split, index) for split in SPLITS for index in range(counts[split])]
-    # Threads are enough: the encoder runs without Python's lock.
+    # Threads are enough: the encoder releases the GIL.
     with _quiet_standard_error(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(write, videos), 1):
             print(f'\r{done}/{len(videos)} videos', end='', flush=True)
@@ -356,18 +356,18 @@ def make_dataset(out, train=480, val=160, seed=0, textured=False, short_side=SHO
 
 
 def main(arguments=None):
-    """Runs the command line, that of the process or the given words."""
+    """Run the command line of the process, or the given arguments."""
     defaults = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=defaults)
     add = parser.add_argument
-    add('out', metavar='OUT', help='directory to make it in')
+    add('out', metavar='OUT', help='directory of the data set')
     add('--train', type=int, default=480, help='number of training videos')
     add('--val', type=int, default=160, help='number of validation videos')
     add('--seed', type=int, default=0, help='seed of all randomness')
     add('--task', choices=TASKS, default='motion', help='whether classes differ by one motion, or by the order of two')
     add('--textured', action='store_true', help='add textured backgrounds and distractors')
-    add('--hard', action='store_true', help='add these, cameras that sway, and as many frames again')
-    add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'), default=SHORT_SIDE, help='its range in pixels')
+    add('--hard', action='store_true', help='add these and a swaying camera, and double the frames')
+    add('--short-side', type=int, nargs=2, metavar=('MIN', 'MAX'), default=SHORT_SIDE, help='of the frames, in pixels')
     options = parser.parse_args(arguments)
     try:
         made = make_dataset(**vars(options))

@@ -24,7 +24,7 @@ from mmblvnet.deployment.exportable import preprocessed
 
 
 def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
-    """By file, the scores of each video of a test set; and their labels."""
+    """Return each file's scores of a test set, (videos, classes), and the videos' labels."""
     exported = {file: load_exported(file) for file in files}
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
     loader = Runner.build_dataloader(cfg.test_dataloader)
@@ -34,21 +34,22 @@ def scores_of_files(cfg: Config, files: Sequence[str]) -> tuple:
         # [N, views * T, C, H, W]
         frames = torch.stack(data['inputs'])
         labels += [sample.gt_label.numpy() for sample in data['data_samples']]
-        for file, (run, about) in exported.items():
-            size, given = (int(about['height']), int(about['width'])), tuple(frames.shape[-2:])
+        for file, (run, metadata) in exported.items():
+            size, given = (f'{h} x {w}' for h, w in ((metadata['height'], metadata['width']), frames.shape[-2:]))
             if given != size:
-                raise ValueError(f'{file} takes frames of {size}, but the test gives {given}: export it with --size')
-            taken = frames
-            if about['views'] == '1':
-                taken = frames.reshape(-1, int(about['frames_per_view']), *frames.shape[2:])
-            of_views = run(preprocessed(preprocessor, taken, about['preprocessing'] == 'included'))
-            scores[file].append(of_views.reshape(len(frames), -1, of_views.shape[-1]).mean(1))
-    return {file: torch.cat(of) for file, of in scores.items()}, labels
+                found = f'{file} takes frames of {size} pixels, but the test pipeline yields {given}'
+                raise ValueError(f'{found}: export it with --size')
+            inputs = frames
+            if metadata['views'] == '1':
+                inputs = frames.reshape(-1, int(metadata['frames_per_view']), *frames.shape[2:])
+            view_scores = run(preprocessed(preprocessor, inputs, metadata['preprocessing'] == 'included'))
+            scores[file].append(view_scores.reshape(len(frames), -1, view_scores.shape[-1]).mean(1))
+    return {file: torch.cat(batches) for file, batches in scores.items()}, labels
 
 
 def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
-    """The files' accuracies, and how each differs from the first, in Markdown."""
-    # A video's label is a number, or a 0 or 1 for each class.
+    """Return the files' accuracies and differences from the first as a Markdown table."""
+    # A video's label is the index of a class, or a 0 or 1 for each class.
     multi_label = any(label.size > 1 for label in labels)
     accuracies = ['mAP'] if multi_label else ['top-1', 'top-5']
     columns = ['file', *accuracies, 'same top-1', 'mean difference', 'largest']
@@ -61,8 +62,7 @@ def report(scores: Dict[str, Tensor], labels: Sequence[np.ndarray]) -> str:
             values = top_k_accuracy(of_file.numpy(), np.concatenate(labels), (1, 5))
         same = (of_file.argmax(1) == first.argmax(1)).float().mean()
         difference = (of_file - first).abs()
-        cells = [f'{value:.2%}' for value in (*values, same)]
-        cells += [f'{difference.mean():.5f}', f'{difference.max():.5f}']
+        cells = [*(f'{value:.2%}' for value in (*values, same)), f'{difference.mean():.5f}', f'{difference.max():.5f}']
         lines.append(f'| {file} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 

@@ -9,7 +9,7 @@ ann_file_val = 'data/kinetics400/kinetics400_val_list_videos.txt'
 sampler = dict(
     type='BigLittleDenseSampleFrames',
     clip_len=_base_.clip_len,
-    # of the published TAM-ResNet; for bLVNet-TAM none was published
+    # as published for TAM-ResNet; for bLVNet-TAM no interval was published
     frame_interval=2,
 )
 train_pipeline = [dict(type='ExactVideoInit'), sampler, *_base_.train_pipeline[2:]]

@@ -1,7 +1,7 @@
-# The embedded data set as optical flow, which docs/fusion.md makes.
+# Optical flow of the embedded data set; docs/fusion.md has the commands.
 _base_ = 'motion.py'
 
-# a position of the clip is a stack of 5 flow images, each of them x and y
+# each position of a clip is a stack of 5 flow fields, each with channels x and y
 num_consecutive_frames = 5
 data_root = 'data/motion/flow'
 ann_file_train = 'data/motion/motion_train_list_flow.txt'

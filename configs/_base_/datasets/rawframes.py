@@ -1,4 +1,4 @@
-# The same for data sets whose videos are folders of pictures.
+# The settings of videos.py, for data sets whose videos are folders of images.
 _base_ = 'videos.py'
 
 train_pipeline = [

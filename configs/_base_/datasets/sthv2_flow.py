@@ -1,10 +1,10 @@
 _base_ = 'sthv2.py'
 
-# a position of the clip is a stack of 5 flow images, each of them x and y
+# each position of a clip is a stack of 5 flow fields, each with channels x and y
 num_consecutive_frames = 5
 data_root = 'data/sthv2/rawframes'
-# "FOLDER NUMBER LABEL", where a video of n frames has n - 1 flow images.
-# denseflow names the first one flow_x_00000.jpg.
+# Lines are "FOLDER NUMBER LABEL". A video of n frames has n - 1 flow fields, and
+# denseflow names the first of them flow_x_00000.jpg.
 ann_file_train = 'data/sthv2/sthv2_train_list_flow.txt'
 ann_file_val = 'data/sthv2/sthv2_val_list_flow.txt'
 

@@ -1,5 +1,5 @@
-# What data sets of short video files share. Each adds its annotation files,
-# its folder and its number of classes.
+# Settings that data sets of short video files share. The config of each adds its
+# annotation files, its folder and its number of classes.
 clip_len = 16
 
 train_pipeline = [
