@@ -1,4 +1,4 @@
-"""What the Temporal Aggregation Module has to give, in plain float64."""
+"""Checks of the Temporal Aggregation Module against plain float64."""
 
 from typing import NamedTuple, Sequence, Tuple
 
@@ -17,32 +17,32 @@ LAYOUTS = (
     'frames',
     'window',
     'odd_address',
-    'turned',
+    'transposed',
     'expanded',
 )
 
 
 class Case(NamedTuple):
-    """What a module is made for, given, and asked for."""
+    """One configuration of a module with its input's shape, dtype and layout and the outputs in use."""
 
     form: Form = EACH
-    # Frames per clip, even where pairs are asked for, and blended frames.
+    # Frames per clip (not pairs, even with PAIRS), and blended frames.
     num_frames: int = 4
     r: int = 3
     clips: int = 2
     channels: int = 5
     size: Tuple[int, int] = (3, 7)
-    # Of the maps; weights are float32 or wider.
+    # Of the feature maps; weights are float32 or float64.
     dtype: torch.dtype = torch.float32
-    # Of the input and of the gradients that come in.
+    # Memory layouts of the input and of the incoming gradients.
     layout: str = 'contiguous'
     grad_layout: str = 'contiguous'
-    # Which outputs are used: 'all' or 'last'.
+    # Outputs from which gradients flow back: 'all' or 'last'.
     used: str = 'all'
 
 
-def laid_out(values: Tensor, layout: str) -> Tensor:
-    """The maps in another place and order; whatever lies around is NaN."""
+def with_layout(values: Tensor, layout: str) -> Tensor:
+    """Return maps with these values in a memory layout; all memory around them is NaN."""
     n, c, h, w = values.shape
 
     def within(shape, *part, memory_format=torch.contiguous_format):
@@ -65,15 +65,15 @@ def laid_out(values: Tensor, layout: str) -> Tensor:
     if layout == 'odd_address':
         flat = values.new_empty(values.numel() + 1)[1:]
         return flat.view_as(values).copy_(values)
-    if layout == 'turned':
+    if layout == 'transposed':
         return values.mT.contiguous().mT
     if layout == 'expanded':
         return values[:, :, :1, :1].expand_as(values)
     return values
 
 
-def weighted_sums(x: Tensor, weight: Tensor, case: Case) -> Sequence[Tensor]:
-    """The outputs of a form before the ReLU."""
+def reference_outputs(x: Tensor, weight: Tensor, case: Case) -> Sequence[Tensor]:
+    """Return the outputs of the case before the ReLU, as a reference implementation."""
     if case.form == PAIRS:
         x = x.repeat_interleave(2, 0)
     before = case.r // 2
@@ -85,12 +85,12 @@ def weighted_sums(x: Tensor, weight: Tensor, case: Case) -> Sequence[Tensor]:
 
 
 def random(case: Case, shape, device, layout: str = 'contiguous') -> Tensor:
-    # Drawn on the CPU, so that every device sees the same.
-    return laid_out(torch.randn(shape).to(device, case.dtype), layout)
+    # Drawn on the CPU, so that every device gets the same values.
+    return with_layout(torch.randn(shape).to(device, case.dtype), layout)
 
 
 def module_of(case: Case, device) -> TemporalAggregation:
-    """A module whose weights are numbers of the type of the maps."""
+    """Return a module whose random weights are representable in the maps' dtype."""
     module = TemporalAggregation(case.channels, case.num_frames, case.r)
     for p in module.parameters():
         p.data = torch.randn(p.shape).to(case.dtype).float()
@@ -110,11 +110,11 @@ def call(module: TemporalAggregation, case: Case, x: Tensor) -> Tuple[Tensor, ..
 
 
 def assert_within(actual: Tensor, expected: Tensor, bound: Tensor) -> None:
-    """Compare value by value, each with a bound of its own."""
+    """Assert that each value differs from the expected one by at most its own bound."""
     assert actual.shape == expected.shape
     error = (actual.double() - expected).abs()
     excess = error - bound
-    # Not a number is in no bound.
+    # Written so that a NaN counts as wrong.
     wrong = ~(excess <= 0)
     assert not wrong.any(), (
         f'{int(wrong.sum())} of {wrong.numel()} values are off, by up to '
@@ -126,11 +126,11 @@ def assert_within(actual: Tensor, expected: Tensor, bound: Tensor) -> None:
 def check(case: Case, device) -> None:
     """Compare outputs and gradients with float64.
 
-    A value may be off by the rounding of every product and sum that it is
-    made of. Gradients are compared for the signs of the outputs as they are:
-    an output next to zero may have either.
+    Each value may be off by the rounding errors of its own products and sums.
+    Expected gradients are masked by the ReLU of the actual outputs, since an
+    output close to zero may round to either side.
     """
-    # Which of several it was.
+    # Shows which of several cases failed.
     print(f'Checking {case}')
     module, x = module_of(case, device), input_of(case, device)
     outs = call(module, case, x)
@@ -140,9 +140,9 @@ def check(case: Case, device) -> None:
     x64 = x.detach().double().requires_grad_()
     weight64 = module.weight.detach().double().requires_grad_()
     sizes = [v.detach().abs().requires_grad_() for v in (x64, weight64)]
-    sums, limits = (weighted_sums(*values, case) for values in ((x64, weight64), sizes))
+    sums, limits = (reference_outputs(*values, case) for values in ((x64, weight64), sizes))
     rounding = torch.finfo(case.dtype).eps
-    # Products below the normal numbers lose all their digits.
+    # Subnormal products lose all their precision.
     least = 4 * case.r * rounding * torch.finfo(case.dtype).smallest_normal
     for y, expected, limit in zip(outs, sums, limits):
         assert y.dtype == case.dtype
@@ -152,7 +152,7 @@ def check(case: Case, device) -> None:
     masked = [g.double() * (y > 0) for g, y in zip(grads, outs)][used]
     expected = torch.autograd.grad(sums[used], (x64, weight64), masked)
     limits = torch.autograd.grad(limits[used], sizes, [value.abs() for value in masked])
-    # Gradients may be asked for twice.
+    # A second backward pass must give the same gradients.
     for _ in range(2):
         grad_x, *of_weights = torch.autograd.grad(outs[used], (x, *module.parameters()), grads[used], retain_graph=True)
         assert grad_x.dtype == case.dtype

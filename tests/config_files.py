@@ -1,4 +1,4 @@
-"""The configs of this repository, each of which is read once."""
+"""Cached access to the configs of this repository."""
 
 import copy
 import functools
@@ -8,35 +8,35 @@ from mmengine.config import Config
 from paths import CONFIGS
 
 
-def remembering(function: Callable) -> Callable:
-    """The function, which computes the same thing once."""
+def cached_by_repr(function: Callable) -> Callable:
+    """Return the function with its results cached by the repr of the arguments, which need not hash."""
     results = {}
 
     @functools.wraps(function)
-    def remembered(*args, **kwargs):
+    def cached(*args, **kwargs):
         key = repr((args, kwargs))
         if key not in results:
             results[key] = function(*args, **kwargs)
         return results[key]
 
-    return remembered
+    return cached
 
 
-read_once = remembering(Config.fromfile)
+read_once = cached_by_repr(Config.fromfile)
 
 
 def read_config(name: str) -> Config:
-    """A config to do with as one likes."""
+    """Return a copy of a config, which the caller may change."""
     return copy.deepcopy(read_once(CONFIGS / f'{name}.py'))
 
 
 def all_configs() -> Iterator[Tuple[str, Config]]:
-    """The name and the content of every config."""
+    """Yield the name and the content of every config."""
     for file in sorted(CONFIGS.glob('*.py')):
         yield file.stem, read_config(file.stem)
 
 
 def frames_per_clip(cfg: Config) -> int:
-    """How many frames the sampler of the test takes per clip."""
+    """Return how many frames per clip the sampler of the test pipeline takes."""
     (clip_len,) = [t.clip_len for t in cfg.test_pipeline if 'clip_len' in t]
     return clip_len

@@ -5,11 +5,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# Threads that wait for each other cost more than they bring to small
-# networks, most of all where other processes want the same cores.
+# For small networks, synchronizing threads costs more than it gains, most of
+# all where other processes compete for the same cores.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-# Before Decord, whose libvpx PyAV would write VP9 with, and fail.
+# Before Decord: PyAV would use Decord's libvpx, with which writing VP9 fails.
 import av  # noqa: E402,F401
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -18,17 +18,17 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-# The helpers of the tests, and the scripts under test, import by name.
+# So that test helpers and the scripts under test can be imported by name.
 sys.path[:0] = [str(ROOT / folder) for folder in ('tests', 'tools', 'tools/data', 'tools/analysis', 'tools/deployment')]
 
 import mmblvnet  # noqa: E402,F401
-from config_files import remembering  # noqa: E402
+from config_files import cached_by_repr  # noqa: E402
 from make_motion_dataset import make_dataset  # noqa: E402
 
 
 init_default_scope('mmaction')
 
-# Its packages are no requirements.
+# timm and torchvision are optional.
 if not (find_spec('timm') and find_spec('torchvision')):
     collect_ignore = ['test_mixing_timm.py']
 
@@ -41,7 +41,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope='session', autouse=True)
 def quick_garbage_collection():
-    """Every data set collects garbage, in all that was ever imported."""
+    """Exclude imported modules from garbage collection, which every new data set triggers."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -49,19 +49,19 @@ def quick_garbage_collection():
 
 @pytest.fixture(scope='session', autouse=True)
 def quick_runs():
-    """What a run does again and again to format and find configs, once."""
+    """Cache the formatting and finding of configs, which every run repeats, and log no environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ('FormatCode', '_get_external_cfg_path'):
-            # OneDL's fork formats by another package.
+            # OneDL's fork formats with another package, without FormatCode.
             if function := getattr(mmengine_config, name, None):
-                patch.setattr(mmengine_config, name, remembering(function))
+                patch.setattr(mmengine_config, name, cached_by_repr(function))
         patch.setattr(Runner, '_log_env', lambda *args: None)
         yield
 
 
 @pytest.fixture(scope='session')
 def motion(tmp_path_factory):
-    """The motion data, of 8 small clips for training and 8 to validate."""
+    """Return the folder of a motion data set with 8 small training and 8 validation clips."""
     folder = tmp_path_factory.mktemp('motion')
     make_dataset(folder, train=8, val=8, seed=0, short_side=(32, 40))
     return folder
@@ -74,7 +74,7 @@ def fixed_seed():
 
 @pytest.fixture
 def setup_script():
-    """The module setup.py."""
+    """Return setup.py, imported as a module."""
     path = ROOT / 'setup.py'
     spec = importlib.util.spec_from_file_location('setup_script', path)
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""The commands that the documents show."""
+"""The commands and code blocks in the README and in docs."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ PROGRAMS = ('awk', 'bash', 'mim', 'pip', 'pytest', 'python')
 
 
 def code_blocks(document: Path, language: str) -> List[str]:
-    """The code blocks of a language."""
+    """Return the code blocks of a language."""
     return re.findall(rf'```{language}\n(.*?)```', document.read_text(), re.DOTALL)
 
 
 def scripts(document: Path) -> List[List[str]]:
-    """The lines of each block of commands, without comments."""
+    """Return the commands of each bash block, without comments and with continued lines joined."""
     blocks = []
     for block in code_blocks(document, 'bash'):
         lines = re.sub(r' *\\\n *', ' ', block).splitlines()
@@ -26,12 +26,12 @@ def scripts(document: Path) -> List[List[str]]:
 
 
 def block_commands(document: Path) -> List[str]:
-    """The commands of a document's blocks, each in one line."""
+    """Return the commands of all bash blocks of a document, one line each."""
     return [line for script in scripts(document) for line in script]
 
 
 def inline_commands(document: Path) -> List[str]:
-    """The commands that stand within the sentences of a document."""
+    """Return the commands in inline code of a document."""
     text = re.sub(r'```.*?```', '', document.read_text(), flags=re.DOTALL)
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', text)]
     return [span for span in spans if span.split()[0] in PROGRAMS and len(span.split()) > 1]

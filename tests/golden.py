@@ -1,4 +1,4 @@
-"""The golden cases: numbers of the published implementation."""
+"""The golden cases: inputs and outputs of the published implementation."""
 
 import json
 from pathlib import Path
@@ -15,30 +15,30 @@ DATA = Path(__file__).parent / 'data'
 
 
 def cases(name: str, **wanted) -> list:
-    """The cases of a file whose items are as wanted."""
+    """Return the cases of a file that have the wanted values."""
     everything = json.loads((DATA / f'{name}.json').read_text())
     return [case for case in everything if all(case[key] == value for key, value in wanted.items())]
 
 
 def networks() -> list:
-    """The cases that give the scores of a network."""
+    """Return the cases with the scores of a network."""
     return cases('blvnet_tam', mode='eval') + cases('tam_resnet') + cases('blresnet')
 
 
 def weights(case: dict) -> dict:
-    """The published state dict of a case."""
+    """Return the state dict of a case, under the published names."""
     layouts = json.loads((DATA / 'checkpoints.json').read_text())
     filled = published_state_dict(layouts[case['layout']], case['seed'])
     return {key: torch.from_numpy(value) for key, value in filled.items()}
 
 
 def inputs(case: dict) -> torch.Tensor:
-    """The input of a case."""
+    """Return the input of a case."""
     return torch.from_numpy(golden_input(case['input_shape'], case['seed']))
 
 
 def backbone(case: dict) -> nn.Module:
-    """The backbone of a case."""
+    """Return the untrained backbone of a case."""
     if 'num_frames' not in case:
         return BLResNet(case['depth'], case['alpha'], case['beta'])
     if 'alpha' not in case:
@@ -76,9 +76,9 @@ class Network(nn.Module):
 
 
 def check_scores(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
-    """Compare the scores, and the maps of the stem and of each stage.
+    """Compare the scores and the feature maps of the stem and of each stage with a case.
 
-    Means and standard deviations may be off by ``atol``.
+    ``atol`` bounds the errors of the means and standard deviations of the maps.
     """
     model = Network(case).to(device).eval()
     maps = {}
@@ -98,7 +98,7 @@ def check_scores(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
 
 
 def training_errors(dtype: torch.dtype, device: str = 'cpu') -> tuple:
-    """The relative errors of the loss and of each gradient's norm."""
+    """Return the relative errors of the loss (float) and of the norm of each gradient (tensor)."""
     (case,) = cases('blvnet_tam', mode='train')
     model = Network(case).to(device, dtype).train()
     loss = F.cross_entropy(model(inputs(case).to(device, dtype)), torch.tensor(case['labels'], device=device))
@@ -111,7 +111,7 @@ def training_errors(dtype: torch.dtype, device: str = 'cpu') -> tuple:
 
 
 def check_tam(case: dict, device: str = 'cpu', atol: float = 1e-5) -> None:
-    """Compare a TAM's output and gradients; ``atol`` is not of weights'."""
+    """Compare a TAM with a case; ``atol`` bounds the output and the gradient of the input."""
     module = TemporalAggregation(case['channels'], case['num_frames'], case['blending_frames']).to(device)
     filled = published_state_dict(case['entries'], case['seed'])
     module.load_state_dict({k: torch.tensor(v) for k, v in filled.items()})

@@ -1,4 +1,4 @@
-"""Files that are no checkpoints, or more than that."""
+"""Invalid and malicious files that stand in for checkpoints."""
 
 import collections
 import functools
@@ -17,7 +17,7 @@ import torch
 
 
 class Call:
-    """Asks for a function to be called, and for its result to get a state."""
+    """An object that unpickles by calling a function and, optionally, setting the state of the result."""
 
     def __init__(self, function, *arguments, state=None):
         self.call = function, arguments, state
@@ -30,17 +30,17 @@ SMALL = dict(state_dict=dict(weight=torch.ones(99)))
 
 
 def saved(**content):
-    """Writes a checkpoint with this content as well."""
+    """Return a writer of a checkpoint with additional content."""
     return lambda file, trace: torch.save(dict(SMALL, **content), file)
 
 
 def weight_is(value):
-    """Writes a checkpoint with this weight."""
+    """Return a writer of a checkpoint with this weight."""
     return saved(state_dict=dict(weight=value))
 
 
-def written(content):
-    """Writes these bytes."""
+def bytes_are(content):
+    """Return a writer of these bytes."""
     return lambda file, trace: file.write_bytes(content)
 
 
@@ -62,30 +62,30 @@ def zip_bomb(file, trace):
             target.writestr(name, source.read(name))
 
 
-def instructions(written):
-    """Writes a checkpoint with a list of what these instructions make."""
+def opcodes(content):
+    """Return a writer of a checkpoint with a list of what these pickle opcodes build."""
 
     def write(file, trace):
         with zipfile.ZipFile(file, 'w') as archive:
-            archive.writestr('archive/data.pkl', b'\x80\x02}(X\x01\0\0\0a](' + written + b'eu.')
+            archive.writestr('archive/data.pkl', b'\x80\x02}(X\x01\0\0\0a](' + content + b'eu.')
             archive.writestr('archive/version', '3')
 
     return write
 
 
-def names_in_two_cases(file, trace):
-    """Writes a checkpoint that reads one record by hundreds of names."""
+def names_differing_in_case(file, trace):
+    """Write a checkpoint that refers to one record by names that differ in case alone."""
     parts = b''
     for letters in itertools.islice(itertools.product('aA', repeat=10), 400):
         key = b'X\x0a\0\0\0' + ''.join(letters).encode()
         parts += b'(X\x07\0\0\0storagectorch\nFloatStorage\n' + key + b'X\x03\0\0\0cpuJ\0\0\4\0tQ'
-    instructions(parts)(file, trace)
+    opcodes(parts)(file, trace)
     with zipfile.ZipFile(file, 'a') as archive:
         archive.writestr('archive/data/' + 10 * 'a', bytes(2**20))
 
 
-def hidden_list_of_records(file, trace):
-    """Writes a zip bomb with a list of one of its records for Python."""
+def hidden_central_directory(file, trace):
+    """Write a zip bomb with a second central directory, which shows Python's zipfile only one record."""
     zip_bomb(file, trace)
     content = file.read_bytes()
     number, size, start = struct.unpack('<HLL', content[-12:-2])
@@ -104,7 +104,7 @@ def hidden_list_of_records(file, trace):
     file.write_bytes(content + struct.pack('<4s4H2LH', b'PK\5\6', 0, 0, 2**16 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 0))
 
 
-def two_lists_of_records(file, trace):
+def two_central_directories(file, trace):
     torch.save(SMALL, file)
     file.write_bytes(2 * file.read_bytes())
 
@@ -128,12 +128,12 @@ def torchscript(file, trace):
 
 
 def copies(function, argument):
-    """Writes a checkpoint that asks for thousands of copies of its content."""
+    """Return a writer of a checkpoint that builds thousands of copies of one object."""
     return saved(extra=[Call(function, argument) for _ in range(9999)])
 
 
 def doubled():
-    """A list that would be written out with a billion elements."""
+    """Return a list that prints as a billion elements, nested 30 times with two references each."""
     elements = ['a']
     for _ in range(30):
         elements = [elements, elements]
@@ -144,7 +144,7 @@ OLD_FORMAT = dict(_use_new_zipfile_serialization=False)
 COUNTED = {i: i for i in range(9999)}
 SHARED = torch.zeros(2**20)
 UNSAFE = 'cannot be loaded safely as a checkpoint'
-# How each is written, and the reason that has to be given.
+# The writer of each file, and a pattern of the required message.
 FILES = dict(
     code=(runs_code, f'{UNSAFE}.*mkdir'),
     code_in_the_old_format=(functools.partial(runs_code, **OLD_FORMAT), f'{UNSAFE}.*mkdir'),
@@ -154,14 +154,14 @@ FILES = dict(
     copied_counters=(copies(collections.Counter, COUNTED), f'{UNSAFE}.*memory'),
     copied_sets=(copies(set, [*COUNTED]), f'{UNSAFE}.*memory'),
     copied_bytes=(copies(bytearray, bytes(99999)), f'{UNSAFE}.*memory'),
-    empty_dicts=(instructions(b'}' * 2**22), f'{UNSAFE}.*memory'),
-    empty_sets=(instructions(b'\x8f' * 2**22), f'{UNSAFE}.*EMPTY_SET'),
+    empty_dicts=(opcodes(b'}' * 2**22), f'{UNSAFE}.*memory'),
+    empty_sets=(opcodes(b'\x8f' * 2**22), f'{UNSAFE}.*EMPTY_SET'),
     doubled_list=(saved(extra=Call(getattr, doubled(), 'mean')), f'{UNSAFE}.*memory'),
-    gap_in_the_memo=(instructions(b'}r\xff\xff\xff\xff'), f'{UNSAFE}.*LONG_BINPUT'),
-    dict_in_itself=(instructions(b'ccollections\nOrderedDict\n)Rq\0X\1\0\0\0kh\0s'), f'{UNSAFE}.*contains itself'),
-    state_for_a_type=(instructions(b'ccollections\nOrderedDict\n}b'), UNSAFE),
+    gap_in_the_memo=(opcodes(b'}r\xff\xff\xff\xff'), f'{UNSAFE}.*LONG_BINPUT'),
+    dict_in_itself=(opcodes(b'ccollections\nOrderedDict\n)Rq\0X\1\0\0\0kh\0s'), f'{UNSAFE}.*contains itself'),
+    state_for_a_type=(opcodes(b'ccollections\nOrderedDict\n}b'), UNSAFE),
     zip_bomb=(zip_bomb, f'{UNSAFE}.*memory'),
-    names_in_two_cases=(names_in_two_cases, f'{UNSAFE}.*memory'),
+    names_differing_in_case=(names_differing_in_case, f'{UNSAFE}.*memory'),
     many_views=(saved(extra=[SHARED.view(-1) for _ in range(2000)]), f'{UNSAFE}.*memory'),
     endless_view=(weight_is(torch.zeros(1).expand(2**40)), f'{UNSAFE}.*memory'),
     sparse=(weight_is(torch.ones(2).to_sparse()), f'{UNSAFE}.*sparse'),
@@ -169,27 +169,27 @@ FILES = dict(
     no_values=(weight_is(torch.ones(2, device='meta')), f'{UNSAFE}.*_meta'),
     truncated=(truncated, UNSAFE),
     truncated_in_the_old_format=(functools.partial(truncated, **OLD_FORMAT), UNSAFE),
-    # Python 3.14 and patched older ones refuse to read these.
-    two_lists_of_records=(two_lists_of_records, 'as PyTorch writes it|BadZipFile'),
-    hidden_list_of_records=(hidden_list_of_records, 'as PyTorch writes it|BadZipFile'),
+    # Python 3.14 and patched older versions raise BadZipFile for these.
+    two_central_directories=(two_central_directories, 'as PyTorch writes it|BadZipFile'),
+    hidden_central_directory=(hidden_central_directory, 'as PyTorch writes it|BadZipFile'),
     tar=(tar, 'tar file'),
     compressed_tar=(compressed_tar, UNSAFE),
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),
-    empty=(written(b''), UNSAFE),
-    text=(written(b'Not a checkpoint.\n' * 99), UNSAFE),
-    directory=(lambda file, trace: file.mkdir(), 'not a file'),
+    empty=(bytes_are(b''), UNSAFE),
+    text=(bytes_are(b'Not a checkpoint.\n' * 99), UNSAFE),
+    directory=(lambda file, trace: file.mkdir(), 'is no file'),
     absent=(lambda file, trace: None, 'can not be found'),
     torchscript=(torchscript, UNSAFE),
 )
 
 
 def peak_memory():
-    """The most memory that this process has had, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def check_refusal(load, file, trace, reason):
-    """Check that a file is refused with its reason, and nothing else."""
+    """Check that a file is refused for a reason, runs no code and takes little memory."""
     before = peak_memory()
     with pytest.raises((ValueError, RuntimeError, OSError)) as error:
         load(file)
@@ -197,7 +197,7 @@ def check_refusal(load, file, trace, reason):
     assert str(file) in message
     assert re.search(reason, message, re.DOTALL), message
     assert len(message) < 9999
-    # PyTorch advises to load the file unsafely.
+    # PyTorch's own message suggests loading the file unsafely.
     assert 'trusted source' not in message and 'add_safe' not in message
     assert not trace.exists()
     assert peak_memory() < before + 512

@@ -1,4 +1,4 @@
-"""The commands that people type, and their scripts without mim."""
+"""Runs of mim commands, and of their scripts without mim."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from paths import MOTION
 
 TOOLS = Path(mmaction.__file__).parent / '.mim' / 'tools'
 
-# Stands in for moviepy: it writes the frames instead of a video.
+# A stand-in for moviepy that writes the frames in place of a video.
 MOVIEPY = """
 import numpy as np
 
@@ -34,7 +34,7 @@ class ImageSequenceClip:
 
 
 def data_options(data):
-    """What makes a config read few clips from a folder, without workers."""
+    """Return --cfg-options that make a config read clips from a folder, without workers."""
     options = []
     for split in ('train', 'val', 'test'):
         dataset = f'{split}_dataloader.dataset'
@@ -49,7 +49,7 @@ def data_options(data):
 
 
 def mim(command, *args, package='mmaction', check=True, **environment):
-    """What a command of mim prints."""
+    """Run a mim command in a new process and return what it prints."""
     result = subprocess.run(
         [sys.executable, '-m', 'mim', command, package, *map(str, args)],
         env=dict(os.environ, PYTHONWARNINGS='ignore', **environment),
@@ -62,32 +62,32 @@ def mim(command, *args, package='mmaction', check=True, **environment):
 
 
 def script(name):
-    """MMAction2's tool of a name."""
+    """Return the path of MMAction2's script of a name."""
     (found,) = TOOLS.rglob(f'{name}.py')
     return found
 
 
-def here(script, *args):
-    """What a script prints that runs in this process, not in one of mim.
+def run_in_process(script, *args):
+    """Run a script in this process and return what it prints.
 
-    MMEngine finds a run's logger by the config's name and the second, so that
-    a second run within it would write to the first one's output.
+    MMEngine names loggers after the config and the current second: without new
+    instances, a second run in that second would log to the first run's file.
     """
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         for managed in (MMLogger, MessageHub, Visualizer):
             patch.setattr(managed, '_instance_dict', OrderedDict())
         patch.setattr('sys.argv', [str(script), *map(str, args)])
-        # MMAction2's tools set it, for good.
+        # MMAction2's tools set it; the patch resets it afterwards.
         patch.setenv('LOCAL_RANK', '0')
         runpy.run_path(str(script), run_name='__main__')
     return printed.getvalue()
 
 
 def on_clips(data, work_dir, *options, args=()):
-    """The arguments with which a config of the motion data reads few clips.
+    """Return the arguments with which a config of the motion data reads few clips.
 
-    Runs that begin within a second are told apart by the name of the folder.
+    The folder names the experiment, since runs may start in the same second.
     """
     return (
         '--work-dir',
@@ -102,5 +102,5 @@ def on_clips(data, work_dir, *options, args=()):
 
 
 def train(data, work_dir, *options, args=(), check=True, **environment):
-    """Train with the config of the motion data on a few of its clips."""
+    """Train with the config of the motion data on a few clips; return the log."""
     return mim('train', MOTION, *on_clips(data, work_dir, *options, args=args), check=check, **environment)

@@ -13,7 +13,7 @@ from networks import randomize
 from paths import CONFIGS, ROOT
 from torch import Tensor, nn
 
-# A heading of the document, and the config that follows it.
+# Each config by the heading above it.
 DOCUMENTED = dict(
     re.findall(
         r'^### (.+?)\n(?:(?!^#).)*?```python\n(.*?)```',
@@ -21,7 +21,7 @@ DOCUMENTED = dict(
         re.DOTALL | re.MULTILINE,
     )
 )
-# What the document tells in a sentence.
+# Variants that the document only describes in a sentence.
 DOCUMENTED['UniformSample for BLVNet'] = re.sub(
     r"dict\(type='SampleFrames'.*?\)", "dict(type='UniformSample', clip_len=16)", DOCUMENTED['SampleFrames for BLVNet']
 )
@@ -31,7 +31,7 @@ DOCUMENTED['torchvision'] = DOCUMENTED['timm'].replace(
 
 
 def read(name: str, folder: Path) -> Config:
-    """The config under a heading, without weights to download."""
+    """Return the config under a heading, without pretrained weights."""
     text = DOCUMENTED[name].replace("'_base_/", f"'{CONFIGS}/_base_/")
     text = re.sub(r"'(\w+\.py)'", rf"'{CONFIGS}/\1'", text)
     file = folder / 'mixture.py'
@@ -45,30 +45,30 @@ def read(name: str, folder: Path) -> Config:
 
 
 def build(cfg: Config) -> nn.Module:
-    """The model of a config, with weights that all matter."""
+    """Return the model of a config with random weights and averaging of raw scores."""
     model = randomize(MODELS.build(cfg.model))
-    # So that the scores of the classes differ, and no softmax hides it.
+    # So that scores differ by class, and no softmax evens them out.
     nn.init.normal_(model.cls_head.fc_cls.weight, std=0.01)
     model.cls_head.average_clips = 'score'
     return model
 
 
 def batch(num_videos: int, frames: int) -> dict:
-    """Videos that differ."""
+    """Return a batch of videos of different brightness, labelled by their number."""
     inputs = [torch.randint(0, 120 * (i + 1), (frames, 3, 32, 32)).byte() for i in range(num_videos)]
     samples = [ActionDataSample().set_gt_label(i) for i in range(num_videos)]
     return dict(inputs=inputs, data_samples=samples)
 
 
 def scores(model: nn.Module, data: dict) -> Tensor:
-    # TRNHead draws the relations between frames that it looks at.
+    # TRNHead samples frame relations with NumPy.
     np.random.seed(0)
     with torch.no_grad():
         return torch.stack([s.pred_score for s in model.test_step(data)])
 
 
 def check_network(cfg: Config, num_frames: int, rows_per_clip: int) -> None:
-    """Check that a model trains, and keeps videos apart in a test.
+    """Check that a model trains a step, and that videos of a batch do not affect each other.
 
     Args:
         cfg (Config): The config.

@@ -1,4 +1,4 @@
-"""Small things that several tests of the models need."""
+"""Small networks and helpers for the tests of models."""
 
 import torch
 from mmaction.registry import MODELS
@@ -8,26 +8,26 @@ from torch import nn
 
 
 class Thin:
-    """All blocks of a network, an eighth as wide: quick, also in float64."""
+    """Mixin for networks of full depth and an eighth of the channels, quick even in float64."""
 
     stage_channels = (32, 64, 128, 256)
 
 
 @MODELS.register_module(force=True)
 class ThinBLResNet(Thin, BLResNet):
-    """A thin image network."""
+    """BLResNet with an eighth of the channels."""
 
 
 @MODELS.register_module(force=True)
 class ThinBLVNet(Thin, BLVNet):
-    """A thin video network."""
+    """BLVNet with an eighth of the channels."""
 
 
 @MODELS.register_module(force=True)
 class SmallBLVNet(BLVNet):
-    """BLVNet with all its parts, few channels and few blocks.
+    """BLVNet with every kind of block, but few channels and few blocks.
 
-    Its maps have ``SMALL_CHANNELS`` channels.
+    Its output maps have ``SMALL_CHANNELS`` channels.
     """
 
     arch_settings = {50: (1, 2, 2, 3)}
@@ -39,7 +39,7 @@ SMALL_CHANNELS = SmallBLVNet.stage_channels[-1]
 
 
 def randomize(module: nn.Module) -> nn.Module:
-    """Give every weight and statistic a value that matters."""
+    """Set weights and batch norm statistics to random values, so that each affects the output."""
     with torch.no_grad():
         for name, value in module.state_dict().items():
             if not value.is_floating_point():
@@ -58,9 +58,9 @@ def randomize(module: nn.Module) -> nn.Module:
 
 
 def pair_of_networks(num_frames=4, temporal='TAM', r=3, **config):
-    """A thin backbone and its reference with the same weights.
+    """Return a thin backbone and the reference network with the same weights.
 
-    One frame means the image network.
+    ``num_frames=1`` selects the image network.
     """
     reference = randomize(
         ReferenceNetwork(
@@ -85,7 +85,7 @@ def pair_of_networks(num_frames=4, temporal='TAM', r=3, **config):
 def recognizer(
     backbone: dict, head: dict, neck: dict = None, average_clips: str = 'score', test_cfg: dict = None
 ) -> nn.Module:
-    """A Recognizer2D without dropout whose weights all matter."""
+    """Return a Recognizer2D with random weights and without dropout."""
     model = MODELS.build(
         dict(
             type='Recognizer2D',
@@ -102,6 +102,6 @@ def recognizer(
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """The norm of the difference, in norms of what is expected."""
+    """Return the norm of the difference divided by the norm of the expected tensor."""
     actual, expected = (x.detach().double().cpu() for x in (actual, expected))
     return ((actual - expected).norm() / expected.norm()).item()

@@ -1,4 +1,4 @@
-"""Where things are."""
+"""Paths of the repository and of often used configs."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """The reference implementation that the networks are tested against.
 
-Every operation of the published code is there: separate depthwise
-convolutions, padding, stacking, both copies of every fused map, frames picked
-by index. Parameters have the published names.
+It spells out every operation of the published code: separate depthwise
+convolutions, padding, stacking, two copies of each fused feature map, frames
+selected by index. Parameters have the published names.
 """
 
 import torch
@@ -30,7 +30,7 @@ class ReferenceTAM(nn.Module):
             offset = j - self.r // 2
             y = layer(x)
             y = y.view((-1, self.num_frames) + y.shape[1:])
-            # A term taken from `offset` frames ahead, zeros beyond the clip.
+            # Shift by `offset` frames, with zeros outside of the clip.
             if offset >= 0:
                 y = F.pad(y, (0, 0) * 3 + (0, offset))[:, offset:]
             else:
@@ -123,8 +123,8 @@ class ReferenceStage(nn.Module):
 class ReferenceNetwork(nn.Module):
     """bLResNet, bLVNet, bLVNet-TAM and bLVNet-TSM with their classifier.
 
-    One frame per clip means the image network. A TAM blends ``r`` frames. The
-    stages have the channels.
+    ``num_frames=1`` makes the image network, ``temporal`` is 'TAM', 'TSM' or
+    None, ``r`` the frames a TAM blends, ``channels`` those of each stage.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class ReferenceNetwork(nn.Module):
         self.fc = nn.Linear(channels[3], num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Maps of layer4 for frames ``(N * T, C, H, W)``."""
+        """Return the maps of layer4 for frames ``(N * T, C, H, W)``."""
         x = F.relu(self.bn1(self.conv1(x)))
         even = odd = x
         if self.video:
@@ -201,7 +201,7 @@ class ReferenceNetwork(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores of clips ``(N, T, C, H, W)`` or images ``(N, C, H, W)``."""
+        """Return the scores of clips ``(N, T, C, H, W)`` or images ``(N, C, H, W)``."""
         frames = x.flatten(0, 1) if self.video else x
         scores = self.fc(self.features(frames).mean((2, 3)))
         if not self.video:

@@ -1,11 +1,11 @@
-"""Which part of the package may import which, as docs/architecture.md says."""
+"""The layers of the package: which part may import which, as in docs/architecture.md."""
 
 import ast
 import re
 
 from paths import ROOT
 
-# What stands further up imports from below alone.
+# From bottom to top: a part may import only from the sets before its own.
 LAYERS = [
     {'version', 'requirements', 'registry'},
     {'checkpoints'},
@@ -22,7 +22,7 @@ PARTS = sorted(
 
 
 def imported_parts(file):
-    """The parts of the package that a file imports from."""
+    """Yield the parts of the package that a file imports from."""
     package = ('mmblvnet', *file.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(file.read_text('utf-8'))):
         if isinstance(node, ast.Import):
@@ -39,12 +39,12 @@ def imported_parts(file):
                 yield name[1]
 
 
-def test_a_part_imports_from_below_alone():
+def test_parts_import_only_from_lower_parts():
     wrong = set()
     for file in PACKAGE.rglob('*.py'):
         part = file.relative_to(PACKAGE).parts[0].removesuffix('.py')
         for other in imported_parts(file):
-            # The package itself imports all of them, to register them.
+            # The package itself imports all parts, to register their classes.
             if part not in ('__init__', other) and (LEVEL[other] >= LEVEL[part]):
                 wrong.add(f'{file.relative_to(ROOT)} imports {other}')
     assert not wrong

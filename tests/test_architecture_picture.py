@@ -1,4 +1,4 @@
-"""That docs/architecture.svg tells the truth about the network."""
+"""docs/architecture.svg shows the shapes and strides of the actual network."""
 
 from functools import partial
 from xml.etree import ElementTree
@@ -17,11 +17,11 @@ def texts():
 
 @pytest.fixture(scope='module')
 def network():
-    """The network that is drawn, and the shape of what each module gives."""
+    """Return the network that is drawn, and the shape of each module's output as text."""
     shapes = {}
 
     def note(name, module, args, out):
-        # Even and odd frames come out apart.
+        # A TAM returns even and odd frames as a tuple.
         maps = out[0] if isinstance(out, tuple) else out
         shapes[name] = '×'.join(map(str, maps.shape[1:]))
 

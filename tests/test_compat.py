@@ -17,14 +17,14 @@ from networks import recognizer
 
 
 def run(code, *args):
-    """Run code in a new process, where nothing is imported."""
+    """Run code in a new process, which has imported nothing yet; return its output."""
     result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *args], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def test_a_fork_that_falls_back_to_running_pickles_does_not(tmp_path, monkeypatch):
-    """As MMEngine's fork by OneDL does, whose loader has this name."""
+def test_the_unsafe_fallback_of_a_forks_loader_is_disabled(tmp_path, monkeypatch):
+    """OneDL's fork of MMEngine has a loader of this name, which falls back so."""
     monkeypatch.setattr(
         compat_mmengine.mmengine_checkpoint, '_safe_torch_load', partial(torch.load, weights_only=False), raising=False
     )
@@ -35,7 +35,7 @@ def test_a_fork_that_falls_back_to_running_pickles_does_not(tmp_path, monkeypatc
 
 
 def test_without_find_loader_the_operators_of_mmcv_are_found_missing():
-    """Python 3.14 has it no more."""
+    """Python 3.14 removed pkgutil.find_loader."""
     run(
         'import pkgutil\npkgutil.__dict__.pop("find_loader", None)\nimport mmblvnet\n'
         'from mmengine.utils.dl_utils import mmcv_full_available\nassert not mmcv_full_available()'
@@ -49,7 +49,7 @@ def test_drn_says_what_is_missing():
         DRN()
 
 
-def test_a_drn_of_the_users_is_the_one_in_the_registry():
+def test_a_drn_registered_by_the_user_is_kept():
     run(
         'from mmaction.registry import MODELS\n'
         'class DRN: pass\nMODELS.register_module()(DRN)\nimport mmblvnet\n'
@@ -69,7 +69,7 @@ def test_multimodal_models_need_a_transformers_that_fits(tmp_path, monkeypatch):
         assert imports.dependency.WITH_MULTIMODAL == with_multimodal
 
 
-def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
+def test_an_existing_drn_is_left_alone(tmp_path, monkeypatch):
     package = tmp_path / 'mmaction'
     folder = package / 'models' / 'localizers' / 'drn'
     folder.mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_a_drn_that_is_there_is_left_alone(tmp_path, monkeypatch):
     assert name not in sys.modules
 
 
-def test_what_the_user_has_replaced_is_mended():
+def test_a_function_replaced_by_the_user_is_patched():
     calls = []
     owner = SimpleNamespace(function=calls.append)
 
@@ -135,7 +135,7 @@ HOSTS = (
 
 
 def test_importing_loads_no_compiler_and_needs_no_sources_of_the_hosts():
-    """Nor does it change the environment."""
+    """Importing does not change the environment variables either."""
     new = run(
         HOSTS + 'import inspect, os, sys\n'
         'found = inspect.findsource\n'
@@ -177,11 +177,11 @@ def test_default_hooks_of_any_name_can_be_left_out():
     assert dict(type='IterTimerHook') not in hooks
 
 
-def test_a_config_that_stops_early_builds_no_training_in_a_test():
+def test_early_stopping_builds_no_training_loop_in_a_test():
     hook = HOOKS.build(dict(type='EarlyStoppingHook', monitor='acc/top1'))
     for loop in (dict(by_epoch=True), None):
         hook.before_run(SimpleNamespace(_train_loop=loop))
-    # In training it still looks at the loop.
+    # In training the hook still checks the loop.
     hook.before_run(MagicMock())
     with pytest.raises(AssertionError, match='stop_training'):
         hook.before_run(SimpleNamespace(_train_loop='', train_loop=''))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from config_files import all_configs, frames_per_clip, read_config, remembering
+from config_files import all_configs, cached_by_repr, frames_per_clip, read_config
 from mmaction.registry import DATASETS, MODELS, TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
@@ -18,7 +18,7 @@ from tiny_videos import NUM_FRAMES, picture, write_video
 SPLITS = ('train', 'val', 'test')
 
 
-def test_all_say_what_every_config_has_to_say():
+def test_every_config_has_the_common_settings():
     for name, cfg in all_configs():
         assert cfg.custom_imports == dict(imports=['mmblvnet'], allow_failed_imports=False), name
         assert cfg.default_scope == 'mmaction', name
@@ -33,12 +33,12 @@ def test_all_say_what_every_config_has_to_say():
             assert dataset.ann_file == listed, name
 
 
-def test_a_leaf_is_a_handful_of_lines():
+def test_a_config_has_at_most_20_lines():
     for file in CONFIGS.glob('*.py'):
         assert len(file.read_text().splitlines()) <= 20, file
 
 
-def test_each_is_what_its_name_says():
+def test_each_config_is_what_its_name_says():
     for name, cfg in all_configs():
         model, depth, number, pairs, data = re.fullmatch(r'(.+)_r(\d+)_(\d+)(x2)?_(.+)', name).groups()
         backbone = cfg.model.backbone
@@ -64,7 +64,7 @@ def test_the_number_of_frames_agrees_everywhere():
     for name, cfg in all_configs():
         num_frames = frames_per_clip(cfg)
         backbone, head = cfg.model.backbone, cfg.model.cls_head
-        # An image network does not count frames.
+        # An image network has no num_segments.
         assert backbone.get('num_segments', num_frames) == num_frames, name
         maps = num_frames // (2 if backbone.get('frame_output') == 'pair' else 1)
         assert head.num_segments == maps, name
@@ -81,7 +81,7 @@ def test_the_dataloaders_are_built(tmp_path):
             dataloader = cfg[f'{split}_dataloader']
             raw = dataloader.dataset.type == 'RawframeDataset'
             annotations.write_text('a 9 0\nb 9 1\n' if raw else 'a 0\nb 1\n')
-            # Serializing collects garbage, which takes longer than the rest.
+            # Serializing runs the garbage collector, slower than all else here.
             dataloader.dataset.update(ann_file=str(annotations), serialize_data=False)
             dataset = DATASETS.build(dataloader.dataset)
             assert len(dataset) == 2, name
@@ -89,7 +89,7 @@ def test_the_dataloaders_are_built(tmp_path):
 
 
 def distinct_networks():
-    """One config of each network, whatever its classes."""
+    """Return (name, config) of one config per network, regardless of the number of classes."""
     found = {}
     for name, cfg in all_configs():
         model = copy.deepcopy(cfg.model)
@@ -99,7 +99,7 @@ def distinct_networks():
 
 
 def test_each_model_gives_a_row_of_scores_for_a_clip():
-    # Nothing is computed on this device, so that every network is quick.
+    # The meta device computes shapes only, which is quick.
     with torch.device('meta'):
         for name, cfg in distinct_networks():
             model = MODELS.build(cfg.model)
@@ -148,7 +148,7 @@ def test_each_kind_of_model_trains_a_step_and_tests(name):
 
 
 def write_tiny_data(folder, dataset):
-    """Write a video in the form that a dataset reads it."""
+    """Write a video in the form that a dataset reads; return its annotation line."""
     if dataset.type == 'VideoDataset':
         write_video(folder / 'tiny.webm')
         return 'tiny.webm 3\n'
@@ -171,16 +171,16 @@ def test_the_pipelines_make_clips_of_a_file(data, channels, tmp_path):
         dataset.ann_file = str(annotations)
         dataset.data_prefix = {k: str(tmp_path) for k in dataset.data_prefix}
         sample = DATASETS.build(dataset)[0]
-        # The 3 clips of so short a video are the same, in 3 crops.
+        # The 3 clips of so short a video are equal and merged: 3 crops remain.
         views, size = (3, 256) if (data, split) == ('k400', 'test') else (1, 224)
         assert sample['inputs'].shape == (views * 16, channels, size, size)
-        # No mirror changes this label.
+        # flip_label_map leaves this label as it is.
         assert sample['data_samples'].gt_label.item() == 3
 
 
-@remembering
+@cached_by_repr
 def shapes(model):
-    """The shapes in the state dict of a config's model."""
+    """Return the shapes in the state dict of a config's model."""
     with torch.device('meta'):
         state = MODELS.build(model).state_dict()
     return {key: value.shape for key, value in state.items()}

@@ -1,9 +1,9 @@
-"""That the commands of the documents run.
+"""The commands in the documents run.
 
-The slow test runs them as they stand, one after the other, where a user would:
-in a copy of the repository's root with a few tiny videos, the weights' files
-as their authors lay them out, and less to do (``SMALLER``). What differs from
-another command in numbers alone does not run again.
+The slow test runs them in order, as a user would in the repository's root: in
+a copy with a few tiny videos and files in the layout of the published weights.
+``SMALLER`` shortens the commands. A command that differs from an earlier one
+only in numbers does not run again.
 """
 
 import json
@@ -36,24 +36,24 @@ ELSEWHERE = {
     'visualization.md': 'tests/tools/test_visualize.py',
 }
 HERE = [d for d in DOCUMENTS if d.name not in ELSEWHERE]
-# What is run by hand or by everybody, or by a test of its own.
+# Commands that run in set-up, by hand or in another test.
 NOT_RUN = (
     r'bash tools/(demo|test|gpu_check)\.sh',
     r'pip install -e \.',
     r'python tools/(analysis/)?benchmark',
     r'python tools/analysis/study\.py (--measure-cost|--streams)',
-    # tests/test_mim.py
+    # Tested in tests/test_mim.py.
     r'mim train .* compile=True',
-    # MMEngine has mixed precision on GPUs only.
+    # MMEngine supports mixed precision on GPUs only.
     r'mim (train .* --amp|test .* test_cfg\.fp16=True)',
     r'ffmpeg ',
-    # Needs another package: tests/test_imagenet.py.
+    # Needs MMPretrain; tested in tests/test_imagenet.py.
     r'mim train mmpretrain ',
 )
 DATALOADERS = ' '.join(
     f'{split}_dataloader.{option}' for split in ('train', 'val', 'test') for option in ('batch_size=2', 'num_workers=0')
 )
-# Whole expressions, and what takes their place.
+# Patterns of whole commands and their replacements, applied in order.
 SMALLER = (
     (
         r'(mim train .*)',
@@ -80,7 +80,7 @@ PLACEHOLDERS = dict(
 
 
 def smaller(command: str) -> str:
-    """The command on little data."""
+    """Return the command with placeholders filled in, shortened for little data."""
     for name, value in PLACEHOLDERS.items():
         command = re.sub(rf'\b{name}\b', value, command)
     for pattern, replacement in SMALLER:
@@ -90,7 +90,7 @@ def smaller(command: str) -> str:
 
 
 def write_something_something(folder: Path) -> None:
-    """Videos, and lists of them and of their frames."""
+    """Write two videos, and annotation files of videos and of raw frames."""
     (folder / 'videos').mkdir(parents=True)
     for split in ('train', 'val'):
         lines = {'videos': [], 'rawframes': []}
@@ -103,18 +103,18 @@ def write_something_something(folder: Path) -> None:
 
 
 def write_own_videos(folder: Path) -> None:
-    """Three classes, each of videos that differ."""
+    """Write three classes of three different videos each."""
     make_dataset(folder / 'made', train=9, val=8, seed=2)
     videos = sorted((folder / 'made' / 'videos' / 'train').iterdir())
     for i, video in enumerate(videos):
         own = folder / 'own' / ('jumping', 'running', 'waving')[i % 3]
         own.mkdir(parents=True, exist_ok=True)
-        # WebM under another name, which readers do not mind.
+        # WebM with the suffix .mp4, which readers accept.
         shutil.move(video, own / f'{"abc"[i // 3]}.mp4')
 
 
 def write_ucf101(folder: Path) -> None:
-    """Two videos, and lists of the first split."""
+    """Write two videos, and annotation files of the first split."""
     (folder / 'videos').mkdir(parents=True)
     for number in range(2):
         write_video(folder / 'videos' / f'{number}.webm')
@@ -123,7 +123,7 @@ def write_ucf101(folder: Path) -> None:
 
 
 def write_published(folder: Path, names: set) -> None:
-    """Files of the names, with the weights of their authors' layouts."""
+    """Write weights in the published layout under these file names."""
     layouts = json.loads((DATA / 'checkpoints.json').read_text())
     for name in names:
         depth = '101' if '101' in name else '50'
@@ -140,12 +140,12 @@ def write_published(folder: Path, names: set) -> None:
 
 
 def write_resnet(file: Path) -> None:
-    """A plain ResNet-50 under torchvision's names."""
+    """Write the state dict of a plain ResNet-50 under torchvision's names."""
     torch.save({torchvision_name(name): value for name, value in ResNet(50).state_dict().items()}, file)
 
 
 def write_scheduler(folder: Path) -> None:
-    """Slurm's programs, of one machine and one process."""
+    """Write stand-ins for srun and scontrol: one node, one process."""
     folder.mkdir()
     (folder / 'srun').write_text(
         '#!/bin/bash\nshift 2\nwhile [[ $1 == --* ]]; do shift; done\n'
@@ -158,7 +158,7 @@ def write_scheduler(folder: Path) -> None:
 
 
 def commands_in_sentences(document: Path) -> List[str]:
-    """Those that are run: the conversions that the tables show."""
+    """Return the conversions in inline code, which are the only such commands to run."""
     return [
         command for command in inline_commands(document) if command.startswith('python tools/convert_checkpoint.py ')
     ]
@@ -166,7 +166,7 @@ def commands_in_sentences(document: Path) -> List[str]:
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """A copy of the repository's root, and what a user has there."""
+    """Return a copy of the repository's root with data and weights that a user would have."""
     folder = tmp_path_factory.mktemp('root')
     shutil.copytree(CONFIGS, folder / 'configs')
     for name in ('mmblvnet', 'tests', 'tools'):
@@ -190,12 +190,12 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def seen():
-    """The commands that were run there, with any number as 0."""
+    """Return a set for the commands that were run, with every number replaced by 0."""
     return set()
 
 
 def run(script: List[str], root: Path, seen: set) -> None:
-    """Run the lines of a script that show something new."""
+    """Run a script, without Python commands that equal earlier ones but for numbers."""
     lines = []
     for line in map(smaller, script):
         kind = re.sub(r'\d+', '0', line)
@@ -215,7 +215,7 @@ def run(script: List[str], root: Path, seen: set) -> None:
 
 
 def runnable(document: Path) -> List[List[str]]:
-    """The scripts of a document, without what is not run."""
+    """Return the scripts of a document without the commands of NOT_RUN."""
     every = [[line] for line in commands_in_sentences(document)]
     left = [
         [line for line in script if not any(re.match(pattern, line) for pattern in NOT_RUN)]
@@ -239,7 +239,7 @@ def test_documented_commands_name_what_exists(document):
     missing = [name for name in names if not (ROOT / name).exists()]
     assert set(missing) <= {'configs/own.py'}
     for package, tool in re.findall(r'mim run (\w+) (\w+)', text):
-        # `mim train` knows mmaction, `mim run` does not.
+        # `mim train` accepts the name mmaction, `mim run` does not.
         assert package == 'mmaction2'
         tools = Path(mmaction_file).parent / '.mim' / 'tools'
         assert tool == 'TOOL' or list(tools.rglob(f'{tool}.py'))
@@ -251,5 +251,5 @@ def test_documented_commands_name_what_exists(document):
 
 
 @pytest.mark.parametrize('test', sorted({*ELSEWHERE.values()}))
-def test_documents_that_are_tested_elsewhere_are(test):
+def test_documents_tested_elsewhere_name_an_existing_test(test):
     assert (ROOT / test).exists()

@@ -1,4 +1,4 @@
-"""The commands of docs/fusion.md, as they stand there."""
+"""The commands of docs/fusion.md, run as written."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 from check_scores import check_scores
-from mim_commands import here, script
+from mim_commands import run_in_process, script
 from mmaction.registry import DATASETS
 from mmengine.config import Config
 from mmengine.fileio import dump
@@ -20,16 +20,16 @@ MODELS = ('blvnet_tam_r50_4x2_motion', 'tsm_r18_8_motion', 'blvnet_tam_r50_4x2_m
 
 
 def run_tools(commands):
-    """What the tools print that the commands name, one after the other."""
+    """Run the tools of these commands in this process and return what they print."""
     log = ''
     for line in commands.replace('\\\n', '').splitlines():
         program, *words = shlex.split(line)
         if program == 'python':
-            log += here(ROOT / words[0], *words[1:])
+            log += run_in_process(ROOT / words[0], *words[1:])
         else:
             command, package, tool, *arguments = words
             assert (program, command, package) == ('mim', 'run', 'mmaction2')
-            log += here(script(tool), *arguments)
+            log += run_in_process(script(tool), *arguments)
     return log
 
 
@@ -41,12 +41,12 @@ def dump_scores(file, scores, labels=(0, 1, 1)):
     return str(file)
 
 
-# Six classes, for a top-5 accuracy.
+# Six classes, so that a top-5 accuracy is defined.
 SURE = [0.9, 0.1, 0.0, 0.0, 0.0, 0.0], [0.1, 0.9, 0.0, 0.0, 0.0, 0.0]
 WRONG = [0.4, 0.6, 0.0, 0.0, 0.0, 0.0], [0.6, 0.4, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_the_sum_of_three_models_is_right_where_most_are_sure(tmp_path, monkeypatch):
+def test_two_sure_models_outvote_a_wrong_one_in_the_sum(tmp_path, monkeypatch):
     right = [SURE[0], SURE[1], SURE[1]]
     for model, wrong_at in zip(MODELS, range(3)):
         scores = list(right)
@@ -72,12 +72,12 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
             check_scores([first, other])
 
 
-def test_the_flow_is_what_its_config_reads(motion, tmp_path, monkeypatch):
+def test_the_documented_flow_extraction_writes_what_the_config_reads(motion, tmp_path, monkeypatch):
     shutil.copytree(motion, tmp_path / 'data' / 'motion')
     monkeypatch.chdir(tmp_path)
     extraction = re.search(r'mim run (?:.*\\\n)*.*\n', FLOW)[0]
     for split in ('train', 'val'):
-        # The loop goes on where the tool has ended.
+        # The tool runs in this process, the rest of the loop in bash.
         before, after = FLOW.replace('train val', split).split(extraction)
         subprocess.run(['bash', '-ec', f'{before}done'], check=True)
         run_tools(extraction.replace('$split', split))

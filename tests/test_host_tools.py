@@ -20,7 +20,7 @@ from paths import CONFIGS, FLAGSHIP, MOTION
 pytestmark = pytest.mark.slow
 
 FLOW = str(CONFIGS / 'blvnet_tam_r50_4x2_motion-flow.py')
-# A head of MMAction2's that counts frames, as docs/mixing.md has it.
+# With MMAction2's TSNHead, which needs one map per frame (docs/mixing.md).
 MIXED = f"""
 _base_ = '{MOTION}'
 model = dict(
@@ -36,7 +36,7 @@ model = dict(
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Clips as videos and as flow, and checkpoints."""
+    """Return a folder with clips as videos and as flow images, configs and checkpoints."""
     folder = tmp_path_factory.mktemp('tools')
     make_dataset(folder, train=8, val=8, seed=0)
     (folder / 'mixed.py').write_text(MIXED)
@@ -95,7 +95,7 @@ def run(folder, *command, **environment):
 
 
 def tool(folder, name, *args, **environment):
-    """What a tool prints that ``mim run`` starts."""
+    """Run a tool by ``mim run`` and return what it prints."""
     return run(folder, '-m', 'mim', 'run', 'mmaction2', name, *args, **environment)
 
 
@@ -211,7 +211,7 @@ def test_a_config_is_printed_that_names_the_same_data_sets(folder):
 
 @pytest.fixture(scope='module')
 def tested(folder):
-    """A test that has dumped its scores and drawn its clips."""
+    """Run a test of each config that dumps scores and draws clips; return the folder."""
     for kind, config in configs(folder).items():
         run(
             folder,
@@ -268,7 +268,7 @@ def test_a_training_is_timed_and_its_checkpoint_published(folder):
     (log,) = (folder / 'trained').glob('*/vis_data/scalars.json')
     if find_spec('seaborn'):
         assert 'average iter time' in tool(folder, 'analyze_logs', 'cal_train_time', log)
-    # Its own file is no danger.
+    # publish_model loads unsafely, which is fine for our own file.
     tool(folder, 'publish_model', 'trained/epoch_1.pth', 'published.pth', TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
     (file,) = folder.glob('published_*.pth')
     weights = load_safely(file)['state_dict']

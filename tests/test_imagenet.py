@@ -1,4 +1,4 @@
-"""ImageNet classifiers of bLResNet, trained with MMPretrain."""
+"""ImageNet classifiers with bLResNet, trained with MMPretrain."""
 
 import re
 import runpy
@@ -21,7 +21,7 @@ needs_mmpretrain = pytest.mark.skipif(not find_spec('mmpretrain'), reason='needs
 CONFIG = CONFIGS / 'imagenet' / 'blresnet50_in1k.py'
 
 
-def test_the_last_map_of_its_backbone_is_that_of_all_stages():
+def test_the_backbone_of_the_config_runs_all_stages():
     config = runpy.run_path(str(CONFIGS / '_base_' / 'imagenet.py'))
     config = config['model']['backbone']
     del config['_delete_']
@@ -33,7 +33,7 @@ def test_the_last_map_of_its_backbone_is_that_of_all_stages():
 
 
 def build(file):
-    """The classifier of a config, built as MMPretrain's scripts do."""
+    """Build the classifier of a config as MMPretrain's scripts do."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         from mmpretrain.registry import MODELS
 
@@ -66,7 +66,7 @@ def test_the_configs_follow_the_published_recipe():
 
 
 def write_images(folder, count):
-    """Images as ImageNet has them, of as many classes."""
+    """Write `count` images per split in the layout of ImageNet, one per class."""
     (folder / 'meta').mkdir(parents=True)
     rng = np.random.default_rng(0)
     for split in ('train', 'val'):

@@ -1,6 +1,6 @@
-"""The metrics of MMAction2 that newer NumPys break compute.
+"""Metrics of MMAction2 that newer versions of NumPy broke and this package repairs.
 
-The values are those of NumPy 1.24.
+The expected values were computed with NumPy 1.24.
 """
 
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from mmengine.fileio import dump
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
-    """Some metrics write files."""
+    """Change to a temporary folder, since some metrics write files."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -1,6 +1,6 @@
-"""The commands that people type, on a few tiny clips.
+"""mim train and mim test on a few tiny clips.
 
-What mim itself does is shown once; the rest runs without its processes.
+mim itself starts one training and one test; the other tests run its scripts.
 """
 
 import functools
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mim_commands import here, mim, on_clips, script, train
+from mim_commands import mim, on_clips, run_in_process, script, train
 from mmaction.apis import inference_recognizer, init_recognizer
 from mmblvnet.apis import classify_video, load_recognizer
 from mmblvnet.checkpoints.safe_loading import load_safely
@@ -24,7 +24,7 @@ WITH_DECORD = str(CONFIGS / 'blvnet_tam_r50_4x2_motion-decord.py')
 
 @pytest.fixture(scope='module')
 def trained(motion, tmp_path_factory):
-    """Folder and log of a training of one epoch."""
+    """Train for one epoch; return the folder and the log."""
     folder = tmp_path_factory.mktemp('trained')
     return folder, train(motion, folder, 'train_cfg.max_epochs=1')
 
@@ -47,7 +47,7 @@ def scores_and_log(test, data, trained, folder, *options):
 
 @pytest.fixture(scope='module')
 def tested(motion, trained, tmp_path_factory):
-    """The scores of each video, and the log."""
+    """Test the checkpoint with mim; return the scores of each video and the log."""
     return scores_and_log(
         functools.partial(mim, 'test', MOTION, '--checkpoint'), motion, trained, tmp_path_factory.mktemp('tested')
     )
@@ -55,11 +55,11 @@ def tested(motion, trained, tmp_path_factory):
 
 @pytest.fixture
 def scores_of_two(motion, trained, tmp_path):
-    """Tests with options; the scores of the first two videos, and the log."""
+    """Return a function that tests with options and returns scores of two videos and the log."""
 
     def run(*options, config=MOTION):
         return scores_and_log(
-            functools.partial(here, script('test'), config),
+            functools.partial(run_in_process, script('test'), config),
             motion,
             trained,
             tmp_path,
@@ -79,7 +79,7 @@ def test_testing_a_checkpoint_scores_every_video(tested):
     torch.testing.assert_close(scores.sum(1), torch.ones(8))
 
 
-def test_what_a_test_changes_is_in_its_config_for_every_tool(motion, trained, scores_of_two, tmp_path):
+def test_options_of_a_test_reach_every_tool_through_its_config(motion, trained, scores_of_two, tmp_path):
     scores, log = scores_of_two(
         'test_dataloader.dataset.pipeline.1.num_clips=1', 'test_dataloader.dataset.pipeline.4.type=CenterCrop'
     )
@@ -96,7 +96,7 @@ def test_what_a_test_changes_is_in_its_config_for_every_tool(motion, trained, sc
 def test_decord_can_be_chosen(scores_of_two, tested):
     scores, log = scores_of_two(config=WITH_DECORD)
     assert 'Views per video: 6, each of 8 frames' in log
-    # Their RGB differs by a level here and there.
+    # Decord converts some pixels to an RGB that differs by one level.
     torch.testing.assert_close(scores, tested[0][:2], atol=0.02, rtol=0)
 
 
@@ -107,7 +107,9 @@ def test_bounded_views_change_no_score(scores_of_two, tested):
 
 @pytest.mark.slow
 def test_training_compiles(motion, tmp_path):
-    log = here(script('train'), MOTION, *on_clips(motion, tmp_path, 'train_cfg.max_epochs=1', 'compile.backend=eager'))
+    log = run_in_process(
+        script('train'), MOTION, *on_clips(motion, tmp_path, 'train_cfg.max_epochs=1', 'compile.backend=eager')
+    )
     assert 'Model has been "compiled"' in log
     assert 'Epoch(train) [1][2/2]' in log
 
@@ -115,7 +117,9 @@ def test_training_compiles(motion, tmp_path):
 def test_resumed_training_goes_on_where_it_stopped(motion, trained, tmp_path):
     folder, _ = trained
     (tmp_path / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
-    log = here(script('train'), MOTION, *on_clips(motion, tmp_path, 'train_cfg.max_epochs=2', args=['--resume']))
+    log = run_in_process(
+        script('train'), MOTION, *on_clips(motion, tmp_path, 'train_cfg.max_epochs=2', args=['--resume'])
+    )
     assert 'resumed epoch: 1' in log
     assert 'Epoch(train) [1]' not in log
     assert 'Epoch(train) [2][2/2]' in log
@@ -125,7 +129,7 @@ def test_resumed_training_goes_on_where_it_stopped(motion, trained, tmp_path):
 
 def test_the_flagship_trains_from_scratch_if_asked_to(motion, tmp_path):
     dataset = 'train_dataloader.dataset'
-    log = here(
+    log = run_in_process(
         script('train'),
         FLAGSHIP,
         *on_clips(
@@ -168,12 +172,12 @@ env_cfg = dict(dist_cfg=dict(backend='gloo'))
 
 
 def train_a_step(rank, num_processes, port, data, folder):
-    """Take a step in one of the processes that share a batch of 4 videos."""
+    """Train one step as one of the processes that share a batch of 4 videos."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(num_processes), MASTER_PORT=str(port), MASTER_ADDR='127.0.0.1')
     config = folder / 'one_step.py'
     config.write_text(ONE_STEP.format(config=MOTION, data=data, batch_size=4 // num_processes))
     launcher = 'pytorch' if num_processes > 1 else 'none'
-    here(script('train'), config, '--work-dir', folder, '--launcher', launcher)
+    run_in_process(script('train'), config, '--work-dir', folder, '--launcher', launcher)
 
 
 def test_two_processes_step_like_one_with_the_joint_batch(motion, tmp_path):

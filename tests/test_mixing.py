@@ -1,4 +1,4 @@
-"""That the configs of docs/mixing.md do what the document says."""
+"""The configs of docs/mixing.md do what the document says."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from tiny_videos import shown_numbers, write_video
 from torch.utils.data import Dataset
 
-# Frames of a clip, and rows that reach the head for each.
+# Frames per clip, and rows per clip that reach the head.
 NETWORKS = {
     'BLVNet in a config of TSM': (8, 8),
     'TSNHead': (16, 16),
@@ -24,7 +24,7 @@ NETWORKS = {
     'ResNet3dSlowOnly and I3DHead': (8, 1),
     'BigLittleSampleFrames for TSM': (16, 16),
 }
-# The network of the config that they inherit.
+# Configs that inherit their network.
 INHERITED = [
     'SampleFrames for BLVNet',
     'UniformSample for BLVNet',
@@ -45,7 +45,7 @@ def test_every_config_of_the_document_is_tested():
 
 
 @pytest.mark.parametrize('name', [*NETWORKS, *[pytest.param(name, marks=pytest.mark.slow) for name in INHERITED]])
-def test_it_trains_a_step_and_tests(name, tmp_path):
+def test_each_network_trains_a_step_and_tests(name, tmp_path):
     check_network(read(name, tmp_path), *ROWS[name])
 
 
@@ -75,7 +75,7 @@ def test_each_clip_is_the_whole_video_in_order(name, tmp_path):
 
 
 def loss(name, tmp_path, scores, labels):
-    """What the head of a mixture makes of scores."""
+    """Return the loss of the head of a mixture for these scores and labels."""
     head = MODELS.build(read(name, tmp_path).model.cls_head)
     samples = [ActionDataSample().set_gt_label(label) for label in labels]
     return head.loss_by_feat(scores, samples)['loss_cls']
@@ -93,7 +93,7 @@ def test_label_smoothing_is_that_of_pytorch(tmp_path):
     'name, ratio', [('Rare classes', 400 / 20), ('Class-balanced focal loss', (1 - 0.9999**400) / (1 - 0.9999**20))]
 )
 def test_an_error_costs_more_the_rarer_its_class(name, ratio, tmp_path):
-    # In each video all classes seem equally likely.
+    # Equal scores, so that only the class weights matter.
     scores = torch.zeros(2, 3, requires_grad=True)
     loss(name, tmp_path, scores, [0, 2]).backward()
     frequent, rare = scores.grad[0, 0], scores.grad[1, 2]
@@ -120,7 +120,7 @@ def test_labels_mix_as_the_pictures_do(tmp_path):
 
 @DATASETS.register_module(force=True)
 class NoiseVideos(Dataset):
-    """Clips of 16 frames."""
+    """A data set of noise clips of 16 frames."""
 
     def __init__(self, num_videos):
         self.videos = batch(num_videos, 16)
@@ -133,7 +133,7 @@ class NoiseVideos(Dataset):
 
 
 def run(cfg, folder, num_videos):
-    """A runner with videos of noise, two at a time."""
+    """Return a runner with noise videos in batches of two."""
     for split in ('train', 'val', 'test'):
         dataloader = cfg[f'{split}_dataloader']
         dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
@@ -145,7 +145,7 @@ def run(cfg, folder, num_videos):
 @pytest.mark.slow
 def test_the_averaged_weights_are_saved_and_tested(tmp_path):
     cfg = read('Averaged weights', tmp_path)
-    # So that two steps tell the average from the weights.
+    # So that the average differs from the weights after two steps.
     cfg.custom_hooks[-1].momentum = 0.5
     cfg.train_cfg.max_epochs = 1
     cfg.model.cls_head.init_std = 1.0

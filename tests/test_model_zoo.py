@@ -1,11 +1,11 @@
-"""That the model zoo lists every model, with what is counted and published."""
+"""The model zoo lists every model with its counted costs and published accuracy."""
 
 import re
 from pathlib import PurePath
 
 import benchmark
 import torch
-from config_files import frames_per_clip, read_config, remembering
+from config_files import cached_by_repr, frames_per_clip, read_config
 from mmaction.registry import MODELS
 from modelindex.load_model_index import load
 from paths import CONFIGS, ROOT
@@ -24,14 +24,14 @@ COMMAND = r'`python tools/convert_checkpoint.py (\S+) (\S+?)( --flow 10)?`'
 
 
 def read_index():
-    """The models of the metafiles, by name."""
+    """Return the models of the metafiles by name."""
     index = load(str(ROOT / 'model-index.yml'))
     index.build_models_with_collections()
     return {model.name: model for model in index.models}
 
 
 def read_tables():
-    """The cells of the tables' rows that begin with a config, by its name."""
+    """Return the cells of each table row that begins with a config, by its name."""
     rows = re.findall(r'^\| \[(.+?)\]\((.+?)\) \| (.+) \|$', ZOO, re.M)
     assert all(link == f'../configs/{name}.py' for name, link, _ in rows)
     return {name: cells.split(' | ') for name, _, cells in rows}
@@ -41,10 +41,10 @@ INDEX = read_index()
 TABLES = read_tables()
 
 
-@remembering
+@cached_by_repr
 def count_backbone(backbone, clip_len):
-    """Parameters and MACs of a backbone's config."""
-    # Counting needs shapes alone, which meta tensors have.
+    """Return the parameters and MACs of a backbone's config."""
+    # Counting needs only shapes, which meta tensors have.
     with torch.device('meta'):
         module = MODELS.build(backbone)
         channels = backbone.get('in_channels', 3)
@@ -58,7 +58,7 @@ def count_parameters(module):
 
 
 def count(name):
-    """Million parameters and GMACs of a config's model, as written."""
+    """Return the million parameters and GMACs of a config's model, formatted as in the table."""
     cfg = read_config(name)
     model = cfg.model
     parameters, macs = count_backbone(model.backbone, frames_per_clip(cfg))
@@ -90,7 +90,7 @@ def test_the_numbers_of_the_paper_are_met():
             assert cells[:3] == [str(accuracy), parameters, gmacs], size
 
 
-def test_index_and_table_say_the_same():
+def test_the_index_and_the_tables_agree():
     for name, entry in INDEX.items():
         model, cells = entry.data, TABLES[name]
         assert model['Config'] == f'configs/{name}.py'

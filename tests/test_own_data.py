@@ -1,4 +1,4 @@
-"""The way of docs/own_data.md, on a few tiny clips."""
+"""The steps of docs/own_data.md on a few tiny clips."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'own_data.md').read
 
 @pytest.fixture
 def own_videos(motion, tmp_path, monkeypatch):
-    """Three classes of five videos, with their annotations."""
+    """Return a folder with three classes of five videos and their annotation files."""
     videos = sorted((motion / 'videos').glob('*/*'))
     folder = tmp_path / 'own'
     for i, video in enumerate(videos[:15]):
@@ -35,7 +35,7 @@ def own_videos(motion, tmp_path, monkeypatch):
 
 
 def documented_config(folder, checkpoint):
-    """The config in the document, on small frames."""
+    """Return the config of the document for these videos, based on the small motion config."""
     config = BLOCKS[-1]
     (base,) = re.findall(r"_base_ = '(.*)'", config)
     assert (CONFIGS / base).exists()
@@ -43,7 +43,7 @@ def documented_config(folder, checkpoint):
     return config.replace(base, MOTION).replace('data/own', str(folder)).replace(start, str(checkpoint))
 
 
-def test_a_published_model_becomes_one_of_the_users_classes(own_videos, tmp_path):
+def test_a_published_model_is_fine_tuned_on_own_classes(own_videos, tmp_path):
     weights = golden.weights(golden.cases('blvnet_tam', mode='eval')[0])
     published = tmp_path / 'published.pth.tar'
     torch.save(weights, published)
@@ -57,7 +57,7 @@ def test_a_published_model_becomes_one_of_the_users_classes(own_videos, tmp_path
     cfg.train_cfg.max_epochs = 1
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].update(batch_size=5, num_workers=0)
-    # So that the weights stay as they were loaded.
+    # So that training leaves the loaded weights unchanged.
     cfg.optim_wrapper.optimizer.lr = 0.0
     Runner.from_cfg(cfg).train()
     trained = load_safely(tmp_path / 'work_dir' / 'epoch_1.pth')['state_dict']

@@ -1,4 +1,4 @@
-"""What only some systems and environments have is not needed."""
+"""The package needs no features that only some platforms and environments have."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from mim_commands import data_options
 from paths import MOTION
 
-# MMAction2, MMEngine and PyTorch may need what they like.
+# MMAction2, MMEngine and PyTorch are imported before: they may need them.
 WITHOUT = """
 import builtins, os, sys
 sys.modules['torchvision'] = None

@@ -1,4 +1,4 @@
-"""A converted checkpoint against the published protocol, done by hand."""
+"""A converted checkpoint against a separate implementation of the published protocol."""
 
 import re
 
@@ -7,7 +7,7 @@ import mmcv
 import numpy as np
 import torch
 from convert_checkpoint import convert
-from mim_commands import here, on_clips, script
+from mim_commands import on_clips, run_in_process, script
 from mmengine.fileio import load
 from networks import randomize
 from paths import MOTION
@@ -20,7 +20,7 @@ STD = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
 
 
 def frames_of_clips(num_frames_in_video):
-    """Uniform sampling in test, as the architecture's authors wrote it."""
+    """Yield the frame indices of each test clip, sampled as in the authors' code."""
     tick = num_frames_in_video / NUM_FRAMES
     for offset in range(-NUM_CLIPS // 2 + 1, NUM_CLIPS // 2 + 1):
         offset = min(max(offset, -tick / 2), tick / 2 - 1e-4)
@@ -28,7 +28,7 @@ def frames_of_clips(num_frames_in_video):
 
 
 def crops(picture):
-    """Three crops along the longer side of a picture of short side SIZE."""
+    """Yield three crops along the longer side of the picture, resized to short side SIZE."""
     height, width = picture.shape[:2]
     factor = SIZE / min(height, width)
     picture = mmcv.imresize(picture, (int(width * factor + 0.5), int(height * factor + 0.5)))
@@ -40,7 +40,7 @@ def crops(picture):
 
 
 def views(video):
-    """All views of a video, ``(views, T, 3, H, W)``."""
+    """Return all normalised views of a video, ``(views, T, 3, H, W)``."""
     reader = decord.VideoReader(str(video))
     clips = []
     for numbers in frames_of_clips(len(reader)):
@@ -52,7 +52,7 @@ def views(video):
 
 @torch.no_grad()
 def scores_by_hand(network, videos):
-    """Scores averaged over the views before the softmax."""
+    """Return the scores of each video, averaged over its views before the softmax."""
     return torch.stack([network(views(video)).mean(0) for video in videos])
 
 
@@ -63,7 +63,7 @@ def test_a_converted_model_gets_the_published_accuracy(motion, tmp_path):
     lines = annotations.read_text().splitlines()[:NUM_VIDEOS]
     lines = [line.split() for line in lines]
     by_hand = scores_by_hand(network, [motion / 'videos' / name for name, _ in lines])
-    # Random weights would find the same class in all videos.
+    # With random weights all videos would get the same class.
     network.fc.bias.data -= by_hand.mean(0)
     by_hand -= by_hand.mean(0)
     labels = torch.tensor([int(label) for _, label in lines])
@@ -77,7 +77,7 @@ def test_a_converted_model_gets_the_published_accuracy(motion, tmp_path):
     convert(published, converted)
 
     dump = tmp_path / 'scores.pkl'
-    log = here(
+    log = run_in_process(
         script('test'),
         MOTION,
         converted,

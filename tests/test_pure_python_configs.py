@@ -1,10 +1,10 @@
-"""A config with classes instead of names, and a module of one's own."""
+"""A pure Python config, with classes in place of names and a user's own module."""
 
 import importlib
 import re
 
 import pytest
-from mim_commands import here, script
+from mim_commands import run_in_process, script
 from paths import ROOT
 
 MODULE = """
@@ -95,7 +95,7 @@ LOADER = """
 
 @pytest.fixture(scope='module')
 def folder(motion, tmp_path_factory):
-    """A folder with what the document tells of, after a training."""
+    """Train with the documented config; yield the folder with the config and the run."""
     folder = tmp_path_factory.mktemp('pure')
     text = (ROOT / 'docs' / 'mixing.md').read_text()
     text = text[text.index('## Configs in pure Python') :]
@@ -111,13 +111,15 @@ def folder(motion, tmp_path_factory):
     (folder / 'own_module.py').write_text(MODULE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        log = here(script('train'), folder / 'pure.py', '--work-dir', folder / 'run')
+        log = run_in_process(script('train'), folder / 'pure.py', '--work-dir', folder / 'run')
         assert re.search(r'Epoch\(val\) \[1\]\[2/2\].*acc/top1', log)
         yield folder
 
 
-def test_the_copy_that_a_run_writes_is_tested(folder, tmp_path):
-    log = here(script('test'), folder / 'run' / 'pure.py', folder / 'run' / 'epoch_1.pth', '--work-dir', tmp_path)
+def test_the_config_that_a_run_writes_can_be_tested(folder, tmp_path):
+    log = run_in_process(
+        script('test'), folder / 'run' / 'pure.py', folder / 'run' / 'epoch_1.pth', '--work-dir', tmp_path
+    )
     assert re.search(r'Epoch\(test\) \[2/2\].*acc/top1', log)
 
 
@@ -131,7 +133,7 @@ def test_the_copy_that_a_run_writes_is_tested(folder, tmp_path):
         ('run/pure.py', 'predict', 'VIDEO CONFIG CHECKPOINT'),
     ],
 )
-def test_the_tools_take_it(config, tool, arguments, folder, motion, tmp_path, monkeypatch):
+def test_the_tools_accept_the_config(config, tool, arguments, folder, motion, tmp_path, monkeypatch):
     names = dict(
         VIDEO=next((motion / 'videos').glob('*/*')),
         CONFIG=folder / config,

@@ -1,4 +1,4 @@
-"""What a user reads whose MMEngine, MMCV or MMAction2 is not as needed."""
+"""Messages where MMEngine, MMCV or MMAction2 is missing or of another version."""
 
 import os
 import re
@@ -23,7 +23,7 @@ COMMANDS = dict(
 
 @pytest.fixture
 def import_plugin(tmp_path):
-    """Imports the plugin where packages have the versions given.
+    """Return a function that imports the plugin beside packages of these versions.
 
     None stands for a package that is not installed.
     """
@@ -48,7 +48,7 @@ def import_plugin(tmp_path):
 
 @pytest.fixture
 def check(monkeypatch):
-    """Checks the packages, which have the versions given."""
+    """Return a function that runs the check with stand-ins of these versions."""
 
     def run(**versions) -> None:
         for name, version in {**FITTING, **versions}.items():
@@ -97,10 +97,10 @@ def test_packages_that_fit_are_accepted(check):
     check(mmcv='2.1.0+cu121')
 
 
-def test_what_uninstalling_left_of_a_package_counts_as_missing(check, monkeypatch):
-    """A folder without __init__.py imports, but is nothing.
+def test_leftovers_of_an_uninstalled_package_count_as_missing(check, monkeypatch):
+    """A folder without __init__.py imports as an empty namespace package.
 
-    It is left of mmcv where mmcv-lite was installed over it and removed.
+    Uninstalling mmcv-lite from the same folder as mmcv leaves such a folder.
     """
     monkeypatch.setattr(
         'mmblvnet.requirements.import_module',

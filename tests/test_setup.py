@@ -1,5 +1,5 @@
-"""That installing never puts a package over another that owns its folder,
-and that what is installed holds what mim looks for."""
+"""Installing overwrites no package that owns the same folder, and the wheel
+contains the files that mim looks for."""
 
 import configparser
 import os
@@ -17,7 +17,7 @@ from paths import ROOT
 
 @pytest.fixture
 def required(setup_script, monkeypatch, tmp_path):
-    """The names required where distributions are in the folders given."""
+    """Return a function that returns the required names where these distributions are installed."""
     parser = configparser.ConfigParser()
     parser.read(ROOT / 'setup.cfg')
     declared = parser['options']['install_requires'].strip().split('\n')
@@ -42,8 +42,8 @@ def required(setup_script, monkeypatch, tmp_path):
         (['onedl-mim', 'onedl-mmengine', 'mmcv-lite'], {'openmim', 'click', 'setuptools', 'mmengine', 'mmcv-lite'}),
     ],
 )
-def test_what_an_installed_package_takes_the_place_of_is_not_required(required, tmp_path, installed, left_out):
-    # One without metadata is passed over.
+def test_packages_replaced_by_an_installed_one_are_not_required(required, tmp_path, installed, left_out):
+    # A distribution without metadata is ignored.
     (tmp_path / 'torn-1.0.dist-info').mkdir()
     assert {'torch', 'mmaction2', 'mmcv-lite', 'mmengine', 'openmim', 'click', 'setuptools'} - required(
         *installed
@@ -53,11 +53,11 @@ def test_what_an_installed_package_takes_the_place_of_is_not_required(required, 
 def test_packages_are_looked_for_where_pip_installs(setup_script, monkeypatch, tmp_path):
     folders = setup_script.installation_folders
     assert sysconfig.get_path('purelib') in folders()
-    # Outside of environments, the folder of the user counts as well.
+    # Outside of virtual environments, the user site counts as well.
     monkeypatch.setattr(sys, 'prefix', str(tmp_path))
     monkeypatch.setattr(sys, 'base_prefix', str(tmp_path / 'system'))
     assert site.getusersitepackages() in folders()
-    # An environment may see those of the system and of the user.
+    # An environment may include the system and the user site.
     for setting in ('true', 'false'):
         (tmp_path / 'pyvenv.cfg').write_text(f'home = a\ninclude-system-site-packages = {setting}\n')
         found = [str(tmp_path / 'system') in folder for folder in folders()]
@@ -66,7 +66,7 @@ def test_packages_are_looked_for_where_pip_installs(setup_script, monkeypatch, t
 
 
 def run_setup(folder, *command):
-    """Run a command of setuptools in a copy of the repository."""
+    """Run a setuptools command in a copy of the repository; return the copy."""
     source = folder / 'source'
     for name in ('configs', 'mmblvnet', 'tools'):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('*cache*'))
@@ -84,8 +84,8 @@ def run_setup(folder, *command):
 
 
 def build(folder):
-    """The sdist and the wheel."""
-    # Where setuptools is older, builds bring it themselves.
+    """Build and return the sdist and the wheel."""
+    # With an older setuptools, build front ends install a newer one.
     pytest.importorskip('setuptools.command.bdist_wheel')
     source = run_setup(folder, 'sdist', 'bdist_wheel')
     (sdist,) = source.glob('dist/*.tar.gz')
@@ -127,7 +127,7 @@ def test_the_same_sources_give_the_same_files(built, tmp_path):
         assert one.read_bytes() == other.read_bytes()
 
 
-# Several commands in one process, which takes seconds to start.
+# Several commands in one process, since each takes seconds to start.
 MIM = """
 import sys
 from mim.cli import cli

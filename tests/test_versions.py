@@ -1,4 +1,4 @@
-"""That the versions under test are the ends of what setup.cfg admits."""
+"""The tested versions are the oldest and newest that setup.cfg allows."""
 
 import configparser
 import os
@@ -24,7 +24,7 @@ def config():
 
 @pytest.fixture
 def requirements(config):
-    """What an installation beside no other package requires."""
+    """Return the requirements of an installation into an empty environment."""
     declared = config['options']['install_requires'].split('\n')
     return [Requirement(line) for line in declared if line]
 
@@ -59,7 +59,7 @@ def test_the_versions_under_test_are_admitted(requirements):
             assert requirement.specifier.contains(pins[requirement.name]), requirement
 
 
-def test_the_tested_pythons_are_claimed_from_the_oldest_on(config):
+def test_the_classifiers_list_the_tested_pythons(config):
     assert config['options']['python_requires'] == f'>={python_of("oldest")}'
     claimed = re.findall(r'Python :: (3\.\d+)', config['metadata']['classifiers'])
     assert {python_of('oldest'), python_of('newest')} <= set(claimed)
@@ -83,15 +83,15 @@ def test_the_documented_versions_are_those_under_test():
     text = (ROOT / 'docs/reliability.md').read_text()
     for row, package in DOCUMENTED.items():
         cells = re.search(rf'^\| {row} \|(.*)\|$', text, re.MULTILINE)
-        # A fork is named before its version.
+        # The name of a fork may precede the version.
         documented = [cell.split()[-1] for cell in cells.group(1).split('|')]
         all_pins = [pinned(name) for name in ('oldest', 'constraints', 'onedl', 'newest')]
         pins = [pins.get(f'onedl-{package}') or pins[package] for pins in all_pins]
-        # OpenCV's wheels have a number more than OpenCV.
+        # OpenCV's wheels append a fourth number to the version.
         assert documented == [re.match(r'\d+\.\d+\.\d+', pin).group() for pin in pins], row
 
 
-# Builds environments that hold nothing but itself, and notes what it is told.
+# A stand-in for Python: makes environments with itself, and logs its calls.
 PYTHON = """#!/bin/sh
 echo "$MMBLVNET_VERSIONS|${PIP_CONSTRAINT:-}|$*" >>calls
 case "$*" in
@@ -103,7 +103,7 @@ esac
 
 @pytest.fixture
 def test_versions(tmp_path):
-    """Runs the script where Python is a stand-in; returns what that did."""
+    """Return a function that runs the script with the stand-in; it returns process and calls."""
     for name in ('tools', 'requirements'):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ('setup.py', 'setup.cfg'):
@@ -116,7 +116,7 @@ def test_versions(tmp_path):
         env = dict(
             os.environ,
             **{
-                # Not those of a run of one end, whose test this is.
+                # Overrides ENDS if test_versions.sh runs this test itself.
                 'ENDS': 'oldest newest',
                 'OLDEST_PYTHON': str(python),
                 'NEWEST_PYTHON': str(python),
@@ -158,7 +158,7 @@ def test_one_end_can_be_tested_alone(test_versions):
     assert {call.split('|')[0] for call in calls} == {'newest'}
 
 
-def test_the_forks_come_before_what_they_take_the_place_of(test_versions):
+def test_forks_are_installed_before_the_packages_they_replace(test_versions):
     process, calls = test_versions(BREAKS='', ENDS='onedl')
     assert process.returncode == 0, process.stderr
     _, forks, install, _ = calls

@@ -1,4 +1,4 @@
-"""Tiny videos each frame of which shows its number, as a level of grey."""
+"""Tiny videos in which the grey level of each frame encodes its number."""
 
 import contextlib
 import functools
@@ -13,17 +13,17 @@ import numpy as np
 
 NUM_FRAMES = 20
 FOURCC = {'.webm': 'VP90', '.mp4': 'mp4v', '.avi': 'MJPG'}
-# The decoders come within 5 levels of what was written.
+# Decoded levels differ by at most 5, less than half a step.
 LOWEST, STEP = 20, 11
 
 
 def picture(number: int) -> np.ndarray:
-    """The picture that shows a number."""
+    """Return the picture (H, W, 3) that shows a number."""
     return np.full((48, 64, 3), LOWEST + STEP * number, np.uint8)
 
 
 def write_video(path: Path, num_frames: int = NUM_FRAMES) -> str:
-    """Write a video, whose container the suffix tells."""
+    """Write a video at 25 frames per second; the suffix selects the container."""
     fourcc = cv2.VideoWriter_fourcc(*FOURCC[Path(path).suffix])
     writer = cv2.VideoWriter(str(path), fourcc, 25, (64, 48))
     for number in range(num_frames):
@@ -33,7 +33,7 @@ def write_video(path: Path, num_frames: int = NUM_FRAMES) -> str:
 
 
 def spoil_frame(video: str, number: int) -> str:
-    """Zero what a frame of an MP4 is decoded from; its container stays."""
+    """Zero the packet of a frame in an MP4 file, and leave the container intact."""
     with av.open(video) as file:
         (packet,) = (p for i, p in enumerate(file.demux(video=0)) if i == number)
     with open(video, 'r+b') as file:
@@ -44,7 +44,7 @@ def spoil_frame(video: str, number: int) -> str:
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """A server of the files in a folder, by its address."""
+    """Serve the files of a folder over HTTP; yield the URL."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -53,7 +53,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def write_rawframes(folder: Path, num_frames: int = NUM_FRAMES) -> str:
-    """Write a video as a folder of pictures, which count from 1."""
+    """Write a video as a folder of JPEG files, numbered from 1."""
     Path(folder).mkdir()
     for number in range(num_frames):
         cv2.imwrite(f'{folder}/img_{number + 1:05}.jpg', picture(number))
@@ -61,6 +61,6 @@ def write_rawframes(folder: Path, num_frames: int = NUM_FRAMES) -> str:
 
 
 def shown_numbers(pictures: Sequence) -> list:
-    """The numbers that decoded pictures show."""
+    """Return the numbers that decoded pictures show."""
     levels = np.array([np.mean(np.asarray(p)) for p in pictures])
     return np.rint((levels - LOWEST) / STEP).astype(int).tolist()

@@ -9,7 +9,7 @@ from mmblvnet.models import BLVNet
 from networks import SMALL_CHANNELS, recognizer
 
 PAIRS = dict(type='SmallBLVNet', depth=50, frame_output='pair')
-# Two stages, which are quick.
+# Only two of the four stages, which keeps the tests quick.
 RESNET = dict(type='ResNet', depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 RESNET_TAM = dict(RESNET, type='ResNetTAM')
 BLVNETS = [
@@ -30,7 +30,7 @@ OTHERS = [
 
 
 def make_model(config=PAIRS):
-    """A recognizer of float64 for clips of 4 frames."""
+    """Return a float64 recognizer in eval mode for clips of 4 frames."""
     config = dict(config)
     neck = config.pop('tam_neck', None)
     paired = 'BLVNet' in config['type']
@@ -45,12 +45,12 @@ def make_model(config=PAIRS):
 
 @torch.no_grad()
 def scores_in_one_clip(model, frames):
-    """Scores of each pair by the same network over one clip of all frames."""
+    """Return the scores of each pair, computed by the same network over one clip of all frames."""
     whole = copy.deepcopy(model)
     for module in whole.modules():
         for name in ('num_segments', 'num_frames'):
             if hasattr(module, name):
-                # Clips of 4 frames have become clips of all.
+                # The model was built for clips of 4 frames.
                 longer = getattr(module, name) * len(frames) // 4
                 setattr(module, name, longer)
     feats = whole.extract_feat(frames[None], test_mode=True)[0]
@@ -59,7 +59,7 @@ def scores_in_one_clip(model, frames):
 
 
 def push_in_chunks(stream, frames, sizes):
-    """The predictions while a stream goes on."""
+    """Push frames in chunks of these sizes, then the rest; return the predictions so far."""
     done, got = 0, []
     for size in [*sizes, len(frames)]:
         new = frames[done : done + size]
@@ -84,7 +84,7 @@ def stream(model):
 
 
 def check(model, stream, num_pairs, sizes):
-    """That a stream has the scores of one clip, as soon as it may."""
+    """Check that a stream gives the scores of one clip, each as early as its lookahead allows."""
     group = 2 if isinstance(model.backbone, BLVNet) else 1
     num_frames = 2 * num_pairs
     frames = pictures(num_frames, getattr(model.backbone, 'in_channels', 3))
@@ -106,7 +106,7 @@ def test_every_stream_has_the_scores_of_one_clip(configs):
 
 @settings(deadline=None, max_examples=6)
 @given(num_pairs=st.integers(1, 10), sizes=st.lists(st.integers(1, 7)))
-def test_it_has_in_any_portions(num_pairs, sizes):
+def test_chunk_sizes_do_not_change_the_scores(num_pairs, sizes):
     model = make_model()
     check(model, StreamingRecognizer(model), num_pairs, sizes)
 
@@ -116,15 +116,15 @@ def test_the_lookahead_is_that_of_the_modules():
     for config, lookahead in expected:
         stream = StreamingRecognizer(make_model(config))
         assert stream.lookahead == lookahead
-    # The last one has no pairs, but frames.
+    # ResNetTAM predicts per frame, not per pair of frames.
     assert stream.num_pairs == 4
 
 
 @settings(deadline=None, max_examples=4)
 @given(turns=st.lists(st.dictionaries(st.sampled_from('abc'), st.integers(1, 5), min_size=1), min_size=2, max_size=6))
-# One begins while the other goes on.
+# Stream b begins while stream a is already running.
 @example(turns=[dict(a=2), dict(a=2, b=2), dict(a=9, b=9)])
-def test_streams_of_a_batch_know_nothing_of_each_other(turns):
+def test_batched_streams_are_independent(turns):
     model = make_model()
     batch, alone = StreamingRecognizer(model), StreamingRecognizer(model)
     for turn in turns:
@@ -132,7 +132,7 @@ def test_streams_of_a_batch_know_nothing_of_each_other(turns):
         together = batch.push_many(frames)
         for name, of_stream in frames.items():
             assert_same(together[name], alone.push(of_stream, name))
-    # They leave one after the other.
+    # Closing one stream must not affect those still open.
     for name in sorted(set().union(*turns)):
         assert_same(batch.close(name), alone.close(name))
 
@@ -144,7 +144,7 @@ def assert_same(actual, expected):
         torch.testing.assert_close(one.average, other.average)
 
 
-def test_the_average_is_of_the_last_pairs(model):
+def test_the_average_is_over_the_last_pairs(model):
     stream = StreamingRecognizer(model, num_pairs=3)
     stream.push(pictures(20))
     predictions = stream.push(pictures(10))
@@ -152,7 +152,7 @@ def test_the_average_is_of_the_last_pairs(model):
     torch.testing.assert_close(predictions[4].average, scores[2:5].mean(0))
 
 
-def test_the_average_is_of_a_training_clip_by_default(model, stream):
+def test_the_average_is_over_a_training_clip_by_default(model, stream):
     assert stream.num_pairs == 2
     with pytest.raises(ValueError, match='num_pairs = -1'):
         StreamingRecognizer(model, num_pairs=-1)
@@ -160,7 +160,7 @@ def test_the_average_is_of_a_training_clip_by_default(model, stream):
         StreamingRecognizer(recognizer(RESNET, dict(type='TSNHead', in_channels=128)))
 
 
-def test_a_saved_stream_goes_on_elsewhere(model, stream, tmp_path):
+def test_a_saved_stream_continues_in_another_recognizer(model, stream, tmp_path):
     frames = pictures(25)
     stream.push(frames[:17])
     torch.save(stream.state_dict(), tmp_path / 'state.pt')
@@ -184,7 +184,7 @@ def test_the_state_does_not_grow(stream):
 def test_a_closed_stream_is_forgotten(stream):
     frames = pictures(18)
     first = stream.push(frames) + stream.close()
-    # A frame alone makes no pair.
+    # A single frame makes no pair, so it gets no prediction.
     assert stream.push(frames[:1]) + stream.close() == []
     assert_same(stream.push(frames) + stream.close(), first)
     with pytest.raises(KeyError, match='no stream 0'):
@@ -243,12 +243,12 @@ def test_a_head_and_a_neck_that_average_frames_average_pairs():
         ),
     ],
 )
-def test_what_mixes_frames_otherwise_is_refused(backbone, head, problem):
+def test_other_modules_that_mix_frames_are_refused(backbone, head, problem):
     with pytest.raises(ValueError, match=problem):
         StreamingRecognizer(recognizer(backbone, dict(head, in_channels=512)))
 
 
-def test_what_are_no_frames_is_refused(stream):
+def test_frames_of_another_shape_are_refused(stream):
     with pytest.raises(ValueError, match=r'n >= 1, not \(3, 32, 32\)'):
         stream.push(torch.randn(3, 32, 32))
     stream.push(torch.randn(1, 3, 32, 32))

@@ -2,7 +2,7 @@ import pytest
 from mmblvnet.apis import find_videos, read_class_names
 
 
-def test_folders_stand_for_the_videos_in_them_that_are_not_hidden(tmp_path):
+def test_a_folder_gives_the_videos_in_it_except_hidden_ones(tmp_path):
     for name in ('b.mp4', 'a.WEBM', '._b.mp4', '.hidden/c.mp4', 'deep/d.ts', '.DS_Store', 'notes.txt'):
         (tmp_path / 'own' / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'own' / name).touch()
@@ -15,7 +15,7 @@ def test_folders_stand_for_the_videos_in_them_that_are_not_hidden(tmp_path):
         ]
 
 
-def test_links_between_two_folders_end(tmp_path):
+def test_cyclic_links_between_folders_are_followed_once(tmp_path):
     for name, other in (('a', 'b'), ('b', 'a')):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'x.mp4').touch()
@@ -23,7 +23,7 @@ def test_links_between_two_folders_end(tmp_path):
     assert len(find_videos([str(tmp_path / 'a')])) == 2
 
 
-def test_what_is_no_video_is_named(tmp_path):
+def test_a_folder_without_videos_and_a_missing_file_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='has no videos, which end in .*: add videos to it'):
         find_videos([str(tmp_path)])
     with pytest.raises(FileNotFoundError, match='absent.mp4 does not exist'):

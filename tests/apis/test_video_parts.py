@@ -16,7 +16,7 @@ FPS = 25
 
 
 def pictures(count, seed=0):
-    """Large patches: much noise looks the same to a network as other noise."""
+    """Return frames of random coarse patches: per-pixel noise would look alike to a network."""
     patches = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), np.uint8)
     return list(patches.repeat(10, 1).repeat(13, 2))
 
@@ -41,14 +41,14 @@ def make_model(head=None, crop='CenterCrop', average_clips='prob', **backbone):
     backbone = dict(dict(type='SmallBLVNet', depth=50, num_segments=4), **backbone)
     head = dict(dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=4), **head or {})
     model = recognizer(backbone, head, average_clips=average_clips)
-    let_videos_differ(model)
+    set_norm_statistics(model)
     model.cfg = Config(dict(val_pipeline=pipeline(crop)))
     return model
 
 
 @torch.no_grad()
-def let_videos_differ(model):
-    """Let batch norms take away what all videos have in common."""
+def set_norm_statistics(model):
+    """Set the batch norms to the statistics of random frames, so that outputs depend on the video."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -59,7 +59,7 @@ def let_videos_differ(model):
 
 
 def plain_probabilities(model, video):
-    """What the model says of a whole video, by MMAction2's own means."""
+    """Return the class probabilities of a whole video as MMAction2's own pipeline and model compute them."""
     steps = [dict(step) for step in model.cfg.val_pipeline]
     steps[1]['type'] = 'ArrayDecode'
     data = Compose(steps)(dict(array=np.stack(video), total_frames=len(video), start_index=0, modality='RGB', label=0))
@@ -71,7 +71,7 @@ def plain_probabilities(model, video):
 
 
 @pytest.mark.parametrize('config', [dict(), dict(crop='ThreeCrop', average_clips='score')])
-def test_windows_have_the_classes_of_the_plain_model(config):
+def test_windows_have_the_probabilities_of_the_plain_model(config):
     model = make_model(**config)
     video = pictures(20)
     # Windows of 8 frames that start every 4 frames.
@@ -80,15 +80,15 @@ def test_windows_have_the_classes_of_the_plain_model(config):
     for i, window in enumerate(windows):
         assert window.start == pytest.approx(4 * i / FPS)
         assert window.end == pytest.approx((4 * i + 8) / FPS)
-    # Scores but for a constant.
+    # Logarithms of probabilities are scores up to a constant.
     given = torch.stack([w.probabilities for w in windows]).log()
     expected = torch.stack([plain_probabilities(model, video[4 * i : 4 * i + 8]) for i in range(4)]).log()
-    # Or else those of another window would pass.
+    # The tolerance stays below the difference between two windows.
     change = (expected[0] - expected[1]).abs().max().item()
     torch.testing.assert_close(given, expected, atol=min(1e-4, change / 10), rtol=0)
 
 
-def test_classes_that_each_have_a_yes_or_no_stand_for_themselves():
+def test_multi_label_heads_give_sigmoid_probabilities():
     model = make_model(dict(loss_cls=dict(type='BCELossWithLogits')))
     average_as_trained(model.cls_head)
     scores = torch.tensor([3.0, 3.0, 0.0, -3.0, -3.0])
@@ -101,7 +101,7 @@ def test_classes_that_each_have_a_yes_or_no_stand_for_themselves():
 
 
 class NumberedWindows(WindowClassifier):
-    """Takes numbers for frames and gives those of the window."""
+    """A window classifier whose frames are numbers; it returns the numbers in each window."""
 
     def __init__(self, num_frames, interval, step):
         self.num_frames, self.interval, self.step = num_frames, interval, step
@@ -120,12 +120,12 @@ def test_each_frame_is_prepared_once():
     classifier = NumberedWindows(4, 1 / FPS, 1)
     assert len(list(classifier.classify(as_frames(range(16))))) == 13
     assert classifier.prepared == list(range(16))
-    # Windows may leave gaps.
+    # A stride above the window length leaves gaps.
     windows = NumberedWindows(2, 1 / FPS, 4).classify(as_frames(range(10)))
     assert [w.probabilities for w in windows] == [[0, 1], [4, 5], [8, 9]]
 
 
-def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
+def test_after_a_gap_only_the_last_missed_window_is_classified():
     frames = [Frame(until, lambda until=until: until) for until in (1, 2, 7, 8)]
     windows = NumberedWindows(2, 1, 1).classify(frames)
     assert [(w.start, w.probabilities) for w in windows] == [(0, [1, 2]), (5, [7, 7]), (6, [7, 8])]
@@ -133,7 +133,7 @@ def test_of_windows_that_there_was_no_time_for_the_last_is_classified():
 
 @settings(deadline=None, max_examples=20)
 @given(num_frames=st.integers(9, 300))
-def test_the_frames_are_the_samplers(num_frames):
+def test_a_window_has_the_frames_that_the_test_sampler_takes(num_frames):
     sampler = BigLittleSampleFrames(clip_len=8, test_mode=True)
     expected = sampler(dict(total_frames=num_frames, start_index=0))
     sampled = NumberedWindows(8, num_frames / 30 / 8, 1).sample(as_frames(range(num_frames), 30))
@@ -150,11 +150,11 @@ def test_clips_of_3d_recognizers_are_refused():
         WindowClassifier(model, 1, 1)
 
 
-def test_a_stream_has_the_classes_of_one_clip_over_all_crops():
-    """A clip of 4 frames is the whole stream here."""
+def test_a_stream_has_the_probabilities_of_one_clip_over_all_crops():
+    """The stream has 4 frames, as many as a clip."""
 
     def probabilities_of(video):
-        # Of as few frames as a clip has, the sampler draws.
+        # With only clip_len frames the sampler would draw at random.
         return plain_probabilities(model, np.repeat(video, 2, 0))
 
     model = make_model(crop='ThreeCrop')
@@ -165,26 +165,26 @@ def test_a_stream_has_the_classes_of_one_clip_over_all_crops():
         probabilities.log()
         for probabilities in (moments[-1].probabilities, probabilities_of(video), probabilities_of(pictures(4, seed=1)))
     )
-    # Or else those of other frames would pass.
+    # The tolerance stays below the difference from another video.
     change = (expected - other).abs().max().item()
     torch.testing.assert_close(actual, expected, atol=change / 10, rtol=0)
 
 
-def test_a_moment_is_as_late_as_the_lookahead():
+def test_a_prediction_is_delayed_by_the_lookahead():
     classifier = StreamClassifier(make_model(), 1 / FPS)
     moments = list(classifier.classify(as_frames(pictures(40))))
     lookahead = classifier.recognizer.lookahead
-    # The frame itself is there half an interval after its middle.
+    # A frame becomes available half an interval after its middle.
     assert moments[3].delay == pytest.approx((lookahead + 0.5) / FPS)
     assert len(moments) == 20
 
 
-def test_a_source_that_was_opened_again_is_a_stream_of_its_own():
+def test_a_reopened_source_starts_a_new_stream():
     classifier = StreamClassifier(make_model(), 1 / FPS)
     video = pictures(12)
 
     def broken_off():
-        # The last frame has no partner.
+        # An odd number of frames: the last one has no pair.
         yield from as_frames(video[:7])
         for number, frame in enumerate(as_frames(video[7:])):
             yield frame._replace(end_time=1 + frame.end_time, restarted=number == 0)
@@ -196,7 +196,7 @@ def test_a_source_that_was_opened_again_is_a_stream_of_its_own():
 
 
 class EchoingStream(StreamClassifier):
-    """Gives each picture back at once, and a sign at the end of a stream."""
+    """A stream classifier that returns each picture at once, and 'end' when it is closed."""
 
     def __init__(self):
         self.interval = 1
@@ -213,7 +213,7 @@ class EchoingStream(StreamClassifier):
         return ['end']
 
 
-def test_what_a_slow_consumer_misses_is_told():
+def test_frames_that_a_slow_consumer_misses_are_counted():
     stream = EchoingStream()
     moments = list(
         stream.classify(
@@ -224,12 +224,12 @@ def test_what_a_slow_consumer_misses_is_told():
     assert stream.seen == [(1, 0), (1, 0), (5, 4), (2, 4)]
 
 
-def test_the_frame_after_an_interruption_stands_for_itself_alone():
+def test_no_frame_is_repeated_over_the_gap_of_an_interruption():
     frames = [Frame(1, lambda: 'a'), Frame(30, lambda: 'b', restarted=True)]
     assert list(EchoingStream().classify(frames)) == ['a', 'end', 'b', 'end']
 
 
-def test_what_is_before_a_damage_is_told_before_it():
+def test_predictions_before_a_damage_precede_the_error():
 
     def damaged():
         yield Frame(1, lambda: 'a')

@@ -8,7 +8,7 @@ from tiny_videos import NUM_FRAMES, served, shown_numbers, spoil_frame, write_vi
 
 
 def camera(count, pause):
-    """A stream of so many pictures, which show how many are to come."""
+    """Yield `count` pictures, one per `pause` seconds, whose level is the number still to come."""
     for left in reversed(range(count)):
         time.sleep(pause)
         yield np.full((2, 2, 3), left, np.uint8)
@@ -19,11 +19,11 @@ def test_every_frame_of_a_file_comes_once(tmp_path):
     frames = [(f.end_time, f.read()) for f in open_source(file)]
     assert shown_numbers([p for _, p in frames]) == list(range(NUM_FRAMES))
     assert [until for until, _ in frames] == pytest.approx([n / 25 for n in range(1, NUM_FRAMES + 1)])
-    # The frame rate can be given.
+    # A given frame rate overrides that of the file.
     assert next(open_source(file, fps=10)).end_time == 0.1
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
+def test_a_source_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='absent.mp4'):
         open_source(str(tmp_path / 'absent.mp4'))
     text = tmp_path / 'text.mp4'
@@ -40,7 +40,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
             open_source(url)
 
 
-def test_lost_frames_are_told_at_the_end(tmp_path):
+def test_lost_frames_are_reported_at_the_end(tmp_path):
     video = spoil_frame(write_video(tmp_path / 'a.mp4'), 7)
     frames = open_source(video)
     shown = shown_numbers([next(frames).read() for _ in range(7)])
@@ -56,14 +56,14 @@ def test_a_video_may_be_on_a_server(tmp_path):
         assert shown_numbers([f.read() for f in frames]) == list(range(NUM_FRAMES))
 
 
-def test_what_is_live():
+def test_cameras_and_stream_urls_are_live():
     for source in ('0', 'rtsp://host/path', 'UDP://host:1'):
         assert is_live(source)
     for source in ('-', 'a.mp4', 'https://host/a.mp4'):
         assert not is_live(source)
 
 
-def test_a_live_stream_drops_what_there_is_no_time_for():
+def test_a_live_stream_drops_the_frames_that_a_slow_reader_misses():
     frames = []
     for frame in live_frames(camera(count=40, pause=0.01)):
         frames.append((frame.end_time, int(frame.read()[0, 0, 0]), frame.num_dropped))
@@ -71,11 +71,11 @@ def test_a_live_stream_drops_what_there_is_no_time_for():
     untils, numbers, dropped = zip(*frames)
     assert 2 <= len(numbers) < 20
     assert untils == tuple(sorted(untils))
-    # What is missing between two frames was dropped.
+    # Numbers missing between two frames are the dropped frames.
     assert [a - b - 1 for a, b in zip((40, *numbers), numbers)] == list(dropped)
 
 
-def test_an_error_of_a_live_stream_is_told():
+def test_an_error_of_a_live_stream_is_reported():
 
     def broken():
         yield np.zeros((2, 2, 3), np.uint8)
@@ -93,7 +93,7 @@ def broken_off(frame):
     raise EOFError('the stream: lost')
 
 
-def test_a_source_that_breaks_off_is_opened_until_it_is_there_again(monkeypatch):
+def test_a_source_that_breaks_off_is_reopened_until_it_is_back(monkeypatch):
     frame = Frame(1, lambda: None)
     opened = iter([broken_off(frame), ValueError('not there'), iter([frame, frame])])
 
@@ -107,5 +107,5 @@ def test_a_source_that_breaks_off_is_opened_until_it_is_there_again(monkeypatch)
     frames = keep_open('rtsp://camera', 0.01)
     first, again, last = (next(frames) for _ in range(3))
     assert [f.restarted for f in (first, again, last)] == [False, True, False]
-    # Times go on over both attempts.
+    # Timestamps include the two pauses before the source opened again.
     assert first.end_time < again.end_time - 0.02

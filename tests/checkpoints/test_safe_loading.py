@@ -31,7 +31,7 @@ def test_any_other_file_is_refused_with_its_reason(tmp_path, kind):
     check_refusal(load_safely, file, trace, reason)
 
 
-def test_what_is_downloaded_is_loaded_safely(tmp_path, monkeypatch):
+def test_a_downloaded_checkpoint_is_loaded_safely(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     served = tmp_path / 'served'
     served.mkdir()

@@ -1,4 +1,4 @@
-"""What PyTorch's safe loader makes of files that are MMEngine's, or not."""
+"""Which pickles the safe loader accepts: those of MMEngine, and no hostile ones."""
 
 import argparse
 import collections
@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hostile import COUNTED, Call, instructions
+from hostile import COUNTED, Call, opcodes
 from mmblvnet.checkpoints import unpickling
 from mmblvnet.checkpoints.safe_loading import load_checkpoint
 from mmengine.logging import HistoryBuffer
@@ -35,7 +35,7 @@ def load(request):
     return request.param
 
 
-def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
+def test_checkpoints_of_mmengine_are_loaded_unchanged(tmp_path, load):
     array, shared = np.arange(3), np.array([True])
     content = dict(
         message_hub=dict(log_scalars=dict(loss=history())),
@@ -58,7 +58,7 @@ def test_checkpoints_of_mmengine_are_loaded_as_they_were(tmp_path, load):
     assert loaded['big_endian'].tolist() == [0, 1, 2, 3, 4]
     assert loaded['empty'].shape == (0, 3)
     assert vars(loaded['args'])['array'] is first
-    # And again, by whoever has never heard of this package.
+    # Saved again, the file does not depend on this package.
     torch.save(loaded, tmp_path / 'b.pth')
     assert b'mmblvnet' not in (tmp_path / 'b.pth').read_bytes()
     assert load(str(tmp_path / 'b.pth'))['best'] == 0.5
@@ -77,13 +77,13 @@ def test_plain_data_of_every_type_is_loaded(tmp_path, load):
         conjugate=torch.randn(2, dtype=torch.cfloat).conj(),
         types=[torch.float16, torch.Size([1, 2]), torch.device('cuda:0'), 1 + 2j, None],
         counts=collections.Counter('aab'),
-        # Of one string, since the order of several is not always kept.
+        # One element, since sets have no order and repr is compared.
         names={'a'},
         content=[bytearray(b'\xff'), bytearray(), b'\xff', b''],
     )
     for new_format in (True, False):
         if not new_format:
-            # PyTorch's own loader cannot.
+            # PyTorch's own loader cannot read float8 in the old format.
             content.pop('of_bytes')
         torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=new_format)
         loaded = load(str(tmp_path / 'a.pth'))
@@ -93,7 +93,7 @@ def test_plain_data_of_every_type_is_loaded(tmp_path, load):
         assert loaded['part'][0, 0] == 77
 
 
-def test_a_load_leaves_no_type_safe_for_the_process(tmp_path):
+def test_loading_leaves_the_global_allow_list_unchanged(tmp_path):
     before = torch.serialization.get_safe_globals()
     file = saved(tmp_path / 'a.pth', log=history(), order=np.arange(3))
     for load in WAYS:
@@ -114,7 +114,7 @@ NUMPYS_OWN = [
 ]
 
 
-def test_what_is_declared_as_well_changes_nothing(tmp_path, load):
+def test_types_already_on_the_allow_list_change_nothing(tmp_path, load):
     file = saved(tmp_path / 'a.pth', log=history(), order=np.arange(3.0))
     for declared in (NUMPYS_OWN, NUMPYS_OWN[1:3], NUMPYS_OWN[:1], [HistoryBuffer, getattr]):
         with torch.serialization.safe_globals(declared):
@@ -124,7 +124,7 @@ def test_what_is_declared_as_well_changes_nothing(tmp_path, load):
 
 
 class Custom:
-    """A type of the user's own."""
+    """A user-defined type that refers to itself."""
 
     def __init__(self):
         self.values = np.arange(3)
@@ -135,7 +135,7 @@ Named = collections.namedtuple('Named', 'values')
 
 
 class Doubling:
-    """One that works with its state while it is loaded."""
+    """A user-defined type whose __setstate__ computes with the array in its state."""
 
     def __getstate__(self):
         return dict(values=np.arange(3))
@@ -145,10 +145,10 @@ class Doubling:
 
 
 class Subclass(torch.Tensor):
-    """A tensor with attributes."""
+    """A user-defined tensor subclass that carries attributes."""
 
 
-def test_what_the_user_has_declared_is_loaded(tmp_path, load):
+def test_types_that_the_user_put_on_the_allow_list_are_loaded(tmp_path, load):
     subclass = torch.ones(2).as_subclass(Subclass)
     subclass.values = np.arange(3)
     file = saved(
@@ -173,7 +173,7 @@ def test_what_the_user_has_declared_is_loaded(tmp_path, load):
     assert content['names'].tolist() == ['a', None]
 
 
-def test_who_trusts_all_files_or_none_can_load_them(tmp_path, load, monkeypatch):
+def test_pytorchs_force_variables_are_respected(tmp_path, load, monkeypatch):
     file = saved(tmp_path / 'a.pth', custom=Custom())
     with monkeypatch.context() as environment:
         environment.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
@@ -186,12 +186,12 @@ def median(log):
     return np.median(log.data[0])
 
 
-def test_logs_with_a_statistic_of_the_users_are_loaded(tmp_path, load, monkeypatch):
+def test_logs_with_a_user_defined_statistic_are_loaded(tmp_path, load, monkeypatch):
     monkeypatch.setattr(HistoryBuffer, '_statistics_methods', dict(HistoryBuffer._statistics_methods))
     HistoryBuffer.register_statistics(median)
     file = saved(tmp_path / 'a.pth', log=history())
     assert load(file)['log'].statistics('median') == 1.75
-    # It may be read, not called by the file.
+    # A file may refer to the function, but not call it.
     with pytest.raises(ValueError, match='calls test_unpickling.median'):
         load_checkpoint(saved(tmp_path / 'b.pth', log=Call(median, 1)))
 
@@ -213,7 +213,7 @@ def attribute(owner, *names):
 
 
 def tensor_with(state):
-    """A tensor with attributes, which shadow its methods."""
+    """Return a pickled tensor whose attributes in `state` shadow its methods."""
     return Call(
         torch._tensor._rebuild_from_type_v2,
         torch._utils._rebuild_tensor,
@@ -224,7 +224,7 @@ def tensor_with(state):
 
 
 def log_with(**state):
-    """A log that says what its state is."""
+    """Return a HistoryBuffer that pickles with a forged state."""
     log = HistoryBuffer()
     state = dict(log.__dict__, **state)
     log.__getstate__ = lambda: state
@@ -301,23 +301,23 @@ HOSTILE = dict(
 )
 
 
-def test_attributes_give_no_other_type(tmp_path):
+def test_a_stored_class_attribute_does_not_change_the_type(tmp_path):
     args = argparse.Namespace()
     vars(args).update(__class__=HistoryBuffer)
     assert type(load_checkpoint(saved(tmp_path / 'a.pth', args=args))['args']) is argparse.Namespace
 
 
-def test_short_texts_and_numbers_count_as_what_they_take(tmp_path):
-    for written in (b'U\2ab', b'M\xff\xff'):
-        instructions(written * 2**16)(tmp_path / 'a.pth', None)
+def test_short_strings_and_integers_count_toward_the_memory_limit(tmp_path):
+    for content in (b'U\2ab', b'M\xff\xff'):
+        opcodes(content * 2**16)(tmp_path / 'a.pth', None)
         with (tmp_path / 'a.pth').open('rb') as file, pytest.raises(MemoryError):
             unpickling.load(file, limit=2**21)
 
 
-def test_values_that_the_file_does_not_hold_are_not_taken_from_memory(tmp_path):
+def test_tensors_without_values_in_the_file_do_not_expose_memory(tmp_path):
     torch.save(dict(weight=torch.ones(999)), tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
     with (tmp_path / 'a.pth').open('r+b') as file:
-        # The list of the keys of the storages comes last before their values.
+        # The last pickle lists the storage keys; the raw values follow it.
         file.seek(-(8 + 4 * 999), os.SEEK_END)
         end = file.tell()
         file.seek(0)
@@ -330,7 +330,7 @@ def test_values_that_the_file_does_not_hold_are_not_taken_from_memory(tmp_path):
         load_checkpoint(str(tmp_path / 'a.pth'))
 
 
-def test_a_declared_type_is_not_exempt_from_the_limit(tmp_path):
+def test_an_allowed_type_is_not_exempt_from_the_memory_limit(tmp_path):
     file = saved(tmp_path / 'a.pth', extra=[Call(collections.Counter, COUNTED) for _ in range(2000)])
     with torch.serialization.safe_globals([collections.Counter]):
         with pytest.raises(ValueError, match='memory'):
@@ -338,7 +338,7 @@ def test_a_declared_type_is_not_exempt_from_the_limit(tmp_path):
 
 
 @pytest.mark.parametrize('group', HOSTILE)
-def test_a_checkpoint_that_does_anything_else_is_refused(tmp_path, capfd, group):
+def test_malicious_checkpoints_are_refused_and_run_no_code(tmp_path, capfd, group):
     before = dict(HistoryBuffer._statistics_methods)
     for name, content in HOSTILE[group].items():
         file = saved(tmp_path / f'{name}.pth', content=content)
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_does_anything_else_is_refused(tmp_path, capfd, group)
     assert 'executed' not in capfd.readouterr().out
 
 
-def test_the_host_runs_no_code_either(tmp_path, capfd):
+def test_mmengines_loader_runs_no_code_either(tmp_path, capfd):
     for content in [*HOSTILE['calls'].values(), *HOSTILE['attributes'].values()]:
         file = saved(tmp_path / 'a.pth', content=content)
         with pytest.raises(Exception, match='(?i)global|attr|log|arg'):

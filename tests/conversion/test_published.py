@@ -1,4 +1,4 @@
-"""Whatever a file's keys are, it is converted or refused with a reason."""
+"""Property tests: any state dict is converted or refused with a reason."""
 
 import functools
 import json
@@ -36,7 +36,7 @@ def networks_are_built_once():
 
 @functools.lru_cache(maxsize=None)
 def published(key_format):
-    """Weights of a format that take no memory."""
+    """Return a state dict of zeros in a published format, cached. Untouched zeros take no memory."""
     weights = {name: torch.zeros(shape) for name, shape in KEY_FORMATS[key_format]}
     return {name: value.long() if name.endswith('num_batches_tracked') else value for name, value in weights.items()}
 
@@ -90,7 +90,7 @@ VALUES = st.one_of(
     st.none(),
     st.integers(),
     st.just(dict()),
-    # More values than the memory holds, or none.
+    # More values than memory could hold, a sparse tensor, and NaN.
     st.just(torch.zeros(1, 1, 1, 1).expand(64, 2**40, 7, 7)),
     st.just(torch.zeros(2, 2).to_sparse()),
     st.just(torch.full((64, 3, 7, 7), torch.nan)),
@@ -99,7 +99,7 @@ VALUES = st.one_of(
 
 @st.composite
 def mutated(draw, weights):
-    """A format of which some weights are lost, renamed, added or replaced."""
+    """Draw a state dict with some weights removed, renamed, added or replaced."""
     weights = dict(weights(draw(st.sampled_from(list(KEY_FORMATS)))))
     names = st.sampled_from(list(weights))
     for name in draw(st.lists(names, max_size=3)):
@@ -138,7 +138,7 @@ def test_any_of_our_keys_are_published_or_refused(weights):
 
 @settings(deadline=None, max_examples=30)
 @given(ANYTHING)
-def test_anything_is_refused(content):
+def test_arbitrary_objects_are_refused(content):
     succeeds_or_is_refused(convert_published, content)
     succeeds_or_is_refused(to_published, content)
 
@@ -184,13 +184,13 @@ WRONG = [
 ]
 
 
-def test_what_does_not_fit_is_named():
+def test_weights_that_do_not_fit_are_named():
     for key_format, change, message in WRONG:
         with pytest.raises(ValueError, match=message):
             convert_published(change(published(key_format)))
 
 
-def test_flow_is_made_of_rgb_alone():
+def test_only_rgb_weights_are_converted_to_flow():
     weights = published(VIDEO)
     with pytest.raises(ValueError, match='0 channels of flow'):
         convert_published(weights, 0)

@@ -1,4 +1,4 @@
-"""The start that a bLResNet gets from a plain ResNet."""
+"""Warm start of a bLResNet from the weights of a plain ResNet."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from mmblvnet.models.backbones.resnet_tam import torchvision_name
 
 
 def torchvision_weights(depth=50):
-    """Weights of a ResNet with a classifier, all of them different."""
+    """Return random weights of a ResNet, with its classifier, under the names of torchvision."""
     torch.manual_seed(0)
     weights = {
         torchvision_name(name): torch.rand_like(value) + 0.1 if value.is_floating_point() else value
@@ -31,7 +31,7 @@ def of_mmpretrain(weights):
 
 
 def of_mmaction2(weights):
-    """A TSN's, whose convolutions and norms lie in modules of their own."""
+    """Return them as a TSN checkpoint of MMAction2, whose ConvModules name the weights differently."""
     network = ResNet(50)
     state = {f'backbone.{name}': weights[torchvision_name(name)] for name in network.state_dict()}
     return dict(state_dict={**state, 'cls_head.fc_cls.weight': torch.ones(1)})
@@ -48,7 +48,7 @@ def started(content, **options):
 
 @pytest.fixture(scope='module')
 def start(weights, tmp_path_factory):
-    """The weights and what was found, after the loader took the file."""
+    """Return the state dict of a BLResNet that loaded the converted file, and what convert reported."""
     folder = tmp_path_factory.mktemp('resnet')
     torch.save(weights, folder / 'resnet.pth')
     found = convert(folder / 'resnet.pth', folder / 'start.pth')
@@ -57,7 +57,7 @@ def start(weights, tmp_path_factory):
     return backbone.state_dict(), found
 
 
-def test_the_blocks_that_fit_take_those_of_the_resnet(weights, start):
+def test_blocks_that_fit_get_the_weights_of_the_resnet(weights, start):
     state, found = start
     expected = {
         'conv1.weight': 'conv1.weight',
@@ -73,7 +73,7 @@ def test_the_blocks_that_fit_take_those_of_the_resnet(weights, start):
         assert torch.equal(state[ours], weights[theirs]), ours
     assert 'layer1.fusion.0 from layer1.2' in found['sources']
     assert found['sources'][-1] == 'not used of the ResNet: its classifier'
-    # Nor is any other left out.
+    # Every weight of the ResNet is somewhere in the new state dict.
     sums = {round(value.double().sum().item(), 3) for value in state.values()}
     for name, value in without_classifier_and_counts(weights).items():
         assert round(value.double().sum().item(), 3) in sums, name
@@ -95,7 +95,7 @@ def test_thin_blocks_take_the_first_channels_at_the_same_scale(weights, start):
     assert 'layer2.little.0 from layer2.0, its first channels' in found['sources']
 
 
-def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut():
+def test_extra_blocks_of_a_deeper_stage_start_as_identity():
     weights = torchvision_weights(101)
     state, found = started(weights)
     assert torch.equal(state['layer2.big.2.bn3.weight'], weights['layer2.2.bn3.weight'])
@@ -106,7 +106,7 @@ def test_a_deeper_stage_goes_on_with_blocks_that_are_their_shortcut():
     assert unused == ('not used of the ResNet: layer3.17, layer3.18, layer3.19, layer3.20, layer3.21, its classifier')
 
 
-def test_what_a_resnet_does_not_have_changes_nothing_at_first(start):
+def test_parts_without_resnet_weights_have_no_effect_at_first(start):
     network, x = BLResNet(50).eval(), torch.rand(2, 3, 32, 32)
     network.load_state_dict(start[0])
     with torch.no_grad():

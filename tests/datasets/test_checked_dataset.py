@@ -23,7 +23,7 @@ RAWFRAME_FORM = 'FOLDER [OFFSET] NUMBER_OF_FRAMES LABEL'
 
 @pytest.fixture
 def annotate(tmp_path):
-    """Writes an annotation file."""
+    """Return a function that writes lines to an annotation file and returns its path."""
 
     def write(*lines: str) -> str:
         file = tmp_path / 'annotation.txt'
@@ -64,20 +64,20 @@ def label(data):
 
 
 def broken_videos(data):
-    """The messages about the broken videos that a sample stands for."""
+    """Return the messages about the broken videos that this sample replaces."""
     pairs = data['data_samples'].get('broken_videos', ())
     assert all(video in message for video, message in pairs)
     return tuple(message for _, message in pairs)
 
 
 def rejected(dataset_type, annotation, **kwargs):
-    """The message with which an annotation file is rejected."""
+    """Return the message of the ValueError that the annotation file raises."""
     with pytest.raises(ValueError) as caught:
         dataset_type(annotation, pipeline=[], **kwargs)
     return str(caught.value)
 
 
-# What is wrong, the line, and how the data set is set.
+# Part of the message, the line, and the arguments of the data set.
 VIDEO_LINES = [
     ("'a.webm' is not a whole number", 'a.webm', {}),
     ("'1.5'", 'a.webm 1.5', {}),
@@ -86,7 +86,7 @@ VIDEO_LINES = [
     ('no video', ';3', dict(delimiter=';')),
     ('no label', 'a.webm 3', dict(delimiter=';')),
     ('label 5', 'a.webm 5', dict(num_classes=5)),
-    # However many ways there are to share the spaces out.
+    # Slow for a regular expression that backtracks over the spaces.
     ("'-1'", f'a.webm{60 * "  1"} -1', dict(multi_class=True, num_classes=5)),
     ('label 7', 'a.webm 1 7', dict(multi_class=True, num_classes=5)),
 ]
@@ -105,7 +105,7 @@ RAWFRAME_LINES = [
         (CheckedRawframeDataset, RAWFRAME_LINES, 'good 0 9 1', RAWFRAME_FORM),
     ],
 )
-def test_a_line_out_of_form_is_named(annotate, dataset_type, lines, good, form):
+def test_a_malformed_line_is_named(annotate, dataset_type, lines, good, form):
     for problem, line, settings in lines:
         separator = settings.get('delimiter', ' ')
         this_good = good.replace(' ', separator)
@@ -156,7 +156,7 @@ def test_good_lines_load_as_upstream(annotate, checked, upstream, cases):
         assert repr(actual) == repr(expected)
 
 
-def test_a_flip_that_spoils_flow_is_told(annotate, monkeypatch):
+def test_a_flip_that_corrupts_flow_warns(annotate, monkeypatch):
     warnings = []
     monkeypatch.setattr(checked_dataset, 'print_log', lambda text, **_: warnings.append(text))
     for flip, modality, told in [('FlowFlip', 'Flow', 0), ('Flip', 'RGB', 0), ('Flip', 'Flow', 1)]:
@@ -189,7 +189,7 @@ BREAKAGES = [missing, empty, text, truncated, a_folder]
 
 @pytest.fixture
 def broken(tmp_path, videos):
-    """Videos that cannot be read."""
+    """Write one unreadable video of each kind and return their paths."""
     paths = []
     for number, write in enumerate(BREAKAGES):
         paths.append(tmp_path / f'broken{number}.webm')
@@ -199,7 +199,7 @@ def broken(tmp_path, videos):
 
 @pytest.fixture
 def gone(tmp_path):
-    """The simplest of broken videos."""
+    """Return the path of a video that does not exist."""
     return tmp_path / 'gone.webm'
 
 
@@ -214,7 +214,7 @@ def test_another_sample_takes_the_place_of_a_broken_one_in_training(annotate, vi
 
 
 @pytest.mark.parametrize('decoder', ('Decord', 'OpenCV'))
-def test_other_decoders_have_broken_videos_replaced(annotate, videos, tmp_path, decoder):
+def test_broken_videos_are_replaced_with_other_decoders_too(annotate, videos, tmp_path, decoder):
     for write in (missing, empty, text, a_folder):
         broken = tmp_path / f'{write.__name__}.mp4'
         write(broken, b'')
@@ -225,7 +225,7 @@ def test_other_decoders_have_broken_videos_replaced(annotate, videos, tmp_path, 
 
 
 class Failing:
-    """A transform that fails, before the one that decodes."""
+    """A transform that raises an error."""
 
     def __init__(self, error):
         self.error = error
@@ -234,7 +234,7 @@ class Failing:
         raise self.error
 
 
-FAULTS_OF_THE_MACHINE = [
+SYSTEM_ERRORS_AND_DEFECTS = [
     (OSError(errno.EMFILE, 'Too many open files'), 'ulimit -n'),
     (OSError(errno.EIO, 'Input/output error'), 'check the disk'),
     (PermissionError(errno.EACCES, 'Permission denied'), 'denied'),
@@ -246,11 +246,11 @@ FAULTS_OF_THE_MACHINE = [
 
 
 @pytest.mark.parametrize('settings', [{}, dict(test_mode=True, skip_broken=True)])
-def test_faults_of_the_machine_and_defects_are_not_the_videos(annotate, videos, settings):
+def test_system_errors_and_defects_are_not_blamed_on_the_video(annotate, videos, settings):
     dataset = load_videos(annotate(f'{videos["webm"]} 3'), **settings)
     failing = Failing(None)
     dataset.pipeline.transforms.insert(1, failing)
-    for failing.error, words in FAULTS_OF_THE_MACHINE:
+    for failing.error, words in SYSTEM_ERRORS_AND_DEFECTS:
         with pytest.raises(type(failing.error), match=words) as caught:
             dataset[0]
         assert getattr(caught.value, 'errno', None) == getattr(failing.error, 'errno', None)
@@ -259,7 +259,7 @@ def test_faults_of_the_machine_and_defects_are_not_the_videos(annotate, videos, 
 @pytest.mark.parametrize('decoder', ['ExactVideo', 'Decord'])
 def test_without_file_handles_no_video_is_reported(annotate, videos, decoder):
     dataset = load_videos(annotate(*3 * [f'{videos["mp4"]} 3']), decoder=decoder)
-    dataset[0]  # imports what it needs
+    dataset[0]  # the lazy imports open files
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -284,7 +284,7 @@ def test_a_broken_video_ends_the_test_with_the_remedy(annotate, videos, broken):
             assert expected in str(caught.value)
 
 
-def test_skipping_puts_a_stand_in_that_counts_as_wrong(annotate, videos, broken):
+def test_a_skipped_video_gets_a_stand_in_that_counts_as_wrong(annotate, videos, broken):
     dataset = load_videos(
         annotate(*(f'{path} 1' for path in broken), f'{videos["webm"]} 3'), test_mode=True, skip_broken=True
     )
@@ -295,7 +295,7 @@ def test_skipping_puts_a_stand_in_that_counts_as_wrong(annotate, videos, broken)
 
 
 def score(*labels_and_predictions, metric):
-    """A metric for pairs of label and predicted class."""
+    """Return the value of a metric for pairs of label and predicted class."""
     measured = LabelledAccMetric(metric_list=metric, metric_options=dict(top_k_accuracy=dict(topk=(1,))))
     for wanted, predicted in labels_and_predictions:
         sample = ActionDataSample().set_gt_label(wanted)
@@ -341,14 +341,14 @@ def test_too_many_broken_videos_in_a_row_point_to_the_prefix(annotate, tmp_path)
         assert f'data_prefix = {prefix}' in str(caught.value)
 
 
-def test_readable_samples_in_between_are_no_row(annotate, videos, gone, monkeypatch):
+def test_a_readable_sample_resets_the_count_of_failures(annotate, videos, gone, monkeypatch):
     dataset = load_videos(annotate(f'{gone} 1', f'{videos["webm"]} 3'), max_refetch=1)
     monkeypatch.setattr(dataset, '_rand_another', lambda: 1)
     assert [label(dataset[0]) for _ in range(4)] == [3] * 4
 
 
 class DropsFirst:
-    """An augmentation that finds nothing of use in the first sample."""
+    """An augmentation that returns None for samples of class 0."""
 
     def __call__(self, results):
         return results if results['label'] else None
@@ -383,7 +383,7 @@ def test_rawframes_show_the_frames_from_the_offset_on(annotate, videos):
     assert shown_numbers(dataset[0]['inputs']) == [8, 10, 12, 14]
 
 
-def test_an_annotation_file_that_is_no_text_is_named(tmp_path):
+def test_an_unreadable_annotation_file_is_named(tmp_path):
     file = tmp_path / 'list.txt'
     with pytest.raises(ValueError, match='list.txt cannot be .*ann_file'):
         CheckedVideoDataset(str(file), pipeline=[])
@@ -439,7 +439,7 @@ def test_rare_classes_can_be_repeated(annotate, settings, lines):
     assert names == 5 * ['a.webm'] + 2 * ['b.webm']
 
 
-def test_in_its_scope_it_has_the_name_that_tools_know(annotate):
+def test_in_our_scope_upstreams_names_build_the_checked_data_sets(annotate):
     for name, checked in [('VideoDataset', CheckedVideoDataset), ('RawframeDataset', CheckedRawframeDataset)]:
         config = dict(
             type=name,
@@ -454,7 +454,7 @@ def test_in_its_scope_it_has_the_name_that_tools_know(annotate):
         assert type(repeated.dataset) is checked
 
 
-def test_several_classes_need_their_number(tmp_path):
+def test_multi_class_requires_num_classes(tmp_path):
     file = tmp_path / 'list.txt'
     file.write_text('a.webm 1 2\n')
     with pytest.raises(ValueError, match='num_classes'):
@@ -502,8 +502,8 @@ def test_any_text_is_read_or_refused_with_its_place(tmp_path_factory, dataset_ty
             assert info.get('filename', info.get('frame_dir'))
             label = info['label']
             if options.get('multi_class'):
-                # One place for each class.
+                # The label is a multi-hot vector over the classes.
                 assert len(label) == 3 and set(label.tolist()) <= {0, 1}
             else:
-                # -1 stands for none, in a test.
+                # In tests, -1 stands for a missing label.
                 assert 0 <= label < 10**18 or (options.get('test_mode') and label == -1)

@@ -21,7 +21,7 @@ def test_names_are_in_the_order_of_the_published_ones():
         ('diving48', str),
         ('ucf101', str.lower),
         ('k400', str),
-        # MMAction2 sorts names that have no spaces.
+        # MMAction2 sorts the names with underscores in place of spaces.
         ('k400', lambda name: name.replace(' ', '_')),
     ]:
         assert names(data) == sorted(names(data), key=key)

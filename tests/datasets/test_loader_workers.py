@@ -1,4 +1,4 @@
-"""What loaders draw with a seed: the order, and for the samples."""
+"""Random numbers of seeded data loaders: the order of samples and what workers draw."""
 
 import random
 
@@ -12,13 +12,13 @@ from mmengine.runner import Runner
 from paths import MOTION
 
 ALONE = dict(num_workers=0)
-# As MMAction2's configs say; it is no longer Python 3.14's default.
+# MMAction2's configs set fork; Python 3.14 has another default.
 MMENGINES = dict(num_workers=2, multiprocessing_context='fork')
 OURS = dict(MMENGINES, worker_init_fn=dict(type='start_worker'))
 
 
 class Draws:
-    """Samples that are what an augmentation would draw for them."""
+    """A data set whose samples are the random numbers an augmentation would draw."""
 
     def __len__(self):
         return 6
@@ -29,7 +29,7 @@ class Draws:
 
 
 class Unsendable:
-    """What cannot be handed on, as when shared memory is full."""
+    """A sample that fails to pickle, with the error of a full shared memory."""
 
     def __reduce__(self):
         raise RuntimeError('unable to write to file </torch_1>: No space left on device (28)')
@@ -54,7 +54,7 @@ def build(dataset, **settings):
 
 
 def epochs(settings, numbers):
-    """The order, and the draws, of epochs in a training that starts here."""
+    """Yield the order and the draws of each epoch of a training that starts with these epochs."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
@@ -65,7 +65,7 @@ def epochs(settings, numbers):
         yield order, draws
 
 
-def test_the_order_is_that_of_the_epoch_with_and_without_workers():
+def test_the_order_depends_on_the_epoch_alone():
     expected = None
     for settings in (ALONE, MMENGINES, OURS):
         (first, _), (second, _) = epochs(settings, [0, 1])
@@ -75,11 +75,11 @@ def test_the_order_is_that_of_the_epoch_with_and_without_workers():
         expected = first, second
 
 
-def test_each_epoch_and_each_worker_draws_anew():
+def test_each_epoch_and_each_worker_draws_other_random_numbers():
     (_, first), (_, second) = epochs(OURS, [0, 1])
     draws = sum(first + second, ())
     assert len(set(draws)) == len(draws)
-    # Other than alone; MMEngine's own function starts with the same.
+    # Not those without workers; MMEngine's own worker_init_fn repeats them.
     ((_, alone),) = epochs(ALONE, [0])
     assert not set(alone) & set(first)
     (_, first), (_, second) = epochs(MMENGINES, [0, 1])
@@ -93,14 +93,14 @@ def test_resumed_training_draws_what_the_first_epoch_drew(settings):
     assert resumed == first != second
 
 
-def test_another_rank_draws_other_numbers(monkeypatch):
+def test_each_rank_draws_other_random_numbers(monkeypatch):
     ((_, here),) = epochs(OURS, [0])
     monkeypatch.setenv('RANK', '1')
     ((_, there),) = epochs(OURS, [0])
     assert not set(here) & set(there)
 
 
-def test_a_batch_that_cannot_be_handed_on_ends_the_loading(capfd):
+def test_a_batch_that_a_worker_cannot_send_ends_the_loading(capfd):
     with pytest.raises(RuntimeError, match='exited unexpectedly'):
         list(build(UnsendableSamples(), **OURS))
     printed = capfd.readouterr().err
@@ -108,7 +108,7 @@ def test_a_batch_that_cannot_be_handed_on_ends_the_loading(capfd):
     assert 'shared memory' in printed and '--shm-size' in printed
 
 
-def test_the_configs_need_no_other_option_without_workers():
+def test_num_workers_can_be_0_without_another_change():
     cfg = Config.fromfile(MOTION)
     for split in ('train', 'val', 'test'):
         settings = dict(cfg[f'{split}_dataloader'], num_workers=0)

@@ -1,4 +1,4 @@
-"""Which pipeline a config uses, and what is made of it."""
+"""Finding the pipeline that a config uses, and changing it."""
 
 import copy
 
@@ -22,7 +22,7 @@ def config(dataset, split='test'):
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
-def test_the_pipeline_is_that_of_the_data(split):
+def test_the_pipeline_is_taken_from_the_data_set(split):
     repeated = dict(type='RepeatDataset', times=2, dataset=DATA)
     for dataset in (
         DATA,
@@ -33,7 +33,7 @@ def test_the_pipeline_is_that_of_the_data(split):
         assert pipeline_of(config(dataset, split), split) == [NEW]
 
 
-def test_without_one_it_is_the_configs():
+def test_a_data_set_without_a_pipeline_gets_that_of_the_config():
     for loader in (None, dict(dataset=dict(type='NoiseVideos'))):
         cfg = Config(dict(test_pipeline=[OLD], test_dataloader=loader))
         assert pipeline_of(cfg, 'test') == [OLD]
@@ -50,13 +50,13 @@ def test_a_config_without_a_pipeline_is_refused():
         pipeline_of(config(DATA), 'val')
 
 
-def test_data_that_are_no_videos_are_refused():
+def test_pipelines_that_read_no_video_files_are_refused():
     cfg = Config.fromfile(CONFIGS / 'blvnet_tam_r50_8x2_sthv1.py')
     with pytest.raises(ValueError, match='RawFrameDecode.* no video file'):
         video_pipeline_of(cfg, 'test')
 
 
-def test_a_config_is_made_to_agree_with_its_data_once():
+def test_the_pipelines_of_a_config_are_updated_from_its_data_sets_once():
     cfg = Config.fromfile(MOTION)
     assert not update_pipelines(cfg)
     pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
@@ -68,7 +68,7 @@ def test_a_config_is_made_to_agree_with_its_data_once():
     assert cfg.val_pipeline == cfg.val_dataloader.dataset.pipeline
 
 
-def test_data_that_differ_leave_the_config_as_it_is():
+def test_data_sets_with_different_pipelines_leave_the_config_unchanged():
     cfg = config(dict(type='ConcatDataset', datasets=[DATA, OTHER]))
     assert not update_pipelines(cfg)
     assert cfg.test_pipeline == [OLD]

@@ -1,4 +1,4 @@
-"""Loader workers read the same, however they are started."""
+"""Loader workers read the same samples with every start method."""
 
 import av
 import pytest
@@ -19,7 +19,7 @@ class Plain(VideoDataset):
         return [dict(label=0)]
 
     def __getitem__(self, index):
-        return dict(mended='mmblvnet.compat' in sys.modules)
+        return dict(patched='mmblvnet.compat' in sys.modules)
 """
 
 
@@ -45,7 +45,7 @@ def dataset_of(kind, ann_file, *decoding, **more):
 
 @pytest.fixture
 def datasets(tmp_path):
-    """MMAction2's own, and ours."""
+    """Return a concatenation of MMAction2's data sets, one per decoder, and ours."""
     write_b_frames(tmp_path / 'b_frames.mp4')
     write_rawframes(tmp_path / 'frames')
     videos, frames = tmp_path / 'videos.txt', tmp_path / 'frames.txt'
@@ -80,12 +80,12 @@ def read(dataset, start_method=None):
     return list(loader)
 
 
-def test_frames_and_labels_are_the_same(datasets):
+def test_frames_and_labels_are_equal_with_every_start_method(datasets):
     expected = read(datasets)
     assert len(expected) == 7
     for method in START_METHODS:
         kept = range(len(expected))
-        # There PyAV 19 stands still, as MMAction2 uses it.
+        # In a forked worker PyAV 19 hangs in the way MMAction2 uses it.
         if method == 'fork' and int(av.__version__.split('.')[0]) > 18:
             kept = [i for i in kept if i != 1]
         samples = read(Subset(datasets, kept), method)
@@ -95,10 +95,10 @@ def test_frames_and_labels_are_the_same(datasets):
             assert sample['data_samples'][0].gt_label.equal(wanted['data_samples'][0].gt_label)
 
 
-def test_workers_are_mended_that_know_mmaction2_alone(tmp_path, monkeypatch):
+def test_spawned_workers_that_import_only_mmaction2_get_the_patches(tmp_path, monkeypatch):
     (tmp_path / 'plain.py').write_text(PLAIN_DATASET)
     monkeypatch.syspath_prepend(tmp_path)
     from plain import Plain
 
     (sample,) = read(Plain('', []), 'spawn')
-    assert sample['mended'] == [True]
+    assert sample['patched'] == [True]

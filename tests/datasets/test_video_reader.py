@@ -1,4 +1,4 @@
-"""That frames are those that FFmpeg shows in order, whatever the file."""
+"""VideoReader returns the frames FFmpeg decodes, in presentation order, for any file."""
 
 import errno
 import gc
@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from mmblvnet.datasets import UnreadableVideoError, VideoReader, video_reader
-from reliability.damaged_videos import COMMON, NUM_FRAMES, UNUSUAL, Kind, shown_number, turned, write_good, write_sound
+from reliability.damaged_videos import COMMON, NUM_FRAMES, UNUSUAL, Kind, rotated, shown_number, write_good, write_sound
 
 
 def x264(parameters: str, suffix: str = '.mp4') -> Kind:
@@ -40,7 +40,7 @@ KINDS = {
     'h264_b_frames_flv': x264('bframes=2', '.flv'),
     'h264_stream': x264('bframes=2', '.h264'),
     'b_frames_avi': b_frames('.avi'),
-    # With chunks without content where no frame is.
+    # AVI stores empty chunks at the times without a frame.
     'variable_rate_avi': Kind('.avi', 'mpeg4', times=lambda n: 40 * (n + n // 3)),
     'b_frames_mp4': b_frames('.mp4'),
     'b_frames_mkv': b_frames('.mkv'),
@@ -60,9 +60,9 @@ KINDS = {
 
 
 def with_edit(content: bytes, first: int, num_frames: int) -> bytes:
-    """An MP4 file whose edit list shows but some frames."""
+    """Return an MP4 file whose edit list shows only `num_frames` frames from `first` on."""
     content = bytearray(content)
-    # Of an edit, its length in milliseconds and its start.
+    # An entry: duration in milliseconds, and media time of the start.
     place = content.index(b'elst') + 12
     _, start = struct.unpack_from('>Ii', content, place)
     place_of_scale = content.index(b'mdhd') + 16
@@ -72,7 +72,7 @@ def with_edit(content: bytes, first: int, num_frames: int) -> bytes:
 
 
 def with_hidden_frames(content: bytes, numbers: list) -> bytes:
-    """A VP8 file some of whose frames serve only the others."""
+    """Return a VP8 file in which these frames are hidden: decoded for reference, but not shown."""
     patched, place = bytearray(content), 0
     with av.open(io.BytesIO(content)) as file:
         packets = [bytes(p) for p in file.demux(video=0) if p.size]
@@ -85,18 +85,18 @@ def with_hidden_frames(content: bytes, numbers: list) -> bytes:
 
 
 def all_sync(content: bytes) -> bytes:
-    """An MP4 file that says that every frame is a key frame."""
+    """Return an MP4 file without its sync sample table, so that every frame counts as a key frame."""
     return content.replace(b'stss', b'free')
 
 
 def from_within(content: bytes) -> bytes:
-    """A transport stream that starts between key frames."""
+    """Return a transport stream cut so that it starts between key frames."""
     packets = [content[i : i + 188] for i in range(0, len(content), 188)]
     return b''.join(packets[:3] + packets[len(packets) // 5 :])
 
 
 def timed_as_decoded(content: bytes, container: str) -> bytes:
-    """A video whose packets have no times but those of decoding."""
+    """Return a video whose packets carry the decoding timestamp as presentation timestamp."""
     new = io.BytesIO()
     with av.open(io.BytesIO(content)) as file, av.open(new, 'w', format=container) as copy:
         stream = copy.add_stream_from_template(file.streams.video[0])
@@ -118,10 +118,10 @@ PATCHED = {
     'all_sync_h264_mp4': ('closed_mp4', all_sync),
     'from_within_ts': ('open_ts', from_within),
     'from_within_mpeg2_ts': ('mpeg2_ts', from_within),
-    'rotated_mp4': ('h264_mp4', lambda c: bytes(turned(bytearray(c)))),
+    'rotated_mp4': ('h264_mp4', lambda c: bytes(rotated(bytearray(c)))),
     'mdat_too_long_mp4': ('h264_first_index_mp4', lambda c: _longer_mdat(c)),
 }
-# The number of frames that each shows, but for all of them.
+# Frames that are shown, where not NUM_FRAMES; None where FFmpeg decides.
 SHOWN = dict(
     vp8_patched_webm=20,
     edited_mp4=15,
@@ -140,7 +140,7 @@ def _longer_mdat(content: bytes) -> bytes:
 
 
 def decode_in_order(content: bytes) -> list:
-    """All frames as FFmpeg shows them."""
+    """Return all frames as FFmpeg shows them, as RGB arrays (H, W, 3)."""
     frames = []
     with av.open(io.BytesIO(content)) as file:
         codec = file.streams.video[0].codec_context
@@ -148,7 +148,7 @@ def decode_in_order(content: bytes) -> list:
             try:
                 frames += codec.decode(packet if packet.size else None)
             except av.InvalidDataError:
-                # ffmpeg goes on behind what it cannot decode.
+                # Like the ffmpeg program, skip packets that do not decode.
                 continue
             except av.EOFError:
                 break
@@ -157,10 +157,10 @@ def decode_in_order(content: bytes) -> list:
 
 @pytest.fixture(scope='module')
 def content(tmp_path_factory):
-    """Gives the bytes of a video."""
+    """Return a function that returns the bytes of the video of a name, cached."""
     folder, contents = tmp_path_factory.mktemp('videos'), {}
 
-    # A function, since Hypothesis prints what a test is given.
+    # A function rather than bytes, which Hypothesis would print.
     def content(name: str) -> bytes:
         if name not in contents:
             if name in PATCHED:
@@ -168,7 +168,7 @@ def content(tmp_path_factory):
                 contents[name] = patch(content(original))
             else:
                 kind = KINDS[name]
-                # As small as keeps sides odd, and even fields.
+                # Smaller, but odd sides stay odd and interlaced fields even.
                 kind = kind._replace(width=kind.width - 160, height=kind.height - 160)
                 path = write_good(folder / (name + kind.suffix), kind)
                 contents[name] = path.read_bytes()
@@ -179,7 +179,7 @@ def content(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def shown(content):
-    """Gives the frames of a video as it shows them."""
+    """Return a function that returns the expected frames of the video of a name, upright, cached."""
     frames = {}
 
     def shown(name: str) -> list:
@@ -196,14 +196,14 @@ def shown(content):
 
 
 CONTAINERS = ('mp4', 'mkv', 'webm', 'avi', 'ts', 'others')
-# Kinds of which times do not tell the frames, so that all are decoded.
+# Timestamps do not identify the frames of these: all are decoded.
 COUNTED = {'h264_avi', 'interlaced_ts', 'h264_stream', 'timed_as_decoded_mkv', 'timed_as_decoded_mp4'}
 
 
 @pytest.mark.parametrize('container', CONTAINERS)
 @pytest.mark.parametrize('in_memory', [2**27, 0], ids=['short', 'long'])
-def test_frames_are_those_that_are_shown_in_order(content, shown, monkeypatch, container, in_memory):
-    """Also where packets are read again, as of files that are long."""
+def test_frames_are_those_shown_in_presentation_order(content, shown, monkeypatch, container, in_memory):
+    """With `in_memory` 0, packets are read from the file again, as for large files."""
     monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', in_memory)
     rng = np.random.default_rng(in_memory)
     for name in (*KINDS, *PATCHED):
@@ -222,12 +222,12 @@ def test_frames_are_those_that_are_shown_in_order(content, shown, monkeypatch, c
         assert index == len(reader) - 1, name
 
 
-def test_frames_of_vp9_that_serve_others_are_told_by_their_header():
+def test_hidden_vp9_frames_are_recognized_by_their_header():
     for packet, shown in [
         (b'\x82\0', True),
         (b'\x84\0', False),
         (b'\x88', True),
-        # In a superframe, in profiles 2 and 3.
+        # In a superframe, then in profiles 2 and 3.
         (b'\x84\0\x86\0\xc1\2\2\xc1', True),
         (b'\x94\0', False),
         (b'\xb1\0', True),
@@ -241,7 +241,7 @@ def test_frames_of_vp9_that_serve_others_are_told_by_their_header():
     'name, indices, most',
     [
         ('all_key_mp4', [20, 3, 11, 3], 1 + 3),
-        # The first frame, and from the last key frame, of each 8, on.
+        # The first frame, then from the last key frame (every 8) on.
         ('closed_mp4', [18], 1 + 3 + 4),
         ('vp9_webm', [0, 5, 9], 10),
     ],
@@ -273,27 +273,27 @@ class Unseekable:
         raise av.error.PermissionError(errno.EPERM, 'not permitted')
 
 
-def test_where_nothing_can_be_sought_frames_are_read_from_the_first(content):
+def test_without_seeking_frames_are_decoded_from_the_first(content):
     reader = VideoReader(content('closed_mp4'))
     reader._container = Unseekable(reader._container)
     assert shown_number(reader.get_batch([18])[0]) == 18
 
 
-def test_a_repeated_frame_is_two_pictures(content):
-    """Since transforms such as Flip change pictures in place."""
+def test_a_repeated_frame_is_returned_as_separate_arrays(content):
+    """Transforms such as Flip change pictures in place."""
     first, second = VideoReader(content('h264_mp4')).get_batch([7, 7])
     first[:] = 0
     assert shown_number(second) == 7
 
 
-def test_a_frame_is_copied_for_its_repetitions_alone(content, monkeypatch):
+def test_only_repetitions_of_a_frame_are_copied(content, monkeypatch):
     pictures = {7: np.zeros(1), 9: np.ones(1)}
     monkeypatch.setattr(VideoReader, '_decode_pictures', lambda *_: pictures)
     taken = VideoReader(content('h264_mp4')).get_batch([7, 9, 7])
     assert [any(one is picture for picture in pictures.values()) for one in taken] == [False, True, True]
 
 
-def test_a_frame_that_there_is_not_is_an_error(content):
+def test_an_index_out_of_range_is_an_error(content):
     for index in (-1, NUM_FRAMES):
         with pytest.raises(IndexError, match=f'frame {index} is out of range: .* 24 frames'):
             VideoReader(content('h264_mp4')).get_batch([0, index])
@@ -321,7 +321,7 @@ def test_a_video_may_be_a_path_bytes_or_a_file_object(content, tmp_path):
 
 
 class Failing(io.BytesIO):
-    """A file that can be read so many times."""
+    """A file whose read fails after a number of successful calls."""
 
     def __init__(self, data: bytes, times: int, error: BaseException) -> None:
         super().__init__(data)
@@ -347,7 +347,7 @@ def test_an_error_of_the_file_object_is_raised_as_it_is(content, error):
     assert 1 < times and file.times >= 0
 
 
-def test_a_reader_that_is_gone_keeps_no_file_open(content, tmp_path, monkeypatch):
+def test_a_deleted_reader_keeps_no_file_open(content, tmp_path, monkeypatch):
     monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', 0)
     path = tmp_path / 'video.mp4'
     path.write_bytes(content('h264_mp4'))
@@ -368,7 +368,7 @@ def test_reading_starts_no_threads(content):
     assert len(os.listdir(tasks)) == before
 
 
-def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):
+def test_lack_of_memory_raises_memory_error(content, monkeypatch):
     reader = VideoReader(content('h264_mp4'))
 
     def fail(*_):
@@ -377,7 +377,7 @@ def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):
     monkeypatch.setattr(VideoReader, '_decode', fail)
     with pytest.raises(MemoryError):
         reader.get_batch([0])
-    # The headers of a new file may be what asks for too much.
+    # In a new file, broken headers may ask for too much memory.
     with pytest.raises(UnreadableVideoError, match='Cannot allocate'):
         VideoReader(content('h264_mp4'))
     monkeypatch.setattr('mmblvnet.datasets.reading_errors.MEMORY_PROBE_BYTES', 2**62)
@@ -385,7 +385,7 @@ def test_want_of_memory_is_raised_as_it_is(content, monkeypatch):
         VideoReader(content('h264_mp4'))
 
 
-def test_what_is_no_video_is_unreadable(tmp_path):
+def test_files_without_a_video_track_are_unreadable(tmp_path):
     for data in (
         b'',
         b'404 not found' * 100,
@@ -405,7 +405,7 @@ def test_what_is_no_video_is_unreadable(tmp_path):
 
 def test_a_frame_shown_long_after_it_is_decoded_is_unreadable(content):
     data = bytearray(content('closed_mp4'))
-    # One bit of when the first frame is shown: 65 seconds late.
+    # One bit of the first frame's composition offset: 65 seconds late.
     data[data.index(b'ctts') + 17] ^= 0x10
     with pytest.raises(UnreadableVideoError, match='reorder frames by more than 16 places'):
         VideoReader(bytes(data))
@@ -424,7 +424,7 @@ def test_a_title_may_be_in_any_encoding(tmp_path):
     assert len(VideoReader(latin)) == 1
 
 
-def test_of_several_tracks_the_first_is_shown(tmp_path):
+def test_the_first_of_several_video_tracks_is_read(tmp_path):
     path = tmp_path / 'two.mkv'
     with av.open(str(path), 'w') as file:
         streams = [file.add_stream('libx264', rate=25) for _ in range(2)]
@@ -437,7 +437,7 @@ def test_of_several_tracks_the_first_is_shown(tmp_path):
     assert VideoReader(path).get_batch([0])[0].shape == (64, 64, 3)
 
 
-def test_pictures_are_turned_and_mirrored_as_they_are_shown():
+def test_the_display_matrix_rotates_and_mirrors_pictures():
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
     for matrix, expected in [
         ([1, 0, 0, 1], [[0, 1, 2], [3, 4, 5]]),
@@ -447,8 +447,8 @@ def test_pictures_are_turned_and_mirrored_as_they_are_shown():
         ([-1, 0, 0, 1], [[2, 1, 0], [5, 4, 3]]),
         ([0, 1, 1, 0], [[0, 3], [1, 4], [2, 5]]),
     ]:
-        turned = video_reader.upright(pixels, np.reshape(matrix, (2, 2)))
-        assert turned[..., 0].tolist() == expected
+        rotated_pixels = video_reader.upright(pixels, np.reshape(matrix, (2, 2)))
+        assert rotated_pixels[..., 0].tolist() == expected
 
 
 def test_all_frames_have_the_size_of_the_first(tmp_path):
@@ -476,7 +476,7 @@ def read_all(data: bytes) -> None:
     assert [shown_number(p) for p in pictures] == list(range(NUM_FRAMES))
 
 
-def test_forks_read_whatever_their_parent_has_read(content):
+def test_forked_processes_can_read_after_their_parent_has_read(content):
     read_all(content('b_frames_avi'))
     with ThreadPoolExecutor() as pool:
         pool.submit(read_all, content('h264_mp4')).result()
@@ -499,7 +499,7 @@ def test_threads_read_at_once(content):
     assert av.logging.get_level() is None
 
 
-def test_a_frame_that_cannot_be_decoded_is_no_neighbour(content):
+def test_an_undecodable_frame_is_not_replaced_by_a_neighbour(content):
     data = bytearray(content('h264_first_index_mp4'))
     with av.open(io.BytesIO(bytes(data))) as file:
         packet = [p for p in file.demux(video=0) if p.size][9]

@@ -1,4 +1,4 @@
-"""The helpers of these tests import by name."""
+"""Makes the helpers of this folder importable by name."""
 
 import sys
 from pathlib import Path

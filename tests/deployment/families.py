@@ -1,4 +1,4 @@
-"""A small recognizer of every family of the configs."""
+"""Small recognizers, one of each model family in the configs."""
 
 import torch
 from mmaction.registry import MODELS
@@ -12,7 +12,7 @@ PAIRS = dict(type='SmallBLVNet', depth=50, num_segments=NUM_FRAMES, frame_output
 TSM_OF_PAIRS = dict(type='TSMHead', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES // 2)
 TSN = dict(type='TSNHead', in_channels=SMALL_CHANNELS)
 NECK = dict(type='TAMNeck', in_channels=SMALL_CHANNELS, num_segments=NUM_FRAMES)
-# Two stages, which are quick.
+# Only two of the four stages, which keeps the tests quick.
 RESNET = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 RESNET_HEAD = dict(type='TSMHead', in_channels=128, num_segments=NUM_FRAMES)
 
@@ -34,7 +34,7 @@ FAMILIES = {
 
 
 def build(family: str = 'bLVNet-TAM', average_clips: str = 'prob') -> torch.nn.Module:
-    """A recognizer whose weights and normalisation all matter."""
+    """Return a recognizer in which every weight and the normalisation affect the scores."""
     backbone, head, neck = FAMILIES[family]
     model = recognizer(backbone, head, neck)
     if 'in_channels' in backbone:
@@ -42,14 +42,14 @@ def build(family: str = 'bLVNet-TAM', average_clips: str = 'prob') -> torch.nn.M
         model.data_preprocessor = MODELS.build(
             dict(type='ActionDataPreprocessor', mean=[127.5] * channels, std=[57.63] * channels)
         )
-    settle(model)
-    spread(model.eval())
+    set_norm_statistics(model)
+    scale_classifier(model.eval())
     model.cls_head.average_clips = average_clips
     return model
 
 
-def settle(model: torch.nn.Module) -> None:
-    """Let the batch norms see videos, so that maps of others differ."""
+def set_norm_statistics(model: torch.nn.Module) -> None:
+    """Set the statistics of the batch norms to those of example videos."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -59,12 +59,12 @@ def settle(model: torch.nn.Module) -> None:
         model.train().extract_feat(inputs, stage='backbone')
 
 
-def spread(model: torch.nn.Module) -> None:
-    """Let the classifier tell random videos apart."""
+def scale_classifier(model: torch.nn.Module) -> None:
+    """Rescale the classifier so that scores vary across videos with a standard deviation of about 1."""
     model.cls_head.average_clips = 'score'
     classifier = model.cls_head.fc_cls
     with torch.no_grad():
-        # What all classes have in common, a softmax hides.
+        # The softmax cancels what all classes have in common.
         classifier.weight.sub_(classifier.weight.mean(0))
     scores = reference_scores(model, example_frames(frames_of(model), 3, 1))
     factor = 1 / scores.std(0).mean().item()
@@ -74,5 +74,5 @@ def spread(model: torch.nn.Module) -> None:
 
 
 def frames_of(model: torch.nn.Module) -> tuple:
-    """The shape of a view."""
+    """Return the shape of a view, (T, C, H, W)."""
     return NUM_FRAMES, len(model.data_preprocessor.mean), SIZE, SIZE

@@ -1,4 +1,4 @@
-"""That exported files give the scores of the model."""
+"""Exported files give the scores of the model."""
 
 import subprocess
 import sys
@@ -30,14 +30,14 @@ def export(module, path, write=export_onnx, **kwargs):
 
 def agrees(exported, model, module):
     scores = reference_scores(model, example_frames(module.shape, 3, 1))
-    # Or everything would agree with everything.
+    # Scores must differ across videos for the comparison to mean much.
     assert scores.std(0).max() > 3 * TOLERANCE
     check_parity(exported.run, model, module)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
-def test_an_onnx_file_agrees(family, tmp_path):
+def test_an_onnx_file_agrees_with_the_model(family, tmp_path):
     model = build(family)
     module = exportable(model)
     agrees(export(module, tmp_path / 'model.onnx'), model, module)
@@ -46,7 +46,7 @@ def test_an_onnx_file_agrees(family, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_torch_program_agrees(tmp_path):
+def test_a_torch_program_agrees_with_the_model(tmp_path):
     model = build(average_clips=None)
     about, module = dict(layout='NTCHW'), exportable(model)
     exported = export(module, tmp_path / 'model.pt2', export_torch, metadata=about)
@@ -62,7 +62,7 @@ def test_a_file_without_preprocessing_takes_normalised_frames(tmp_path):
 
 
 @pytest.mark.slow
-def test_openvino_files_agree(tmp_path):
+def test_openvino_files_agree_with_the_model(tmp_path):
     torch.manual_seed(0)
     model = build()
     module = exportable(model)
@@ -81,7 +81,7 @@ def test_openvino_files_agree(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_openvino_file_of_integers_takes_several_videos(tmp_path):
+def test_an_int8_openvino_file_takes_several_videos(tmp_path):
     module = exportable(build())
     export(module, tmp_path / 'model.onnx')
     videos = example_frames(module.shape, 3, 1).split(1)
@@ -93,7 +93,7 @@ def test_an_openvino_file_of_integers_takes_several_videos(tmp_path):
 
 @pytest.fixture
 def doubling(tmp_path):
-    """An ONNX file that doubles what comes, and tells so."""
+    """Return an ONNX file that doubles its input and carries class names as metadata."""
     kind = onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node('Add', ['frames', 'frames'], ['scores'])],
@@ -107,7 +107,7 @@ def doubling(tmp_path):
     return tmp_path / 'doubling.onnx'
 
 
-def test_an_openvino_file_keeps_the_metadata_and_tells_its_precision(doubling):
+def test_an_openvino_file_keeps_the_metadata_and_states_its_precision(doubling):
     for precision, hint in dict(float32='f32', bfloat16='bf16').items():
         export_openvino(doubling, doubling.with_suffix('.xml'), precision)
         run, about = load_exported(doubling.with_suffix('.xml'))
@@ -116,7 +116,7 @@ def test_an_openvino_file_keeps_the_metadata_and_tells_its_precision(doubling):
 
 
 def test_a_child_may_end_after_openvino_files_are_closed(doubling):
-    # Runs the program's handler of SIGCHLD on whatever stack is left.
+    # With two OpenVINO cores the signal stack was freed, and SIGCHLD crashed.
     program = f"""
 import os, signal
 from mmblvnet.deployment import export_openvino, load_exported
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_run_is_named(tmp_path):
         load_exported(tmp_path / 'model.bin')
 
 
-def test_what_is_exported_is_what_a_test_computes():
+def test_an_exported_model_computes_the_scores_of_a_test():
     model = build('bLVNet-TAM, r = 5, flow')
     frames = example_frames(frames_of(model), 2, 2)
     for average_clips in ('prob', 'score', None):
@@ -168,7 +168,7 @@ def test_what_is_exported_is_what_a_test_computes():
         torch.testing.assert_close(scores, reference_scores(model, frames), atol=1e-4, rtol=1e-4)
 
 
-def test_the_mean_is_told_where_the_file_does_not_subtract_it():
+def test_the_mean_is_described_where_the_file_does_not_subtract_it():
     for included in (True, False):
         about = exportable(build(), included).describe()
         assert about['output'] == 'probabilities'

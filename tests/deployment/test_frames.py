@@ -7,7 +7,7 @@ from paths import CONFIGS, FLAGSHIP
 
 
 def model_of(config=FLAGSHIP, num_segments=16, step=1, **changed):
-    """What its config tells, with another step in validation."""
+    """Return a stand-in for a model: its config, with one step of val_pipeline replaced."""
     cfg = Config.fromfile(config)
     if changed:
         cfg.val_dataloader.dataset.pipeline[step] = changed
@@ -20,7 +20,7 @@ def test_the_shape_is_that_of_the_model_and_its_data():
     assert frames_shape(model, (96, 160)) == (16, 10, 96, 160)
 
 
-def test_a_view_is_the_models_whatever_the_sampler_counts():
+def test_the_length_of_a_view_is_num_segments():
     for sampler in (
         dict(type='BigLittleSampleFrames', clip_len=16, num_clips=3),
         dict(type='SampleFrames', clip_len=1, num_clips=16, twice_sample=True),
@@ -28,12 +28,12 @@ def test_a_view_is_the_models_whatever_the_sampler_counts():
     ):
         model = model_of(test_mode=True, **sampler)
         assert frames_shape(model) == (16, 3, 224, 224)
-    # A model of any number of frames takes those of the sampler.
+    # A model without num_segments takes as many as are sampled.
     model = model_of(num_segments=None, type='SampleFrames', clip_len=1, num_clips=5, test_mode=True)
     assert frames_shape(model)[0] == 5
 
 
-def test_what_gives_no_views_is_named():
+def test_pipelines_that_give_no_views_are_named():
     for step, changed, message in (
         (
             1,

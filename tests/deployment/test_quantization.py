@@ -9,7 +9,7 @@ from tiny_videos import shown_numbers, write_video
 
 @pytest.fixture
 def model(tmp_path):
-    """What a model tells of its data, which are three tiny videos."""
+    """Return a stand-in for a model whose config trains on three tiny videos."""
     for name in 'abc':
         write_video(tmp_path / f'{name}.webm')
     (tmp_path / 'list.txt').write_text('a.webm 0\nb.webm 1\nc.webm 2\n')
@@ -23,7 +23,7 @@ def test_training_videos_are_prepared_as_in_validation(model):
     loader.dataset = dict(type='RepeatDataset', times=2, dataset=loader.dataset)
     clips = calibration_clips(model, 3, None, with_preprocessing=True)
     assert [clip.shape for clip in clips] == [(1, 8, 3, 64, 64)] * 3
-    # 20 frames, in the middle of eighths.
+    # The middles of eight equal segments of 20 frames.
     assert shown_numbers(clips[0][0]) == [1, 3, 6, 8, 11, 13, 16, 18]
 
 

@@ -26,7 +26,7 @@ FAMILIES = {
 
 @MODELS.register_module(force=True)
 class TinyBLVNet(SmallBLVNet):
-    """One block in layer4."""
+    """BLVNet with a single block in layer4."""
 
     arch_settings = {50: (1, 2, 2, 1)}
 
@@ -36,7 +36,7 @@ def make_model(family):
     channels = 64 if family == 'resnet' else SMALL_CHANNELS
     head = dict(type='TSMHead', in_channels=channels, num_segments=4)
     model = recognizer(FAMILIES[family], head).eval()
-    # Scores of about 1, as trained ones.
+    # Brings the scores to about 1, as in a trained model.
     model.cls_head.fc_cls.weight.data.div_(100)
     return model
 
@@ -64,7 +64,7 @@ def test_states_have_at_most_four_dimensions(tam):
     _, path = tam
     session = InferenceSession(path, providers=['CPUExecutionProvider'])
     states = [i.shape for i in session.get_inputs() if i.name.startswith('state.')]
-    # Of each TAM.
+    # One state per TAM.
     assert [len(shape) for shape in states] == [4] * 5
     assert [o.shape for o in session.get_outputs()[1:]] == states
     names = [i.name for i in session.get_inputs() if i.name.startswith('state.')]
@@ -73,7 +73,7 @@ def test_states_have_at_most_four_dimensions(tam):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', ['causal', 'tsm', 'resnet'])
-def test_every_family_agrees(family, tmp_path):
+def test_every_family_agrees_with_its_model(family, tmp_path):
     path = tmp_path / 'stream.onnx'
     step = export(family, path, with_preprocessing=False)
     assert check_stream_parity(path, make_model(family), step) < 1e-4
@@ -82,7 +82,7 @@ def test_every_family_agrees(family, tmp_path):
 @pytest.mark.skipif(
     Version(torch.__version__) < Version('2.7'), reason='its ONNX files have functions that OpenVINO does not know'
 )
-def test_openvino_takes_the_same_step(tam, tmp_path):
+def test_openvino_computes_the_same_steps(tam, tmp_path):
     openvino = pytest.importorskip('openvino')
     _, path = tam
     export_openvino(path, tmp_path / 'stream.xml')
@@ -112,7 +112,7 @@ def test_the_documented_program_needs_no_pytorch(tam, tmp_path):
     block = 'import sys; sys.modules["torch"] = None\n'
     done = subprocess.run([sys.executable, '-c', block + program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # 24 frames at 8 a second: 3 seconds, of which 12 pairs.
+    # 24 frames are 12 pairs, one line each.
     assert len(done.stdout.splitlines()) == 12
 
 

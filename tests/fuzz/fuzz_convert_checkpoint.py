@@ -1,13 +1,13 @@
 """Coverage-guided fuzzing of the converter's key handling.
 
-Needs atheris, which the package does not:
+Needs atheris, which is not among the requirements of the package:
 
     pip install atheris
     python tests/fuzz/fuzz_convert_checkpoint.py -max_total_time=600
 
-The bytes of a case tell Hypothesis how the names of published weights are
-changed. Every case has to be converted or be refused with a ValueError;
-whatever else is raised ends the run and leaves the case in a file.
+Hypothesis derives changes to the names of published weights from the bytes of
+a case. Every case has to be converted or be refused with a ValueError; any
+other exception ends the run and leaves the case in a file.
 """
 
 import sys
@@ -18,7 +18,7 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ('', 'conversion')]
 
-# Only what is under test is watched; the rest is slow to watch.
+# Only the modules under test, since instrumented code is slow.
 with atheris.instrument_imports(include=['mmblvnet.conversion.published', 'mmblvnet.checkpoints.validation']):
     import test_published
 

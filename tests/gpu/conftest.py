@@ -1,13 +1,13 @@
-"""What runs on a GPU: ``pytest -m gpu``, best with ``--numprocesses 4``.
+"""Tests on a GPU: ``pytest -m gpu``, best with ``--numprocesses 4``.
 
-Without a GPU, ``--gpu-tests-on cpu`` runs what needs no more than a device,
+Without a GPU, ``--gpu-tests-on cpu`` runs the tests that do not need CUDA,
 and with ``TRITON_INTERPRET=1`` and Triton installed our kernels as well.
 """
 
 import os
 from pathlib import Path
 
-# What cuBLAS needs to be deterministic, and reads when it starts.
+# cuBLAS needs it to be deterministic, and reads it when it starts.
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
 import pytest  # noqa: E402
@@ -29,13 +29,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope='session')
 def device(pytestconfig):
-    """The device that the tests of this folder run on."""
+    """Return the device that the tests of this folder run on."""
     return torch.device(pytestconfig.getoption('--gpu-tests-on'))
 
 
 @pytest.fixture
 def cuda(device):
-    """The same where a test means nothing without CUDA."""
+    """Return the CUDA device; skip tests that need CUDA elsewhere."""
     if device.type != 'cuda':
         pytest.skip('CUDA alone has what is tested')
     return device
@@ -48,7 +48,7 @@ def allow_tf32(allowed):
 
 @pytest.fixture(autouse=True)
 def full_float32():
-    """Float32 without TF32, unless a test asks for it."""
+    """Disable TF32, unless a test asks for it."""
     allow_tf32(False)
     yield
     allow_tf32(False)
@@ -56,13 +56,13 @@ def full_float32():
 
 @pytest.fixture
 def tf32(full_float32):
-    """Float32 as fast as the GPU has it."""
+    """Allow TF32 in matrix products and convolutions."""
     allow_tf32(True)
 
 
 @pytest.fixture
 def deterministic():
-    """PyTorch's deterministic mode."""
+    """Enable PyTorch's deterministic mode."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -70,7 +70,7 @@ def deterministic():
 
 @pytest.fixture(scope='module')
 def process_group(device):
-    """A process group of this process alone."""
+    """Start a process group with this process as its only rank."""
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()

@@ -22,18 +22,18 @@ MODELS = {
 
 
 def build(name, device, **backbone):
-    """A model whose weights all matter; the same for the same name."""
+    """Return the model of a name with random weights, the same at every call."""
     torch.manual_seed(0)
     parts = dict(MODELS[name])
     parts['backbone'] = dict(parts['backbone'], **backbone)
     model = recognizer(**parts)
-    # Scores of a size at which the loss depends on them smoothly.
+    # Small scores, so that the softmax of the loss does not saturate.
     torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.02)
     return model.to(device)
 
 
 def batch(num_videos=2, num_views=1, size=64):
-    """Videos as a data loader gives them, always the same."""
+    """Return videos as a data loader gives them, the same at every call."""
     generator = torch.Generator().manual_seed(0)
     shape = (num_views * NUM_FRAMES, 3, size, size)
     return dict(

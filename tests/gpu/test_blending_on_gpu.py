@@ -1,4 +1,4 @@
-"""The Temporal Aggregation Module on the device, against float64."""
+"""The Temporal Aggregation Module on the device against float64."""
 
 from itertools import cycle
 
@@ -48,8 +48,8 @@ def test_gradients_of_one_output_alone_are_right(device):
 
 
 @pytest.mark.parametrize('form, dtype', zip(FORMS, DTYPES), ids=str)
-def test_the_stem_of_a_batch_is_right(form, dtype, device):
-    # As large as the flagship's: kernels work on it in many parts.
+def test_maps_of_the_stem_are_right(form, dtype, device):
+    # The size in the flagship: kernels split it into many blocks.
     check(Case(form, 16, 3, 2, 64, (56, 56), dtype, 'channels_last', 'channels_last'), device)
 
 
@@ -64,7 +64,7 @@ def test_maps_and_gradients_stay_channels_last(form, device):
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
-def test_what_is_no_number_stays_so(bad, device):
+def test_nan_and_inf_propagate_within_their_channel(bad, device):
     case = Case(SPLIT, 8, 1, clips=1)
     module, x = module_of(case, device), input_of(case, device).detach()
     for p in module.parameters():
@@ -84,7 +84,7 @@ def test_second_derivatives_are_those_of_finite_differences(form, device):
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_autocast_leaves_the_type_of_the_maps(dtype, device):
+def test_autocast_keeps_the_dtype_of_the_maps(dtype, device):
     case = Case(PAIRS, dtype=dtype)
     module, x = module_of(case, device), input_of(case, device)
     with torch.autocast(device.type, torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Training with several GPUs in mind, by one process."""
+"""Wrappers for training on several GPUs, run by a single process."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures('process_group', 'deterministic')
 
 
 def state_after_a_step(model):
-    """What a model, wrapped or not, is after a step of training."""
+    """Train a model, wrapped or not, for one step and return its state dict."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     wrapper = OptimWrapper(torch.optim.SGD(parameters, lr=0.1))
     model.train()
@@ -32,7 +32,7 @@ def assert_steps_alike(model, expected, before):
 
 
 def wrapped(model, device, type, **config):
-    """A model as the runner wraps it."""
+    """Wrap a model as the runner does."""
     if type == 'MMDistributedDataParallel':
         config.update(broadcast_buffers=False)
         if device.type == 'cuda':

@@ -1,4 +1,4 @@
-"""The numbers of the published implementation on the device."""
+"""The golden cases of the published implementation on the device."""
 
 import golden
 import pytest
@@ -29,6 +29,6 @@ def test_the_tam_gives_the_published_output_and_gradients(case, device):
 def test_training_loss_and_gradients_are_the_published_ones(dtype, device):
     loss, gradients = golden.training_errors(dtype, device)
     assert loss < 1e-4
-    # In float32 the signs of values next to zero depend on the order of sums.
+    # In float32 the ReLU of values near zero depends on the order of sums.
     assert gradients.max() < 2e-2
     assert gradients.median() < 2e-3

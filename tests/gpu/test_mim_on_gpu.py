@@ -1,4 +1,4 @@
-"""The commands that people type, and checkpoints from device to device."""
+"""mim train and mim test on a GPU, and checkpoints moved between devices."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +15,7 @@ from paths import MOTION
 
 @torch.no_grad()
 def scores(checkpoint, device):
-    """Scores of two clips that are always the same."""
+    """Return the scores of two fixed clips on a device."""
     model = MODELS.build(Config.fromfile(MOTION).model)
     load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     clips = torch.randn(2, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def test_training_goes_on_and_is_tested_on_either_device(tmp_path, device):
     there, here = tmp_path / 'on_gpu', tmp_path / 'on_cpu'
     log = train(data, there, 'train_cfg.max_epochs=1', args=amp)
     assert 'Epoch(train) [1][2/2]' in log
-    # MMEngine logs the memory of a GPU alone.
+    # MMEngine logs memory only on a GPU.
     assert ('memory:' in log) == (device.type == 'cuda')
 
     here.mkdir()

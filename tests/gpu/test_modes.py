@@ -1,4 +1,4 @@
-"""What changes how the device computes, but not what."""
+"""Modes that change how the device computes, but not the results."""
 
 import copy
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ models = pytest.mark.parametrize('name', MODELS)
 
 
 def step(model, data):
-    """Gradients and statistics of one step."""
+    """Run forward and backward once; return the gradients and the buffers."""
     model.zero_grad()
     loss_of(model.train(), data).backward()
     return gradients_of(model), dict(model.named_buffers())
@@ -60,7 +60,7 @@ def test_checkpointing_takes_less_memory(cuda):
     for with_cp in (False, True):
         model = build('flagship', cuda, with_cp=with_cp)
         data = batch(16, size=112)
-        # What the first step allocates for good.
+        # The first step also allocates memory that it never frees.
         step(model, data)
         model.zero_grad()
         torch.cuda.reset_peak_memory_stats()
@@ -115,7 +115,7 @@ def test_scores_of_a_video_are_the_mean_over_its_views(name, device):
 
 
 class ShortBLVNet(BLVNet):
-    """All kinds of blocks, and few of each: compilers take long."""
+    """BLVNet with few blocks of every kind, since compilation is slow."""
 
     arch_settings = {50: (2, 2, 2, 1)}
 
@@ -131,15 +131,15 @@ def short_backbone(temporal):
     )
 
 
-# What only traces suffices where nothing of ours is compiled.
+# Inductor compiles code of ours only in the TAM; else tracing suffices.
 compiled_in_one_graph = pytest.mark.parametrize(
     'temporal, backend', [('TAM', 'inductor'), ('TSM', 'aot_eager'), (None, 'aot_eager')], ids=str
 )
 
 
 @compiled_in_one_graph
-def test_compiled_in_one_graph_it_trains_as_before(temporal, backend, device):
-    # In float32 the signs of values next to zero depend on the order of sums.
+def test_a_backbone_compiled_in_one_graph_trains_as_before(temporal, backend, device):
+    # In float32 the ReLU of values near zero depends on the order of sums.
     backbone = short_backbone(temporal).to(device, torch.double).train()
     compiled = torch.compile(copy.deepcopy(backbone), fullgraph=True, backend=backend)
     frames = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=device, dtype=torch.double)

@@ -1,4 +1,4 @@
-"""Forward and backward never wait for the GPU."""
+"""Forward and backward passes never synchronize with the GPU."""
 
 import pytest
 import torch
@@ -21,9 +21,9 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 @pytest.fixture
 def no_waiting(cuda):
-    """Calls a function a second time in which waiting is an error.
+    """Return a function that calls another one twice; in the second call synchronizing is an error.
 
-    In the first, kernels are compiled and libraries set up.
+    The first call compiles kernels and initializes libraries.
     """
 
     def run(function):
@@ -38,14 +38,14 @@ def no_waiting(cuda):
     return run
 
 
-def test_waiting_is_noticed(no_waiting, cuda):
+def test_the_check_detects_a_wait_for_the_gpu(no_waiting, cuda):
     x = torch.ones(2, device=cuda)
     with pytest.raises(RuntimeError, match='synchronizing'):
         no_waiting(lambda: torch.equal(x, x + 1))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_a_training_step_and_a_test_do_not_wait(name, no_waiting, cuda):
+def test_a_training_step_and_a_test_do_not_wait_for_the_gpu(name, no_waiting, cuda):
     backbone = randomize(MODELS.build(BACKBONES[name])).to(cuda)
     x = torch.randn(2 * NUM_FRAMES, 3, 64, 64, device=cuda)
 
@@ -54,7 +54,7 @@ def test_a_training_step_and_a_test_do_not_wait(name, no_waiting, cuda):
             return backbone(x)
 
     for dtype in DTYPES:
-        # MMAction2's ResNet returns nothing here.
+        # A statement of its own: train() of MMAction2's ResNet returns None.
         backbone.train()
         no_waiting(lambda: run(dtype).square().mean().backward())
         backbone.eval()
@@ -63,7 +63,7 @@ def test_a_training_step_and_a_test_do_not_wait(name, no_waiting, cuda):
 
 
 @pytest.mark.parametrize('as_2d, keep_frames', [(True, False), (True, True), (False, False)])
-def test_the_neck_does_not_wait(as_2d, keep_frames, no_waiting, cuda):
+def test_the_neck_does_not_wait_for_the_gpu(as_2d, keep_frames, no_waiting, cuda):
     neck = randomize(
         MODELS.build(dict(type='TAMNeck', in_channels=64, num_segments=NUM_FRAMES, keep_frames=keep_frames))
     ).to(cuda)

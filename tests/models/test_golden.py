@@ -1,4 +1,4 @@
-"""The numbers of the published implementation."""
+"""The golden cases of the published implementation."""
 
 import golden
 import pytest
@@ -13,9 +13,9 @@ def test_scores_and_stages_are_the_published_ones(case):
 def test_training_loss_and_gradients_are_the_published_ones():
     loss, gradients = golden.training_errors(torch.double)
     assert loss < 1e-5
-    # The published numbers are float32, in which ReLUs near zero flip with
-    # the order of a sum: the reference is as far from them, and moves as
-    # much with the number of threads. A sharper test compares with it.
+    # The golden gradients are float32, in which the ReLU of values near zero
+    # depends on the order of sums: tests/reference.py is as far from them.
+    # Tests against it have tighter bounds.
     assert gradients.max() < 1e-2
     assert gradients.median() < 1e-3
 

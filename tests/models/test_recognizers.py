@@ -1,4 +1,4 @@
-"""The parts within MMAction2's recognizers, mixed with its own parts."""
+"""Backbones and neck within MMAction2's recognizers, combined with its components."""
 
 import numpy as np
 import pytest
@@ -45,27 +45,27 @@ def batch(num_videos, num_views, num_frames=4):
 
 
 def scores(model, data):
-    # TRNHead draws the relations between frames that it looks at.
+    # TRNHead samples frame relations with NumPy.
     np.random.seed(0)
     with torch.no_grad():
         return torch.stack([s.pred_score for s in model.test_step(data)])
 
 
 @mixtures
-def test_it_trains(name):
+def test_every_parameter_gets_a_gradient(name):
     model = build(name).train()
     data = model.data_preprocessor(batch(3, 1), training=True)
     losses = model(**data, mode='loss')
     losses['loss_cls'].backward()
     assert losses['loss_cls'].isfinite()
     untouched = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    # 2D heads take one level: the neck's others stay out of the graph.
+    # 2D heads take one level, so the TAM of the other gets no gradient.
     assert all(n.startswith('neck.tams.0.') for n in untouched), untouched
     assert not untouched or '2-levels' in name
 
 
 def part(data, video, view):
-    """A view of a video, alone."""
+    """Return a batch with a single view of one video."""
     frames = data['inputs'][video][4 * view : 4 * (view + 1)]
     return dict(inputs=[frames], data_samples=data['data_samples'][video : video + 1])
 
@@ -91,7 +91,7 @@ def test_both_frame_outputs_give_the_same_scores():
     torch.testing.assert_close(scores(repeat, data), scores(pair, data), atol=1e-5, rtol=1e-4)
 
 
-def test_it_trains_in_mixed_precision(monkeypatch):
+def test_mixed_precision_training_has_nearly_the_same_loss(monkeypatch):
     # MMEngine refuses mixed precision where there is no GPU.
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     losses = {}

@@ -1,4 +1,4 @@
-"""Whatever its shape, an input is computed right or refused with a reason."""
+"""Property tests: inputs of any shape are computed correctly or refused with a reason."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ NETWORKS = dict(
 @functools.lru_cache(maxsize=None)
 def network(name):
     backbone = MODELS.build(NETWORKS[name])
-    # MMAction2's ResNet returns nothing here.
+    # A statement of its own: eval() of MMAction2's ResNet returns None.
     backbone.eval()
     return backbone
 
@@ -56,7 +56,7 @@ def test_any_shape_gives_a_map_for_each_frame_or_is_refused(name, frames, channe
         assert maps.shape == (outputs, maps.size(1), height, width)
 
 
-def test_an_image_network_refuses_what_are_no_images():
+def test_an_image_network_refuses_other_channels():
     with pytest.raises(ValueError, match=r'\(1, 10, 8, 8\) are no frames .*ThinBLResNet'):
         MODELS.build(dict(type='ThinBLResNet', depth=50))(torch.rand(1, 10, 8, 8))
 

@@ -1,4 +1,4 @@
-"""Good videos in many containers and codecs, and damage to them."""
+"""Writers of intact videos in many containers and codecs, and of damaged copies."""
 
 import random
 import struct
@@ -10,13 +10,13 @@ import av
 import numpy as np
 
 NUM_FRAMES = 24
-# Both need two bytes in the header of a WebM file.
+# Both take two bytes in the header of a WebM file, for of_size.
 WIDTH, HEIGHT = 272, 264
 LOWEST, STEP = 20, 9
 
 
 class Kind(NamedTuple):
-    """How a good video is written; everything else as PyAV does it."""
+    """Settings for writing an intact video; PyAV has defaults for all others."""
 
     suffix: str
     codec: str
@@ -26,11 +26,11 @@ class Kind(NamedTuple):
     codec_options: dict = {}
     container_options: dict = {}
     sound: bool = False
-    # Of each frame, in ticks of 1/1000 second.
+    # From the number of a frame to its timestamp in milliseconds.
     times: Callable[[int], int] = lambda number: 40 * number
 
 
-# What most data sets are made of.
+# The formats of most data sets.
 COMMON = {
     'vp8_webm': Kind('.webm', 'libvpx'),
     'vp9_webm': Kind('.webm', 'libvpx-vp9'),
@@ -48,7 +48,7 @@ COMMON = {
     'mjpeg_avi': Kind('.avi', 'mjpeg', 'yuvj420p'),
     'mpeg4_mov': Kind('.mov', 'mpeg4'),
 }
-# Sound, but out of the ordinary.
+# Intact, but unusual.
 UNUSUAL = {
     'variable_rate_mp4': Kind('.mp4', 'libx264', times=lambda n: 40 * n + 200 * (n // 7)),
     'variable_rate_webm': Kind('.webm', 'libvpx-vp9', times=lambda n: 40 * n + 200 * (n // 7)),
@@ -66,7 +66,7 @@ UNUSUAL = {
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
-    """A grey that tells the number, beside noise that keeps files large."""
+    """Return a picture (H, W, 3): noise on the left, a grey level that encodes the number on the right."""
     noise = np.random.default_rng(number).integers(60, 180, (height // 8 + 1, width // 16 + 1, 1), np.uint8)
     pixels = noise.repeat(8, 0).repeat(8, 1).repeat(3, 2)
     pixels = np.pad(pixels, [(0, 0), (0, width), (0, 0)])[:height, :width]
@@ -75,19 +75,19 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
 
 
 def shown_number(pixels: np.ndarray) -> int:
-    """The number that a decoded picture tells."""
+    """Return the number that the grey level of a decoded picture encodes."""
     right = pixels[:, 3 * pixels.shape[1] // 4 :]
     return round((float(np.mean(right)) - LOWEST) / STEP)
 
 
 def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
-    """Write a whole video."""
+    """Write an intact video."""
     with av.open(str(path), 'w', options=kind.container_options) as file:
         stream = file.add_stream(kind.codec, rate=25, options=dict(kind.codec_options))
         stream.width, stream.height = kind.width, kind.height
         stream.pix_fmt = kind.pix_fmt
         stream.bit_rate = 2_000_000
-        # Those of libvpx spin while they wait, for minutes on a busy machine.
+        # libvpx's threads busy-wait, for minutes on a loaded machine.
         stream.codec_context.thread_count = 1
         in_frames = kind.suffix == '.avi' or kind.codec == 'mpeg2video'
         stream.codec_context.time_base = Fraction(1, 25 if in_frames else 1000)
@@ -106,7 +106,7 @@ def write_good(path: Path, kind: Kind, num_frames: int = NUM_FRAMES) -> Path:
 
 
 def write_sound(file, stream, num_frames: int) -> None:
-    """Write a hum as long as the video."""
+    """Write a sine tone as long as the video."""
     samples = 3000 * np.sin(np.arange(16000 * num_frames // 25) / 20)
     chunk = av.AudioFrame.from_ndarray(samples.astype(np.int16)[None], format='s16', layout='mono')
     chunk.sample_rate = 16000
@@ -117,14 +117,14 @@ def write_sound(file, stream, num_frames: int) -> None:
 
 
 def flipped(data: bytearray, rng: random.Random) -> bytearray:
-    """A few bits are flipped, anywhere."""
+    """Flip 1 to 256 random bits."""
     for _ in range(rng.choice((1, 4, 32, 256))):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return data
 
 
 def flipped_in_headers(data: bytearray, rng: random.Random) -> bytearray:
-    """A few bits are flipped at the start and the end, where headers are."""
+    """Flip a few bits near the start and the end, where the headers are."""
     for _ in range(rng.choice((1, 2, 8))):
         place = rng.randrange(min(1500, len(data) // 2))
         data[rng.choice((place, -1 - place))] ^= 1 << rng.randrange(8)
@@ -132,7 +132,7 @@ def flipped_in_headers(data: bytearray, rng: random.Random) -> bytearray:
 
 
 def cut_short(data: bytearray, rng: random.Random) -> bytearray:
-    """The end is missing."""
+    """Cut off the end."""
     return data[: rng.randrange(1, len(data))]
 
 
@@ -143,27 +143,27 @@ def _part(data: bytearray, rng: random.Random) -> slice:
 
 
 def without_a_part(data: bytearray, rng: random.Random) -> bytearray:
-    """Bytes are missing in the middle."""
+    """Remove a random range of bytes."""
     del data[_part(data, rng)]
     return data
 
 
 def with_a_part_zeroed(data: bytearray, rng: random.Random) -> bytearray:
-    """Bytes in the middle are 0, as where a download left a hole."""
+    """Zero a random range of bytes, like a gap in a download."""
     part = _part(data, rng)
     data[part] = bytes(part.stop - part.start)
     return data
 
 
 def with_a_part_of_noise(data: bytearray, rng: random.Random) -> bytearray:
-    """Bytes in the middle are those of another file."""
+    """Overwrite a random range with random bytes."""
     part = _part(data, rng)
     data[part] = rng.randbytes(part.stop - part.start)
     return data
 
 
 def with_a_part_twice(data: bytearray, rng: random.Random) -> bytearray:
-    """Bytes in the middle come twice."""
+    """Repeat a random range of bytes."""
     part = _part(data, rng)
     data[part.stop : part.stop] = data[part]
     return data
@@ -175,11 +175,11 @@ def _replaced(data: bytearray, place: int, new: bytes) -> bytearray:
 
 
 def of_size(data: bytearray, width: int, height: int) -> bytearray:
-    """Say another size in the headers than that of the pictures."""
+    """Change the picture size in the headers, but not in the stream."""
     short = struct.pack('>HH', WIDTH, HEIGHT)
     places = {
-        # PixelWidth and PixelHeight of Matroska, the sample entry of MP4,
-        # the stream format of AVI.
+        # PixelWidth and PixelHeight in Matroska, the sample entry in MP4,
+        # the stream format in AVI.
         b'\xb0\x82' + short[:2]: b'\xb0\x82' + struct.pack('>H', width),
         b'\xba\x82' + short[2:]: b'\xba\x82' + struct.pack('>H', height),
         bytes(16) + short: bytes(16) + struct.pack('>HH', width, height),
@@ -192,16 +192,16 @@ def of_size(data: bytearray, width: int, height: int) -> bytearray:
 
 
 def of_another_size(data: bytearray, rng: random.Random) -> bytearray:
-    """The headers say another size, mostly a huge one."""
+    """Change the picture size in the headers, mostly to a huge one."""
     side = rng.choice((0, 1, 1000, 16383, 65535))
     return of_size(data, side, side)
 
 
 def of_another_length(data: bytearray, rng: random.Random) -> bytearray:
-    """The headers say another number of frames or another duration."""
+    """Change the number of frames or the duration in the headers."""
     number = rng.choice((0, 1, NUM_FRAMES // 2, 2 * NUM_FRAMES, 2**31 - 1))
     long, little = struct.pack('>I', number), struct.pack('<I', number)
-    # Where it stands behind the start of a header, of MP4, AVI and Matroska.
+    # Tag, offset of the value behind it, and new value: MP4, AVI, Matroska.
     headers = [
         (b'mvhd', 20, long),
         (b'mdhd', 20, long),
@@ -219,7 +219,7 @@ def of_another_length(data: bytearray, rng: random.Random) -> bytearray:
 
 
 def with_another_start(data: bytearray, rng: random.Random) -> bytearray:
-    """The file starts as one of another container."""
+    """Overwrite the start with that of another container."""
     starts = (
         b'RIFF\xff\xff\0\0AVI ',
         b'\x1a\x45\xdf\xa3\x9f\x42\x86',
@@ -230,8 +230,8 @@ def with_another_start(data: bytearray, rng: random.Random) -> bytearray:
     return _replaced(data, 0, rng.choice(starts))
 
 
-def turned(data: bytearray) -> bytearray:
-    """The track header of MP4 says that the picture is on its side."""
+def rotated(data: bytearray) -> bytearray:
+    """Set the display matrix in the MP4 track header to a rotation by 90 degrees."""
     upright = struct.pack('>9i', 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     on_its_side = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0, HEIGHT << 16, 0, 1 << 30)
     return _replaced(data, data.index(upright, data.index(b'tkhd')), on_its_side)
@@ -253,7 +253,7 @@ DAMAGES = (
 
 
 def write_useless(folder: Path) -> List[Path]:
-    """Write what has no frame at all, each under the name of a video."""
+    """Write files and a folder that have the name of a video but no frame."""
     empty, text, is_folder, sound, none = (
         folder / f'{name}.mp4' for name in ('empty', 'text', 'folder', 'sound_only', 'no_frames')
     )
@@ -267,25 +267,25 @@ def write_useless(folder: Path) -> List[Path]:
 
 
 def write_all_good(folder: Path, kinds: Dict[str, Kind]) -> Dict[str, Path]:
-    """Write a whole video of each kind."""
+    """Write an intact video of each kind, and a rotated one; return their paths by name."""
     good = {name: write_good(folder / (name + kind.suffix), kind) for name, kind in kinds.items()}
     if 'h264_mp4' in good:
         good['rotated_mp4'] = folder / 'rotated_mp4.mp4'
-        good['rotated_mp4'].write_bytes(turned(bytearray(good['h264_mp4'].read_bytes())))
+        good['rotated_mp4'].write_bytes(rotated(bytearray(good['h264_mp4'].read_bytes())))
     return good
 
 
 def write_damaged(folder: Path, good: Dict[str, Path], number: int, seed: int) -> List[Path]:
-    """Write damaged copies of good videos.
+    """Write damaged copies of intact videos.
 
     Args:
-        folder (Path): Where to.
-        good (dict): The good videos by name.
-        number (int): How many, every eighth of which has another suffix.
-        seed (int): Of all that is random.
+        folder (Path): The folder to write to.
+        good (dict): Paths of the intact videos by name.
+        number (int): How many; every eighth gets a random suffix.
+        seed (int): Seed of the random choices.
 
     Returns:
-        list[Path]: The files, named after the good video and the damage.
+        list[Path]: The files, named after the intact video and the damage.
     """
     rng, paths = random.Random(seed), []
     contents = {name: path.read_bytes() for name, path in good.items()}

@@ -1,4 +1,4 @@
-"""A ``mim train`` that is watched while it runs, and killed."""
+"""A ``mim train`` job that tests can watch and kill."""
 
 import os
 import re
@@ -15,10 +15,10 @@ STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\s*\d+\]\s+lr: (\S+)')
 
 
 class Job:
-    """Trains on the motion data.
+    """A running ``mim train`` on the motion data.
 
-    All its processes inherit a mark, by which they are found again whatever
-    becomes of their parents.
+    All its processes inherit an environment variable of a unique value, which
+    identifies them even after their parents have died.
 
     Args:
         data (Path): Folder of the data.
@@ -52,7 +52,7 @@ class Job:
         )
 
     def watch(self, pattern: Pattern, times: int = 1) -> bool:
-        """Whether so many lines that match come before the job ends."""
+        """Read the output until `times` lines match; return False if the job ends before."""
         for line in self._process.stdout:
             self.log += line
             times -= bool(re.search(pattern, line))
@@ -61,35 +61,35 @@ class Job:
         return False
 
     def wait(self, timeout: float = None) -> int:
-        """Wait for the end of the command; its exit status."""
+        """Wait for the end of the command and return its exit status."""
         self.log += self._process.communicate(timeout=timeout)[0]
         return self._process.returncode
 
     def kill(self) -> None:
-        """Kill all its processes with SIGKILL."""
+        """Kill all processes of the job with SIGKILL."""
         while self.processes():
             for process in self.processes():
                 send(process, signal.SIGKILL)
         self.wait()
 
     def processes(self) -> List[int]:
-        """Those that run, the loader's workers among them."""
+        """Return the ids of the running processes, data loader workers included."""
         mark = self.mark.encode()
         return [int(folder.name) for folder in Path('/proc').glob('[0-9]*') if mark in _environment(folder)]
 
     def ranks(self) -> Dict[int, int]:
-        """The process of each rank."""
+        """Return the process id of each rank."""
         of_rank = {}
         for process in self.processes():
             for entry in _environment(Path(f'/proc/{process}')):
                 if entry.startswith(b'RANK='):
                     of_rank[process] = int(entry[5:])
-        # A rank's workers inherit its number; its own parent has none.
+        # Workers inherit RANK too, but their parent is a rank.
         return {rank: process for process, rank in of_rank.items() if _parent(process) not in (None, *of_rank)}
 
 
 def _options(data: Path) -> List[str]:
-    # Clips of 2 frames, and a line in the log for each step.
+    # Clips of 2 frames, and a log line for each step.
     options = [
         'default_hooks.logger.interval=1',
         'default_hooks.checkpoint.max_keep_ckpts=1',
@@ -124,7 +124,7 @@ def _parent(process: int) -> Optional[int]:
 
 
 def send(process: int, number: int) -> None:
-    """Send a signal to a process, if it is still there."""
+    """Send a signal to a process, unless it has ended."""
     try:
         os.kill(process, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Training with the config of the motion data, made small."""
+"""A small training with the config of the motion data."""
 
 from pathlib import Path
 from typing import Sequence

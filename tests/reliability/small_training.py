@@ -1,4 +1,4 @@
-"""A training of milliseconds, in processes of its own that can be killed."""
+"""A training that takes milliseconds, run in forked processes that tests can kill."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
-# Every Runner imports it, which would take most of the time of each process.
+# Every Runner imports it: once before the forks saves most of their time.
 import matplotlib.pyplot  # noqa: F401
 import torch
 from mmblvnet.checkpoints.safe_loading import load_checkpoint
@@ -23,11 +23,11 @@ STEPS_PER_EPOCH = 4
 
 
 class Model(BaseModel):
-    """A linear layer."""
+    """A linear layer, with the same weights in every run."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Built before the Runner sets its seed.
+        # The model is built before the Runner sets its seed.
         torch.manual_seed(0)
         self.layer = nn.Linear(200, 200)
 
@@ -38,7 +38,7 @@ class Model(BaseModel):
 
 
 class RisingMetric(BaseMetric):
-    """Every epoch is the best so far, and replaces the best checkpoint."""
+    """A metric that rises with every epoch, so that each replaces the best checkpoint."""
 
     def process(self, data_batch, data_samples) -> None:
         self.results.append(0)
@@ -48,7 +48,7 @@ class RisingMetric(BaseMetric):
 
 
 class Diary(Hook):
-    """Writes down the steps made and the epochs completed."""
+    """A hook that logs each step and each completed epoch to a JSON-lines file."""
 
     priority = 'LOWEST'
 
@@ -67,7 +67,7 @@ class Diary(Hook):
 
 
 def read_diary(folder: Path) -> list:
-    """What has been written down in all processes, in this order."""
+    """Return the entries of all processes, oldest first."""
     diary = folder / 'diary.jsonl'
     if not diary.exists():
         return []
@@ -77,7 +77,7 @@ def read_diary(folder: Path) -> list:
 def train(
     folder: Path, resume: bool = False, hooks: Sequence = (), epochs: int = EPOCHS, seed: Optional[int] = 0
 ) -> None:
-    """Train in this process."""
+    """Train the small model in this process."""
     dataset = torch.rand(STEPS_PER_EPOCH, 200, generator=torch.Generator().manual_seed(0))
     loader = dict(
         batch_size=1,
@@ -111,10 +111,10 @@ def train(
 
 
 def in_a_process(folder: Path, function: Callable, *args) -> int:
-    """Start a function in a copy of this process.
+    """Run a function in a fork of this process, with its output in ``output.txt``.
 
     Returns:
-        int: The process; what it prints goes to ``output.txt``.
+        int: The process id.
     """
     process = os.fork()
     if process:
@@ -136,12 +136,12 @@ def in_a_process(folder: Path, function: Callable, *args) -> int:
 
 
 def exit_status(process: int) -> int:
-    """Wait for a process; negative if a signal has ended it."""
+    """Wait for a process and return its exit status, negative if a signal ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def last_checkpoint(folder: Path) -> Optional[dict]:
-    """The checkpoint that ``--resume`` takes; None before the first."""
+    """Return the checkpoint that ``--resume`` would load, or None if there is none."""
     pointer = folder / 'work_dir' / 'last_checkpoint'
     if not pointer.exists():
         return None

@@ -1,4 +1,4 @@
-"""Training and testing on damaged videos, a thousand of them if slow."""
+"""Training and testing on damaged videos; the slow tests take a thousand."""
 
 import json
 import multiprocessing
@@ -18,16 +18,16 @@ from torch import nn
 
 OTHER_DECODERS = ('Decord', 'PyAV', 'OpenCV')
 SEED = 0
-# Seconds without a video being read, after which a process hangs.
+# Seconds without progress after which a process counts as hung.
 PATIENCE = 20
-# So many of a thousand may be read with frames missing or too many.
+# How many of a thousand may be read with too few or too many frames.
 MAX_LOST = 10
-# What takes writers least time.
+# The kinds that are written fastest.
 QUICK = ('vp9_webm', 'h264_mp4', 'h264_mkv', 'h264_fragmented_mp4', 'mpeg4_avi', 'mjpeg_avi')
 
 
 class Recognizer(BaseModel):
-    """Predicts the first class for every video."""
+    """A model that predicts the first class for every video."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Recognizer(BaseModel):
 
 
 class Lengths(Hook):
-    """Collects how many frames each video was read with."""
+    """A hook that records how many frames each video was read with."""
 
     def __init__(self) -> None:
         self.found = {}
@@ -69,7 +69,7 @@ def make_runner(folder: Path, videos: list, test_mode: bool, lengths: Lengths) -
     loader = dict(
         batch_size=4,
         num_workers=2,
-        # Whatever hangs is an error.
+        # A worker that hangs raises an error.
         timeout=300,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='pseudo_collate'),
@@ -112,15 +112,15 @@ def log_of(runner: Runner) -> str:
 
 
 def named(log: str) -> list:
-    """The videos that were named as broken."""
+    """Return the videos that the log names as broken."""
     return re.findall(r'WARNING - (\S+) cannot be read \(', log)
 
 
 def train(folder: Path, videos: list) -> Tuple[dict, list]:
-    """Train one epoch, in which every video is read, or named once.
+    """Train an epoch and check that every video is read, or named once as broken.
 
     Returns:
-        tuple: How many frames each was read with, and those that were named.
+        tuple: Number of frames of each video that was read, and broken videos.
     """
     lengths = Lengths()
     runner = make_runner(folder, videos, False, lengths)
@@ -134,13 +134,13 @@ def train(folder: Path, videos: list) -> Tuple[dict, list]:
 
 
 def of_wrong_length(found: dict) -> list:
-    """The videos that were read with frames missing or too many."""
+    """Return the names of videos that were read with too few or too many frames."""
     return [Path(video).name for video, length in found.items() if length != NUM_FRAMES]
 
 
 @pytest.fixture(scope='module')
 def few(tmp_path_factory):
-    """A few damaged videos."""
+    """Return the paths of a few intact and 53 damaged videos."""
     folder = tmp_path_factory.mktemp('few')
     good = write_all_good(folder, {name: COMMON[name] for name in QUICK})
     (folder / 'damaged').mkdir()
@@ -152,7 +152,7 @@ def few(tmp_path_factory):
 def test_damaged_videos_are_read_whole_or_named_once(tmp_path, few):
     found, broken = train(tmp_path, few)
     assert not of_wrong_length(found)
-    # Neither all nor none: the test would show nothing.
+    # If all or none were broken, the test would show nothing.
     assert len(few) / 4 < len(broken) < len(few)
 
 
@@ -162,14 +162,14 @@ def test_no_damaged_video_is_left_out_of_the_accuracy(tmp_path, few):
     metrics = runner.test()
     broken = named(log_of(runner))
     assert len(set(broken)) == len(broken) == metrics['missing_videos'] > 0
-    # The model is right on all videos that it sees.
+    # All labels are 0, so every video that is read counts as right.
     read = len(few) - len(broken)
     assert metrics['acc/top1'] == pytest.approx(read / len(few))
 
 
 @pytest.fixture(scope='module')
 def thousand(tmp_path_factory):
-    """A thousand damaged videos, and the good ones by name."""
+    """Return the intact videos by name, and the paths of a thousand damaged ones."""
     folder = tmp_path_factory.mktemp('thousand')
     good = write_all_good(folder, {**COMMON, **UNUSUAL})
     (folder / 'damaged').mkdir()
@@ -193,7 +193,7 @@ def test_a_thousand_damaged_videos_are_read_whole_or_named_once(tmp_path, thousa
 
 
 def read_in_turn(decoder: str, videos: list, notes: str) -> None:
-    """Read videos, and note what became of each."""
+    """Read videos one by one, and append each number of frames, or None, to a file."""
     steps = [TRANSFORMS.build(step) for step in pipeline(decoder, True)[:3]]
     with open(notes, 'a') as file:
         for video in videos:
@@ -211,7 +211,7 @@ def read_in_turn(decoder: str, videos: list, notes: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize('decoder', ['ExactVideo', *OTHER_DECODERS])
 def test_what_decoders_do_with_damaged_videos(tmp_path, thousand, decoder):
-    """For the table; of what MMAction2's own do nothing is claimed."""
+    """Print the rows of the table in docs/reliability.md; MMAction2's decoders are only reported."""
     good, damaged = thousand
     left = [str(path) for path in good.values()] + damaged
     found, died, hung, notes = {}, [], [], tmp_path / 'notes'

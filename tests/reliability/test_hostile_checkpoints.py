@@ -1,4 +1,4 @@
-"""Bad checkpoints by every way that loads one."""
+"""Invalid checkpoints through every entry point that loads one."""
 
 import functools
 import os
@@ -32,7 +32,7 @@ def model():
 
 
 def content_of(form):
-    """What a sound file of a form holds."""
+    """Return the content of a valid checkpoint in a form: training, backbone or published."""
     ours = model().state_dict()
     if form == 'published':
         return to_published(ours)[0]
@@ -44,7 +44,7 @@ def content_of(form):
 
 
 def first_is(replacement):
-    """Writes a file whose first convolution is another tensor."""
+    """Return a writer of a checkpoint whose first convolution is replaced."""
 
     def write(file, form):
         content = content_of(form)
@@ -64,7 +64,7 @@ def of_the_wrong_kind(kind):
     return lambda file, form: FILES[kind][0](file, file.parent / 'executed')
 
 
-# What is refused by its content; the rest is in tests/checkpoints.
+# A sample of the hostile files, and valid pickles with wrong weights.
 WRONG = dict(
     code=(of_the_wrong_kind('code'), FILES['code'][1]),
     memory_bomb=(of_the_wrong_kind('memory_bomb'), FILES['memory_bomb'][1]),
@@ -78,7 +78,7 @@ WRONG = dict(
 
 
 class Dataset(torch.utils.data.Dataset):
-    """Never asked for a sample, since the checkpoint is refused before."""
+    """A data set that raises an error when a sample is read, which means a checkpoint was accepted."""
 
     def __len__(self):
         return 1
@@ -88,7 +88,7 @@ class Dataset(torch.utils.data.Dataset):
 
 
 def run(file, task, resume=False):
-    """Train or test with a checkpoint, as ``mim`` does."""
+    """Train or test with a checkpoint, as ``mim`` does, up to the first sample."""
     loader = dict(batch_size=1, dataset=Dataset(), sampler=dict(type='DefaultSampler', shuffle=False))
     tasks = dict(
         train=dict(
@@ -121,7 +121,7 @@ def recognizer_of(file):
     load_recognizer(str(config), str(file), 'cpu')
 
 
-# The form of the file, and what loads it.
+# The form of the checkpoint, and the function that loads it.
 WAYS = dict(
     test=('training', lambda file: run(file, 'test')),
     resume=('training', lambda file: run(file, 'train', resume=True)),
@@ -135,13 +135,13 @@ WAYS = dict(
 
 @pytest.fixture(autouse=True)
 def quick_runner(monkeypatch):
-    # They take most of the time.
+    # They take most of the time of a run.
     monkeypatch.setattr(Runner, '_log_env', lambda *args: None)
     monkeypatch.setattr(Runner, '_init_model_weights', lambda *args: None)
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_the_sound_file_alone_is_accepted(tmp_path, way):
+def test_only_the_valid_file_is_accepted(tmp_path, way):
     form, load = WAYS[way]
     for kind, (write, reason) in WRONG.items():
         folder = tmp_path / kind
@@ -153,7 +153,7 @@ def test_the_sound_file_alone_is_accepted(tmp_path, way):
     try:
         load(tmp_path / 'sound.pth')
     except AssertionError as error:
-        # Of the data set, which is asked after the checkpoint is loaded.
+        # Raised by Dataset, which is read after the checkpoint.
         assert 'the checkpoint was accepted' in str(error)
 
 
@@ -177,7 +177,7 @@ def test_the_command_ends_with_the_reason(tmp_path, command):
         test=['--checkpoint', file, *data],
         resume=['--resume', file, *data],
         load_from=[*data, f'load_from={file}'],
-        # The config says None, which is no dict to add to.
+        # The config has None there, which options cannot extend.
         init_cfg=[
             *data,
             'model.backbone.init_cfg._delete_=True',

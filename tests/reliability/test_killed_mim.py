@@ -1,4 +1,4 @@
-"""``mim train`` that is killed goes on with ``--resume``."""
+"""A killed ``mim train`` continues with ``--resume``."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_killed_training_goes_on_with_resume(tmp_path):
     for *step, rate in STEP.findall(killed.log) + STEP.findall(resumed.log):
         assert rates.setdefault(tuple(step), rate) == rate
     assert len(rates) == EPOCHS * STEPS_PER_EPOCH
-    # Nothing that was complete is made again.
+    # Completed epochs are not trained again.
     assert {int(epoch) for epoch, *_ in STEP.findall(resumed.log)} == set(range(completed + 1, EPOCHS + 1))
     meta = load_safely(folder / f'epoch_{EPOCHS}.pth')['meta']
     assert meta['epoch'] == EPOCHS

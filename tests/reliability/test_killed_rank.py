@@ -1,4 +1,4 @@
-"""A distributed job ends when a process of it is killed."""
+"""A distributed job ends when one of its ranks is killed."""
 
 import signal
 import time
@@ -20,7 +20,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def job(tmp_path, data):
-    """Two ranks that train, and would for long."""
+    """Start a long training with two ranks; kill it after the test."""
     job = Job(
         data,
         tmp_path,
@@ -39,14 +39,14 @@ def job(tmp_path, data):
 
 
 def processor_time(process):
-    """In ticks, of all threads."""
+    """Return the CPU time of a process over all threads, in clock ticks."""
     stat = Path(f'/proc/{process}/stat').read_text()
     user, system = stat.rpartition(')')[2].split()[11:13]
     return int(user) + int(system)
 
 
 def wait_until_it_waits(process):
-    """Until a process does nothing any more, for the other does not answer."""
+    """Wait until a process uses no CPU time, since it waits for the stopped rank."""
     then, now = None, processor_time(process)
     while now != then:
         time.sleep(3)
@@ -60,7 +60,7 @@ def test_a_killed_rank_ends_the_job(job, killed, waiting):
     assert job.watch(STEP, 3), job.log
     ranks = job.ranks()
     assert sorted(ranks) == [0, 1]
-    # The one is in the middle of a collective, the other before it.
+    # One rank is inside a collective operation, the other stopped before it.
     send(ranks[1 - waiting], signal.SIGSTOP)
     wait_until_it_waits(ranks[waiting])
     send(ranks[killed], signal.SIGKILL)
@@ -70,7 +70,7 @@ def test_a_killed_rank_ends_the_job(job, killed, waiting):
     assert job.wait(PATIENCE) != 0
     assert f'rank      : {killed} ' in job.log
     assert 'Signal 9 (SIGKILL)' in job.log
-    # Nor do the other rank and the loaders' workers live on.
+    # The other rank and the data loader workers must end, too.
     while job.processes():
         assert time.monotonic() < end
         time.sleep(0.5)

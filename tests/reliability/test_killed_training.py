@@ -1,4 +1,4 @@
-"""Training that is killed goes on from a whole checkpoint."""
+"""Killed training resumes from an intact checkpoint."""
 
 import json
 import os
@@ -21,10 +21,10 @@ FILES = ('.pth', 'last_checkpoint', '.tmp')
 
 
 def watch_files(act):
-    """Call something before each change of a checkpoint's file.
+    """Call `act` before each change of a checkpoint file.
 
-    It is Python that reports the changes, so nothing has to be known of how
-    the files are written. This cannot be undone.
+    A Python audit hook reports the changes, however the files are written. It
+    cannot be removed, so this belongs in a process of its own.
     """
 
     def hook(event, args):
@@ -38,7 +38,7 @@ def watch_files(act):
 
 
 def train_until(folder, number, fault):
-    """Train until the change of this number, and die at it."""
+    """Train until the change of this number, and die before it or while writing."""
     left = [number]
 
     def act(event, *paths):
@@ -47,8 +47,8 @@ def train_until(folder, number, fault):
             return
         if fault == 'before':
             os.kill(os.getpid(), signal.SIGKILL)
-        # The system lets no file grow beyond a byte: it writes the first
-        # and kills us.
+        # Limits files to one byte: the kernel writes it, then kills this
+        # process with SIGXFSZ.
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
@@ -65,7 +65,7 @@ def write_changes_down(folder):
 
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
-    """Folder of a training that nothing happened to."""
+    """Return the folder of a training that was not interrupted."""
     folder = tmp_path_factory.mktemp('uninterrupted')
     output = folder / 'output.txt'
     assert exit_status(in_a_process(folder, write_changes_down, folder)) == 0, output.read_text()
@@ -73,7 +73,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def schedule(folder):
-    """The last learning rate that each step was made with."""
+    """Return the learning rate of each step, as of the last time it ran."""
     return {entry['step']: entry['lr'] for entry in read_diary(folder) if 'step' in entry}
 
 
@@ -82,7 +82,7 @@ def completed_epochs(folder):
 
 
 def resume_and_check(folder, uninterrupted, train=train):
-    """Resume training that was killed, and check all that is asked of it."""
+    """Resume a killed training; it must lose no completed epoch and end like the uninterrupted one."""
     completed = completed_epochs(folder)
     checkpoint = last_checkpoint(folder)
     assert (checkpoint['meta']['epoch'] if checkpoint else 0) >= completed
@@ -97,10 +97,10 @@ def resume_and_check(folder, uninterrupted, train=train):
         assert torch.equal(value, weights[name])
 
 
-def moments(folder):
-    """The changes in an epoch in the middle, as numbers of ``train_until``.
+def changes_of_epoch_2(folder):
+    """Return the changes from the first to the last of epoch_2.pth, by number for ``train_until``.
 
-    A file is opened under another name and renamed to its own next.
+    A file is opened under a temporary name, which the next change renames.
     """
     changes = (folder / 'changes.txt').read_text().splitlines()
     for i, change in enumerate(changes):
@@ -123,14 +123,14 @@ def kill_and_check(tmp_path, uninterrupted, number, change, fault):
     [('within', 'open epoch_2.pth'), ('within', 'open last_checkpoint'), ('before', 'os.remove epoch_1.pth')],
 )
 def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted, fault, change):
-    for number, found in moments(uninterrupted).items():
+    for number, found in changes_of_epoch_2(uninterrupted).items():
         if found == change:
             return kill_and_check(tmp_path, uninterrupted, number, found, fault)
     pytest.fail(f'there is no {change}')
 
 
 class Seeds(Hook):
-    """Writes down the seed of the training, and that of its order."""
+    """A hook that records the seeds of the runner and of the sampler."""
 
     def __init__(self, file):
         self.file = file
@@ -145,7 +145,7 @@ def test_without_a_seed_resumed_training_takes_another_order(tmp_path):
     file = tmp_path / 'seeds.jsonl'
 
     def run(epochs):
-        np.random.seed()  # unlike a copy, a new process has a state of its own
+        np.random.seed()  # unlike a fork, a new process has its own random state
         train(tmp_path, resume=True, epochs=epochs, seed=None, hooks=[Seeds(file)])
 
     for epochs in (EPOCHS - 1, EPOCHS):
@@ -157,7 +157,7 @@ def test_without_a_seed_resumed_training_takes_another_order(tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_every_change_of_a_checkpoint(tmp_path, uninterrupted):
-    changes = moments(uninterrupted)
+    changes = changes_of_epoch_2(uninterrupted)
     assert len(changes) >= 8
     for number, change in changes.items():
         kill_and_check(tmp_path, uninterrupted, number, change, 'before')
@@ -172,16 +172,16 @@ def runs(process):
 
 
 def kill_again_and_again(folder, train, rng, kills, longest):
-    """Kill a training that is resumed each time.
+    """Train, kill the training at random moments and resume it each time.
 
     Returns:
-        list[int]: How many epochs were completed at each kill.
+        list[int]: The number of completed epochs at each kill.
     """
     folder.mkdir()
     moments = []
     for _ in range(kills):
         completed = completed_epochs(folder)
-        # Counted in entries, not in time, since starting takes long.
+        # Counted in diary entries, since the time to start varies.
         entries = len(read_diary(folder)) + rng.randint(0, 6)
         process = in_a_process(folder, train, folder, True)
         while len(read_diary(folder)) < entries and runs(process):
@@ -223,7 +223,7 @@ def test_blvnet_killed_again_and_again(tmp_path):
             num_pairs=1,
             num_workers=2,
             persistent=True,
-            # What is drawn at random is not resumed.
+            # Resuming does not restore the state of random generators.
             augment=False,
             dropout=0,
             resume=resume,

@@ -1,4 +1,4 @@
-"""Neither memory nor open files grow with the clips that were trained on."""
+"""Memory and the number of open files do not grow in a long training."""
 
 import json
 import multiprocessing
@@ -14,12 +14,12 @@ from small_training import exit_status, in_a_process
 from tiny_videos import write_video
 
 CLIPS_PER_EPOCH, EPOCHS, BATCH_SIZE = 1000, 5, 20
-FIRST = 500 // BATCH_SIZE  # steps to compare with
+FIRST = 500 // BATCH_SIZE  # steps that later ones are compared with
 GROWTH = 0.02
 
 
 class Usage(Hook):
-    """Writes down what each process holds after each step."""
+    """A hook that records the memory and open files of each process after each step."""
 
     priority = 'LOWEST'
 
@@ -41,7 +41,7 @@ def held(process):
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """Clips of 30 videos in three containers, which come again and again."""
+    """Return a folder with 30 videos in three containers, and a list that repeats them."""
     folder = tmp_path_factory.mktemp('clips')
     (folder / 'videos').mkdir()
     names = [f'{number}{suffix}' for number in range(10) for suffix in ('.mp4', '.webm', '.avi')]
@@ -74,16 +74,16 @@ def test_5000_clips_need_no_more_than_500(tmp_path, data, workers):
     assert exit_status(process) == 0, (tmp_path / 'output.txt').read_text()
     steps = [json.loads(line) for line in usage.read_text().splitlines()]
     assert len(steps) == EPOCHS * CLIPS_PER_EPOCH // BATCH_SIZE
-    # Each clip on its way from a worker is an open file; two batches of each
-    # are fetched ahead.
+    # A clip in transit from a worker is an open file; each worker prefetches
+    # two batches.
     on_their_way = 2 * workers * BATCH_SIZE
-    # As many processes from the first step to the last.
+    # strict=True: the number of processes stays the same.
     for number, series in enumerate(zip(*steps, strict=True)):
         check(number, series[:FIRST], series[FIRST:], on_their_way)
 
 
 def check(number, first, rest, on_their_way):
-    # A checkpoint takes memory for a moment, which the median leaves out.
+    # The median ignores the short peak while a checkpoint is saved.
     then, now = (median(step['memory'] for step in steps) for steps in (first, rest[-FIRST:]))
     files = [[step['files'] for step in steps] for steps in (first, rest[-FIRST:], rest)]
     growth = now / then - 1

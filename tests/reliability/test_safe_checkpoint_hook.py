@@ -1,4 +1,4 @@
-"""What the hook that writes checkpoints does better than MMEngine's."""
+"""How SafeCheckpointHook improves on MMEngine's CheckpointHook."""
 
 import errno
 import logging
@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
     assert os.listdir(file.parent) == ['epoch_1.pth']
 
 
-def test_a_file_is_not_there_before_it_is_whole(tmp_path):
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
     file = tmp_path / 'last_checkpoint'
     with atomic_file(file, 'w') as unfinished:
         unfinished.write('epoch_1.pth')
@@ -110,7 +110,7 @@ def test_other_writers_and_backends_are_left_alone(tmp_path):
     assert type(get_file_backend(str(tmp_path))) is LocalBackend
     assert not hasattr(checkpoint_hook, 'open')
     assert hook.backend_args == dict(backend=BACKEND)
-    # One of the user's is kept.
+    # A backend that the user chose is kept.
     hook = hook_of(backend_args=dict(backend='http'))
     hook.before_train(runner_in(tmp_path, 'http'))
     assert hook.backend_args == dict(backend='http')
@@ -120,7 +120,7 @@ def files(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_the_old_checkpoint_goes_when_the_new_one_is_there(tmp_path, monkeypatch):
+def test_an_old_checkpoint_is_removed_after_the_new_one_is_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_hook, 'is_main_process', lambda: True)
     hook = hook_of(save_best=['acc', 'loss'], max_keep_ckpts=1)
     for name in ('epoch_2.pth', 'best_acc_epoch_2.pth', 'mine.pth'):
@@ -194,7 +194,7 @@ def test_validation_alone_saves_nothing(tmp_path):
     assert [*tmp_path.rglob('*.pth')] == []
 
 
-def test_resumed_elsewhere_without_a_better_epoch_training_ends(tmp_path):
+def test_training_resumed_in_another_folder_ends_without_a_better_epoch(tmp_path):
     hook = dict(
         type='SafeCheckpointHook',
         interval=1,

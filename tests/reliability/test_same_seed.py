@@ -1,4 +1,4 @@
-"""What the same seed makes equal."""
+"""Reproducibility of training with the same seed."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from small_training import exit_status, in_a_process
 
 @pytest.fixture(scope='module')
 def trained(motion, tmp_path_factory):
-    """The last checkpoint of a training with some arguments.
+    """Return a function that trains with some arguments and returns the last checkpoint, cached.
 
-    A training that resumes was killed after its first epoch.
+    With ``resume``, the training is killed after its first epoch before.
     """
     folders = {}
 
@@ -48,7 +48,7 @@ def equal(file, other):
 
 
 class Witness(Hook):
-    """Keeps what each step was made of: its batch, and dropout's generator."""
+    """A hook that records the batch and the random state (for dropout) of each step."""
 
     def __init__(self, file):
         self.file = file
@@ -62,7 +62,7 @@ class Witness(Hook):
 
 
 class KilledAfterEpoch(Hook):
-    """Kills the process when an epoch and its checkpoint are complete."""
+    """A hook that kills the process after an epoch, once its checkpoint is complete."""
 
     priority = 'LOWEST'
 
@@ -104,7 +104,7 @@ def test_workers_change_the_augmentation(trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [{}, WORKERS], ids=['alone', 'workers'])
-def test_resumed_training_is_equal_where_nothing_is_drawn(trained, workers):
+def test_resumed_training_is_equal_without_random_numbers(trained, workers):
     options = dict(augment=False, dropout=0, **workers)
     assert equal(trained(**options), trained(resume=True, **options))
 

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be written costs none of the earlier ones."""
+"""A checkpoint that cannot be written leaves the earlier ones intact."""
 
 import ctypes
 import errno
@@ -15,7 +15,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class BeforeLastCheckpoint(Hook):
-    """Does something right before the last epoch's checkpoint is written."""
+    """A hook that calls `act` right before the checkpoint of the last epoch is written."""
 
     def __init__(self, act):
         self.act = act
@@ -25,8 +25,8 @@ class BeforeLastCheckpoint(Hook):
             self.act()
 
 
-def leave_the_mounts_of_others():
-    """Mount for this process alone, which ordinary users may, too."""
+def enter_own_mount_namespace():
+    """Enter new user and mount namespaces, in which a process may mount without root."""
     user, group = os.getuid(), os.getgid()
     if LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), 'no user namespaces')
@@ -42,10 +42,10 @@ def mount(source, target, kind, flags, data):
 
 
 def train_on_a_disk_that_fills(folder):
-    """Everything in here happens in a process with a disk of its own."""
+    """Train on a tmpfs that is full at the last checkpoint, then resume; run it in a process of its own."""
     work_dir = folder / 'work_dir'
     work_dir.mkdir()
-    leave_the_mounts_of_others()
+    enter_own_mount_namespace()
     mount('none', work_dir, 'tmpfs', 0, b'size=2m')
     filler = work_dir / 'filler'
 
@@ -63,7 +63,7 @@ def train_on_a_disk_that_fills(folder):
 def train_in_a_folder_that_turns_read_only(folder):
     work_dir = folder / 'work_dir'
     work_dir.mkdir()
-    leave_the_mounts_of_others()
+    enter_own_mount_namespace()
 
     def turn_read_only():
         mount(work_dir, work_dir, None, MS_BIND, None)
@@ -85,8 +85,8 @@ def check_failure(folder, act, number):
 
 @pytest.fixture
 def own_disks(tmp_path):
-    """Skip where the system gives ordinary processes no disks of their own."""
-    if exit_status(in_a_process(tmp_path, leave_the_mounts_of_others)):
+    """Skip the test where the system allows no user namespaces."""
+    if exit_status(in_a_process(tmp_path, enter_own_mount_namespace)):
         pytest.skip('no user namespaces here')
 
 

@@ -1,4 +1,4 @@
-"""What the tests of commands about videos share."""
+"""Fixtures for the tests of commands on videos."""
 
 import importlib
 import os
@@ -19,13 +19,13 @@ NAMES = ('blink', 'clap', 'crouch', 'jump', 'nod', 'run', 'turn', 'walk')
 
 
 @pytest.fixture(scope='session')
-def places(tmp_path_factory):
-    """What the words in capitals of the documents stand for.
+def placeholders(tmp_path_factory):
+    """Return the paths that the placeholders of the documents (VIDEO, ...) stand for.
 
-    The model is that of the embedded data set, with few channels; its scores
-    depend on what it sees, and have a spread of 1.
+    The model is that of the motion data with few channels; its scores depend
+    on the video and have a standard deviation of 1.
     """
-    folder = tmp_path_factory.mktemp('places')
+    folder = tmp_path_factory.mktemp('placeholders')
     videos = folder / 'videos' / 'val'
     videos.mkdir(parents=True)
     for name in 'ab':
@@ -59,16 +59,16 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture
-def run(places, tmp_path, monkeypatch, capfd):
-    """Run a command as documents show it, in a folder of its own.
+def run(placeholders, tmp_path, monkeypatch, capfd):
+    """Return a function that runs a documented command in a temporary folder.
 
-    It gives the exit status, or the message in its place, and what was
-    printed.
+    It returns the exit status, None or a message included, and the captured
+    output.
     """
     monkeypatch.chdir(tmp_path)
 
     def run(command, **others):
-        words = dict(places, **others)
+        words = dict(placeholders, **others)
         command = re.sub(r'\b[A-Z_]{5,}\b', lambda word: str(words.get(word[0], word[0])), command)
         command, _, source = command.partition(' < ')
         _, script, *arguments = shlex.split(command)

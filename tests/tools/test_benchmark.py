@@ -20,8 +20,8 @@ RUNTIMES = [
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    """What the tool writes about some rows."""
-    # Fresh processes take long to start, and are none of this.
+    """Return a function that runs the tool and returns its JSON results."""
+    # New processes take long to start and are not under test.
     monkeypatch.setattr(benchmark, 'in_fresh_process', lambda function, *args: function(*args))
 
     def run(*options):
@@ -44,9 +44,9 @@ def test_rows_and_configs_are_measured_side_by_side(measured, tmp_path, capsys):
         for mode in modes:
             middle, lowest, highest = result[mode]
             assert 0 < lowest <= middle <= highest
-    # The reference has the operations of the network.
+    # The reference counts the same operations as the network.
     macs = [results[name]['macs'] for name in names]
-    # 8 frames, as the config has, but as small as the others.
+    # The config has 8 frames, the others 4, all of the same size.
     assert macs == [macs[0], macs[0], 2 * macs[0]]
     printed = capsys.readouterr().out
     for name in names:
@@ -68,7 +68,7 @@ def test_several_frames_and_sizes_make_a_row_each():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('rows', [RUNTIMES, ['blvnet_tam_compile_bf16']])
-def test_other_runtimes_are_measured_in_inference_alone(rows, measured):
+def test_other_runtimes_are_measured_in_inference_only(rows, measured):
     results = measured('--size', '64', '--frames', '4', '--rows', *rows)
     assert len(results) == len(rows)
     for result in results.values():
@@ -93,7 +93,7 @@ def test_each_row_runs_the_same_network(key, bound):
     assert not torch.equal(maps, expected)
 
 
-def test_only_networks_of_clips_are_told_their_frames():
+def test_only_clip_networks_get_num_segments():
     for kind, told in dict(ResNet=None, BLResNet=None, ResNetTSM=8).items():
         assert getattr(benchmark.build(8, type=kind), 'num_segments', None) == told
 
@@ -106,7 +106,7 @@ def test_the_tsm_of_the_benchmark_shifts_once_per_block():
 
 def test_parameters_and_macs_are_those_of_the_paper():
     backbone = MODELS.build(dict(type='BLVNet', depth=101, frame_output='pair'))
-    # The classifier of the 174 classes, on each of 8 pairs.
+    # The classifier of 174 classes runs on each of 8 pairs.
     classifier = 174 * 2048
     parameters = sum(p.numel() for p in backbone.parameters())
     assert round((parameters + classifier + 174) / 1e6, 2) == 40.18

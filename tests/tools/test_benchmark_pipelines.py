@@ -13,7 +13,7 @@ def test_every_decoder_reads_the_same_videos(tmp_path, capsys):
     assert len(lines) == 4
     for line in lines:
         case, *times, _ = line.strip('| ').split(' | ')
-        # Its PyAV does not know how many frames WebM has.
+        # MMAction2's PyAV reader cannot count the frames of WebM.
         assert (times[2] == 'refused') == (case == 'clips')
         for time in set(times) - {'refused'}:
             middle, lowest, highest = map(float, re.findall(r'[\d.]+', time))

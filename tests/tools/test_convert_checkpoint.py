@@ -115,7 +115,7 @@ def test_a_flow_network_starts_from_the_mean_over_rgb(tmp_path):
 
 
 def as_published(key_format, weights):
-    """Weights wrapped as the files of a format are."""
+    """Return the content of a published file of a format with these weights."""
     if key_format.startswith('ImageNet'):
         weights = {f'module.{k}': v for k, v in weights.items()}
     if key_format.startswith(('ImageNet', 'SSV2')):
@@ -124,7 +124,7 @@ def as_published(key_format, weights):
 
 
 def assert_same(content, expected):
-    """Both hold the same tensors under the same keys in the same order."""
+    """Assert that both hold the same tensors under the same keys in the same order."""
     assert content.keys() == expected.keys()
     if 'state_dict' in expected:
         content, expected = content['state_dict'], expected['state_dict']
@@ -135,7 +135,7 @@ def assert_same(content, expected):
 
 
 @pytest.mark.parametrize('key_format', KEY_FORMATS)
-def test_there_and_back_is_exact(tmp_path, key_format):
+def test_converting_and_publishing_restores_the_file(tmp_path, key_format):
     filled = published_state_dict(KEY_FORMATS[key_format])
     published = as_published(key_format, {k: torch.from_numpy(v) for k, v in filled.items()})
     files = [tmp_path / name for name in ('first', 'converted', 'back')]
@@ -148,7 +148,7 @@ def test_there_and_back_is_exact(tmp_path, key_format):
 @pytest.mark.parametrize(
     'config', [dict(depth=50, temporal=None), dict(depth=101, alpha=4, beta=2, in_channels=10, r=5)], ids=str
 )
-def test_whatever_was_trained_is_recognised(tmp_path, config):
+def test_the_settings_of_a_blvnet_are_recognised(tmp_path, config):
     network = ReferenceNetwork(num_frames=4, num_classes=7, **config)
     source, converted = tmp_path / 'a.pth.tar', tmp_path / 'b.pth'
     torch.save({f'baseline_model.{k}': v for k, v in network.state_dict().items()}, source)
@@ -165,7 +165,7 @@ def test_whatever_was_trained_is_recognised(tmp_path, config):
 
 
 @pytest.mark.parametrize('depth, blend_frames', [(34, 1), (101, 4)])
-def test_every_tam_resnet_is_told_by_its_keys(tmp_path, depth, blend_frames):
+def test_the_settings_of_a_tam_resnet_are_recognised(tmp_path, depth, blend_frames):
     model = MODELS.build(
         dict(
             TAM_RESNET,
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_training_gets_the_published_scores(tmp_path):
         torch.testing.assert_close(scores, reference(clips), atol=1e-4, rtol=1e-4)
 
 
-def test_what_no_published_file_holds_is_refused(tmp_path):
+def test_weights_without_a_published_format_are_refused(tmp_path):
     backbone = MODELS.build(dict(type='BLResNet', depth=50)).state_dict()
     recognizer = MODELS.build(TAM_RESNET).state_dict()
     for weights, message in [
@@ -234,7 +234,7 @@ def test_what_no_published_file_holds_is_refused(tmp_path):
 
 @pytest.fixture
 def resnet(tmp_path):
-    """A file to convert."""
+    """Return the checkpoint of a small ResNetTAM, which can be converted."""
     model = MODELS.build(dict(type='ResNetTAM', depth=18, num_segments=8))
     weights = {f'backbone.{name}': value for name, value in model.state_dict().items()}
     weights['cls_head.fc_cls.weight'] = torch.zeros(2, 512)
@@ -254,7 +254,7 @@ def test_the_source_is_never_overwritten(tmp_path, resnet):
         assert other.read_bytes() == before
 
 
-def test_a_full_disk_is_named_and_the_file_before_stays(tmp_path, resnet, monkeypatch):
+def test_a_full_disk_is_named_and_the_earlier_file_stays(tmp_path, resnet, monkeypatch):
     destination = tmp_path / 'published.pth'
     destination.write_text('the one before')
 
@@ -285,7 +285,7 @@ def test_the_command_says_what_it_found(tmp_path, monkeypatch, capsys):
         'in_channels 10',
         'num_classes 174',
         'arch bLVNet-TAM',
-        'do not tell the frames',
+        'do not contain the number of frames',
     ):
         assert finding in log
     run(converted, tmp_path / 'back.pth', '--to-published')

@@ -1,4 +1,4 @@
-"""The commands and the code of docs/deployment.md, as they stand there."""
+"""The commands and the code of docs/deployment.md, run as written."""
 
 import os
 import re
@@ -13,12 +13,12 @@ DOCUMENT = ROOT / 'docs' / 'deployment.md'
 
 
 @pytest.mark.slow
-def test_the_documented_commands_and_code_run(places, tmp_path):
+def test_the_documented_commands_and_code_run(placeholders, tmp_path):
     env = dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests')
     commands = [command for command in block_commands(DOCUMENT) if not command.startswith('pip')]
     assert len(commands) == 7
     for command in commands:
-        command = re.sub(r'\b[A-Z]{5,}\b', lambda m: str(places[m[0]]), command)
+        command = re.sub(r'\b[A-Z]{5,}\b', lambda m: str(placeholders[m[0]]), command)
         if '--int8' in command:
             command += ' --calibration-clips 2'
         command = command.replace('tools/', f'{ROOT}/tools/')
@@ -26,7 +26,7 @@ def test_the_documented_commands_and_code_run(places, tmp_path):
         done = subprocess.run(command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert '| int8.xml | ' in done.stdout
-    names = places['NAMES'].read_text().splitlines()
+    names = placeholders['NAMES'].read_text().splitlines()
     *readers, program = code_blocks(DOCUMENT, 'python')
     for code in readers:
         done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)

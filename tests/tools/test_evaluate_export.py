@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 
 def cells(table):
-    """The cells of a table, row by row."""
+    """Return the cells of a Markdown table, row by row."""
     return [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()]
 
 
@@ -32,8 +32,8 @@ def test_videos_of_a_label_each_have_accuracies():
 
 
 @pytest.fixture
-def evaluate(places, monkeypatch):
-    """What a file sees that takes so many views, and what is made of it.
+def evaluate(placeholders, monkeypatch):
+    """Return a function that evaluates a stand-in file: its input shapes, scores and labels.
 
     The config has two videos with two clips and three crops of each.
     """
@@ -47,7 +47,7 @@ def evaluate(places, monkeypatch):
 
         about = dict(height=str(size), width=str(size), views=views, frames_per_view='8', preprocessing='included')
         monkeypatch.setattr(evaluate_export, 'load_exported', lambda _: Exported(run, about))
-        cfg = Config.fromfile(places['CONFIG'])
+        cfg = Config.fromfile(placeholders['CONFIG'])
         return seen, *scores_of_files(cfg, ['file'])
 
     return evaluate

@@ -37,7 +37,7 @@ def test_given_splits_are_kept(tmp_path):
     )
 
 
-def test_what_is_wrong_with_a_folder_is_named(tmp_path):
+def test_problems_of_a_folder_are_named(tmp_path):
     for number, (paths, message) in enumerate(
         [
             ([], '0 is not a folder: give'),
@@ -67,12 +67,12 @@ NAMES = [
 ]
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_written_lists_are_read_back_in_any_locale(tmp_path):
     paths = [f'{folder}/{name}' for folder in ('my class', '7') for name in NAMES]
     make_videos(tmp_path, *paths)
     subprocess.run(
         [sys.executable, ROOT / 'tools/data/make_annotations.py', tmp_path],
-        # A code page that is not UTF-8.
+        # A locale whose encoding is not UTF-8.
         env=dict(os.environ, PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', LC_ALL='C'),
         check=True,
     )
@@ -100,7 +100,7 @@ def test_hidden_files_are_left_out_and_links_are_followed(tmp_path):
     assert sorted(train['b'] + val['b']) == many('b', 2)
 
 
-def test_one_class_may_be_written_in_two_ways(tmp_path):
+def test_unicode_forms_of_one_class_name_are_one_class(tmp_path):
     make_videos(tmp_path, 'train/\u00e9/1.mp4', 'train/b/1.mp4', 'val/e\u0301/1.mp4', 'val/b/1.mp4')
     splits = find_splits(tmp_path, 0.2, 0)
     assert splits['val']['\u00e9'] == ['val/e\u0301/1.mp4']

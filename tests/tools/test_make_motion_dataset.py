@@ -13,7 +13,7 @@ TINY = (32, 40)
 
 
 def read_list(out, split):
-    """From name to label."""
+    """Return the label of each video by its name."""
     lines = motion.list_path(out, split).read_text().splitlines()
     return {name: int(label) for name, label in map(str.split, lines)}
 
@@ -59,14 +59,14 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
         motion.write_video(tmp_path / 'absent' / 'a.webm', frames, 25)
 
 
-def test_looks_vary():
+def test_lengths_frame_rates_and_sizes_vary():
     videos = [motion.make_video(np.random.default_rng(seed), 0, short_side=TINY) for seed in range(30)]
     assert len({len(frames) for frames, _ in videos}) > 10
     assert {rate for _, rate in videos} == set(motion.FRAME_RATES)
     assert len({frames.shape[1:] for frames, _ in videos}) > 20
 
 
-def test_no_width_is_one_that_decord_misreads():
+def test_widths_that_decord_misreads_are_avoided():
     sizes = [motion.draw_frame_size(np.random.default_rng(seed), (48, 96)) for seed in range(2000)]
     heights, widths = map(set, zip(*sizes))
     assert heights > {48, 72, 96}
@@ -87,7 +87,7 @@ def test_annotations(made):
         assert per_class.max() == math.ceil(count / 8)
 
 
-def test_names_do_not_tell_the_class():
+def test_video_numbers_do_not_reveal_the_class():
     labels = np.array([motion.label_of(0, 'train', index) for index in range(4000)])
     per_place = np.array([np.bincount(labels[place::8], minlength=8) for place in range(8)])
     assert per_place.min() > 35 and per_place.max() < 95
@@ -198,7 +198,7 @@ def test_command_line_shows_progress_and_nothing_else(tmp_path, capfd):
     assert 'error: seed is -1' in capfd.readouterr().err
 
 
-# What a flow field shows of each class: which of the measurements below,
+# For each class, the index of the measurement of measure_flow that shows it,
 # and its sign. Image rows count downwards.
 FLOWS = {
     'moving left': (0, -1),
@@ -213,8 +213,8 @@ FLOWS = {
 
 
 def measure_flow(frames):
-    """The optical flow to the right and downwards, its divergence and its
-    clockwise rotation, summed over each of (length - 1) pairs of frames."""
+    """Return the optical flow to the right and downwards, its divergence and its
+    clockwise rotation, summed over the picture: (length - 1, 4)."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     measurements = []
     for one, other in zip(grey, grey[1:]):
@@ -235,7 +235,7 @@ def test_a_class_moves_as_its_name_says(textured):
         assert sign * measure_flow(frames)[:, measurement].sum() > 0
 
 
-# The mean levels of every sixteenth frame, as the first version drew them.
+# Mean levels of every sixteenth frame in the first version of the data.
 GOLDEN = (
     (74.43, 74.60, 74.65, 74.44),
     (79.52, 80.68, 80.61, 80.82),
@@ -244,13 +244,13 @@ GOLDEN = (
 )
 
 
-def test_the_first_task_stays_what_it_was():
+def test_videos_of_the_first_task_are_unchanged():
     drawn = [
         motion.make_video(np.random.default_rng(3), label, textured, TINY)[0]
         for label in (0, 6)
         for textured in (False, True)
     ]
-    # Not the bits, for versions of OpenCV to agree.
+    # Means, since versions of OpenCV draw slightly different pixels.
     np.testing.assert_allclose([frames[::16].mean(axis=(1, 2, 3)) for frames in drawn], GOLDEN, atol=0.02)
 
 
@@ -268,9 +268,9 @@ def test_hard_videos_sway_and_are_longer():
 LOOKS = [dict(), dict(hard=True)]
 tasks = pytest.mark.parametrize('task', motion.TASKS)
 
-# Single frames tell nothing of the class because the next three tests hold:
-# a frame shows its state alone, all else is the same in every class, and
-# states are uniform in every class.
+# The next three tests together show that a single frame contains nothing about
+# the class: a frame shows its state alone, all else is the same in every class,
+# and states are uniform in every class.
 
 
 @pytest.mark.parametrize('look', LOOKS, ids=str)
@@ -294,8 +294,8 @@ def test_looks_and_first_frame_are_the_same_in_every_class(task):
 @tasks
 def test_states_are_uniform_at_every_time(task):
     count = 2000
-    # Rayleigh's test: the mean of uniform points on a circle is longer than
-    # this once in a million cases.
+    # Rayleigh's test: the mean vector of uniform points on a circle exceeds
+    # this length with a probability of one in a million.
     bound = math.sqrt(-math.log(1e-6) / count)
     for label in range(8):
         states = np.array(
@@ -310,7 +310,7 @@ def draw_steps(label, length, task, seed):
 
 
 @tasks
-def test_class_moves_one_coordinate_and_back_in_the_second_task(task):
+def test_a_class_moves_one_coordinate_and_returns_in_the_order_task(task):
     for label, (coordinate, direction) in enumerate(motion.MOTIONS):
         steps = draw_steps(label, 30, task, label)
         others = [other for other in range(4) if other != coordinate]
@@ -325,9 +325,9 @@ def test_class_moves_one_coordinate_and_back_in_the_second_task(task):
             assert first == 29
 
 
-# That neighbouring frames, in whatever order, tell the pair of motions alone
-# holds because of these two: the orders differ in the sign of all steps, and
-# what is drawn for the first motion is drawn alike for the second.
+# The next two tests together show that unordered pairs of neighbouring frames
+# reveal which two motions there are, but not their order: the orders differ
+# only in the sign of all steps, and both motions have the same distributions.
 
 
 def test_the_other_order_makes_the_opposite_steps():
@@ -341,7 +341,7 @@ def test_both_motions_take_as_long_and_are_as_fast():
     steps = np.array([draw_steps(1, length, 'order', seed)[:, 0] for seed in range(count)])
     switches = np.sum(steps > 0, axis=1)
     assert set(switches) == set(range(10, 21))
-    # Each of what is compared differs by less than 5 standard errors.
+    # Durations and speeds differ by less than 5 standard errors.
     for first, second in (
         (switches, length - 1 - switches),
         (steps.max(axis=1), -steps.min(axis=1)),
@@ -353,8 +353,8 @@ def test_both_motions_take_as_long_and_are_as_fast():
         assert abs(difference.mean()) < 5 * error
 
 
-def answers(features, labels):
-    """Those of a small network, to each half after training on the other."""
+def cross_validated_predictions(features, labels):
+    """Return the classes a small network predicts for each half after training on the other."""
     features = torch.tensor(np.array(features), dtype=torch.float32)
     given = []
     for test, train in (features.chunk(2), features.chunk(2)[::-1]):
@@ -372,7 +372,7 @@ def answers(features, labels):
 
 
 def bag_of_pairs(flow):
-    """How much moves which way between neighbouring frames, without order."""
+    """Return features of the motion between neighbouring frames, pooled over time."""
     scale = np.abs(flow).mean(axis=0)
     return np.log1p(
         np.concatenate(
@@ -386,10 +386,10 @@ def first_and_last_third(flow):
     return np.concatenate([first.sum(axis=0), last.sum(axis=0)]) / len(flow)
 
 
-# How often the pair of motions and the class are seen at least.
+# Minimum accuracies for the pair of motions and for the class.
 @pytest.mark.slow
 @pytest.mark.parametrize('hard, pair_seen, class_seen', [(False, 0.9, 0.9), (True, 0.5, 0.65)])
-def test_classifiers_need_the_order_of_the_second_task(hard, pair_seen, class_seen):
+def test_the_order_task_needs_the_order_of_frames(hard, pair_seen, class_seen):
     count = 640
     labels = torch.tensor([motion.label_of(0, 'train', index) for index in range(count)])
     middles, flows = [], []
@@ -398,14 +398,14 @@ def test_classifiers_need_the_order_of_the_second_task(hard, pair_seen, class_se
         middle = frames[len(frames) // 2]
         middles.append(cv2.resize(middle, (12, 12)).astype(float).ravel())
         flows.append(measure_flow(frames[:: 2 if hard else 1]))
-    # Within four standard errors of chance.
-    of_frame = (answers(middles, labels) == labels).double()
+    # A single frame: within four standard errors of chance.
+    of_frame = (cross_validated_predictions(middles, labels) == labels).double()
     assert abs(of_frame.mean() - 1 / 8) < 4 * math.sqrt(7 / 64 / count)
-    # Neighbouring frames tell the pair of motions, and nothing of the order.
-    of_bag = answers([bag_of_pairs(flow) for flow in flows], labels)
+    # Unordered pairs of frames: the motions are recognized, not their order.
+    of_bag = cross_validated_predictions([bag_of_pairs(flow) for flow in flows], labels)
     pair = of_bag // 2 == labels // 2
     assert pair.double().mean() > pair_seen
     in_order = (of_bag == labels)[pair].double()
     assert abs(in_order.mean() - 1 / 2) < 4 * math.sqrt(1 / 4 / len(in_order))
-    of_thirds = answers([first_and_last_third(flow) for flow in flows], labels)
+    of_thirds = cross_validated_predictions([first_and_last_third(flow) for flow in flows], labels)
     assert (of_thirds == labels).double().mean() > class_seen

@@ -1,6 +1,6 @@
-"""That every tool takes every config of docs/mixing.md, and MMAction2's own.
+"""Every tool with every config of docs/mixing.md and configs of MMAction2.
 
-What cannot be done is refused in words that say why.
+Combinations that cannot work are refused with a reason.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ OWN = [
 QUICK = ['UniformSample for BLVNet', 'ResNet3dSlowOnly and I3DHead', OWN[2]]
 NAMES = [name for name in [*DOCUMENTED, *OWN] if name not in ('timm', 'torchvision') or find_spec(name)]
 EVERY = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
-# What these change is neither the network nor its frames.
+# These change neither the network nor its frames.
 TRAINING = [
     'Mixup and Cutmix',
     'Averaged weights',
@@ -56,13 +56,13 @@ TRAINING = [
 NETWORKS = [name for name in NAMES if name not in TRAINING]
 IN_3D = 'ResNet3dSlowOnly and I3DHead'
 OF_FRAMES = [OWN[-1], 'TPN and TPNHead']
-# Whose temporal module is not the TAM of this package.
+# Configs whose temporal module is not the TAM of this package.
 OTHERS = ['BigLittleSampleFrames for TSM']
 LAYERS = {'MobileNetV2': 'backbone/layer7', OWN[4]: 'backbone/layer7'}
 
 
 class Case(NamedTuple):
-    """A config with small pictures of tiny videos, and a checkpoint of it."""
+    """A config that reads tiny videos at a small size, with a checkpoint for it."""
 
     config: str
     checkpoint: str
@@ -71,7 +71,7 @@ class Case(NamedTuple):
 
 
 def shrink(pipeline: list) -> None:
-    """Let a pipeline give small pictures."""
+    """Set all sizes in a pipeline to SIZE."""
     for transform in pipeline:
         for key in ('crop_size', 'input_size', 'size'):
             if key in transform:
@@ -82,7 +82,7 @@ def shrink(pipeline: list) -> None:
 
 
 def read_small(name: str, folder: Path) -> Config:
-    """A config on tiny videos."""
+    """Return a config that reads tiny videos at a small size."""
     cfg = read(name, folder) if name in DOCUMENTED else Config.fromfile(MMACTION / f'{name}.py')
     cfg.model.backbone.pop('pretrained', None)
     cfg.custom_imports = dict(imports=['mmblvnet'])
@@ -102,7 +102,7 @@ def read_small(name: str, folder: Path) -> Config:
 
 @pytest.fixture(scope='module')
 def cases(tmp_path_factory):
-    """The cases by their names, each made when it is first asked for."""
+    """Yield a function that returns the case of a name, made at the first call."""
     made, folders = {}, []
 
     def make(name: str) -> Case:
@@ -117,7 +117,7 @@ def cases(tmp_path_factory):
             (folder / 'frames.txt').write_text('a 20 1\nb 13 2\n')
             cfg = read_small(name, folder)
             torch.manual_seed(0)
-            # A copy: what is built may take its config apart.
+            # A copy, since building may change the config.
             model = build(Config(cfg._cfg_dict.copy()))
             torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
             cfg.dump(folder / 'config.py')
@@ -130,7 +130,7 @@ def cases(tmp_path_factory):
 
 
 def run(tool: str, *arguments: str) -> None:
-    """Run a tool of the folder tools, as from the command line."""
+    """Run a script in tools/ as from the command line."""
     argv, sys.argv = sys.argv, [tool, *map(str, arguments)]
     try:
         runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
@@ -143,7 +143,7 @@ def run(tool: str, *arguments: str) -> None:
 
 @contextlib.contextmanager
 def refused(by: Dict[str, str], name: str):
-    """Expect what a table says of a config, and nothing of the others."""
+    """Expect the refusal that `by` has for this config, or none."""
     if name in by:
         with pytest.raises(SystemExit, match=by[name]):
             yield
@@ -152,7 +152,7 @@ def refused(by: Dict[str, str], name: str):
 
 
 def scores_by_mmaction(case: Case, folder: Path) -> torch.Tensor:
-    """What MMAction2's own test says of the videos."""
+    """Return the scores of both videos from MMAction2's own test."""
     cfg = case.cfg.copy()
     cfg.update(
         work_dir=str(folder),
@@ -166,7 +166,7 @@ def scores_by_mmaction(case: Case, folder: Path) -> torch.Tensor:
 
 
 def check_predictions(case: Case, name: str, folder: Path) -> None:
-    """They are the scores of a test."""
+    """Check that predict.py gives the scores of a test, or refuses configs of raw frames."""
     out = folder / 'out.json'
     with refused(dict.fromkeys(OF_FRAMES, 'opens no video file'), name):
         run('predict', case.video, case.config, case.checkpoint, '--topk', '1000', '--json', out)
@@ -178,7 +178,7 @@ def check_predictions(case: Case, name: str, folder: Path) -> None:
     for item in prediction['predictions']:
         given[item['label']] = item['probability']
     if name == 'TRNHead':
-        # It draws at random.
+        # TRNHead samples relations at random.
         assert given.sum().item() == pytest.approx(1, abs=1e-4)
     else:
         torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-3)
@@ -193,7 +193,7 @@ def check_windows(case: Case, name: str, folder: Path) -> None:
 
 
 def check_pictures(case: Case, name: str, folder: Path) -> None:
-    """Of the frames, the class and the temporal weights, if there are any."""
+    """Check pictures of the sampled frames, Grad-CAM and temporal weights, or the refusals."""
     layer = ['--layer', LAYERS[name]] if name in LAYERS else []
     of_frames = dict.fromkeys(OF_FRAMES, 'opens no video file')
     without = dict.fromkeys(OWN + OTHERS, 'has no TemporalAggregation')
@@ -210,7 +210,7 @@ def check_pictures(case: Case, name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize('name', EVERY)
-def test_it_is_predicted_and_drawn(cases, name, tmp_path):
+def test_every_model_is_predicted_and_drawn(cases, name, tmp_path):
     case = cases(name)
     check_predictions(case, name, tmp_path)
     check_windows(case, name, tmp_path)
@@ -219,7 +219,7 @@ def test_it_is_predicted_and_drawn(cases, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
-def test_it_is_measured_and_exported_with_the_scores_of_a_test(cases, name, tmp_path):
+def test_every_network_is_measured_and_exported_with_the_scores_of_a_test(cases, name, tmp_path):
     case, out = cases(name), tmp_path / 'model.pt2'
     benchmark.main(
         ['--configs', case.config, '--size', '64', '--rounds', '1', '--warm-up', '0', '--out', str(tmp_path)]

@@ -1,4 +1,4 @@
-"""Predicting files, folders and windows of a long video."""
+"""tools/predict.py on files, folders and windows of a long video."""
 
 import csv
 import errno
@@ -24,9 +24,9 @@ COMMAND = 'python tools/predict.py VIDEO CONFIG CHECKPOINT'
 
 
 @pytest.fixture(scope='module')
-def decided(places, tmp_path_factory):
-    """A checkpoint that thinks of the last class, whatever it sees."""
-    weights = torch.load(places['CHECKPOINT'])['state_dict']
+def decided(placeholders, tmp_path_factory):
+    """Return a checkpoint with the same scores for every video, highest for the last class."""
+    weights = torch.load(placeholders['CHECKPOINT'])['state_dict']
     weights['cls_head.fc_cls.weight'].zero_()
     weights['cls_head.fc_cls.bias'] = torch.arange(8.0) / 4
     file = tmp_path_factory.mktemp('decided') / 'model.pth'
@@ -35,13 +35,13 @@ def decided(places, tmp_path_factory):
 
 
 @pytest.fixture
-def names(places):
-    return places['NAMES'].read_text().splitlines()
+def names(placeholders):
+    return placeholders['NAMES'].read_text().splitlines()
 
 
 def test_the_documented_commands_run(run, tmp_path):
     for command in block_commands(ROOT / 'docs' / 'predict.md'):
-        # The videos are shorter than 2 seconds.
+        # The test videos are shorter than 2 seconds.
         status, printed = run(command.replace('--window 2', '--window 0.4'))
         assert status is None, (command, printed)
     assert {path.name for path in tmp_path.iterdir()} == {'out.json', 'annotated', 'out.csv', 'out.png'}
@@ -57,12 +57,12 @@ def test_the_best_classes_come_first_with_bars_of_their_probabilities(run, decid
         ]
 
 
-def test_what_does_not_fit_is_named(run, places, tmp_path):
+def test_missing_files_and_foreign_checkpoints_are_named(run, placeholders, tmp_path):
     for name in ('VIDEO', 'CONFIG', 'CHECKPOINT', 'NAMES'):
-        absent = f'{places[name]}.absent'
+        absent = f'{placeholders[name]}.absent'
         status, _ = run(f'{COMMAND} --label-map NAMES', **{name: absent})
         assert status == f'{absent} does not exist'
-    weights = torch.load(places['CHECKPOINT'])['state_dict']
+    weights = torch.load(placeholders['CHECKPOINT'])['state_dict']
     weights['backbone.layer9.weight'] = weights.pop('backbone.tam.curr.weight')
     torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
     status, _ = run(COMMAND, CHECKPOINT=tmp_path / 'other.pth')
@@ -72,16 +72,16 @@ def test_what_does_not_fit_is_named(run, places, tmp_path):
         'backbone.layer9.weight is unexpected',
     ):
         assert message in status
-    status, _ = run(COMMAND, CHECKPOINT=places['VIDEO'])
+    status, _ = run(COMMAND, CHECKPOINT=placeholders['VIDEO'])
     assert 'cannot be read as a checkpoint' in status
 
 
-def test_a_folder_goes_on_after_a_broken_video(run, places, decided, tmp_path):
+def test_a_folder_goes_on_after_a_broken_video(run, placeholders, decided, tmp_path):
     folder = tmp_path / 'videos'
     (folder / 'more').mkdir(parents=True)
-    shutil.copy(places['VIDEO'], folder / 'a.webm')
-    shutil.copy(places['VIDEO'], folder / 'more' / 'b.webm')
-    whole = places['VIDEO'].read_bytes()
+    shutil.copy(placeholders['VIDEO'], folder / 'a.webm')
+    shutil.copy(placeholders['VIDEO'], folder / 'more' / 'b.webm')
+    whole = placeholders['VIDEO'].read_bytes()
     (folder / 'cut.webm').write_bytes(whole[: len(whole) // 2])
     status, printed = run(f'{COMMAND} --json out.json --video-out annotated --topk 2', VIDEO=folder, CHECKPOINT=decided)
     assert '1 of 3 videos could not be predicted' in status
@@ -97,23 +97,23 @@ def test_a_folder_goes_on_after_a_broken_video(run, places, decided, tmp_path):
             assert new.get(value) == old.get(value)
 
 
-def test_raw_scores_are_shown_as_probabilities(run, places, tmp_path):
+def test_raw_scores_are_shown_as_probabilities(run, placeholders, tmp_path):
     config = tmp_path / 'config.py'
-    config.write_text(f"_base_ = '{places['CONFIG']}'\nmodel = dict(cls_head=dict(average_clips='score'))\n")
+    config.write_text(f"_base_ = '{placeholders['CONFIG']}'\nmodel = dict(cls_head=dict(average_clips='score'))\n")
     of_configs = []
-    for file in (places['CONFIG'], config):
+    for file in (placeholders['CONFIG'], config):
         run(f'{COMMAND} --topk 8 --json out.json', CONFIG=file)
         (result,) = json.loads(Path('out.json').read_text())
         of_configs.append([p['probability'] for p in result['predictions']])
     assert sum(of_configs[0]) == pytest.approx(1)
-    # One is a mean of probabilities, the other one of scores.
+    # One averages probabilities over views, the other scores.
     assert of_configs[1] == pytest.approx(of_configs[0], abs=0.01)
 
 
-def test_classes_that_each_have_a_yes_or_no_have_sigmoids(run, places, decided, tmp_path):
+def test_multi_label_heads_have_sigmoid_probabilities(run, placeholders, decided, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(
-        f"_base_ = '{places['CONFIG']}'\nmodel = dict(cls_head=dict(loss_cls=dict(type='BCELossWithLogits')))\n"
+        f"_base_ = '{placeholders['CONFIG']}'\nmodel = dict(cls_head=dict(loss_cls=dict(type='BCELossWithLogits')))\n"
     )
     run(f'{COMMAND} --topk 8 --json out.json', CONFIG=config, CHECKPOINT=decided)
     (result,) = json.loads(Path('out.json').read_text())
@@ -122,16 +122,16 @@ def test_classes_that_each_have_a_yes_or_no_have_sigmoids(run, places, decided, 
     )
 
 
-def test_a_video_is_never_written_over(run, places, tmp_path):
+def test_a_video_is_never_written_over(run, placeholders, tmp_path):
     video = tmp_path / 'a.mp4'
-    shutil.copy(places['VIDEO'], video)
+    shutil.copy(placeholders['VIDEO'], video)
     status, _ = run(f'{COMMAND} --video-out .', VIDEO=video)
     assert 'give --video-out another folder' in status
-    assert video.read_bytes() == places['VIDEO'].read_bytes()
+    assert video.read_bytes() == placeholders['VIDEO'].read_bytes()
 
 
 def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
-    # Of 20 frames at 25 per second.
+    # The video has 20 frames at 25 per second.
     status, printed = run(
         f'{COMMAND} --window 0.4 --stride 0.2 --csv out.csv --picture out.png --label-map NAMES --topk 9',
         CHECKPOINT=decided,
@@ -139,7 +139,7 @@ def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
     assert status is None
     with open('out.csv', newline='') as file:
         rows = list(csv.DictReader(file))
-    # There are 8 classes.
+    # --topk 9 is limited to the 8 classes.
     assert [len(row) for row in rows] == [3 + 2 * 8] * 3
     assert [row['start'] for row in rows] == ['0.000', '0.200', '0.400']
     assert [row['end'] for row in rows] == ['0.400', '0.600', '0.800']
@@ -148,7 +148,7 @@ def test_a_long_video_gives_a_table_and_a_picture(run, decided, names):
     assert cv2.imread('out.png') is not None
 
 
-def test_a_table_and_a_picture_of_what_is_before_a_damage(run, tmp_path):
+def test_a_damaged_video_gives_a_table_and_a_picture_up_to_the_damage(run, tmp_path):
     video = spoil_frame(write_video(tmp_path / 'a.mp4'), 15)
     status, _ = run(f'{COMMAND} --window 0.32 --csv out.csv --picture out.png', VIDEO=video)
     assert re.search('a.mp4: Invalid data', status)
@@ -156,7 +156,7 @@ def test_a_table_and_a_picture_of_what_is_before_a_damage(run, tmp_path):
     assert cv2.imread('out.png') is not None
 
 
-def test_a_fault_of_the_machine_is_not_the_videos(run, monkeypatch):
+def test_an_io_error_is_not_blamed_on_the_video(run, monkeypatch):
 
     def fail(*_):
         raise OSError(errno.EIO, 'Input/output error')
@@ -166,9 +166,9 @@ def test_a_fault_of_the_machine_is_not_the_videos(run, monkeypatch):
         run(COMMAND)
 
 
-def test_the_frames_are_those_of_a_test(run, places, monkeypatch):
-    """Bit by bit."""
-    dataset = DATASETS.build(Config.fromfile(places['CONFIG']).test_dataloader.dataset)
+def test_the_frames_are_those_of_a_test(run, placeholders, monkeypatch):
+    """They are equal bit by bit."""
+    dataset = DATASETS.build(Config.fromfile(placeholders['CONFIG']).test_dataloader.dataset)
     seen = []
     step = BaseRecognizer.test_step
 
@@ -177,7 +177,7 @@ def test_the_frames_are_those_of_a_test(run, places, monkeypatch):
         return step(self, batch)
 
     monkeypatch.setattr(BaseRecognizer, 'test_step', remember)
-    run(COMMAND, VIDEO=places['FOLDER'])
+    run(COMMAND, VIDEO=placeholders['FOLDER'])
     for i, frames in enumerate(seen):
         assert frames.equal(dataset[i]['inputs'])
     assert len(seen) == 2
@@ -202,13 +202,13 @@ def test_faster_predictions_are_those_of_float32(run, option, bound):
     for mode in ('', '--window 0.4', '--stream'):
         plain, fast = predict(mode), predict(mode, option)
         assert len(plain) == len(fast) > 0
-        # Or the option would do nothing.
+        # Equal results would mean that the option does nothing.
         assert fast != plain
         for expected, given in zip(plain, fast):
             assert given == pytest.approx(expected, abs=bound)
 
 
-def test_what_makes_no_sense_is_refused(run, monkeypatch):
+def test_options_without_effect_or_sense_are_refused(run, monkeypatch):
     monkeypatch.setenv('CXX', 'absent')
     for options, message in {
         '--window 100': 'ended before the first window',
@@ -245,7 +245,7 @@ def write_minutes(path, minutes):
 
 
 def peak_memory(*arguments):
-    """The peak memory in MB of the command in a process of its own."""
+    """Run the command in a new process and return its peak memory in MB."""
     command = [str(ROOT / 'tools' / 'predict.py'), *map(str, arguments)]
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', f'import sys; sys.argv = {command}\n{PEAK}'],
@@ -259,13 +259,13 @@ def peak_memory(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/proc/self/status'), reason='only Linux tells the peak')
-def test_an_hour_needs_no_more_memory_than_a_minute(places, tmp_path):
+def test_an_hour_needs_no_more_memory_than_a_minute(placeholders, tmp_path):
     peaks, table = {}, tmp_path / 'out.csv'
     for minutes in (1, 60):
         peaks[minutes] = peak_memory(
             write_minutes(tmp_path / f'{minutes}.mp4', minutes),
-            places['CONFIG'],
-            places['CHECKPOINT'],
+            placeholders['CONFIG'],
+            placeholders['CHECKPOINT'],
             '--window',
             '2',
             '--stride',
@@ -276,6 +276,6 @@ def test_an_hour_needs_no_more_memory_than_a_minute(places, tmp_path):
             tmp_path / 'out.png',
         )
         assert len(table.read_text().splitlines()) in (60, 61)
-    # The pictures of an hour alone would be 830 MB. The same minute's peak
-    # varied by 22 MB from run to run.
+    # The decoded frames of an hour would take 830 MB; repeated runs of the
+    # same minute varied by 22 MB.
     assert peaks[60] < peaks[1] + 60, peaks

@@ -1,4 +1,4 @@
-"""Streams through the command, from files and from servers."""
+"""tools/predict.py --stream on files and servers."""
 
 import csv
 import http.server
@@ -22,7 +22,7 @@ COMMAND = 'python tools/predict.py VIDEO CONFIG CHECKPOINT --stream'
 
 
 def write_video(file, num_frames):
-    """A video of noise, whose container the suffix tells."""
+    """Write a video of noise; the suffix selects the container."""
     noise = np.random.default_rng(0)
     with av.open(str(file), 'w') as out:
         stream = out.add_stream('mpeg2video', rate=25)
@@ -60,11 +60,11 @@ def test_a_file_gives_tables_a_picture_and_a_video(run, tmp_path):
     with open('a.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     lines = read_lines('a.jsonl')
-    # 40 frames at 25 a second are 20 at 12.5, and 10 pairs.
+    # 40 frames at 25 per second are 20 at 12.5, or 10 pairs.
     assert len(rows) == len(lines) == len(printed.out.splitlines()[-10:]) == 10
     assert [line['end'] for line in lines] == pytest.approx([0.12 + 0.16 * pair for pair in range(10)])
     assert [float(row['delay']) for row in rows] == [line['delay'] for line in lines]
-    # 13 frames at 12.5 a second, and half of one until the frame is over.
+    # A lookahead of 13 frames, and half a frame until its own end.
     assert lines[0]['delay'] == pytest.approx(13 / 12.5 + 0.04, abs=0.01)
     assert [row['class_1'] for row in rows] == [line['predictions'][0]['name'] for line in lines]
     assert Path('a.png').stat().st_size > 5000
@@ -74,7 +74,7 @@ def test_a_file_gives_tables_a_picture_and_a_video(run, tmp_path):
 
 
 class BreaksOff(http.server.BaseHTTPRequestHandler):
-    """Sends a video as fast as it is shown, and ends in the middle."""
+    """A server that sends a video in real time and stops halfway."""
 
     protocol_version = 'HTTP/1.0'
 
@@ -101,14 +101,14 @@ def server(tmp_path):
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), BreaksOff) as it:
         it.content = video.read_bytes()
         it.num_requests = 0
-        # 4 seconds for the half of 8 seconds.
+        # Half of the 8 seconds is sent in 4 seconds.
         it.pause = 4 / (len(it.content) / 2 / (188 * 8))
         threading.Thread(target=it.serve_forever, daemon=True).start()
         yield it
         it.shutdown()
 
 
-def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
+def test_a_broken_connection_is_opened_again(server, placeholders, tmp_path):
     lines = tmp_path / 'a.jsonl'
     url = f'http://127.0.0.1:{server.server_address[1]}/a.ts'
     process = subprocess.Popen(
@@ -116,8 +116,8 @@ def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
             sys.executable,
             str(ROOT / 'tools' / 'predict.py'),
             url,
-            str(places['CONFIG']),
-            str(places['CHECKPOINT']),
+            str(placeholders['CONFIG']),
+            str(placeholders['CHECKPOINT']),
             '--stream',
             '--reopen',
             '0.2',
@@ -127,7 +127,7 @@ def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=dict(os.environ, PYTHONPATH=f'{ROOT}:{ROOT}/tests'),
-        # Where the tests run in the background, it would be ignored.
+        # Background jobs of a shell inherit an ignored SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -140,7 +140,7 @@ def test_a_server_that_breaks_off_is_asked_again(server, places, tmp_path):
     assert server.num_requests >= 3
     ends = [moment['end'] for moment in read_lines(lines)]
     assert ends == sorted(ends)
-    # Of more than the 4 seconds before it breaks off.
+    # More than the 4 seconds of a single connection.
     assert ends[-1] - ends[0] > 5
     assert 'Opening it again' in errors
     assert process.returncode == 0, errors

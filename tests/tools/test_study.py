@@ -48,7 +48,7 @@ def test_means_and_differences_are_reported_with_their_intervals(options, tmp_pa
     write_runs(tmp_path, 'tam_r3', [70], frames=8)
     study.main(options + ['--frames', '4', '8', '--report-only'])
     printed = capsys.readouterr().out
-    # Student's t with 2 degrees of freedom: 4.303 standard errors.
+    # Student's t at 2 degrees of freedom is 4.303 standard errors.
     assert '| bLVNet-TSM | 4 | 0.02 | 52.0 ± 5.0 | 3 |' in printed
     assert '| bLVNet-TAM, r = 3 | 8 | 0.02 | 70.0 | 1 |' in printed
     assert (
@@ -105,7 +105,7 @@ def test_runs_differ_in_the_model_alone(options):
         assert cfg.optim_wrapper.optimizer.lr == 0.1 and cfg.randomness.seed == 3
         backbone = model.pop('backbone')
         assert 'init_cfg' not in backbone
-        # Each frame or pair of frames that comes out of the backbone.
+        # One segment per frame or pair that the backbone returns.
         assert model.cls_head.pop('num_segments') == (2 if backbone.type == 'BLVNet' else 4)
         other_model.pop('backbone')
         other_model.cls_head.pop('num_segments')

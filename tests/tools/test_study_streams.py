@@ -12,7 +12,7 @@ from study_streams import judge
 
 def test_predictions_are_judged_live_in_hindsight_and_by_their_delay():
     labels = np.repeat([5, 1, 2], [4, 8, 4])
-    # Each known 3 frames after the middle of what it is of; 2 comes never.
+    # (frame when known, middle frame, class), 3 frames late; 2 never comes.
     predictions = [(3, 0, 5), (7, 4, 1), (12, 9, 1)]
     result = judge(labels, predictions)
     assert result['live'] == pytest.approx(5 / 12)
@@ -20,8 +20,8 @@ def test_predictions_are_judged_live_in_hindsight_and_by_their_delay():
     assert result['delay'] == pytest.approx((3 + 4) / 2 / 6)
 
 
-def test_windows_start_with_every_pair_or_every_so_many(monkeypatch):
-    # Whose class is the number of the first frame.
+def test_windows_start_at_every_pair_or_at_a_stride(monkeypatch):
+    # The predicted class is the number of the first frame.
     monkeypatch.setattr(study_streams, 'reference_scores', lambda _, clips: torch.eye(12)[clips[:, 0].long().flatten()])
     frames = torch.arange(12.0).reshape(12, 1, 1, 1)
     assert list(study_streams.windows(None, frames)) == [(7, 3.5, 0), (9, 5.5, 2), (11, 7.5, 4)]
@@ -41,7 +41,7 @@ def test_a_long_video_shows_each_action_after_another(cuts):
     assert frames.shape == (len(labels), 3, 32, 32)
     new_action = torch.from_numpy(np.diff(labels) != 0)
     assert new_action.sum() == study_streams.ACTIONS - 1
-    # The scenes change with the actions, if there are cuts.
+    # With cuts, the scene changes with the action.
     changes = frames.float().diff(dim=0).abs().mean((1, 2, 3))
     ratio = changes[new_action].mean() / changes.median()
     assert (ratio > 3) == cuts
@@ -72,7 +72,7 @@ def test_runs_of_streams_are_reported_with_windows_beside_them(tmp_path, capsys)
         '| windows, stride of 4 pairs',
         '| stream: TAM, lookahead',
     ]
-    # A stream computes each pair once, as windows that do not overlap do.
+    # A stream computes each pair once, like windows without overlap.
     assert [line.split(' | ')[1] for line in lines] == ['2.07', '1.03', '0.52', '0.52']
     for line in lines:
         assert '| 50.0 (25.0 to 75.0) |' in line
@@ -86,7 +86,7 @@ def test_models_of_the_other_study_are_refused(capsys):
     assert "--models: invalid choice: 'tam_r3' (choose from" in capsys.readouterr().err
 
 
-def test_models_of_streams_differ_from_each_other_as_they_say(tmp_path):
+def test_stream_models_have_the_settings_of_their_names(tmp_path):
     args = study.parse_args(['--streams', '--out', str(tmp_path)])
     for key in study_streams.MODELS:
         cfg = study.make_config(args, dict(model=key, frames=8, seed=0, lr=0.02))

@@ -1,4 +1,4 @@
-"""The commands of docs/visualization.md, as they stand there."""
+"""The commands of docs/visualization.md, run as written."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ OWN = [c for c in DOCUMENTED if 'tools/visualize.py' in c]
 
 @pytest.fixture(scope='module')
 def work_dir(tmp_path_factory):
-    """The logs of a training."""
+    """Return a work_dir with the logs of a training."""
     folder = tmp_path_factory.mktemp('work')
     logs = folder / '20260101_000000' / 'vis_data'
     logs.mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_the_documented_commands_draw(run, work_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_documented_commands_run_one_after_the_other(places, work_dir, tmp_path):
+def test_all_documented_commands_run_one_after_the_other(placeholders, work_dir, tmp_path):
     paths = [str(ROOT), str(ROOT / 'tests')]
     stands_in = importlib.util.find_spec('moviepy') is None
     if stands_in:
@@ -56,7 +56,7 @@ def test_all_documented_commands_run_one_after_the_other(places, work_dir, tmp_p
         (tmp_path / 'moviepy' / 'editor.py').write_text(MOVIEPY)
         paths.append(str(tmp_path))
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONWARNINGS='ignore')
-    words = dict(places, WORK_DIR=work_dir)
+    words = dict(placeholders, WORK_DIR=work_dir)
     for command in DOCUMENTED:
         command = re.sub('[A-Z_]{5,}', lambda m: str(words[m[0]]), command)
         command = command.replace('tools/', f'{ROOT}/tools/')
@@ -68,11 +68,11 @@ def test_all_documented_commands_run_one_after_the_other(places, work_dir, tmp_p
     assert len(load(tmp_path / 'scores.pkl')) == 2
     assert (tmp_path / 'gradcam.gif').stat().st_size > 10000
     if stands_in:
-        # 2 clips and 3 crops; both frames of a pair have a map.
+        # 2 clips, 3 crops, 8 frames; both frames of a pair get its map.
         assert np.load(tmp_path / 'gradcam.gif').shape == (48, 64, 64, 3)
 
 
-def test_what_is_wrong_is_said_in_a_line(run):
+def test_errors_are_reported_in_one_line(run):
     for arguments, message in {
         'weights nowhere.py CHECKPOINT': 'nowhere.py does not exist',
         'frames CONFIG nowhere.mp4': 'nowhere.mp4 cannot be read .*No such file',

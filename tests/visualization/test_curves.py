@@ -19,18 +19,18 @@ def val(epoch, accuracy):
     return {'acc/top1': accuracy, 'step': epoch}
 
 
-def test_what_a_resumed_run_repeats_counts_once_and_a_test_does_not(tmp_path):
+def test_repeated_iterations_count_once_and_tests_not_at_all(tmp_path):
     write_log(tmp_path, '20260101_000000', train(5, 2.0), val(1, 0.3), train(10, 1.5), train(15, 1.4), val(2, 0.4))
-    # A test in between.
+    # A test run between two training runs.
     write_log(tmp_path, '20260102_000000', val(0, 0.9))
     write_log(tmp_path, '20260103_000000', train(10, 1.0), val(2, 0.6))
     curves = read_curves(tmp_path, 'acc/top1')
     assert curves.loss == [(5, 2.0), (10, 1.0), (15, 1.4)]
-    # Validations stand where the training was.
+    # A validation is placed at the last training iteration before it.
     assert curves.metric == [(5, 0.3), (10, 0.6), (15, 0.4)]
 
 
-def test_what_has_no_curves_is_refused(tmp_path):
+def test_logs_without_curves_are_refused(tmp_path):
     with pytest.raises(ValueError, match='has no .*scalars.json'):
         read_curves(tmp_path, 'acc/top1')
     write_log(tmp_path, '20260101_000000', val(1, 0.3))
@@ -47,5 +47,5 @@ def test_the_picture_has_a_line_for_each_run(tmp_path):
     out = tmp_path / 'out.png'
     draw_curves([curves, curves], ['one', 'two'], 'acc/top1', out)
     picture = cv2.imread(str(out)).astype(int)
-    # The second line is orange, and covers the first.
+    # The second line, which covers the first, is orange.
     assert (abs(picture - (14, 127, 255)) < 3).all(-1).sum() > 100

@@ -29,7 +29,7 @@ def maps_by_gradcam(model, layer, frames):
 
 
 def maps_by_definition(model, layer, frames):
-    """Grad-CAM as its paper says, of each map by itself."""
+    """Return Grad-CAM of each feature map as its paper defines it, scaled to [0, 1] over all maps."""
     kept = {}
 
     def keep(module, inputs, output):
@@ -42,7 +42,7 @@ def maps_by_definition(model, layer, frames):
     feats, kwargs = model.extract_feat(data['inputs'], test_mode=True)
     scores = model.cls_head(feats, **kwargs)
     hook.remove()
-    # Of the mean over the views.
+    # Gradient of the best score after averaging over views.
     (gradient,) = torch.autograd.grad(scores.mean(0).max(), kept['maps'])
     weights = gradient.mean((2, 3), keepdim=True)
     maps = (weights * kept['maps']).sum(1, keepdim=True).relu()
@@ -50,10 +50,10 @@ def maps_by_definition(model, layer, frames):
     return ((maps - maps.min()) / (maps.max() - maps.min())).detach()
 
 
-def test_a_map_lies_on_all_frames_that_it_is_of():
+def test_a_map_is_repeated_for_each_frame_it_covers():
     frames = torch.randint(256, (VIEWS * NUM_FRAMES, 3, 64, 64))
     for layer, frames_per_map in {'backbone/layer4': 2, 'backbone/layer1/big': 2, 'backbone/conv1': 1}.items():
-        # The hooks of Grad-CAM stay on a model.
+        # A new model, since Grad-CAM leaves its hooks on it.
         model = network()
         expected = maps_by_definition(model, layer, frames)
         assert len(expected) == len(frames) // frames_per_map
@@ -95,7 +95,7 @@ def test_the_maps_lie_on_the_frames_that_the_network_gets(motion_network, video)
     assert len(clips) == 6
     for clip, other in zip(clips, plain):
         assert clip.numbers.tolist() == other.numbers.tolist()
-        # Half of each is the plain frame.
+        # The overlay is half frame, half heat map.
         rest = clip.frames.astype(int) - other.frames / 2
         assert -2 < rest.min() and rest.max() < 129.5
         assert rest.std() > 5

@@ -25,7 +25,7 @@ def sampler(config, split):
 
 
 def model_of(config, **parts):
-    """What a network tells of itself, without its weights."""
+    """Return a stand-in for a model: its config and parts, without weights."""
     return SimpleNamespace(cfg=config, **parts)
 
 
@@ -56,14 +56,14 @@ def test_a_training_clip_is_what_the_sampler_draws_each_time(video, model):
 
 def test_the_views_of_a_test_are_in_the_order_of_the_network(video, model):
     views = clips_of(model, video, 'test')
-    # 2 clips, and 3 crops of both.
+    # 2 clips with 3 crops each.
     one_crop = numbers_of(model.cfg, 'test').reshape(2, 8).tolist()
     assert [view.numbers.tolist() for view in views] == 3 * one_crop
     for view in views:
         assert shown_numbers(view.frames) == view.numbers.tolist()
 
 
-def test_the_clips_of_mmactions_networks_are_told_apart(video):
+def test_clips_of_mmactions_networks_are_separated(video):
     for clip_len, num_clips, form, parts, length in (
         (4, 2, 'NCTHW', dict(), 4),
         (1, 6, 'NCHW', dict(), 6),
@@ -89,7 +89,7 @@ def test_the_clips_of_mmactions_networks_are_told_apart(video):
             assert shown_numbers(clip.frames) == clip.numbers.tolist()
 
 
-def test_what_gives_no_clips_is_refused(video, model, tmp_path):
+def test_pipelines_and_videos_without_clips_are_refused(video, model, tmp_path):
     flow = Config.fromfile(CONFIGS / 'blvnet_tam_r50_8x2_sthv2-flow.py')
     with pytest.raises(ValueError, match='RawFrameDecode.* no video file'):
         clips_of(model_of(flow), video, 'train')
@@ -115,7 +115,7 @@ def test_even_and_odd_frames_are_marked_by_their_branch(tmp_path):
         paired = has_branches(SimpleNamespace(backbone=backbone.__new__(backbone)))
         draw_clips([clip], out, 'draw', paired)
         picture = cv2.imread(str(out))[..., ::-1]
-        # The bars above the thumbnails are the widest of that colour.
+        # The bars above the thumbnails are the widest area of a colour.
         little, big = (paint_of(picture, c) for c in (LITTLE, BIG))
         wide = [paint.sum(1).max() > picture.shape[1] * 0.3 for paint in (little, big)]
         assert wide == [backbone is BLVNet] * 2
@@ -123,7 +123,7 @@ def test_even_and_odd_frames_are_marked_by_their_branch(tmp_path):
     assert little[row].argmax() < big[row].argmax()
 
 
-def test_a_picture_grows_with_lines_and_with_so_many_clips(tmp_path, monkeypatch):
+def test_a_picture_grows_with_lines_and_clips_up_to_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(clips, 'MAX_CLIPS', 2)
 
     def shape(length, count):

@@ -11,7 +11,7 @@ from torch import nn
 
 
 def layer(*channels):
-    """A module with these weights per channel."""
+    """Return the temporal weights of a TAM that has these r weights per channel."""
     tam = TemporalAggregation(len(channels), 4, len(channels[0]))
     with torch.no_grad():
         for conv, values in zip(tam.children() if len(channels[0]) == 3 else tam.blending_layers, zip(*channels)):
@@ -19,7 +19,7 @@ def layer(*channels):
     return temporal_weights(nn.Sequential(tam))[0]
 
 
-def test_the_shares_of_a_channel_are_its_weights_parts_with_their_signs():
+def test_the_shares_of_a_channel_are_its_weights_over_their_absolute_sum():
     weights = layer((1.0, 2.0, 1.0), (-3.0, 1.0, 0.0), (0.0, 0.0, 0.0))
     assert weights.shares.T.tolist() == [[0.25, 0.5, 0.25], [-0.75, 0.25, 0], [0, 0, 0]]
     assert layer((1.0, 2.0, 1.0), (-3.0, 1.0, 0.0)).mean_shares == {-1: 0.5, 0: 0.375, 1: 0.125}
@@ -40,7 +40,7 @@ def test_every_module_of_a_network_is_found_in_its_order():
         (
             dict(type='SmallBLVNet', depth=50, num_segments=4, blend_frames=5),
             ['stem', 'layer1', 'layer2', 'layer3', 'layer4.0', 'layer4.1', 'layer4.2'],
-            # Behind pairs there are half the frames.
+            # layer4 works on pairs, which are half as many as frames.
             [4, 4, 4, 4, 2, 2, 2],
         ),
         (

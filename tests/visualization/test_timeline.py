@@ -4,7 +4,7 @@ from mmblvnet.visualization import Timeline, draw_timeline
 from mmblvnet.visualization.predictions import clock
 
 
-def test_columns_hold_ever_more_windows():
+def test_columns_merge_as_windows_are_added():
     timeline = Timeline(max_columns=4)
     for i in range(13):
         timeline.add(i, i + 1, torch.tensor([float(i)]))
@@ -23,7 +23,7 @@ def test_the_picture_shows_when_a_class_is_probable(tmp_path):
     draw_timeline(timeline, ['one', 'two'], out)
     picture = cv2.imread(str(out))
     height, width = picture.shape[:2]
-    # Where neither labels nor the colour bar are.
+    # Leaves out the labels and the colour bar.
     green = picture[:, width // 6 : width * 3 // 4, 1]
     left, right = green[:, :100], green[:, -100:]
     upper = slice(height // 8, height // 4)
@@ -32,5 +32,5 @@ def test_the_picture_shows_when_a_class_is_probable(tmp_path):
     assert right[lower].mean() > 200 > 50 > right[upper].mean()
 
 
-def test_times_are_written_as_people_read_them():
+def test_times_are_written_as_hours_minutes_and_seconds():
     assert [clock(seconds) for seconds in (0, 59.96, 3723.5)] == ['0:00:00.0', '0:01:00.0', '1:02:03.5']

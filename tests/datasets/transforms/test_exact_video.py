@@ -9,7 +9,7 @@ from tiny_videos import NUM_FRAMES, served, shown_numbers, write_video
 
 
 def read(filename, indices, start_index=0, **backend):
-    """What becomes of a video."""
+    """Return the results after ExactVideoInit and ExactVideoDecode of these frames."""
     results = dict(filename=filename, start_index=start_index)
     results = TRANSFORMS.build(dict(type='ExactVideoInit', **backend))(results)
     results['frame_inds'] = np.array(indices)
@@ -65,7 +65,7 @@ def test_a_video_may_be_in_a_database(video, tmp_path):
         read('b', [7], **backend)
 
 
-def test_what_a_server_does_not_have_is_a_broken_video(server, tmp_path):
+def test_a_video_missing_on_the_server_is_broken(server, tmp_path):
     annotation = tmp_path / 'list.txt'
     annotation.write_text(f'{server}/absent.webm 0\n')
     dataset = CheckedVideoDataset(

@@ -1,4 +1,4 @@
-"""Stacks of flow images, from the sampler to the network's input."""
+"""Stacks of optical flow images, from the sampler to the input of the network."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_video_shorter_than_a_stack_repeats_its_last_frame():
     assert frames.tolist() == [[0, 1, 2, 2, 2]] * 4
 
 
-def test_positions_are_those_of_a_video_without_the_last_frames():
+def test_positions_leave_room_for_a_whole_stack():
     stacks = sample(44, test_mode=True)['frame_inds'].reshape(-1, 5)
     single = sample(40, test_mode=True, num_consecutive_frames=1)
     assert stacks[:, 0].tolist() == single['frame_inds'].tolist()
@@ -35,7 +35,7 @@ def test_positions_are_those_of_a_video_without_the_last_frames():
 def test_a_stack_becomes_the_channels_of_one_image():
     results = sample(40, test_mode=True)
     number = results['frame_inds'][:, None, None, None]
-    # Channel 0 of each image is its number, channel 1 the number + 100.
+    # Channel 0 holds the image number, channel 1 the number + 100.
     images = number + np.array([0, 100]) + np.zeros((1, 2, 3, 1), int)
     results.update(imgs=list(images.astype(np.uint8)), modality='Flow')
     formatted = TRANSFORMS.build(dict(type='FormatShape', input_format='NCHW'))(results)['imgs']

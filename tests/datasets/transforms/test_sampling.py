@@ -12,7 +12,7 @@ from tiny_videos import NUM_FRAMES, shown_numbers
 
 GOLDEN = json.loads((Path(__file__).parents[2] / 'data' / 'sampling.json').read_text())
 
-# Both samplers, training and test.
+# Each sampler in training and in test mode.
 MODES = [(dense, test_mode) for dense in (False, True) for test_mode in (False, True)]
 modes = pytest.mark.parametrize('dense, test_mode', MODES)
 
@@ -30,7 +30,7 @@ def build(dense=False, clip_len=8, frame_interval=2, **kwargs):
 
 
 def sample(sampler, total_frames, start_index=0, seed=None):
-    """The frames of each clip."""
+    """Return the frame indices, (num_clips, clip_len)."""
     if seed is not None:
         np.random.seed(seed)
     results = dict(total_frames=total_frames, start_index=start_index)
@@ -39,7 +39,7 @@ def sample(sampler, total_frames, start_index=0, seed=None):
 
 @st.composite
 def samplers(draw, **fixed):
-    """Any sampler, apart from the arguments given."""
+    """Draw a sampler with random arguments, except those that are given."""
     arguments = dict(
         dense=st.booleans(),
         clip_len=st.integers(1, 16).map(lambda half: 2 * half),
@@ -78,30 +78,30 @@ def test_any_sampler_takes_whole_clips_of_the_video(sampler, total_frames, seed)
     assert len(clips) == sampler.num_clips
     assert clips.dtype == np.int32
     assert 0 <= clips.min() and clips.max() < total_frames
-    # Pictures in folders count from 1. The seed of NumPy governs training.
+    # Raw frames count from 1. NumPy's seed governs training.
     from_1 = sample(sampler, total_frames, start_index=1, seed=seed)
     np.testing.assert_array_equal(from_1, clips + 1)
 
 
 @laws
 @given(samplers(dense=False), lengths, seeds)
-def test_every_frame_of_a_uniform_view_lies_in_its_part_of_the_video(sampler, total_frames, seed):
+def test_every_frame_of_a_uniform_view_lies_in_its_segment_of_the_video(sampler, total_frames, seed):
     clips = sample(sampler, total_frames, seed=seed).astype(np.int64)
     assert (np.diff(clips) >= 0).all()
     part, group = np.arange(sampler.clip_len), total_frames // sampler.clip_len
     if sampler.test_mode and total_frames > sampler.clip_len:
-        # In whole numbers, since fractions could not tell.
+        # In integers, since floats would round.
         assert ((clips + 1) * sampler.clip_len > part * total_frames).all()
         assert (clips * sampler.clip_len < (part + 1) * total_frames).all()
     if not sampler.test_mode and group:
-        # Training takes the same place in every group.
+        # Training takes the same offset in every group.
         assert (clips // group == part).all()
         assert (clips % group == clips[:, :1] % group).all()
 
 
 @laws
 @given(samplers(dense=True), lengths, seeds)
-def test_dense_frames_follow_at_the_interval_and_go_on_at_the_start(sampler, total_frames, seed):
+def test_dense_frames_are_one_interval_apart_and_wrap_around(sampler, total_frames, seed):
     steps = np.diff(sample(sampler, total_frames, seed=seed))
     if total_frames >= sampler.clip_len * sampler.frame_interval:
         assert (steps == sampler.frame_interval).all()
@@ -111,7 +111,7 @@ def test_dense_frames_follow_at_the_interval_and_go_on_at_the_start(sampler, tot
 @pytest.mark.parametrize(
     'settings, total_frames, expected',
     [
-        # Both any offset, where the last group is longer, and of a short video.
+        # Equal groups, a longer last group, and dense sampling.
         (dict(), 40, range(5)),
         (dict(), 47, range(5)),
         (dict(dense=True), 24, range(8)),
@@ -128,7 +128,7 @@ def test_uniform_training_reaches_every_frame_of_a_short_video():
 
 @laws
 @given(samplers(test_mode=True), lengths, seeds)
-def test_testing_is_without_chance_and_leaves_the_random_state_alone(sampler, total_frames, seed):
+def test_testing_is_deterministic_and_leaves_the_random_state_alone(sampler, total_frames, seed):
     first = sample(sampler, total_frames, seed=seed)
     drawn = np.random.rand()
     np.random.seed(seed)
@@ -138,7 +138,7 @@ def test_testing_is_without_chance_and_leaves_the_random_state_alone(sampler, to
 
 @laws
 @given(samplers(test_mode=False), lengths, seeds)
-def test_clips_for_training_are_one_draw_after_the_other(sampler, total_frames, seed):
+def test_training_clips_are_drawn_one_after_the_other(sampler, total_frames, seed):
     several = sample(sampler, total_frames, seed=seed)
     num_clips, sampler.num_clips = sampler.num_clips, 1
     np.random.seed(seed)
@@ -147,7 +147,7 @@ def test_clips_for_training_are_one_draw_after_the_other(sampler, total_frames, 
 
 
 @modes
-def test_results_tell_the_shape_of_the_clips(dense, test_mode):
+def test_results_hold_the_shape_of_the_clips(dense, test_mode):
     sampler = build(dense=dense, num_clips=3, test_mode=test_mode)
     results = sampler(dict(total_frames=50, start_index=0))
     assert results['clip_len'] == 8
@@ -180,7 +180,7 @@ FEW = st.integers(-3, 20) | ODD_NUMBERS.filter(lambda number: not isinstance(num
     test_mode=st.booleans(),
     total_frames=ODD_NUMBERS,
 )
-def test_any_arguments_sample_the_video_or_are_named(dense, arguments, test_mode, total_frames):
+def test_any_arguments_give_frames_of_the_video_or_are_named(dense, arguments, test_mode, total_frames):
     try:
         sampler = build(dense, test_mode=test_mode, **arguments)
         frames = sampler(dict(filename='some.mp4', total_frames=total_frames, start_index=1))['frame_inds']
@@ -209,7 +209,7 @@ def test_an_argument_out_of_range_is_named_with_the_remedy(arguments, remedy):
 
 @laws
 @given(dense=st.booleans(), total_frames=st.integers(1, 60), num_clips=st.integers(1, 12))
-def test_merged_views_have_the_mean_of_all(dense, total_frames, num_clips):
+def test_merged_views_have_the_mean_of_all_views(dense, total_frames, num_clips):
     options = dict(dense=dense, num_clips=num_clips, test_mode=True)
     every, merged = (sample(build(merge_equal_views=merge, **options), total_frames) for merge in (False, True))
     assert set(map(tuple, merged)) == set(map(tuple, every))
@@ -219,7 +219,7 @@ def test_merged_views_have_the_mean_of_all(dense, total_frames, num_clips):
 
 
 def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
-    """The sample of a dataset with one video, through a whole pipeline."""
+    """Return the inputs and the frame numbers (from 0) of one video from a whole pipeline."""
     raw = decoder == 'RawFrame'
     steps = [] if raw else [dict(type=f'{decoder}Init')]
     steps += [sampler, dict(type=f'{decoder}Decode')]
@@ -237,7 +237,7 @@ def decoded(videos, tmp_path, source, decoder, sampler, crop=None):
         )
     )
     data = dataset[0]
-    # Pictures count from 1, and show numbers from 0.
+    # Raw frames count from 1, the numbers they show from 0.
     first = 1 if raw else 0
     return data['inputs'], data['data_samples'].frame_inds - first
 

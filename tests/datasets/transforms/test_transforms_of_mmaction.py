@@ -1,4 +1,4 @@
-"""Transforms of MMAction2 that newer packages break run here."""
+"""Transforms of MMAction2 that newer packages broke and this package repairs."""
 
 import importlib.util
 

@@ -76,7 +76,7 @@ def test_a_head_that_is_left_out_on_purpose_is_not_missed(weights):
     refuse(weights, 'backbone.0.bias is missing', model=model)
 
 
-def test_what_may_differ_can_be_named(weights):
+def test_weights_that_may_differ_can_be_listed(weights):
     del weights['backbone.0.bias']
     load(weights, training=True, may_differ=['backbone.0.'])
     refuse(weights, 'is missing', may_differ=['backbone.0.'])

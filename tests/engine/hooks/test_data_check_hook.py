@@ -14,7 +14,7 @@ from torch import nn
 
 
 class Head(nn.Linear):
-    """The head of a recognizer, by its number of classes."""
+    """A linear head with the attribute num_classes."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(1, num_classes)
@@ -22,7 +22,7 @@ class Head(nn.Linear):
 
 
 class Recognizer(BaseModel):
-    """Classifies videos by their mean."""
+    """A recognizer that classifies videos by their mean level."""
 
     def __init__(self, num_classes: int = 5) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Recognizer(BaseModel):
 
 
 class Failing:
-    """Fails the first time for a video named "once"."""
+    """A transform that fails in its first call if the video is named "once"."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -66,19 +66,19 @@ def pipeline(test_mode):
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
-    """A video that can be read."""
+    """Return the path of a readable video."""
     return write_video(tmp_path_factory.mktemp('videos') / 'whole.webm')
 
 
 @pytest.fixture
 def gone(tmp_path):
-    """Videos that cannot be read."""
+    """Return the paths of two videos that do not exist."""
     return [str(tmp_path / f'gone{i}.webm') for i in range(2)]
 
 
 @pytest.fixture
 def loader(tmp_path):
-    """Builds the settings of a dataloader from annotations."""
+    """Return a function that builds dataloader settings from annotation lines."""
 
     def build(*lines, num_workers=0, batch_size=2, test_mode=False, **dataset):
         annotation = tmp_path / f'{uuid.uuid4()}.txt'
@@ -104,7 +104,7 @@ def loader(tmp_path):
 
 @pytest.fixture
 def make_runner(tmp_path):
-    """Builds a runner with the hook, which trains two epochs."""
+    """Return a function that builds a runner with the hook; it trains two epochs by default."""
 
     def build(train=None, val=None, test=None, num_classes=5, **train_cfg):
         train_cfg = train_cfg or dict(by_epoch=True, max_epochs=2)
@@ -126,7 +126,7 @@ def make_runner(tmp_path):
             custom_hooks=[dict(type='DataCheckHook')],
             default_hooks=dict(checkpoint=None),
             default_scope='mmaction',
-            # A name that was used keeps logging to the file it had.
+            # MMEngine reuses the logger, and its file, of a known name.
             experiment_name=uuid.uuid4().hex,
             **settings,
         )
@@ -135,13 +135,13 @@ def make_runner(tmp_path):
 
 
 def log(runner):
-    """The lines that a run has logged."""
+    """Return the lines that a run has logged."""
     (file,) = Path(runner.log_dir).glob('*.log')
     return file.read_text().splitlines()
 
 
 def warnings(runner):
-    """What was logged about broken videos."""
+    """Return the warnings about broken videos."""
     return [
         line.partition('WARNING - ')[2]
         for line in log(runner)
@@ -150,7 +150,7 @@ def warnings(runner):
 
 
 def naming(runner, path):
-    """The log's lines that name a video."""
+    """Return the log lines that name a video."""
     return [line for line in log(runner) if path in line]
 
 
@@ -169,7 +169,7 @@ def test_a_video_without_label_is_fine_in_test(make_runner, loader, video):
 
 
 class Labels:
-    """A data set, as far as the hook asks."""
+    """A data set with labels alone, which is all that the hook needs."""
 
     def __init__(self, labels) -> None:
         self.labels = labels
@@ -182,7 +182,7 @@ class Labels:
 
 
 def check(train, val=None, num_classes=3):
-    """Let the hook check labels before training."""
+    """Run the hook's check of labels before training."""
     train, val = (dataset and SimpleNamespace(dataset=dataset) for dataset in (train, val))
     DataCheckHook().before_train(
         SimpleNamespace(
@@ -259,7 +259,7 @@ def test_a_validation_between_iterations_leaves_the_count_alone(make_runner, loa
 
 
 def test_a_loop_without_data_is_left_alone():
-    # As MMAction2's vis_scheduler runs it.
+    # MMAction2's vis_scheduler runs the hooks with such a loop.
     hook = DataCheckHook()
     hook.after_train_iter(None, 0, torch.arange(4), None)
     InvalidLossHook().after_train_iter(None, 0, torch.arange(4), None)

@@ -35,7 +35,7 @@ def test_a_folded_backbone_gives_the_same_maps(backbone):
     assert (folded - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_after_the_test_everything_is_as_it_was():
+def test_the_model_is_restored_after_the_test():
     model = make(dict(type='BLVNet', depth=50, num_segments=4))
     backbone = model.backbone
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -48,7 +48,7 @@ def test_after_the_test_everything_is_as_it_was():
     assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
-def test_validation_and_what_is_not_to_be_folded_are_left_alone():
+def test_validation_and_other_networks_are_not_folded():
     ours = make(dict(type='BLVNet', depth=50, num_segments=4))
     hook, runner = FuseConvBNHook(), SimpleNamespace(model=ours)
     hook.before_val(runner)
@@ -59,7 +59,7 @@ def test_validation_and_what_is_not_to_be_folded_are_left_alone():
     assert norms(ours) and norms(other)
 
 
-def test_the_averaged_weights_are_folded_and_given_back():
+def test_averaged_weights_are_folded_and_the_others_restored():
     model = make(dict(type='BLVNet', depth=50, num_segments=4))
     runner = SimpleNamespace(model=model, _hooks=[])
     average = EMAHook()

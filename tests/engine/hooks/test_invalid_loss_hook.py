@@ -9,7 +9,7 @@ STEPS_PER_EPOCH = 8
 
 
 class Model(BaseModel):
-    """Its loss is no number from a step on, for a number of steps."""
+    """A model whose loss is `value` (NaN or infinite) for `number` steps from step `first` on."""
 
     def __init__(self, value, first, number):
         super().__init__()
@@ -51,7 +51,7 @@ def train(tmp_path, value, first, number=10**6, scaled=False, **checkpoint):
 
 
 @pytest.mark.parametrize('value, first', [(torch.nan, 0), (torch.inf, 19), (torch.nan, 20)])
-def test_a_loss_that_is_no_number_ends_training_soon(tmp_path, value, first):
+def test_a_loss_that_is_not_finite_ends_training_soon(tmp_path, value, first):
     with pytest.raises(RuntimeError, match='not finite') as error:
         train(tmp_path, value, first, interval=1)
     step = int(str(error.value).split('after step ')[1].split()[0])
@@ -63,7 +63,7 @@ def test_a_loss_that_is_no_number_ends_training_soon(tmp_path, value, first):
         assert 'from before: none' in str(error.value)
 
 
-def test_no_spoiled_checkpoint_is_written(tmp_path):
+def test_no_checkpoint_is_saved_after_an_invalid_loss(tmp_path):
     with pytest.raises(RuntimeError, match='iter_6.pth'):
         train(tmp_path, torch.nan, first=6, interval=1, by_epoch=False)
     assert not (tmp_path / 'iter_7.pth').exists()

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 VIDEOS = 32
-# A log has the name of its run.
+# Numbers the runs, since the name of a run selects its log file.
 RUNS = itertools.count()
 WARMUP = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6)
 COSINE = dict(type='CosineAnnealingLR', eta_min=0, T_max=5, convert_to_iter_based=True)
@@ -28,7 +28,7 @@ class Model(BaseModel):
 
 
 class Diary(Hook):
-    """Writes down the learning rates, and ends before an epoch."""
+    """A hook that records the learning rates and interrupts training before epoch `last`."""
 
     priority = 'LOWEST'
 
@@ -59,7 +59,7 @@ def train(
     by_epoch=True,
     load_from=None,
 ):
-    """Train; the rates of every iteration, and the runner."""
+    """Train, and return the learning rate of every iteration and the runner."""
     diary = Diary(last)
     Runner._log_env = lambda *args: None  # takes most of the time
     runner = Runner(
@@ -92,14 +92,14 @@ def train(
     'batch_size, accumulate, rate, schedules',
     [(4, 4, 0.1, ()), (4, 1, 0.025, (WARMUP, COSINE)), (16, 2, 0.2, (WARMUP, COSINE))],
 )
-def test_the_rate_is_scaled_by_the_videos_of_a_step(tmp_path, batch_size, accumulate, rate, schedules):
+def test_the_rate_scales_with_the_videos_per_step(tmp_path, batch_size, accumulate, rate, schedules):
     rates, _ = train(tmp_path / 'a', batch_size=batch_size, accumulate=accumulate, base=16, schedules=schedules)
     wanted, _ = train(tmp_path / 'b', batch_size=batch_size, lr=rate, schedules=schedules)
     assert rates == pytest.approx(wanted, abs=1e-9)
 
 
 def log(folder) -> str:
-    """What the last run has written down."""
+    """Return the log of the last run."""
     return max(folder.glob('*/*.log')).read_text()
 
 
@@ -126,7 +126,7 @@ def test_the_config_decides_where_the_checkpoint_differs(tmp_path, change):
     group = runner.optim_wrapper.param_groups[0]
     assert group['weight_decay'] == options.get('decay', 0)
     assert re.search(f'WARNING - The config differs .*{message}', log(tmp_path / 'a'))
-    # Both rates, after the epochs that were trained.
+    # The rate at which training resumes.
     assert f'is {rates[0]:g} now' in log(tmp_path / 'a')
 
 
@@ -148,7 +148,7 @@ def test_a_rate_without_a_schedule_can_be_changed(tmp_path):
     assert '; in the checkpoint it is 0.1\n' in log(tmp_path)
 
 
-def test_a_forgotten_option_changes_no_rate(tmp_path):
+def test_resuming_without_auto_scale_lr_is_refused(tmp_path):
     train(tmp_path, last=2, base=16)
     with pytest.raises(ValueError, match='lr is 0.1, not 0.025.*new_lr=True'):
         train(tmp_path, resume=True)
@@ -173,7 +173,7 @@ def test_training_by_iterations_follows_its_config(tmp_path):
     assert rates == wanted[16:]
 
 
-def test_weights_to_start_from_change_no_rate(tmp_path):
+def test_load_from_changes_no_rate(tmp_path):
     wanted, runner = train(tmp_path / 'b', lr=0.01, batch_size=2)
     train(tmp_path / 'a')
     rates, _ = train(tmp_path / 'c', lr=0.01, batch_size=2, load_from=str(tmp_path / 'a' / 'epoch_5.pth'))

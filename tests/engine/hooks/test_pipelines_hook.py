@@ -9,7 +9,7 @@ from paths import MOTION
 
 @pytest.fixture
 def dumped(tmp_path):
-    """Runs the hook on a config, and gives what the run has dumped."""
+    """Return a function that runs the hook on a config and returns the dumped config files."""
 
     def run(cfg, backends):
         runner = SimpleNamespace(

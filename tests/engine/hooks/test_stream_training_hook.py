@@ -17,12 +17,12 @@ def make(num_segments=4, **config):
     return MODELS.build(dict(type='ResNetTAM', depth=18, num_segments=num_segments, norm_eval=True, **config))
 
 
-def test_clips_of_a_batch_follow_each_other_in_training():
+def test_in_training_the_clips_of_a_batch_form_one_stream():
     x = torch.randn(8, 3, 32, 32)
     torch.testing.assert_close(with_hook(make())(x), make(num_segments=8)(x))
 
 
-def test_clips_are_apart_in_tests():
+def test_clips_are_independent_in_tests():
     x = torch.randn(8, 3, 32, 32)
     model, plain = with_hook(make()), make()
     for network in (model, plain):

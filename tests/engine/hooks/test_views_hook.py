@@ -49,7 +49,7 @@ def test_videos_of_a_batch_get_equally_many_views():
 
 
 @pytest.mark.parametrize('mode', ['val', 'test'])
-def test_a_yes_or_no_per_class_is_averaged_as_such(mode):
+def test_multi_label_views_are_averaged_after_the_sigmoid(mode):
     model = SimpleNamespace(
         cls_head=MODELS.build(
             dict(

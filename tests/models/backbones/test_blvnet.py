@@ -9,7 +9,7 @@ from torch import nn
 
 
 @given(
-    # One frame means the image network.
+    # One frame selects the image network.
     num_frames=st.sampled_from([1, 2, 4, 6, 8]),
     temporal=st.sampled_from(['TAM', 'TAM', 'TSM', None]),
     r=st.integers(1, 7),
@@ -20,11 +20,13 @@ from torch import nn
     with_cp=st.booleans(),
 )
 @settings(deadline=None, max_examples=12)
-def test_a_step_is_that_of_the_reference(num_frames, temporal, r, clips, height, width, training, with_cp):
+def test_maps_and_gradients_are_those_of_the_reference(
+    num_frames, temporal, r, clips, height, width, training, with_cp
+):
     backbone, reference = pair_of_networks(num_frames, temporal, r, depth=50)
     backbone.with_cp = with_cp
     if training:
-        # Norms of a batch of few values make much of the order of a sum.
+        # Batch norms over few values amplify rounding errors.
         clips, height, width = clips + 2, height + 32, width + 32
     results = []
     for network, forward in ((backbone, backbone), (reference, reference.features)):

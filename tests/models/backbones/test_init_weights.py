@@ -8,7 +8,7 @@ from networks import ThinBLResNet, ThinBLVNet
 
 @pytest.fixture
 def image_weights(tmp_path):
-    """A file of image weights, as the converter writes it."""
+    """Return a checkpoint of the image network as the converter writes it."""
     backbone = ThinBLResNet(50)
     backbone.init_weights()
     file = tmp_path / 'blresnet50.pth'
@@ -32,8 +32,8 @@ def initialized(file, **more):
     return backbone
 
 
-def test_it_starts_as_the_paper_starts():
-    # What is left of a config's by dict(_delete_=True).
+def test_weights_are_initialized_as_in_the_paper():
+    # dict(_delete_=True) in a config leaves an empty dict.
     backbone = ThinBLVNet(50, init_cfg={})
     backbone.init_weights()
     std = backbone.layer3.big[1].conv2.weight.std().item()
@@ -67,7 +67,7 @@ def test_image_weights_fill_all_but_the_tams(image_weights):
         ('backbone.', 'head.fc.weight', {}),
     ],
 )
-def test_weights_are_found_under_other_names(image_weights, start, classifier, options):
+def test_weights_are_found_under_other_prefixes(image_weights, start, classifier, options):
     weights = torch.load(image_weights)['state_dict']
     content = {f'{start}{name}': value for name, value in weights.items()}
     content[classifier] = torch.zeros(10, 256)
@@ -82,7 +82,7 @@ def test_everything_that_does_not_fit_is_named(image_weights):
     del weights['layer3.big.2.conv2.weight']
     del weights['bn1.running_mean']
     weights['conv1.weight'] = torch.zeros(64, 10, 7, 7)
-    # As a deeper network has it.
+    # A weight that only a deeper network has.
     weights['layer1.big.2.conv1.weight'] = torch.zeros(8, 32, 1, 1)
     torch.save(dict(state_dict=weights), image_weights)
     with pytest.raises(RuntimeError, match="prefix='backbone.'") as error:

@@ -8,7 +8,7 @@ from networks import randomize
 
 
 @torch.no_grad()
-def test_clips_do_not_see_each_other():
+def test_clips_of_a_batch_are_independent():
     backbone = randomize(ResNetTAM(18, num_segments=4))
     backbone.eval()
     clips = torch.randn(2, 4, 3, 32, 32)
@@ -41,7 +41,7 @@ def initialized(file, content, depth=50, **config):
 
 
 def as_file(weights, form):
-    """What a file holds, and how a config names the file."""
+    """Return the content of a checkpoint in a form: torchvision, backbone or recognizer."""
     if form == 'torchvision':
         weights = {torchvision_name(k): v for k, v in weights.items() if 'num_batches_tracked' not in k}
         assert weights.keys() > {
@@ -64,7 +64,7 @@ def as_file(weights, form):
     'form, argument, depth',
     [('torchvision', 'pretrained', 50), ('backbone', 'pretrained', 18), ('recognizer', 'init_cfg', 18)],
 )
-def test_weights_of_a_plain_resnet_leave_the_tams_to_the_papers_start(tmp_path, form, argument, depth):
+def test_with_weights_of_a_plain_resnet_the_tams_start_as_in_the_paper(tmp_path, form, argument, depth):
     weights = randomize(ResNet(depth)).state_dict()
     file = str(tmp_path / 'resnet.pth')
     config = dict(type='Pretrained', checkpoint=file)

@@ -1,4 +1,4 @@
-"""What MMAction2's backbones can do."""
+"""Training modes that users of MMAction2's backbones expect."""
 
 import copy
 
@@ -17,13 +17,13 @@ def statistics(module):
     return {name: value.clone() for name, value in module.named_buffers()}
 
 
-def test_weights_lie_as_fsdp_takes_them():
-    # It takes gradients of channels-last weights in the wrong order.
+def test_weights_are_contiguous_for_fsdp():
+    # FSDP flattens gradients of channels-last weights in the wrong order.
     assert all(p.is_contiguous() for p in build().parameters())
 
 
 @pytest.mark.parametrize('norm_eval', [False, True])
-def test_norms_learn_statistics_unless_told_to_keep_them(norm_eval):
+def test_norm_eval_keeps_the_statistics_of_the_norms(norm_eval):
     backbone = randomize(build(norm_eval=norm_eval)).train()
     before = statistics(backbone)
     backbone(torch.randn(4, 3, 32, 32))
@@ -53,7 +53,7 @@ def test_frozen_stages_neither_learn_nor_drift(frozen_stages):
 
 
 @pytest.mark.parametrize('norm', ['BN', 'SyncBN'])
-def test_gradients_may_be_asked_for_twice(norm):
+def test_gradients_can_be_computed_twice(norm):
     backbone = randomize(build(with_cp=True, norm_cfg=dict(type=norm))).train()
     before = statistics(backbone)
     loss = backbone(torch.randn(4, 3, 32, 32)).square().mean()
@@ -96,7 +96,7 @@ class CountedConvolutions(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
-def test_checkpointing_repeats_only_widening_convolutions():
+def test_checkpointing_recomputes_only_widening_convolutions():
     backbone = build(with_cp=True).train()
     widening = [
         m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.out_channels > m.in_channels * m.stride[0] ** 2
@@ -104,11 +104,11 @@ def test_checkpointing_repeats_only_widening_convolutions():
     loss = backbone(torch.randn(4, 3, 32, 32)).mean()
     with CountedConvolutions() as counted:
         loss.backward()
-    # Nothing needs the map of the last one of a part.
+    # The last convolution of a checkpointed segment is not repeated.
     assert 0 < counted.number <= len(widening)
 
 
-def test_group_norm_takes_the_place_of_batch_norm():
+def test_group_norm_can_replace_batch_norm():
     backbone = build(norm_cfg=dict(type='GN', num_groups=4))
     backbone.init_weights()
     assert not statistics(backbone)
@@ -131,7 +131,7 @@ def test_checkpointing_compiles():
     thrifty = SmallBLVNet(50, num_segments=4, with_cp=True).double().train()
     thrifty.load_state_dict(plain.state_dict())
     compiled = torch.compile(thrifty, backend='eager')
-    # Norms of a batch of few values make much of the order of a sum.
+    # Batch norms over few values amplify rounding errors.
     x = torch.randn(8, 3, 64, 64, dtype=torch.double)
     for backbone in (plain, compiled):
         backbone(x).square().mean().backward()
@@ -141,11 +141,11 @@ def test_checkpointing_compiles():
         torch.testing.assert_close(dict(thrifty.named_buffers())[name], value, msg=name)
 
 
-def test_it_compiles_in_one_graph():
-    # Other tests may have compiled up to the limit.
+def test_the_backbone_compiles_in_one_graph():
+    # Other tests may have reached the recompilation limit.
     torch.compiler.reset()
     backbone = randomize(SmallBLVNet(50, num_segments=4)).double().train()
     compiled = torch.compile(copy.deepcopy(backbone), backend='eager', fullgraph=True)
-    # Norms of a batch of few values make much of the order of a sum.
+    # Batch norms over few values amplify rounding errors.
     x = torch.randn(8, 3, 64, 64, dtype=torch.double)
     torch.testing.assert_close(compiled(x), backbone(x))

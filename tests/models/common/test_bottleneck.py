@@ -1,4 +1,4 @@
-"""Blocks of the Big-Little networks."""
+"""The pooling shortcut of Big-Little blocks."""
 
 import torch
 from hypothesis import given
@@ -8,7 +8,7 @@ from torch import nn
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
-def test_a_border_that_is_added_before_changes_no_bit(height, width, last):
+def test_explicit_padding_gives_the_same_pool(height, width, last):
     pool, plain = ShortcutPool(), nn.AvgPool2d(3, 2, 1)
     x = torch.randn(2, 3, height, width)
     if last:

@@ -1,4 +1,4 @@
-"""Temporal modules that see no later frames."""
+"""Causal temporal modules, which see no later frames."""
 
 import pytest
 import torch
@@ -12,10 +12,10 @@ from networks import SmallBLVNet
 
 @given(r=st.integers(1, 7), pairs=st.integers(1, 5), form=st.sampled_from(FORMS))
 @settings(deadline=None, max_examples=20)
-def test_a_causal_tam_is_a_longer_one_without_later_weights(r, pairs, form):
+def test_a_causal_tam_equals_a_longer_one_without_later_weights(r, pairs, form):
     num_frames = 2 * pairs
     causal = TemporalAggregation(3, num_frames, r, causal=True)
-    # Of 2 r - 1 frames the first r are the current one and those before it.
+    # The first r of 2 r - 1 weights are of the current and earlier frames.
     longer = TemporalAggregation(3, num_frames, 2 * r - 1)
     weights = torch.zeros(2 * r - 1, 3)
     weights[:r] = causal.weight.detach()
@@ -53,7 +53,7 @@ def test_later_frames_change_nothing_in_a_causal_network(config):
     x = torch.randn(8, 3, 32, 32)
     other = x.clone()
     other[4:] += 1
-    # That of MMAction2's ResNet returns nothing.
+    # A statement of its own: eval() of MMAction2's ResNet returns None.
     network.eval()
     with torch.no_grad():
         maps, changed = network(x), network(other)

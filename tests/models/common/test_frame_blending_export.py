@@ -1,4 +1,4 @@
-"""The Temporal Aggregation Module in graphs, and its kernels."""
+"""The Temporal Aggregation Module in exported graphs, and the check of its Triton version."""
 
 import importlib
 import sys
@@ -15,7 +15,7 @@ from mmblvnet.models.common import TemporalAggregation, frame_blending
 
 @given(r=st.integers(1, 7), pairs=st.integers(1, 3), form=st.sampled_from(FORMS), causal=st.booleans())
 @settings(deadline=None, max_examples=20)
-def test_a_graph_gives_the_same_frames(r, pairs, form, causal):
+def test_the_compiled_path_gives_the_same_frames(r, pairs, form, causal):
     module = TemporalAggregation(8, 2 * pairs, r, causal)
     x = torch.randn(3 * 2 * pairs, 8, 5, 5)
     expected = module(x, form)
@@ -23,7 +23,7 @@ def test_a_graph_gives_the_same_frames(r, pairs, form, causal):
         torch.testing.assert_close(module(x, form), expected)
 
 
-def test_export_takes_it():
+def test_torch_export_accepts_the_module():
     module = TemporalAggregation(8, 4)
     program = torch.export.export(module, (torch.randn(8, 8, 5, 5),), strict=False)
     operators = {str(node.target) for node in program.graph.nodes}
@@ -31,7 +31,7 @@ def test_export_takes_it():
     assert not any('addcmul' in name for name in operators)
 
 
-def test_a_triton_that_is_too_old_is_left_alone(monkeypatch):
+def test_a_triton_that_is_too_old_is_not_used(monkeypatch):
     triton = ModuleType('triton')
     triton.__version__, triton.language = '3.3.0', ModuleType('language')
     triton.language.constexpr = None

@@ -22,7 +22,7 @@ from mmblvnet.models.common import TemporalAggregation, frame_blending
         grad_layout=st.sampled_from(blending.LAYOUTS),
         used=st.sampled_from(['all', 'last']),
     ),
-    # How many maps a CPU works on at once in the backward pass.
+    # Maps per chunk of the backward pass on a CPU.
     parts=st.sampled_from([1, 2, 10**6]),
 )
 @settings(deadline=None, max_examples=100)
@@ -50,7 +50,7 @@ def test_half_precision_sums_the_weight_gradient_in_full():
     assert module.curr.weight.grad.flatten().tolist() == [40000, 40000]
 
 
-def test_it_starts_like_every_convolution_of_the_paper():
+def test_the_tam_is_initialized_like_the_convolutions_of_the_paper():
     module = TemporalAggregation(4096, 4)
     module.init_weights()
     assert module.weight.std().item() == pytest.approx((2 / 4096) ** 0.5, rel=0.05)

@@ -15,7 +15,7 @@ def test_frames_shift_as_written_in_the_paper(num_frames, channels):
 
 @given(pairs=st.integers(1, 5), channels=st.integers(1, 20))
 @settings(deadline=None, max_examples=15)
-def test_pairs_shift_like_their_copies(pairs, channels):
+def test_pair_maps_shift_like_maps_repeated_for_both_frames(pairs, channels):
     module = TemporalShift(2 * pairs)
     x = torch.randn(2 * pairs, channels, 3, 2)
     frames = module(x.repeat_interleave(2, 0))

@@ -13,13 +13,13 @@ SCORES = torch.linspace(-3, 3, 18).sin().view(3, 6)
 
 
 @MODELS.register_module(force=True)
-class OwnYesOrNo(BCELossWithLogits):
-    """A user's own subclass."""
+class OwnMultiLabelLoss(BCELossWithLogits):
+    """A user-defined subclass of a binary cross-entropy loss."""
 
 
 @MODELS.register_module(force=True)
 class OwnLoss(nn.Module):
-    """A user's own loss."""
+    """A user-defined loss of no known kind."""
 
 
 def head(loss='BCELossWithLogits', average_clips='prob', multi_class=False, **kwargs):
@@ -43,34 +43,34 @@ def head(loss='BCELossWithLogits', average_clips='prob', multi_class=False, **kw
         ('sigmoid', head()),
         ('sigmoid', head('CBFocalLoss', samples_per_cls=[9, 8, 7, 3, 2, 1])),
         ('sigmoid', head('HVULoss')),
-        ('sigmoid', head('OwnYesOrNo')),
+        ('sigmoid', head('OwnMultiLabelLoss')),
         ('sigmoid', head('OwnLoss', multi_class=True)),
         ('softmax', head('OwnLoss')),
         ('softmax', head('CrossEntropyLoss', multi_class=True)),
         ('softmax', head('NLLLoss', multi_class=True)),
-        # Whose scores are features.
+        # A head without a loss, which returns features.
         ('softmax', FeatureHead()),
     ],
 )
-def test_the_loss_tells(activation, model):
+def test_the_loss_determines_the_activation(activation, model):
     assert activation_of(model) == activation
 
 
 @pytest.mark.parametrize('average_clips', ['prob', None])
-def test_a_mean_of_yes_or_no_is_that_of_the_sigmoid(average_clips):
+def test_multi_label_scores_are_averaged_after_the_sigmoid(average_clips):
     model = head(average_clips=average_clips)
     averaged = model.average_clip(SCORES, len(SCORES))[0]
     torch.testing.assert_close(as_probabilities(averaged, model), SCORES.sigmoid().mean(0))
 
 
-def test_raw_scores_are_averaged_first():
+def test_raw_scores_are_averaged_before_the_sigmoid():
     model = head(average_clips='score')
     averaged = model.average_clip(SCORES, len(SCORES))[0]
     torch.testing.assert_close(averaged, SCORES.mean(0))
     torch.testing.assert_close(as_probabilities(averaged, model), SCORES.mean(0).sigmoid())
 
 
-def test_a_head_that_compares_stays_mmactions():
+def test_softmax_heads_are_not_patched():
     assert 'average_clip' not in vars(head('CrossEntropyLoss'))
 
 

@@ -3,7 +3,7 @@ from mmaction.registry import MODELS
 from torch import nn
 
 
-def test_tpn_is_tested_with_the_classifier_of_now():
+def test_tpn_is_tested_with_the_current_classifier():
     head = MODELS.build(dict(type='TrainedTPNHead', num_classes=5, in_channels=8)).eval()
     names = set(head.state_dict())
     clips = torch.randn(2, 8, 1, 3, 3)

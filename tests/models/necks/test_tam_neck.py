@@ -5,11 +5,11 @@ from networks import randomize
 
 
 def as_recognizer2d_gives(frames, num_frames):
-    """Maps ``(N * num_frames, C, H, W)`` as a level of Recognizer2D."""
+    """Return maps ``(N * num_frames, C, H, W)`` as a neck gets them, ``(N, C, num_frames, H, W)``."""
     return frames.unflatten(0, (-1, num_frames)).transpose(1, 2).contiguous()
 
 
-def test_a_clip_of_a_view_comes_out_as_the_mean_of_its_blended_frames():
+def test_each_view_gives_the_mean_of_its_blended_frames():
     neck = randomize(TAMNeck(6, num_segments=4))
     # 2 videos, 3 views of 4 frames each
     frames = torch.randn(2 * 3 * 4, 6, 5, 5)
@@ -26,7 +26,7 @@ def test_kept_frames_come_out_in_order():
     torch.testing.assert_close(out.squeeze(2), neck.tams[0](frames))
 
 
-def test_one_number_of_channels_takes_the_last_level():
+def test_a_single_in_channels_selects_the_last_level():
     neck = randomize(TAMNeck(6, num_segments=4))
     levels = [torch.randn(2, 3, 4, 8, 8), torch.randn(2, 6, 4, 5, 5)]
     torch.testing.assert_close(neck(levels)[0], neck(levels[-1:])[0])
