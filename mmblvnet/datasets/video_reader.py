@@ -16,9 +16,11 @@ from av.video.reformatter import VideoReformatter
 from .containers import TRANSPORT_STREAM, check_container, has_presentation_times, open_container, video_stream
 from .reading_errors import UnreadableVideoError, WatchedFile, errors_logged
 
-# Bytes. Larger files are not read into memory, and packets that exceed it in
-# total are not kept, but demuxed again when they are needed.
+# Bytes. Larger files are not read into memory.
 MAX_IN_MEMORY = 2**27
+# Bytes of all packets, each with what PyAV takes for it besides its content.
+# More packets are not kept, but demuxed again when they are needed.
+MAX_KEPT, PACKET_BYTES = 2**24, 2**10
 # Decoders allocate pictures of the size that a header claims. No camera's are
 # larger than this, four times 8K.
 MAX_PIXELS = 2**27
@@ -126,7 +128,7 @@ class VideoReader:
         # PTS, DTS and size in bytes, by which packets that were not kept are
         # found again.
         self._packets: List[Tuple[Optional[int], Optional[int], int]] = []
-        # The packets themselves, or none if they exceed MAX_IN_MEMORY.
+        # The packets themselves, or none if they exceed MAX_KEPT.
         self._kept: List[av.Packet] = []
         self._shown: List[bool] = []
         keys = []
@@ -141,8 +143,8 @@ class VideoReader:
                 keys.append(len(self._packets))
             self._packets.append((packet.pts, packet.dts, packet.size))
             self._shown.append(not packet.is_discard and _is_shown(codec, memoryview(packet)))
-            num_bytes += packet.size
-            if num_bytes <= MAX_IN_MEMORY:
+            num_bytes += packet.size + PACKET_BYTES
+            if num_bytes <= MAX_KEPT:
                 self._kept.append(packet)
             else:
                 self._kept.clear()

@@ -201,11 +201,11 @@ COUNTED = {'h264_avi', 'interlaced_ts', 'h264_stream', 'timed_as_decoded_mkv', '
 
 
 @pytest.mark.parametrize('container', CONTAINERS)
-@pytest.mark.parametrize('in_memory', [2**27, 0], ids=['short', 'long'])
-def test_frames_are_those_shown_in_presentation_order(content, shown, monkeypatch, container, in_memory):
-    """With `in_memory` 0, packets are read from the file again, as for large files."""
-    monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', in_memory)
-    rng = np.random.default_rng(in_memory)
+@pytest.mark.parametrize('kept', [2**24, 0], ids=['short', 'long'])
+def test_frames_are_those_shown_in_presentation_order(content, shown, monkeypatch, container, kept):
+    """With `kept` 0, packets are demuxed again, as for long videos."""
+    monkeypatch.setattr(video_reader, 'MAX_KEPT', kept)
+    rng = np.random.default_rng(kept)
     for name in (*KINDS, *PATCHED):
         if container != ('others' if not name.endswith(CONTAINERS) else name.rpartition('_')[2]):
             continue
@@ -347,8 +347,14 @@ def test_an_error_of_the_file_object_is_raised_as_it_is(content, error):
     assert 1 < times and file.times >= 0
 
 
+def test_kept_packets_count_with_what_they_take_besides_their_content(content, monkeypatch):
+    monkeypatch.setattr(video_reader, 'MAX_KEPT', NUM_FRAMES * video_reader.PACKET_BYTES)
+    assert not VideoReader(content('h264_mp4'))._kept
+
+
 def test_a_deleted_reader_keeps_no_file_open(content, tmp_path, monkeypatch):
     monkeypatch.setattr(video_reader, 'MAX_IN_MEMORY', 0)
+    monkeypatch.setattr(video_reader, 'MAX_KEPT', 0)
     path = tmp_path / 'video.mp4'
     path.write_bytes(content('h264_mp4'))
     gc.disable()
