@@ -2,7 +2,7 @@ from .requirements import check_requirements
 
 check_requirements()
 
-# What the others import needs the workarounds of compat.
+# compat comes first: the other subpackages import what it repairs.
 from . import compat, datasets, engine, evaluation, models  # noqa: E402,F401
 from .version import __version__  # noqa: E402
 

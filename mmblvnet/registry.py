@@ -1,6 +1,6 @@
-"""The scope ``mmblvnet``, in which ``VideoDataset`` names a data set of ours.
+"""Registries of the scope ``mmblvnet``, whose ``VideoDataset`` is our own class.
 
-The tools of MMAction2 know the data sets that have its names, and no others.
+MMAction2's tools accept data sets by MMAction2's names only, so ours share one.
 """
 
 from mmaction.registry import DATASETS as MMACTION_DATASETS
@@ -8,5 +8,5 @@ from mmaction.registry import TRANSFORMS as MMACTION_TRANSFORMS
 from mmengine.registry import Registry
 
 DATASETS = Registry('dataset', parent=MMACTION_DATASETS, scope='mmblvnet', locations=['mmblvnet.datasets'])
-# Data sets build their pipelines in their own scope.
+# A data set builds its pipeline in the scope of its own registry.
 TRANSFORMS = Registry('transform', parent=MMACTION_TRANSFORMS, scope='mmblvnet')

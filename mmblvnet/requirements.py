@@ -1,13 +1,13 @@
-"""Whether the packages that this one plugs into are there and fit."""
+"""Check that suitable versions of MMEngine, mmcv and MMAction2 are installed."""
 
 from importlib import import_module
 
 from packaging.version import Version
 
-# Module, the lowest version that fits, the first that does not, and what
-# mends it. MMAction2 comes last: importing it needs the other two. mmcv and
-# mmcv-lite own the same folder, so one has to go before the other comes, as
-# do MMEngine and OneDL's fork of it, which mmcv-lite does not ask for.
+# Module, lowest version, first version that is too new, and the command that
+# installs a right one. MMAction2 comes last: importing it needs the others. mmcv
+# and mmcv-lite share a folder, so one has to go before the other is installed; so
+# do MMEngine and OneDL's fork, which mmcv-lite does not depend on: --no-deps.
 MMENGINE = (
     "pip install 'mmengine>=0.10.7,<1.0', or for OneDL's fork: pip uninstall "
     "-y mmengine && pip install 'onedl-mmengine>=0.10.12,<1.0'"
@@ -21,11 +21,11 @@ REQUIREMENTS = (
 
 
 def check_requirements() -> None:
-    """Tell by an ImportError what is missing or does not fit, and the remedy."""
+    """Raise an ImportError with the remedy if a package is missing or its version is unsuitable."""
     for module, lowest, first_above, command in REQUIREMENTS:
         try:
             version = import_module(module).__version__
-        # What uninstalling leaves of a folder imports, but has no version.
+        # A folder that uninstalling left behind can be imported, but has no version.
         except (ImportError, AttributeError) as error:
             raise ImportError(f'mmblvnet needs {module}, which cannot be imported ({error}); run: {command}') from error
         if not Version(lowest) <= Version(version) < Version(first_above):

@@ -85,8 +85,8 @@ def test_a_function_replaced_by_the_user_is_patched():
     calls = []
     owner = SimpleNamespace(function=calls.append)
 
-    @patching.mend(owner, 'function')
-    def repair(upstream, number):
+    @patching.patch_function(owner, 'function')
+    def replacement(upstream, number):
         upstream(number + 1)
 
     owner.function(1)

@@ -102,7 +102,7 @@ class StreamingRecognizer:
         if first:
             # With an odd lookahead, steps begin one frame before a pair: then
             # the pair is finished one frame earlier.
-            _, last = SPLIT.span(first.offsets())
+            _, last = SPLIT.map_bounds(first.offsets())
             self._lead = (last - 1) % 2
         self.streams: Dict[Hashable, _Stream] = {}
 
@@ -224,8 +224,8 @@ class StreamingRecognizer:
             first=torch.tensor([s.num_groups for s in streams], device=device),
             num_frames=torch.tensor([s.num_frames for s in streams], device=device),
             group=self.group,
-            lead=self._lead,
-            within=all(s.num_groups > self.delay and s.num_frames == ENDLESS for s in streams),
+            lead_frames=self._lead,
+            all_inside=all(s.num_groups > self.delay and s.num_frames == ENDLESS for s in streams),
         )
         scores = self.scores_of(_concatenate([s.waiting[:num_frames] for s in streams]), step)
         for i, (stream, new) in enumerate(zip(streams, scores.chunk(len(streams)))):

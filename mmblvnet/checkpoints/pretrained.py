@@ -24,7 +24,7 @@ class PretrainedBackbone(BaseModule):
     # Maps a weight's name to another one that a file may use instead.
     published_name: Callable[[str], str] = staticmethod(str)
 
-    def where_to_get(self, checkpoint: str) -> str:
+    def download_hint(self, checkpoint: str) -> str:
         """Return instructions for getting a missing file."""
         raise NotImplementedError
 
@@ -47,14 +47,14 @@ class PretrainedBackbone(BaseModule):
         """Load a checkpoint, or only its weights whose names start with a prefix."""
         name = type(self).__name__
         if '://' not in checkpoint and not Path(checkpoint).is_file():
-            remedy = self.where_to_get(checkpoint)
+            remedy = self.download_hint(checkpoint)
             raise FileNotFoundError(f'The pretrained weights {checkpoint!r} of {name} do not exist.\n{remedy}')
         try:
             weights = weights_in(load_checkpoint(checkpoint, map_location))
         except Exception as error:
             raise RuntimeError(
                 f'The pretrained weights {checkpoint!r} of {name} cannot be loaded ({type(error).__name__}: {error}). '
-                f'Was the download complete?\n{self.where_to_get(checkpoint)}'
+                f'Was the download complete?\n{self.download_hint(checkpoint)}'
             ) from error
         own = self.state_dict()
         names = {self.published_name(name): name for name in own}

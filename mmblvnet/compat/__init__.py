@@ -1,16 +1,16 @@
 """Workarounds for defects of the packages that this one plugs into.
 
-One module per package, one function per defect, which names the upstream
-issue where there is one. Importing them applies them. Here is only what
-crashes without: what is merely better is a class of this package that configs
-name.
+One module per package and one function per defect, which names the upstream
+issue if there is one. Importing a module applies its workarounds. They are for
+failures only: mere improvements are classes of this package, which take effect
+where a config names them.
 """
 
 import numpy as np
 
 from .imports import leave_out_multimodal_models, provide_drn
 
-# The other modules import mmaction.models, which works only after these two.
+# The other modules import mmaction.models, which fails before these two calls.
 provide_drn()
 leave_out_multimodal_models()
 

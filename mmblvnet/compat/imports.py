@@ -10,9 +10,9 @@ import mmaction.utils.dependency as dependency
 
 
 def provide_drn() -> None:
-    """Stand in for the localizer DRN that the MMAction2 1.2.0 wheel lacks.
+    """Provide a placeholder for the localizer DRN, which the MMAction2 1.2.0 wheel lacks.
 
-    Without it ``import mmaction.models`` fails.
+    ``import mmaction.models`` fails without that module.
     https://github.com/open-mmlab/mmaction2/issues/2714
     """
     name = 'mmaction.models.localizers.drn.drn'
@@ -20,7 +20,7 @@ def provide_drn() -> None:
         return
 
     class DRN:
-        """In no registry, where the user may have one."""
+        """Placeholder, not registered: a user may register a DRN of their own."""
 
         def __init__(self, *args, **kwargs) -> None:
             raise ImportError(
@@ -33,15 +33,15 @@ def provide_drn() -> None:
 
 
 def leave_out_multimodal_models() -> None:
-    """Import MMAction2 where its VindLU and transformers do not fit.
+    """Replace MMAction2's multimodal models by placeholders if transformers is too new.
 
-    transformers 4.56 no longer has in ``modeling_utils`` what MMAction2 1.2.0
-    imports from there, so that ``import mmaction.models`` fails wherever it
-    is installed. The models that need it get MMAction2's own placeholders.
+    MMAction2 1.2.0 (VindLU) imports functions that transformers 4.56 has removed
+    from ``modeling_utils``, so that ``import mmaction.models`` fails. The models
+    that need transformers become the placeholders of MMAction2 itself.
     """
     transformers = find_spec('transformers')
     if transformers is not None and transformers.origin:
-        # Importing it takes seconds.
+        # Reads the source, since importing transformers takes seconds.
         source = Path(transformers.origin).with_name('modeling_utils.py')
         if source.exists() and 'apply_chunking_to_forward' not in source.read_text('utf-8'):
             dependency.WITH_MULTIMODAL = False

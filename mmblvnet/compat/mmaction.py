@@ -9,19 +9,19 @@ from mmaction.models import Recognizer2D
 from mmaction.models.heads import BaseHead
 from torch import Tensor, nn
 
-from .patching import mend
+from .patching import patch_function
 
 
-@mend(Recognizer2D, 'extract_feat')
-def hand_on_maps_of_2d_backbones(
+@patch_function(Recognizer2D, 'extract_feat')
+def fix_necks_and_max_testing_views(
     upstream: Callable, self: nn.Module, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode=False
 ) -> tuple:
-    """Mend two ways in which 2D recognizers handle what a backbone returns.
+    """Repair necks behind single-tensor backbones, and ``max_testing_views``, in 2D recognizers.
 
-    MMAction2 1.2.0 takes a single map apart along the batch to give it to a
-    neck. With ``test_cfg.max_testing_views`` it asks the backbone, a module,
-    for ``.get``, and would run a neck twice. The number counts frames, as it
-    did: so many go through the backbone at a time.
+    A neck gets a tuple of feature maps, but MMAction2 1.2.0 splits a single
+    tensor along its batch. With ``test_cfg.max_testing_views`` it calls ``.get``
+    of the backbone, a module, and would run a neck twice. The option counts
+    frames, as upstream: at most so many go through the backbone at a time.
     """
     test_cfg = self.test_cfg or {}
     max_views = test_mode and test_cfg.get('max_testing_views')
@@ -46,33 +46,33 @@ def hand_on_maps_of_2d_backbones(
         return maps
 
     backbone.num_segments = num_segments
-    rest = SimpleNamespace(
+    recognizer = SimpleNamespace(
         **dict(self.named_children(), backbone=backbone),
         backbone_from='mmaction2',
         test_cfg=dict(test_cfg, max_testing_views=None),
         with_neck=self.with_neck,
         with_cls_head=self.with_cls_head,
     )
-    return upstream(rest, inputs, stage, data_samples, test_mode)
+    return upstream(recognizer, inputs, stage, data_samples, test_mode)
 
 
-@mend(BaseHead, 'loss_by_feat')
+@patch_function(BaseHead, 'loss_by_feat')
 def accept_bfloat16_scores(upstream: Callable, self: nn.Module, cls_scores: Tensor, data_samples: list) -> dict:
     """Let heads train under ``AmpOptimWrapper(dtype='bfloat16')``.
 
-    MMAction2 1.2.0 turns the scores into NumPy arrays for the accuracy in the
-    log, which NumPy has no bfloat16 for.
+    For the accuracy in the log, MMAction2 1.2.0 converts the scores to NumPy
+    arrays, and NumPy has no bfloat16.
     """
     if cls_scores.dtype == torch.bfloat16:
         cls_scores = cls_scores.float()
     return upstream(self, cls_scores, data_samples)
 
 
-@mend(ConfusionMatrix, 'compute_metrics')
+@patch_function(ConfusionMatrix, 'compute_metrics')
 def leave_unlabelled_out_of_confusion_matrices(upstream: Callable, self: ConfusionMatrix, results: list) -> dict:
-    """Let ``ConfusionMatrix`` compute with samples that have no label.
+    """Leave samples without a label out of ``ConfusionMatrix``.
 
-    They have the label -1, at which the metric of MMAction2 1.2.0 fails.
+    Their label is -1, with which the metric of MMAction2 1.2.0 fails.
     """
     labelled = [r for r in results if r['gt_label'].min() >= 0]
     return upstream(self, labelled or results)

@@ -20,17 +20,17 @@ from torch.utils.data import DataLoader
 
 from mmblvnet.checkpoints import unpickling
 
-from .patching import StandIn, mend
+from .patching import StandIn, patch_function
 
 
 def load_mmengine_checkpoints() -> None:
-    """Let MMEngine load what it has saved.
+    """Let MMEngine load its own checkpoints.
 
-    Since version 2.6 ``torch.load`` refuses by default whatever is not on a
-    list of harmless types, and MMEngine's training logs are not.
+    Since version 2.6, ``torch.load`` refuses by default all types outside an
+    allow-list, and with them the training logs in MMEngine's checkpoints.
     https://github.com/open-mmlab/mmengine/issues/1655
 
-    The loader of OneDL's fork then runs whatever code the file holds.
+    OneDL's fork then falls back to a loader that runs any code in the file.
     """
     mmengine_checkpoint.torch = StandIn(torch, load=_load)
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
@@ -50,23 +50,23 @@ def _load(f: Any, map_location: Any = None, **kwargs) -> Any:
             return unpickling.load(file, map_location)
 
 
-def find_operators_of_mmcv() -> None:
-    """Let MMEngine look for them on Python 3.14, as before each training."""
+def provide_find_loader() -> None:
+    """Provide ``pkgutil.find_loader``, which MMEngine needs to train and Python 3.14 has removed."""
     if not hasattr(pkgutil, 'find_loader'):
         dl_utils.pkgutil = StandIn(pkgutil, find_loader=find_spec)
 
 
 load_mmengine_checkpoints()
-find_operators_of_mmcv()
+provide_find_loader()
 
 
-@mend(Runner, 'build_dataloader')
-@mend(FlexibleRunner, 'build_dataloader')
-def mend_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
-    """Let workers be mended that are no copies of this process.
+@patch_function(Runner, 'build_dataloader')
+@patch_function(FlexibleRunner, 'build_dataloader')
+def patch_spawned_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
+    """Apply the workarounds in data loader workers that are not forked from this process.
 
-    They import only what they are given, which may be MMAction2 alone; a
-    function of this package imports the package.
+    Such a worker imports only what it has to unpickle, perhaps MMAction2 alone.
+    Unpickling ``_start_worker`` imports this package.
     """
     loader = upstream(*args, **kwargs)
     if isinstance(loader, DataLoader) and loader.num_workers:
@@ -74,14 +74,14 @@ def mend_workers(upstream: Callable, *args, **kwargs) -> DataLoader:
     return loader
 
 
-def _start_worker(start: Optional[Callable], worker_id: int) -> None:
-    if start is not None:
-        start(worker_id)
+def _start_worker(init_fn: Optional[Callable], worker_id: int) -> None:
+    if init_fn is not None:
+        init_fn(worker_id)
 
 
-@mend(dist_utils, '_init_dist_pytorch')
-@mend(dist_utils, '_init_dist_mpi')
-@mend(dist_utils, '_init_dist_slurm')
+@patch_function(dist_utils, '_init_dist_pytorch')
+@patch_function(dist_utils, '_init_dist_mpi')
+@patch_function(dist_utils, '_init_dist_slurm')
 def start_distributed_without_cuda(upstream: Callable, backend: str, *args, **kwargs) -> None:
     """Let MMEngine's launchers start on a machine without CUDA.
 
@@ -99,35 +99,35 @@ def start_distributed_without_cuda(upstream: Callable, backend: str, *args, **kw
         return upstream(backend, *args, **kwargs)
 
 
-@mend(MMDistributedDataParallel, '__init__')
+@patch_function(MMDistributedDataParallel, '__init__')
 def wrap_cpu_models_for_distribution(upstream: Callable, self: nn.Module, module: nn.Module, *args, **kwargs) -> None:
     """Let MMEngine wrap a model on the CPU for distributed training.
 
-    MMEngine 0.10.7 always names a CUDA device, which PyTorch refuses for a
-    model that is on the CPU.
+    MMEngine 0.10.7 always passes ``device_ids``, which PyTorch refuses for a
+    model on the CPU.
     """
     if all(p.device.type == 'cpu' for p in module.parameters()):
         kwargs.pop('device_ids', None)
     upstream(self, module, *args, **kwargs)
 
 
-@mend(Runner, 'register_default_hooks')
+@patch_function(Runner, 'register_default_hooks')
 def leave_out_default_hooks(upstream: Callable, self: Runner, hooks: Optional[dict] = None) -> None:
     """Let ``default_hooks.NAME = None`` leave out a hook of any name.
 
-    MMEngine 0.10.7 asserts that it is one of its own.
+    MMEngine 0.10.7 accepts None for its own default hooks only.
     """
     own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
     upstream(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own})
 
 
-@mend(EarlyStoppingHook, 'before_run')
-def stop_early_in_training_alone(upstream: Callable, self: EarlyStoppingHook, runner: Runner) -> None:
+@patch_function(EarlyStoppingHook, 'before_run')
+def ignore_early_stopping_in_tests(upstream: Callable, self: EarlyStoppingHook, runner: Runner) -> None:
     """Let a config with ``EarlyStoppingHook`` be tested.
 
-    The hook of MMEngine 0.10.7 looks at the training loop in a test too,
-    which builds it, and with it the training data, if they are there at all.
+    In a test, too, the hook of MMEngine 0.10.7 asks for the training loop. That
+    builds the loop with its training data, or fails if the config has none.
     """
-    # Built by then where there is training.
+    # A run that trains has built its training loop before this hook.
     if not isinstance(runner._train_loop, (dict, type(None))):
         upstream(self, runner)

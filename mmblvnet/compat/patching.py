@@ -1,4 +1,4 @@
-"""Replacing functions of other packages."""
+"""Replacement of functions of other packages."""
 
 import functools
 import inspect
@@ -6,29 +6,29 @@ from types import ModuleType
 from typing import Any, Callable
 
 
-def mend(owner: Any, name: str) -> Callable:
-    """Put what is decorated in the place of a function of a class or module.
+def patch_function(owner: Any, name: str) -> Callable:
+    """Replace the function ``name`` of a class or module by the decorated one.
 
-    It is called with the function that was there, be it the package's own or
-    one by which the user has replaced it, and with that one's arguments.
+    The latter gets the function that it replaces, which may be the package's own
+    or a user's replacement of it, and then the arguments of the call.
     """
 
-    def decorate(repair: Callable) -> Callable:
+    def decorate(replacement: Callable) -> Callable:
         upstream = getattr(owner, name)
 
         @functools.wraps(upstream)
-        def mended(*args, **kwargs) -> Any:
-            return repair(upstream, *args, **kwargs)
+        def wrapper(*args, **kwargs) -> Any:
+            return replacement(upstream, *args, **kwargs)
 
         static = isinstance(inspect.getattr_static(owner, name), staticmethod)
-        setattr(owner, name, staticmethod(mended) if static else mended)
-        return repair
+        setattr(owner, name, staticmethod(wrapper) if static else wrapper)
+        return replacement
 
     return decorate
 
 
 class StandIn(ModuleType):
-    """A module that differs from another one in some of its names."""
+    """Proxy of a module, in which some names have other values."""
 
     def __init__(self, module: ModuleType, **names) -> None:
         super().__init__(module.__name__)

@@ -8,15 +8,15 @@ from mmaction.registry import METRICS
 
 @METRICS.register_module()
 class LabelledAccMetric(AccMetric):
-    """MMAction2's ``AccMetric`` for data of which some have no label.
+    """MMAction2's ``AccMetric`` for data sets in which some samples have no label.
 
-    MMAction2 gives them the label -1. ``AccMetric`` counts them to the class
-    with the highest label in ``mean_class_accuracy``; here they are left out
-    of it. They are still wrong in the top-k accuracy.
+    MMAction2 gives such samples the label -1. The ``mean_class_accuracy`` of
+    ``AccMetric`` counts them to the class with the highest label; here it leaves
+    them out. In the top-k accuracy they still count as wrong.
     """
 
     def calculate(self, preds: List[np.ndarray], labels: List[Union[int, np.ndarray]]) -> Dict:
-        """The metrics of scores ``(num_classes, )`` and labels, by name."""
+        """Return the metrics, by name, of scores ``(num_classes, )`` and one label per sample."""
         results = super().calculate(preds, labels)
         labelled = [i for i, label in enumerate(labels) if np.min(label) >= 0]
         if 'mean1' in results and 0 < len(labelled) < len(labels):

@@ -44,9 +44,8 @@ def test_any_shape_gives_a_map_for_each_frame_or_is_refused(name, frames, channe
     except ValueError as error:
         assert not fits
         assert re.search(
-            rf'are no frames.*{type(backbone).__name__}|'
-            rf'{frames} frames are no whole clips of num_segments = '
-            rf'{backbone.num_segments}',
+            rf'{type(backbone).__name__} (expects frames .* got|'
+            rf'got {frames} frames, not a multiple of num_segments = {backbone.num_segments})',
             str(error),
         )
     else:
@@ -57,7 +56,7 @@ def test_any_shape_gives_a_map_for_each_frame_or_is_refused(name, frames, channe
 
 
 def test_an_image_network_refuses_other_channels():
-    with pytest.raises(ValueError, match=r'\(1, 10, 8, 8\) are no frames .*ThinBLResNet'):
+    with pytest.raises(ValueError, match=r'ThinBLResNet expects frames .* got \(1, 10, 8, 8\)'):
         MODELS.build(dict(type='ThinBLResNet', depth=50))(torch.rand(1, 10, 8, 8))
 
 

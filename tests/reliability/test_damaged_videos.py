@@ -129,7 +129,7 @@ def train(folder: Path, videos: list) -> Tuple[dict, list]:
     broken = named(log)
     assert {*lengths.found, *broken} == {*videos}
     assert len(broken) == len(set(broken))
-    assert (f'Epoch 1: {len(broken)} videos could not be read; other samples took their places') in log
+    assert (f'Epoch 1: {len(broken)} videos could not be read and were replaced by other samples') in log
     return lengths.found, broken
 
 

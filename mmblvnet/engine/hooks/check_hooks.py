@@ -1,4 +1,4 @@
-"""What stops a run, or is reported, before it wastes time."""
+"""Hooks that check checkpoints, data and losses, so that no run wastes time on broken ones."""
 
 from collections import ChainMap, defaultdict
 from typing import Any, Dict, Optional, Sequence
@@ -19,36 +19,36 @@ SAFE = 'safe://'
 
 
 def model_of(runner: Runner) -> nn.Module:
-    """The model without what distributes it."""
+    """Return the model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @CheckpointLoader.register_scheme(SAFE, force=True)
 def load_from_safe(filename: str, map_location: Any = None) -> dict:
-    """Load what MMEngine's loader takes, without running code in it."""
+    """Load a checkpoint, from any place that MMEngine can read, without running code in it."""
     return load_checkpoint(filename.removeprefix(SAFE), map_location)
 
 
 @HOOKS.register_module()
 class CheckpointCheckHook(Hook):
-    """Refuse checkpoints that do not fit the model or hold no numbers.
+    """Hook that refuses checkpoints that do not fit the model or hold NaN or infinity.
 
-    MMEngine loads what fits and warns of the rest, so that a test with the
-    wrong config gives the accuracy of partly random weights. It also runs
-    code in files that it downloads, and the config in a file that it resumes
-    from.
+    MMEngine loads the weights that fit and only warns of the others, so that a
+    test with the wrong config reports the accuracy of partly random weights. It
+    also runs code in downloaded checkpoints, and the Python config inside a
+    checkpoint that it resumes from.
 
     Args:
-        may_differ (Sequence[str]): Starts of the names of weights that may be
-            missing, left over or of another shape where training starts from
-            a checkpoint (``load_from``). Defaults to ``('cls_head.', )``,
-            since other data has other classes. Where a checkpoint is tested,
-            or training resumed from it, every weight has to fit.
+        may_differ (Sequence[str]): Prefixes of the names of weights that may
+            be missing, left over or of another shape when training starts
+            from a checkpoint (``load_from``). Defaults to ``('cls_head.', )``,
+            since other data has other classes. To test a checkpoint or to
+            resume training from it, every weight has to fit.
 
     Raises:
-        RuntimeError: If a weight is missing, left over, of another shape or
-            not finite, with its name, or if there are no weights, or nothing
-            of the training that is to be resumed.
+        RuntimeError: If weights are missing, left over, of another shape or
+            not finite (it names them), or if the checkpoint has no weights,
+            or no training state although training is to be resumed.
     """
 
     def __init__(self, may_differ: Sequence[str] = (HEAD,)) -> None:
@@ -56,20 +56,20 @@ class CheckpointCheckHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Have the runner load its checkpoint without running code in it."""
-        # Others have strategies that load.
+        # Other runners (FlexibleRunner) load through a strategy.
         file = _file_of(runner) if isinstance(runner, Runner) else None
         if file is not None:
             runner._load_from = f'{SAFE}{file}'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare a checkpoint that was read with the model."""
+        """Raise a RuntimeError if a checkpoint does not fit the model or the task."""
         file = _file_of(runner)
         try:
             weights = weights_in(checkpoint)
         except ValueError as error:
             raise RuntimeError(f'The checkpoint {file} cannot be loaded: {error}') from error
         expected = model_of(runner).state_dict()
-        # A head without weights, FeatureHead, stands in for the trained one.
+        # FeatureHead, which has no weights, may replace the trained head.
         if not any(name.startswith(HEAD) for name in expected):
             weights = {k: v for k, v in weights.items() if not k.startswith(HEAD)}
         problems = mismatches(expected, weights)
@@ -77,24 +77,24 @@ class CheckpointCheckHook(Hook):
             problems = {k: v for k, v in problems.items() if not k.startswith(self.may_differ)}
         if problems:
             raise RuntimeError(
-                f'The checkpoint {file} does not belong to the model of the config, in {len(problems)} weights. Give '
-                'the one that does; to start training from another model on purpose, name what may differ: '
-                'CheckpointCheckHook(may_differ=[..])\n' + report(problems)
+                f'The checkpoint {file} does not fit the model of the config in {len(problems)} weights. Use a '
+                'matching checkpoint; to start training from another model on purpose, list the prefixes of the '
+                'weights that may differ: CheckpointCheckHook(may_differ=[..])\n' + report(problems)
             )
         if not runner._resume:
             return
         meta, hub = (part if isinstance(part, dict) else {} for part in map(checkpoint.get, ('meta', 'message_hub')))
         if not hub or not all(isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
             raise RuntimeError(
-                f'The checkpoint {file} holds no training that could be resumed, only weights. To start from them, set '
-                'load_from to it and leave --resume out'
+                f'The checkpoint {file} contains only weights, no training state to resume. To start from them, set '
+                'load_from to it and omit --resume'
             )
-        # MMEngine would run it, for settings that only mmcv 1 had.
+        # MMEngine would execute this config, only to find a setting of mmcv 1.
         meta.pop('config', None)
 
 
 def _file_of(runner: Runner) -> Optional[str]:
-    """The checkpoint that a runner loads."""
+    """Return the path or URL of the checkpoint that a runner loads, None without one."""
     file = runner._load_from
     if file is None and runner._resume:
         file = find_latest_checkpoint(runner.work_dir)
@@ -103,23 +103,23 @@ def _file_of(runner: Runner) -> Optional[str]:
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
-    """Checks labels before a run and reports broken videos during it.
+    """Hook that checks labels before a run and reports broken videos during it.
 
-    The labels have to fit the head's number of classes; -1 stands for none,
-    which is fine in validation and test. Videos that a
-    :class:`CheckedVideoDataset` could not read are named once in the log, and
-    each epoch, validation or test ends with their number.
+    The labels have to fit the head's number of classes; -1 means that there is
+    none, which is allowed in validation and test. The hook logs each video that
+    a :class:`CheckedVideoDataset` could not read once, and their number at the
+    end of each epoch, validation or test.
 
     Raises:
         ValueError: If a label does not fit the head.
     """
 
-    # Before RuntimeInfoHook hands the metrics on to the log.
+    # Adds a metric before RuntimeInfoHook passes the metrics to the log.
     priority = 'HIGHEST'
 
     def __init__(self) -> None:
-        self._named = set()
-        # Broken videos and messages of the epoch, per mode.
+        self._reported = set()
+        # The epoch's broken videos with their error messages, per mode.
         self._broken = defaultdict(dict)
 
     def before_train(self, runner: Runner) -> None:
@@ -137,28 +137,28 @@ class DataCheckHook(Hook):
         self._broken[mode].clear()
 
     def _after_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs=None, mode='train') -> None:
-        # Tools of MMAction2 run without any data.
+        # Tools of MMAction2 run this hook without data.
         for data_sample in data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []:
             broken = dict(data_sample.get('broken_videos', ()))
             self._broken[mode].update(broken)
-            self._name(runner, broken)
+            self._warn_once(runner, broken)
 
-    def _name(self, runner: Runner, broken: Dict[str, str]) -> None:
+    def _warn_once(self, runner: Runner, broken: Dict[str, str]) -> None:
         for video, message in broken.items():
-            if video not in self._named:
-                self._named.add(video)
+            if video not in self._reported:
+                self._reported.add(video)
                 runner.logger.warning(message)
 
     def _report(self, runner: Runner, mode: str, text: str) -> int:
-        """Log the number of broken videos in all processes, and name them."""
+        """Log the broken videos of all processes; return their number."""
         broken = dict(ChainMap(*all_gather_object(self._broken[mode])))
-        self._name(runner, broken)
+        self._warn_once(runner, broken)
         if broken:
             runner.logger.warning(text.format(len(broken)))
         return len(broken)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        text = f'Epoch {runner.epoch + 1}: {{}} videos could not be read; other samples took their places'
+        text = f'Epoch {runner.epoch + 1}: {{}} videos could not be read and were replaced by other samples'
         self._report(runner, 'train', text)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None, mode: str = 'val') -> None:
@@ -173,7 +173,7 @@ class DataCheckHook(Hook):
 def _check_labels(runner: Runner, dataset, lowest: int) -> None:
     head = getattr(model_of(runner), 'cls_head', None)
     num_classes = getattr(head, 'num_classes', None)
-    # Only MMEngine's datasets tell a label without loading the sample.
+    # Only MMEngine's data sets return a label without loading the sample.
     if num_classes is None or not hasattr(dataset, 'get_data_info'):
         return
     for i in range(len(dataset)):
@@ -182,7 +182,7 @@ def _check_labels(runner: Runner, dataset, lowest: int) -> None:
         if isinstance(label, int) and not lowest <= label < num_classes:
             problem = f'The label {label}'
         elif isinstance(label, Tensor) and len(label) != num_classes:
-            problem = f'The label of num_classes = {len(label)} classes'
+            problem = f'The label vector (num_classes = {len(label)})'
         else:
             continue
         raise ValueError(
@@ -194,20 +194,20 @@ def _check_labels(runner: Runner, dataset, lowest: int) -> None:
 
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
-    """Stop training when the loss is no number any more.
+    """Hook that stops training when the loss has become NaN or infinite.
 
-    The steps in which it is not are counted on the device; the count is
-    looked at every few steps, and before a checkpoint is written, so that the
-    last checkpoint is always one from before.
+    It counts such steps on the device and reads the count only every
+    ``interval`` steps, and before a checkpoint is written, so that the last
+    checkpoint always precedes them.
 
     Args:
-        interval (int): Steps between two looks. Defaults to 5.
-        patience (int): With a loss scaler, so many steps in a row may
-            overflow, since it leaves them out and lowers its scale. Without
-            one, the first ends the training. Defaults to 10.
+        interval (int): Steps between two readings. Defaults to 5.
+        patience (int): Number of such steps in a row that are allowed with a
+            loss scaler, which skips them and lowers its scale. Without one,
+            the first ends the training with a RuntimeError. Defaults to 10.
     """
 
-    # Before CheckpointHook writes what the loss has spoiled.
+    # Before CheckpointHook, which would save the spoiled weights.
     priority = 'VERY_HIGH'
 
     def __init__(self, interval: int = 5, patience: int = 10) -> None:
@@ -238,8 +238,8 @@ class InvalidLossHook(Hook):
         if streak > (self.patience if scaled else 0):
             last = find_latest_checkpoint(runner.work_dir)
             raise RuntimeError(
-                f'The loss is not finite any more, after step {runner.iter + 1} for {streak} steps. The last '
-                f'checkpoint from before: {last or "none"}. Go on from it with a lower learning rate '
-                '(default_hooks.learning_rate.new_lr=True lets it replace that of the checkpoint), or with gradients '
-                'clipped (optim_wrapper.clip_grad)'
+                f'The loss has been NaN or infinite for {streak} steps, up to step {runner.iter + 1}. Last checkpoint '
+                f'before that: {last or "none"}. Resume from it with a lower learning rate '
+                '(default_hooks.learning_rate.new_lr=True lets it replace the one in the checkpoint) or with gradient '
+                'clipping (optim_wrapper.clip_grad)'
             )

@@ -15,10 +15,10 @@ BACKEND = 'mmblvnet_checkpoints'
 
 
 class CheckpointBackend(LocalBackend):
-    """Files on disk that are written whole or not at all."""
+    """Backend for local files that writes them atomically."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        # A device or a pipe has to stay one.
+        # An atomic write would replace a device or a pipe by a file.
         if os.path.exists(filepath) and not os.path.isfile(filepath):
             return super().put(obj, filepath)
         try:
@@ -27,9 +27,9 @@ class CheckpointBackend(LocalBackend):
         except OSError as error:
             raise OSError(
                 error.errno,
-                f'{error.strerror}. The file was not written; what was there before is whole. Make room in its folder, '
-                'or make it writable, or choose another (--work-dir or default_hooks.checkpoint.out_dir); training '
-                'goes on from its last checkpoint with --resume',
+                f'{error.strerror}. The file was not written; a previous one is intact. Free disk space, make the '
+                'folder writable or choose another (--work-dir or default_hooks.checkpoint.out_dir); --resume '
+                'continues training from the last checkpoint',
                 filepath,
             ) from error
 
@@ -39,19 +39,19 @@ register_backend(BACKEND, CheckpointBackend, force=True)
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook``, after which training can be resumed.
+    """MMEngine's ``CheckpointHook`` with checkpoints that survive a killed run.
 
-    Checkpoints on disk and ``last_checkpoint`` are written whole or not at
-    all: MMEngine 0.10.7 empties a file of that name first, and leaves half a
-    file when it is killed or out of disk space. What is outdated is removed
-    when its successor is complete, which needs room for one checkpoint more,
-    and only if it is a checkpoint in the folder of this run: MMEngine removes
-    whatever the checkpoint to resume from names. Its arguments are those of
+    Checkpoints on disk and ``last_checkpoint`` are written atomically: MMEngine
+    0.10.7 truncates the existing file first, and leaves half a file when it
+    is killed or out of disk space. An outdated checkpoint is removed once its
+    successor is complete, which needs space for one more checkpoint, and only
+    if it is in the folder of this run: MMEngine removes any path that the
+    checkpoint to resume from names. The arguments are those of
     ``CheckpointHook``.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Find out where checkpoints are, and which are outdated."""
+        """Choose the atomic backend, and discard what a resumed checkpoint says of other files."""
         steps = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
         if type(steps) is not list or any(type(step) is not int for step in steps):
             runner.message_hub.update_info('keep_ckpt_ids', [])
@@ -66,32 +66,32 @@ class SafeCheckpointHook(CheckpointHook):
                 self.best_ckpt_path_dict[name] = None
 
     def _is_own(self, path: Any) -> bool:
-        """Whether a file is one of the best checkpoints of this run."""
+        """Return whether a path is that of a best checkpoint of this run."""
         folder, name = os.path.split(path if type(path) is str else '')
         return name.startswith('best_') and (os.path.realpath(folder) == os.path.realpath(self.out_dir))
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Keep the best weights of a training, of which there may be none."""
+        """Save the best weights, unless the run is a validation alone."""
         if hasattr(self, 'file_backend'):
             super().after_val_epoch(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
-        """Publish what there is."""
+        """Publish the checkpoints, leaving out metrics without a best one."""
         if hasattr(self, 'best_ckpt_path_dict'):
             self.best_ckpt_path_dict = {name: path for name, path in self.best_ckpt_path_dict.items() if path}
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, *args, **kwargs) -> None:
-        with self._removing_last(), patch.object(checkpoint_hook, 'open', atomic_file, create=True):
+        with self._deferred_removal(), patch.object(checkpoint_hook, 'open', atomic_file, create=True):
             super()._save_checkpoint_with_step(*args, **kwargs)
 
     def _save_best_checkpoint(self, *args, **kwargs) -> None:
-        with self._removing_last():
+        with self._deferred_removal():
             super()._save_best_checkpoint(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _removing_last(self) -> Iterator[None]:
-        """Remove what is outdated only when its successor is complete."""
+    def _deferred_removal(self) -> Iterator[None]:
+        """Postpone removals of outdated checkpoints until the successor is complete."""
         backend, outdated = self.file_backend, []
         with patch.multiple(backend, create=True, remove=outdated.append, rmtree=outdated.append):
             yield

@@ -1,4 +1,4 @@
-"""What tests of videos need."""
+"""Hooks for testing recognizers."""
 
 import copy
 import math
@@ -28,12 +28,12 @@ AVERAGES = {
 
 @HOOKS.register_module()
 class ClipVisualizationHook(VisualizationHook):
-    """Draw the clips of a test with their classes (``--show-dir``).
+    """Hook that draws the clips of a test with their classes (``--show-dir``).
 
-    MMAction2 1.2.0 cannot: its hook passes on an argument that its visualizer
-    does not have, and takes each video for ``(C, T, H, W)``, which none is;
-    its visualizer looks for labels by the names that they had before. Its
-    arguments are those of ``VisualizationHook``.
+    The hook of MMAction2 1.2.0 fails: it passes an argument that the visualizer
+    does not have, and assumes videos ``(C, T, H, W)``, a shape that none has;
+    the visualizer reads labels by outdated names. The arguments are those of
+    ``VisualizationHook``.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -55,16 +55,16 @@ class ClipVisualizationHook(VisualizationHook):
             drawn.gt_labels = LabelData()
             if len(drawn.gt_label) > 1:
                 drawn.set_gt_label(drawn.gt_label.nonzero().flatten())
-            # Not averaged, scores are those of each view.
+            # (num_classes, ), or one row per view if the head does not average.
             scores = drawn.pred_score.reshape(-1, drawn.pred_score.size(-1))
             drawn.pred_labels = LabelData(item=drawn.pred_label, score=scores.mean(0))
             out_path = self.out_dir and osp.join(self.out_dir, f'{number}_{step}')
             options = dict(self.draw_args, step=step, out_path=out_path)
-            self._visualizer.add_datasample(str(number), _pictures(video).numpy().astype('uint8'), drawn, **options)
+            self._visualizer.add_datasample(str(number), _as_images(video).numpy().astype('uint8'), drawn, **options)
 
 
-def _pictures(video: Tensor) -> Tensor:
-    """The frames of all views, ``(T, H, W, 3)``; of flow, the first image."""
+def _as_images(video: Tensor) -> Tensor:
+    """Return the frames of all views, ``(T, H, W, 3)``; of flow, the first channel in grey."""
     if video.dim() == 5:
         # [M, C, T, H, W] -> [M * T, C, H, W]
         video = video.transpose(1, 2).flatten(0, 1)
@@ -75,17 +75,17 @@ def _pictures(video: Tensor) -> Tensor:
 
 @HOOKS.register_module()
 class FuseConvBNHook(Hook):
-    """Fold batch norms into the convolutions before them during a test.
+    """Hook that folds batch norms into the convolutions before them during a test.
 
-    It makes Big-Little backbones faster and changes their maps by rounding
-    alone. Only tests run with a folded copy of the backbone: validation,
-    training and checkpoints know nothing of it.
+    This makes Big-Little backbones faster, and changes their feature maps by
+    rounding errors only. The test runs a folded copy of the backbone;
+    validation, training and checkpoints use the original.
 
     Args:
         enable (bool): Whether to fold at all. Defaults to True.
     """
 
-    # Unfolds before EMAHook gives the model its weights back.
+    # Restores the backbone before EMAHook swaps the model's weights back.
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, enable: bool = True) -> None:
@@ -93,9 +93,9 @@ class FuseConvBNHook(Hook):
         self._unfolded: Optional[BLResNet] = None
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
-        """Put a folded copy in the place of the backbone.
+        """Replace the backbone by a folded copy.
 
-        When the first batch comes, the weights are those to be tested.
+        At the first batch, the weights to be tested are loaded.
         """
         model = model_of(runner)
         backbone = getattr(model, 'backbone', None)
@@ -112,16 +112,16 @@ class FuseConvBNHook(Hook):
 
 @HOOKS.register_module()
 class PipelinesHook(Hook):
-    """Dump a config whose ``test_pipeline`` is that of the test data.
+    """Hook that sets ``test_pipeline`` in the dumped config to the test data's pipeline.
 
-    ``--cfg-options test_dataloader.dataset.pipeline..`` changes the pipeline
-    of the data alone, but MMAction2's ``inference_recognizer`` reads
-    ``test_pipeline`` of the config in the ``work_dir``. So with training and
-    validation.
+    ``--cfg-options test_dataloader.dataset.pipeline..`` changes only the data
+    set's pipeline, but MMAction2's ``inference_recognizer`` reads
+    ``test_pipeline`` of the config in the ``work_dir``. The same holds for the
+    pipelines of training and validation.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Dump the config again, if it did not agree with itself."""
+        """Dump the config again if its pipelines disagreed."""
         if update_pipelines(runner.cfg):
             runner.dump_config()
             local = runner.visualizer.get_backend('LocalVisBackend')
@@ -131,18 +131,18 @@ class PipelinesHook(Hook):
 
 @HOOKS.register_module()
 class TestViewsHook(Hook):
-    """Log how many views of each video a test's result comes from.
+    """Hook that logs the number of views per video of a test.
 
-    Accuracies of different numbers of clips and crops are not comparable. In
-    validation and test, ``average_clips='prob'`` of a head whose loss asks
-    for a yes or no per class averages the sigmoid, not the softmax.
+    Accuracies with different numbers of clips and crops are not comparable. In
+    validation and test, the hook also lets ``average_clips='prob'`` average
+    sigmoids instead of softmaxes if the head's loss is binary per class.
     """
 
-    # Not a test, whatever pytest makes of the name.
+    # The name makes pytest take the class for a test.
     __test__ = False
 
     def before_test(self, runner: Runner) -> None:
-        # FeatureHead counts frames, and so needs a map for each.
+        # FeatureHead counts frames, so it needs one map per frame.
         model = model_of(runner)
         if isinstance(_head(model), FeatureHead) and (hasattr(model.backbone, 'frame_output')):
             model.backbone.frame_output = 'repeat'
@@ -155,8 +155,8 @@ class TestViewsHook(Hook):
         self._frames_of_videos = set()
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
-        # Videos have fewer views than others in a batch where samplers with
-        # merge_equal_views leave repeated ones out: repeat them.
+        # Samplers with merge_equal_views drop repeated views, so that the videos
+        # of a batch may differ in their numbers of views: repeat the views.
         counts = [len(frames) for frames in data_batch['inputs']]
         if len(set(counts)) > 1:
             data_batch['inputs'] = [
@@ -171,7 +171,7 @@ class TestViewsHook(Hook):
         num_frames = frames_per_view(model)
         head = _head(model)
         average = getattr(head, 'average_clips', None)
-        how = AVERAGES.get(average, 'their scores kept apart').format(activation=activation_of(head))
+        how = AVERAGES.get(average, 'their scores not averaged').format(activation=activation_of(head))
         for frames in sorted(self._frames_of_videos):
             if num_frames is None:
                 runner.logger.info(f'Frames per video: {frames}, {how}')
@@ -180,5 +180,5 @@ class TestViewsHook(Hook):
 
 
 def _head(model: torch.nn.Module) -> Optional[torch.nn.Module]:
-    """The head, which a model that extracts features does not have."""
+    """Return the head, or None for a model without one."""
     return getattr(model, 'cls_head', None)

@@ -1,4 +1,4 @@
-"""What training needs."""
+"""Hooks for training."""
 
 import warnings
 from typing import Iterator, List
@@ -10,29 +10,29 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmblvnet.models.common import TemporalModule
 
-# How far a schedule is, and what the groups hold; the rest are settings.
+# State of schedules, and parameters of groups; all other keys are settings.
 PROGRESS = {'last_step', '_global_step', '_last_value', 'verbose', 'params'}
 
 
 @HOOKS.register_module()
 class LearningRateHook(Hook):
-    """Train with the learning rate that the config asks for.
+    """Hook that makes training use the learning rate of the config.
 
-    ``--auto-scale-lr`` fits it to the videos of one iteration, of which a step
-    sees ``accumulative_counts`` times as many; with this hook all of them
-    count. And resumed training takes the settings of the optimizer and of the
-    schedules from the checkpoint, whatever the config says, and counts as if
-    an epoch still had as many iterations; with this hook the config decides,
-    with a warning that names both values. Schedules that depend on results
-    (``ReduceOnPlateauLR``) are left as the checkpoint has them.
+    MMEngine's ``--auto-scale-lr`` scales it to the videos per iteration, though
+    an optimizer step sees ``accumulative_counts`` times as many; this hook
+    scales it to those. When training is resumed, MMEngine takes the settings of
+    the optimizer and the schedules from the checkpoint, and the old number of
+    iterations per epoch; with this hook the config decides, and a warning names
+    both values. Schedules that depend on metrics (``ReduceOnPlateauLR``) are
+    restored from the checkpoint.
 
     Args:
-        new_lr (bool): Whether resumed training may start from another learning
-            rate than the checkpoint did. Defaults to False, since a forgotten
-            ``--auto-scale-lr`` looks the same and is a ValueError.
+        new_lr (bool): Whether resumed training may use another learning rate
+            than the checkpoint. Defaults to False: a ValueError, since the
+            cause may be a forgotten ``--auto-scale-lr``.
     """
 
-    # After CheckpointCheckHook.
+    # After CheckpointCheckHook has checked the checkpoint.
     priority = 'LOW'
 
     def __init__(self, new_lr: bool = False) -> None:
@@ -40,10 +40,10 @@ class LearningRateHook(Hook):
         self._is_scaled = False
 
     def before_run(self, runner: Runner) -> None:
-        """Scale the learning rate as well by the iterations of a step."""
-        counts = runner.optim_wrapper._accumulative_counts if _learns(runner) else 1
-        # A validation or test may come after training.
-        if counts == 1 or self._is_scaled or not _scales(runner):
+        """Scale the learning rate by the iterations per optimizer step too, under ``--auto-scale-lr``."""
+        counts = runner.optim_wrapper._accumulative_counts if _trains(runner) else 1
+        # A validation or test after training calls this again.
+        if counts == 1 or self._is_scaled or not _auto_scales_lr(runner):
             return
         self._is_scaled = True
         for group in runner.optim_wrapper.param_groups:
@@ -53,35 +53,35 @@ class LearningRateHook(Hook):
             if schedule.param_name == 'lr':
                 schedule.base_values = [value * counts for value in schedule.base_values]
         runner.logger.info(
-            f'A step sees the videos of accumulative_counts = {counts} iterations. Scaling the LR by {counts} as well.'
+            f'An optimizer step covers accumulative_counts = {counts} iterations. Scaling the LR by {counts} as well.'
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Let a checkpoint to resume from say what the config does."""
-        if not runner._resume or not _learns(runner) or any(hasattr(s, 'need_val_args') for s in _schedules(runner)):
+        """Replace the settings in a checkpoint to resume from by those of the config."""
+        if not runner._resume or not _trains(runner) or any(hasattr(s, 'need_val_args') for s in _schedules(runner)):
             return
-        # Without one (save_optimizer=False) it starts afresh.
+        # Without its state (save_optimizer=False) the optimizer starts afresh.
         checkpoint.setdefault('optimizer', runner.optim_wrapper.state_dict())
         changes = list(dict.fromkeys(_changes(runner, checkpoint)))
         if not changes:
             return
         rates = [c for c in changes if c.startswith(('initial_lr ', 'lr '))]
-        if rates and not (self.new_lr or _scales(runner)):
+        if rates and not (self.new_lr or _auto_scales_lr(runner)):
             raise ValueError(
-                f'The learning rate is not the one of the checkpoint: {rates[0]}. Give the options that it was trained '
-                'with as well, like --auto-scale-lr; or, to go on with the new one, --cfg-options '
+                f"The learning rate differs from the checkpoint's: {rates[0]}. Pass the options of the original "
+                'training, e.g. --auto-scale-lr; or, to continue with the new learning rate, --cfg-options '
                 'default_hooks.learning_rate.new_lr=True'
             )
         before = checkpoint['optimizer']['param_groups'][0]['lr']
         _follow_config(runner, checkpoint)
         runner.logger.warning(
-            f'The config differs from the checkpoint, and decides: {"; ".join(changes)}. The learning rate is '
+            f'Settings of the config replace those of the checkpoint: {"; ".join(changes)}. The learning rate is '
             f'{runner.optim_wrapper.get_lr()["lr"][0]:g} now; in the checkpoint it is {before:g}'
         )
 
 
 def _changes(runner: Runner, checkpoint: dict) -> Iterator[str]:
-    """In what the config differs from a checkpoint, before its first step."""
+    """Yield how the config, before the first step, differs from a checkpoint."""
     schedules, saved = _schedules(runner), checkpoint.get('param_schedulers') or []
     progress = PROGRESS | {s.param_name for s in schedules}
     pairs = [
@@ -103,15 +103,15 @@ def _changes(runner: Runner, checkpoint: dict) -> Iterator[str]:
 
 
 def _follow_config(runner: Runner, checkpoint: dict) -> None:
-    """Go through the config's schedules up to where the checkpoint is."""
+    """Step the config's schedules to the checkpoint's iteration; write them and the optimizer to it."""
     meta, steps = checkpoint['meta'], None
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         steps = len(runner.train_dataloader)
         meta['iter'] = meta['epoch'] * steps
     with warnings.catch_warnings():
-        # The optimizer makes no steps meanwhile.
+        # Schedules warn if the optimizer makes no steps in between.
         warnings.simplefilter('ignore')
-        # MMEngine ends an iteration before the epoch that it is the last of.
+        # MMEngine steps the schedules by iteration before those by epoch.
         schedules = sorted(_schedules(runner), key=lambda schedule: schedule.by_epoch)
         for number in range(1, meta['iter'] + 1):
             for schedule in schedules:
@@ -122,12 +122,12 @@ def _follow_config(runner: Runner, checkpoint: dict) -> None:
     checkpoint['param_schedulers'] = [schedule.state_dict() for schedule in _schedules(runner)]
 
 
-def _learns(runner: Runner) -> bool:
-    """Whether there is an optimizer to train with, and only one."""
+def _trains(runner: Runner) -> bool:
+    """Return whether the run trains with exactly one optimizer."""
     return isinstance(runner.optim_wrapper, OptimWrapper) and not isinstance(runner.optim_wrapper, OptimWrapperDict)
 
 
-def _scales(runner: Runner) -> bool:
+def _auto_scales_lr(runner: Runner) -> bool:
     return (runner.auto_scale_lr or {}).get('enable', False)
 
 
@@ -136,24 +136,24 @@ def _schedules(runner: Runner) -> list:
 
 
 def _groups(optimizer: dict) -> List[dict]:
-    """The settings of each group of parameters in an optimizer's state."""
+    """Return the parameter groups in an optimizer wrapper's state dict, and its base settings if any."""
     base = optimizer.get('base_param_settings')
     return optimizer['param_groups'] + ([base] if base else [])
 
 
 @HOOKS.register_module()
 class StreamTrainingHook(Hook):
-    """Train a model for streams, in which a clip has neighbours.
+    """Hook that trains a model for streams, where frames precede and follow a clip.
 
-    In training the clips of a batch follow each other: a temporal module
-    blends the last frames of one with the first of the next, as where a
-    stream is cut, in the place of zeros. Validation and tests see clips.
+    In training, temporal modules treat the clips of a batch as consecutive:
+    instead of padding with zeros, they blend the last frames of one clip with
+    the first of the next. Validation and tests keep clips separate.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the temporal modules, or raise a ValueError without any."""
+        """Set ``across_clips`` of the temporal modules; raise a ValueError if there are none."""
         modules = [module for module in runner.model.modules() if isinstance(module, TemporalModule)]
         if not modules:
-            raise ValueError('StreamTrainingHook found no temporal module in the model: take it out of custom_hooks')
+            raise ValueError('StreamTrainingHook found no temporal module in the model: remove it from custom_hooks')
         for module in modules:
             module.across_clips = True

@@ -20,21 +20,20 @@ IMAGENET_WEIGHTS = """\
 https://ibm.box.com/v/blresnet-{depth}-a2-b4 with a browser.
 2. Convert it: python tools/convert_checkpoint.py \
 ImageNet-bLResNet-{depth}-a2-b4.pth.tar {destination}
-Without the page, a ResNet-{depth} of torchvision, timm or MMPretrain \
-converts into a start as well, and
-mim train mmpretrain configs/imagenet/blresnet{depth}_in1k.py
-trains on ImageNet."""
+If the page is not available, convert a ResNet-{depth} of torchvision, timm or \
+MMPretrain instead, or train on ImageNet yourself:
+mim train mmpretrain configs/imagenet/blresnet{depth}_in1k.py"""
 
 
 @MODELS.register_module()
 class BLResNet(PretrainedBackbone):
-    """Big-Little ResNet, the image network, of which BLVNet makes a video one.
+    """Big-Little ResNet, the image network that BLVNet extends to videos.
 
     ::
 
         x -> stem -> layer1 -> layer2 -> layer3 -> layer4
              64      256       512       1024      2048     channels
-             1/4     1/8       1/16      1/16      1/32     of the size
+             1/4     1/8       1/16      1/16      1/32     of the input size
 
     Every image goes through both branches. As the backbone of TSN it is the
     paper's "TSN-bLNet". The parameters are named as in the published
@@ -43,26 +42,26 @@ class BLResNet(PretrainedBackbone):
 
     Args:
         depth (int): Depth of the Big branch, from {50, 101, 152}.
-        alpha (int): By how much the Little branches are thinner.
+        alpha (int): Factor by which the Little branches have fewer channels.
             Defaults to 2.
-        beta (int): By how much the Little branches are shallower.
+        beta (int): Factor by which the Little branches have fewer blocks.
             Defaults to 4.
         in_channels (int): Channels of the input. Defaults to 3.
         out_indices (Sequence[int]): Stages (0 to 3 for layer1 to layer4)
-            whose maps are returned. Defaults to ``(3, )``.
-        frozen_stages (int): Stages to be frozen (-1 none, 0 the stem, 1 the
+            whose feature maps are returned. Defaults to ``(3, )``.
+        frozen_stages (int): Stages to freeze (-1: none, 0: the stem, 1: the
             stem and layer1, ..). Defaults to -1.
         norm_cfg (dict): Config of the normalisation.
             Defaults to ``dict(type='BN')``.
-        norm_eval (bool): Whether batch norms keep their running statistics
-            and use them in training. Defaults to False.
-        with_cp (bool): Whether to save memory in training by computing all
-            but the costly convolutions again in the backward pass.
+        norm_eval (bool): Whether batch norms use their running statistics in
+            training, too, and do not update them. Defaults to False.
+        with_cp (bool): Whether to save memory in training by recomputing
+            everything but the costly convolutions in the backward pass.
             Defaults to False.
         init_cfg (dict or list[dict], optional): Initialization config. With
-            ``type='Pretrained'`` every weight but those of temporal modules
-            must be found in the file. Defaults to None, the published
-            initialization.
+            ``type='Pretrained'`` the file must contain every weight, except
+            those of temporal modules that are not frozen. Defaults to None,
+            the published initialization.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -96,15 +95,15 @@ class BLResNet(PretrainedBackbone):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        for argument, (fits, wanted) in self._allowed().items():
-            if not fits:
-                raise ValueError(f'{argument} = {getattr(self, argument)!r} of {type(self).__name__} is not {wanted}')
+        for argument, (valid, expected) in self._argument_checks().items():
+            if not valid:
+                raise ValueError(f'{argument} = {getattr(self, argument)!r} of {type(self).__name__} is not {expected}')
         self._make_stem(norm_cfg)
         self._make_stages(norm_cfg)
         self._freeze_stages()
 
-    def _allowed(self) -> Dict[str, Tuple[bool, str]]:
-        """Whether each argument is in its range, and which that is."""
+    def _argument_checks(self) -> Dict[str, Tuple[bool, str]]:
+        """Return, by argument, whether it is valid and a description of the valid values."""
         width, stages = self.stem_channels, set(self.out_indices)
         return dict(
             depth=(self.depth in self.arch_settings, f'one of {tuple(self.arch_settings)}'),
@@ -146,10 +145,10 @@ class BLResNet(PretrainedBackbone):
             in_channels = channels
 
     def _make_temporal(self, channels: int, paired: bool = False) -> Optional[TemporalModule]:
-        """The temporal module of a place: an image network has none."""
+        """Return a new temporal module over frames, or ``paired`` frames; None in an image network."""
         return None
 
-    def where_to_get(self, checkpoint: str) -> str:
+    def download_hint(self, checkpoint: str) -> str:
         depth, alpha, beta = self.depth, self.alpha, self.beta
         steps = f'No ImageNet weights were published for depth {depth}, alpha {alpha}, beta {beta}.'
         if depth in (50, 101) and (alpha, beta) == (2, 4):
@@ -157,7 +156,7 @@ class BLResNet(PretrainedBackbone):
         return f'{steps}\n{FROM_SCRATCH}'
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Set the training mode, in which frozen parts stay in evaluation."""
+        """Set the training mode; frozen stages and, with ``norm_eval``, batch norms stay in evaluation."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -168,37 +167,37 @@ class BLResNet(PretrainedBackbone):
 
     def _freeze_stages(self) -> None:
         for stage in range(self.frozen_stages + 1):
-            for module in self._parts(stage):
+            for module in self._stage_modules(stage):
                 module.eval().requires_grad_(False)
 
-    def _parts(self, stage: int) -> List[nn.Module]:
-        """The modules of a stage, 0 for the stem."""
+    def _stage_modules(self, stage: int) -> List[nn.Module]:
+        """Return the modules of a stage (0: the stem)."""
         if stage:
             return [getattr(self, f'layer{stage}')]
         return [module for name, module in self.named_children() if not name.startswith('layer')]
 
     def forward(self, x: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
-        """Extract the maps of the stages in ``out_indices``.
+        """Extract the feature maps of the stages in ``out_indices``.
 
         Args:
-            x (Tensor): Images, or frames, clip after clip, of shape ``(N,
-                in_channels, H, W)``.
+            x (Tensor): Images, or the frames of all clips in succession, of
+                shape ``(N, in_channels, H, W)``.
 
         Returns:
-            Tensor or tuple[Tensor]: The maps, ``(N, C', H', W')`` or half as
-            many of pairs; a tuple if there are several stages.
+            Tensor or tuple[Tensor]: Maps ``(N, C', H', W')``, or ``(N / 2, ..)``
+            with one map per pair of frames; a tuple for several stages.
 
         Raises:
-            ValueError: If these are no images, or not whole clips.
+            ValueError: If ``x`` has another shape or an incomplete clip.
         """
         check_frames(self, x)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self._run(0, self._run_stem, x)
         outs = []
         for i in range(4):
-            (stage,) = self._parts(i + 1)
+            (stage,) = self._stage_modules(i + 1)
             if self.with_cp and isinstance(stage, BigLittleStage):
-                # One after the other, both take less in the backward pass.
+                # Two checkpoints: only one half is recomputed and held at a time.
                 branches = self._run(i + 1, stage.run_branches, x)
                 x = self._run(i + 1, stage.fuse, *branches)
             else:
@@ -208,16 +207,16 @@ class BLResNet(PretrainedBackbone):
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def _run(self, stage: int, forward: Callable, *args: Tensor) -> Any:
-        """Run part of a stage, 0 for the stem, and keep what it is to keep."""
+        """Run a function of a stage (0: the stem), checkpointed where that saves memory cheaply."""
         if not (self.training and torch.is_grad_enabled()) or stage <= self.frozen_stages:
             return forward(*args)
-        # The largest maps of the network are cheap to compute again. A GPU does
-        # it faster than a CPU, and its memory is what bounds a batch.
+        # The largest maps are cheap to recompute: those of the stem and, on GPUs,
+        # of layer1, since a GPU is faster and its memory limits the batch size.
         on_gpu = args[0].is_cuda
         if not self.with_cp and (is_compiling() or stage > int(on_gpu)):
             return forward(*args)
         keep_larger = not self.with_cp and (stage == 1 or not on_gpu)
-        return checkpoint_selectively(self._parts(stage), forward, *args, keep_larger=keep_larger)
+        return checkpoint_selectively(self._stage_modules(stage), forward, *args, keep_larger=keep_larger)
 
     def _run_stem(self, x: Tensor) -> Tensor:
         little, big = self._split_branches(self.relu(self.bn1(self.conv1(x))))
@@ -229,9 +228,9 @@ class BLResNet(PretrainedBackbone):
         return self.relu(self.bn_bl_init(self.bl_init(x)))
 
     def _split_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """The inputs of the stem's Little and Big branch."""
+        """Return the inputs of the stem's Little and Big branch."""
         return x, x
 
     def _as_output(self, x: Tensor) -> Tensor:
-        """The maps of a stage as the user wants them."""
+        """Return the maps of a stage in the form that the backbone outputs."""
         return x

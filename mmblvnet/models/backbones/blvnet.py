@@ -19,26 +19,26 @@ class BLVNet(BLResNet):
         frames 1 3 5 ..  -> Big ----+
 
     Even frames go to the light high-resolution branch, odd frames to the deep
-    low-resolution one; the temporal module in front of each stage lets them
-    meet. Of frames ``(N * T, in_channels, H, W)`` come maps ``(N * T, C', H',
+    low-resolution one; the temporal module in front of each stage mixes them.
+    Frames ``(N * T, in_channels, H, W)`` give feature maps ``(N * T, C', H',
     W')``, or half as many, see ``frame_output``.
     From `More Is Less <https://arxiv.org/abs/1912.00869>`_.
 
     Args:
         depth, alpha, beta, in_channels, kwargs: As for :class:`BLResNet`.
-        num_segments (int): Frames per clip, ``T``, even: "8x2" in the paper
-            are 16. Defaults to 16.
+        num_segments (int): Frames per clip, ``T``, an even number: 16 for
+            the "8x2" of the paper. Defaults to 16.
         temporal_module (str, optional): ``'TAM'``, ``'TSM'`` or None.
             Defaults to ``'TAM'``.
         blend_frames (int): Frames that a TAM blends. Defaults to 3.
         frame_output (str): ``'repeat'`` returns each pair's map for both of
-            its frames, so that heads and necks that count frames are right;
-            ``'pair'`` returns it once, for heads that are told the number
-            of pairs, as ``TSMHead(num_segments=T // 2)`` is; with
-            ``'repeat'`` a head counts all ``T``. The scores are the same.
+            its frames, as heads and necks with ``num_segments=T`` expect;
+            ``'pair'`` returns it once, for heads that are configured with
+            the number of pairs, like ``TSMHead(num_segments=T // 2)``. The
+            scores are the same.
             Defaults to ``'repeat'``.
-        causal (bool): Whether a temporal module sees only earlier frames, as
-            for live video. Defaults to False.
+        causal (bool): Whether temporal modules see the current and earlier
+            frames only, as live video needs. Defaults to False.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -57,7 +57,7 @@ class BLVNet(BLResNet):
         causal: bool = False,
         **kwargs,
     ) -> None:
-        # Before the parts are made, which depend on them.
+        # BLResNet.__init__ reads these when it builds the temporal modules.
         self.num_segments = num_segments
         self.temporal_module = temporal_module
         self.blend_frames = blend_frames
@@ -65,9 +65,9 @@ class BLVNet(BLResNet):
         self.frame_output = frame_output
         super().__init__(depth, alpha, beta, in_channels, **kwargs)
 
-    def _allowed(self) -> Dict[str, Tuple[bool, str]]:
+    def _argument_checks(self) -> Dict[str, Tuple[bool, str]]:
         return dict(
-            super()._allowed(),
+            super()._argument_checks(),
             num_segments=(
                 self.num_segments >= 2 and self.num_segments % 2 == 0,
                 'a positive even number: give the sampled frames per clip, e.g. 16 for "8x2"',

@@ -13,7 +13,7 @@ from ..common.temporal_module import check_frames
 
 
 def torchvision_name(name: str) -> str:
-    """What torchvision calls a weight of MMAction2's ResNet."""
+    """Return torchvision's name of a weight of MMAction2's ResNet."""
     name = re.sub(r'\bconv(\d)\.conv\.', r'conv\1.', name)
     name = re.sub(r'\bconv(\d)\.bn\.', r'bn\1.', name)
     name = name.replace('.downsample.conv.', '.downsample.0.')
@@ -21,7 +21,7 @@ def torchvision_name(name: str) -> str:
 
 
 def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int, causal: bool) -> Type[nn.Module]:
-    """A block with a TAM before its conv1, and a shortcut around both."""
+    """Return a subclass of a block with a TAM before conv1, inside the residual branch."""
 
     class TAMBlock(block):
         def __init__(self, inplanes: int, *args, **kwargs) -> None:
@@ -29,7 +29,7 @@ def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int, causal: 
             self.tam = TemporalAggregation(inplanes, num_frames, blend_frames, causal)
 
         def forward(self, x: Tensor) -> Tensor:
-            # BasicBlock has no checkpointing.
+            # BasicBlock has no option with_cp.
             if getattr(self, 'with_cp', False) and x.requires_grad:
                 return checkpoint_selectively([self], self._forward, x)
             return self._forward(x)
@@ -56,13 +56,13 @@ class ResNetTAM(PretrainedBackbone, ResNet):
         depth (int): Depth of the ResNet, from {18, 34, 50, 101, 152}.
         num_segments (int): Frames per clip. Defaults to 8.
         blend_frames (int): Frames that a TAM blends. Defaults to 3.
-        causal (bool): Whether a TAM blends only earlier frames into a frame,
-            as for live video. Defaults to False.
+        causal (bool): Whether a TAM blends the current and earlier frames
+            only, as live video needs. Defaults to False.
         pretrained (str, optional): File or URL of weights under
             torchvision's names or MMAction2's. Defaults to None.
         init_cfg (dict or list[dict], optional): Initialization config. With
-            ``type='Pretrained'`` the same as ``pretrained``. Defaults to
-            None, Kaiming normal.
+            ``type='Pretrained'`` it is equivalent to ``pretrained``. Defaults
+            to None, Kaiming normal.
         kwargs: As for MMAction2's :class:`ResNet`.
 
     Raises:
@@ -92,18 +92,18 @@ class ResNetTAM(PretrainedBackbone, ResNet):
             configs.append(dict(type='Pretrained', checkpoint=pretrained))
         super().__init__(depth, init_cfg=configs, **kwargs)
         self.num_segments = num_segments
-        # What is frozen has to come from the file.
+        # Before init_weights, which demands all frozen weights from the file.
         self._freeze_stages()
 
-    def where_to_get(self, checkpoint: str) -> str:
-        return '--cfg-options model.backbone.pretrained=torchvision://resnet50 (or your depth) gets ImageNet weights'
+    def download_hint(self, checkpoint: str) -> str:
+        return 'For ImageNet weights: --cfg-options model.backbone.pretrained=torchvision://resnet50 (or your depth)'
 
     def forward(self, x: Tensor) -> Union[Tensor, tuple]:
-        """Extract the maps of the stages in ``out_indices``.
+        """Extract the feature maps of the stages in ``out_indices``.
 
-        Of frames, clip after clip, ``(N * T, C, H, W)`` come ``(N * T, C',
-        H', W')``; a tuple if there are several stages. Of others a ValueError
-        tells.
+        Frames ``(N * T, C, H, W)``, all clips in succession, give maps ``(N * T,
+        C', H', W')``, in a tuple for several stages. Other shapes and incomplete
+        clips raise a ValueError.
         """
         check_frames(self, x)
         return super().forward(x)

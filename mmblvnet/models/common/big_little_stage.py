@@ -10,42 +10,42 @@ from .temporal_module import PAIRS
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """A bias-free convolution that keeps the size at stride 1."""
+    """Return a convolution without bias that keeps the spatial size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
 
 
 def norm(norm_cfg: dict, channels: int) -> nn.Module:
-    """The normalisation layer that a config asks for."""
+    """Return the normalisation layer of a config."""
     return build_norm_layer(norm_cfg, channels)[1]
 
 
 class ShortcutPool(nn.AvgPool2d):
-    """3x3 average pool of stride 2 over maps with a border of zeros.
+    """3x3 average pool with stride 2 and a zero padding of 1.
 
-    On a GPU it adds the border itself while gradients are computed: there
-    PyTorch's gradient of a padded pool is wrong in the channels-last layout
-    (pytorch#188344, mended in June 2026).
+    On a GPU it pads separately when gradients are needed, since PyTorch's CUDA
+    gradient of a padded average pool is wrong for channels-last tensors
+    (pytorch#188344, fixed in June 2026).
     """
 
     def __init__(self) -> None:
         super().__init__(3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool_bordered(x) if x.is_cuda and x.requires_grad else super().forward(x)
+        return self.pad_and_pool(x) if x.is_cuda and x.requires_grad else super().forward(x)
 
     @staticmethod
-    def pool_bordered(x: Tensor) -> Tensor:
-        """The same with a border that is added before."""
+    def pad_and_pool(x: Tensor) -> Tensor:
+        """Pad maps with zeros, then pool them without padding: the same result."""
         return F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), 3, stride=2)
 
 
 class Bottleneck(BaseModule):
     """Bottleneck of the Big-Little networks.
 
-    Three convolutions with the stride in the 3x3 one and a quarter of the
-    channels inside, behind a temporal module, if any. The shortcut is the
-    identity or, where needed, a 3x3 average pool (stride 2) followed by a 1x1
-    convolution with norm (other number of channels).
+    An optional temporal module, then 1x1, 3x3 and 1x1 convolutions with a
+    quarter of the channels in between; the 3x3 one has the stride. The shortcut
+    has a 3x3 average pool if the stride is 2 and a 1x1 convolution with norm if
+    the number of channels changes; otherwise it is the identity.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Bottleneck(BaseModule):
         final_relu: bool = True,
         temporal: Optional[nn.Module] = None,
     ) -> None:
-        # A fresh block is its shortcut.
+        # Zero bn3: a new block returns its shortcut.
         super().__init__(dict(type='Constant', val=0, override=dict(name='bn3')))
         mid_channels = out_channels // 4
         self.conv1 = conv(in_channels, mid_channels, 1)
@@ -98,7 +98,7 @@ def bottlenecks(
     last_relu: bool = True,
     make_temporal: Callable = lambda channels: None,
 ) -> Sequential:
-    """Blocks in a row, of which the first has the stride."""
+    """Return a sequence of Bottlenecks; the first has the stride and changes the channels."""
     blocks = []
     for i in range(num_blocks):
         relu = last_relu or i < num_blocks - 1
@@ -109,10 +109,10 @@ def bottlenecks(
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
-    """Resize maps to their nearest neighbours, in the type that they have."""
+    """Resize maps by nearest-neighbour interpolation, and keep their dtype."""
     if x.dtype not in (torch.bfloat16, torch.float16):
         return F.interpolate(x, size)
-    # Autocast would make float32 of it, and of all up to a convolution.
+    # Autocast would cast to float32, also all that follows up to a convolution.
     with torch.autocast(x.device.type, enabled=False):
         return F.interpolate(x, size)
 
@@ -128,13 +128,13 @@ class BigLittleStage(BaseModule):
                                                                            |
                              fused maps <- fusion: one block <- ReLU <-----+
 
-    In a video network ``x`` has one map per pair of frames, which stands for
-    both of them: the temporal module turns it into the odd frames, which the
-    Big branch sees, and the even frames, which the Little branch sees.
+    In a video network ``x`` has one feature map per pair of frames. From these
+    the temporal module computes maps of the odd frames for the Big branch and
+    of the even frames for the Little branch.
     From section 3.1 of `More Is Less <https://arxiv.org/abs/1912.00869>`_.
 
-    A plain ResNet's stage has ``num_blocks``. The fusion block has the
-    stride. The Little branch is thinner by alpha and shallower by beta.
+    ``num_blocks`` are those of a plain ResNet's stage. The fusion block has the
+    stride. ``alpha`` divides the Little branch's channels, ``beta`` its blocks.
     """
 
     def __init__(
@@ -163,10 +163,10 @@ class BigLittleStage(BaseModule):
         return self.fuse(*self.run_branches(x))
 
     def run_branches(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Maps of the Little branch, and of the Big one at half the size."""
+        """Return the maps of the Little branch, and those of the Big branch at half the size."""
         even, odd = (x, x) if self.tam is None else self.tam(x, PAIRS)
         return self.little_e(self.little(even)), self.big(odd)
 
     def fuse(self, little: Tensor, big: Tensor) -> Tensor:
-        """Fuse what :meth:`run_branches` returns."""
+        """Fuse the two results of :meth:`run_branches`."""
         return self.fusion(self.relu(little + resize(big, little.shape[2:])))

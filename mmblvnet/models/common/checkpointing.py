@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class _KeepMaps(TorchDispatchMode):
-    """The first pass, which keeps maps of convolutions in a list."""
+    """Mode of the forward pass, which records the outputs of convolutions in a list."""
 
     def __init__(self, maps: List[Optional[Tensor]], keep_larger: bool) -> None:
         super().__init__()
@@ -24,11 +24,11 @@ class _KeepMaps(TorchDispatchMode):
 
 
 class _ReuseMaps(TorchDispatchMode):
-    """Every later pass, which takes each kept map once.
+    """Mode of a recomputation, which uses each recorded map in place of a convolution, once.
 
     PyTorch's own selective checkpointing refuses a second backward pass; here
-    what has been taken is computed again. Batch norms leave their statistics
-    as they are, and a batch counts once; SyncBatchNorm needs some counter.
+    it recomputes the maps that the first one used. Batch norms do not update
+    their statistics and count in a dummy (SyncBatchNorm needs a counter).
     """
 
     def __init__(self, maps: List[Optional[Tensor]], modules: Iterable[nn.Module]) -> None:
@@ -57,18 +57,18 @@ class _ReuseMaps(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
-# Compilers cannot follow the change of the norms. As in PyTorch itself:
-# torch.compiler.disable would import the compiler, which takes a second.
+# TorchDynamo cannot trace the changes to the norms. PyTorch itself uses this
+# decorator: torch.compiler.disable imports the compiler, which takes a second.
 @torch._disable_dynamo
 def checkpoint_selectively(
     modules: Iterable[nn.Module], forward: Callable, *args: Tensor, keep_larger: bool = False
 ) -> Union[Tensor, Tuple[Tensor, ...]]:
-    """Run part of a network, keeping little of it for the backward pass.
+    """Run part of a network; store only its inputs and convolution outputs for the backward pass.
 
-    ``forward`` runs the modules on ``args``, with nothing random in it. Kept
-    are these and maps that convolutions make; those larger than their input
-    only with ``keep_larger``: the 1x1 convolutions that widen a Bottleneck do
-    a quarter of its work and make two thirds of what its convolutions make.
+    ``forward`` runs ``modules`` on ``args`` and must not be random. Outputs
+    larger than the convolution's input are stored only with ``keep_larger``:
+    the 1x1 convolutions that widen a Bottleneck do a quarter of its operations,
+    but their outputs are two thirds of the memory of all its convolutions.
     """
 
     def contexts() -> tuple:

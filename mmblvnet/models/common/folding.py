@@ -4,13 +4,13 @@ from torch import nn
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them, for good.
+    """Fold batch norms into the convolutions before them, in place, and return the module.
 
-    The weights become channels-last, as convolutions like them best. In
-    training they are not: PyTorch's FSDP takes the gradients of such weights
-    in the wrong order where it keeps the original parameters, as MMEngine
-    asks it to (``use_orig_params=True``).
+    The weights become channels-last, in which convolutions are fastest. Weights
+    in training stay contiguous: PyTorch's FSDP gets the gradients of
+    channels-last weights in the wrong order with ``use_orig_params=True``,
+    MMEngine's default.
     """
-    # MMAction2's backbones return nothing here.
+    # Not chained: train() and eval() of MMAction2's backbones return None.
     module.eval()
     return fuse_conv_bn(module).to(memory_format=torch.channels_last)

@@ -8,83 +8,83 @@ from torch import Tensor, nn
 
 
 class Form(NamedTuple):
-    """In which groups frames go into a temporal module and come out of it.
+    """Grouping of a temporal module's input maps and output frames.
 
-    Maps are counted from the first one of a group.
+    Indices of maps count from the first map of a group, which has index 0.
     """
 
-    # Maps per group of the input.
+    # Input maps per group.
     num_maps: int
-    # Frames per group of the output. Where they are more, each map stands for
-    # several successive frames.
+    # Output frames per group. If there are more of them than maps, each map
+    # stands for several successive frames.
     num_outputs: int
 
-    def place(self, output: int, offset: int) -> int:
-        """Which map is ``offset`` frames from an output of its group."""
+    def map_index(self, output: int, offset: int) -> int:
+        """Return the index of the map that contains the frame at ``offset`` from an output frame."""
         return (output + offset) * self.num_maps // self.num_outputs
 
-    def span(self, offsets: Sequence[int]) -> Tuple[int, int]:
-        """The first and the last map that a group of outputs needs."""
-        return (self.place(0, min(offsets)), self.place(self.num_outputs - 1, max(offsets)))
+    def map_bounds(self, offsets: Sequence[int]) -> Tuple[int, int]:
+        """Return the indices of the first and the last map that the outputs of a group need."""
+        return (self.map_index(0, min(offsets)), self.map_index(self.num_outputs - 1, max(offsets)))
 
 
-# One map per frame and output.
+# One map per frame, in and out.
 EACH = Form(num_maps=1, num_outputs=1)
-# One map per frame; even and odd frames come out apart.
+# One map per frame; even and odd frames are returned separately.
 SPLIT = Form(num_maps=2, num_outputs=2)
-# One map per pair of frames; even and odd frames come out apart. With the map
-# z[k] for 2k and 2k + 1, the frame 2k + d is z[k + floor(d / 2)] and the frame
-# 2k + 1 + d is z[k + floor((d + 1) / 2)]: no copies are needed.
+# One map per pair; even and odd frames are returned separately. As the map z[k]
+# stands for the frames 2k and 2k + 1, the frame 2k + d is z[k + floor(d / 2)], and
+# 2k + 1 + d is z[k + floor((d + 1) / 2)]: maps need not be repeated per frame.
 PAIRS = Form(num_maps=1, num_outputs=2)
 
 
 def strided(x: Tensor, first: int, step: int, count: int) -> Tensor:
-    """``count`` maps of ``(.., maps, C, H, W)``: first, first + step, .."""
+    """Return ``count`` maps of ``(.., maps, C, H, W)``: those at first, first + step, .."""
     return x[..., first : first + step * (count - 1) + 1 : step, :, :, :]
 
 
 @dataclass
 class StreamStep:
-    """One step of some streams through a network, group by group of frames.
+    """State of one forward pass (step) over the new frames of one or more streams.
 
-    A group is a pair of frames where the network fuses pairs, or a frame. All
-    streams of a step get the same number of new groups. A module that needs
-    later frames runs late: in each step it finishes the frames whose
-    neighbours have all arrived, and keeps the last maps for the next step::
+    A group is a pair of frames if the network fuses pairs, otherwise one frame.
+    All streams of a step have the same number of new groups. A module that looks
+    ahead lags behind: in each step it finishes the frames whose neighbours
+    have all arrived, and keeps the last maps for the next step::
 
-        kept of earlier steps | new       -> finished: 1 2 (r = 3)
-                          0 1 | 2 3          kept:     2 3
+        kept from earlier steps | new     -> finished: 1 2 (r = 3)
+                            0 1 | 2 3        kept:     2 3
     """
 
-    # What each module has kept of earlier steps, (streams * kept, C, H, W);
-    # empty before the first. The step puts its own maps in their place.
+    # The maps each module kept from earlier steps, (streams * kept, C, H, W),
+    # by module name; empty before the first step. The step replaces them.
     maps: Dict[str, Tensor]
-    # The number of the first new group of each stream.
+    # Index of the first new group of each stream, (streams, ).
     first: Tensor
-    # Frames of each stream; a large number while it has not ended.
+    # Frames of each stream, (streams, ); a large number until it has ended.
     num_frames: Tensor
     # Frames per group.
     group: int
-    # By how many frames the step starts before its first group, where pairs
-    # are not fused yet.
-    lead: int = 0
-    # Whether all frames that any module sees are known to lie within streams.
-    within: bool = False
-    # Groups by which the maps at this place of the network are late.
+    # Frames by which the input starts before the first new group; it applies
+    # up to the module that splits frames into pairs.
+    lead_frames: int = 0
+    # Whether every map surely lies inside its stream, so that none is masked.
+    all_inside: bool = False
+    # Lag, in groups, of the maps that enter the next module; modules add to it.
     delay: int = field(default=0, init=False)
 
-    def extend(self, name: str, x: Tensor, form: Form, offsets: Sequence[int]) -> Tuple[Tensor, int]:
-        """Put the maps that a module has kept before the new ones.
+    def prepend_kept(self, name: str, x: Tensor, form: Form, offsets: Sequence[int]) -> Tuple[Tensor, int]:
+        """Prepend the maps that a module has kept to its new ones.
 
-        The new maps are ``(streams * maps, C, H, W)``. All of them are
-        ``(streams, maps, C, H, W)``, and those of a single stream ``(maps, C,
-        H, W)``: some run-times know no more than four dimensions. The second
-        result is how many groups the module can finish by them.
+        New maps ``(streams * maps, C, H, W)`` become ``(streams, maps, C, H, W)``,
+        or ``(maps, C, H, W)`` for a single stream, since some runtimes support
+        at most four dimensions. The second result is the number of groups of
+        each stream that the module can finish.
         """
         num_streams, per_group = self.first.size(0), form.num_maps
         num_groups = x.size(0) // (num_streams * per_group)
-        lead = self.lead if form == SPLIT else 0
-        first, last = form.span(offsets)
+        lead = self.lead_frames if form == SPLIT else 0
+        first, last = form.map_bounds(offsets)
         num_kept = per_group * (last // per_group) - lead - first
         x = self._mask_outside(x, per_group, lead)
         kept = self.maps.get(name)
@@ -93,30 +93,30 @@ class StreamStep:
         parts = [kept, x] if num_streams == 1 else [maps.unflatten(0, (num_streams, -1)) for maps in (kept, x)]
         maps = torch.cat(parts, -4)
         kept = strided(maps, maps.size(-4) - num_kept, 1, num_kept).flatten(0, -4)
-        # Or else it would hold all maps of a large step.
+        # Without the clone, the view would keep all maps of the step alive.
         self.maps[name] = kept.clone() if num_groups > 1 else kept
         self.delay += last // per_group
         return maps, num_groups
 
     def _mask_outside(self, x: Tensor, per_group: int, lead: int) -> Tensor:
-        """Put zeros in the place of maps before the start or after the end."""
-        if self.within:
+        """Set maps before the start or after the end of their stream to zero."""
+        if self.all_inside:
             return x
         num_maps = x.size(0) // self.first.size(0)
         start = (self.first - self.delay) * per_group - lead
         # [streams, maps]
-        number = start[:, None] + torch.arange(num_maps, device=x.device)
-        # Maps that are there of all frames, without a division.
+        index = start[:, None] + torch.arange(num_maps, device=x.device)
+        # A map is past the end if any of its frames is; written without a division.
         length = self.num_frames[:, None] * per_group
-        ended = (number + 1) * self.group > length
-        inside = (number >= 0) & ~ended
+        ended = (index + 1) * self.group > length
+        inside = (index >= 0) & ~ended
         return torch.where(inside.reshape(-1, 1, 1, 1), x, 0)
 
 
 class TemporalModule(BaseModule):
-    """What lets the frames of a clip, ``T``, or of a stream, meet.
+    """Base of the layers that mix the ``T`` = ``num_frames`` frames of a clip, or a stream.
 
-    In a causal one a frame meets no later ones.
+    A causal module mixes a frame with earlier ones only.
     """
 
     # Whether a downsampling shortcut around the module takes its output.
@@ -128,20 +128,20 @@ class TemporalModule(BaseModule):
             raise ValueError(f'num_segments = {num_frames} is less than 1: give the frames per clip')
         self.num_frames = num_frames
         self.causal = causal
-        # Whether the clips of a batch follow each other in training.
+        # Whether the clips of a training batch are consecutive parts of a stream.
         self.across_clips = False
-        # The StreamStep that it runs in, and its name there; None for clips.
+        # The current StreamStep and the module's name in it; None for clips.
         self.step: Optional[StreamStep] = None
         self.name = ''
 
     def forward(self, x: Tensor, form: Form = EACH) -> Union[Tensor, Tuple[Tensor, Tensor]]:
-        """Run on frames, clip after clip.
+        """Run on the frames of clips, or on the new frames of the current step.
 
-        They are ``(N * T, C, H, W)`` or, as ``PAIRS``, ``(N * T / 2, C, H,
-        W)``. As these and as ``SPLIT``, even and odd ones come out apart.
+        ``x`` is ``(N * T, C, H, W)`` or, for ``PAIRS``, ``(N * T / 2, C, H, W)``.
+        For ``PAIRS`` and ``SPLIT`` the result is a tuple: even and odd frames.
         """
         if self.step is not None:
-            maps, num_groups = self.step.extend(self.name, x, form, self.offsets())
+            maps, num_groups = self.step.prepend_kept(self.name, x, form, self.offsets())
             outputs = self.run_padded(maps, form, num_groups)
         else:
             num_groups = self.num_frames // form.num_outputs
@@ -152,39 +152,39 @@ class TemporalModule(BaseModule):
         return outputs if form.num_outputs > 1 else outputs[0]
 
     def with_input(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """The frames as they came and as they leave, for a shortcut."""
+        """Return input and output frames of the same times: the former feed a residual's shortcut."""
         if self.step is None:
             return x, self(x)
-        # A stream's leave later than they came.
-        maps, num_groups = self.step.extend(self.name, x, EACH, self.offsets())
+        # A stream's output lags behind its input, so kept maps are returned.
+        maps, num_groups = self.step.prepend_kept(self.name, x, EACH, self.offsets())
         (y,) = self.run_padded(maps, EACH, num_groups)
         return strided(maps, -min(self.offsets()), 1, num_groups).flatten(0, -4), y.flatten(0, -4)
 
     def offsets(self) -> Sequence[int]:
-        """Where the frames that meet are, counted from the current one."""
+        """Return the offsets of the mixed frames from the current one."""
         raise NotImplementedError
 
     def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
-        """Run on frames whose neighbours are given.
+        """Run on maps that already include the neighbours of all output frames.
 
-        The maps ``(.., maps, C, H, W)`` are those from the first that the
-        first of K groups of outputs needs to the last that the last needs.
-        The outputs are ``(.., K, C, H, W)`` each.
+        ``x`` is ``(.., maps, C, H, W)``: all maps from the first that the first
+        of the K = ``num_groups`` groups needs to the last that the last one
+        needs. Each of the outputs is ``(.., K, C, H, W)``.
         """
         raise NotImplementedError
 
     def run_clips(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
-        """Run on the maps of clips, ``(N, maps, C, H, W)``, K groups each."""
-        first, last = form.span(self.offsets())
+        """Run on the maps of clips, ``(N, maps, C, H, W)``, with zeros beyond each clip."""
+        first, last = form.map_bounds(self.offsets())
         padded = F.pad(x, (0, 0) * 3 + (-first, last - form.num_maps + 1))
         return self.run_padded(padded, form, num_groups)
 
 
 class TemporalShift(TemporalModule):
-    """Temporal shift in the places of the Temporal Aggregation Module.
+    """Temporal shift that replaces the Temporal Aggregation Module in bLVNet-TSM.
 
     The first eighth of the channels comes from the next frame, the second
-    from the previous one, zeros beyond the clip, as in `TSM
+    from the previous one, with zeros beyond the clip, as in `TSM
     <https://arxiv.org/abs/1811.08383>`_. A causal shift, as in its online
     models, takes the first eighth from the previous frame and nothing from
     the next. For its arguments see :class:`TemporalModule`.
@@ -195,37 +195,37 @@ class TemporalShift(TemporalModule):
     shift_div = 8
 
     def offsets(self) -> Sequence[int]:
-        """Where an eighth of the channels, another and the rest come from."""
+        """Return the source offset of each shifted eighth of the channels, and of the rest."""
         return (-1, 0) if self.causal else (1, -1, 0)
 
     def run_padded(self, x: Tensor, form: Form, num_groups: int) -> Tuple[Tensor, ...]:
         offsets = self.offsets()
-        first, _ = form.span(offsets)
+        first, _ = form.map_bounds(offsets)
         channels = x.size(-3)
         sizes = [channels // self.shift_div] * (len(offsets) - 1)
         parts = x.split([*sizes, channels - sum(sizes)], -3)
         outputs = []
         for output in range(form.num_outputs):
-            places = [form.place(output, offset) - first for offset in offsets]
-            frames = [strided(part, place, form.num_maps, num_groups) for part, place in zip(parts, places)]
+            starts = [form.map_index(output, offset) - first for offset in offsets]
+            frames = [strided(part, start, form.num_maps, num_groups) for part, start in zip(parts, starts)]
             outputs.append(torch.cat(frames, -3))
         return tuple(outputs)
 
 
 def check_frames(backbone: nn.Module, frames: Tensor) -> None:
-    """Refuse what is no batch of whole clips, which would mix videos.
+    """Raise a ValueError if frames are not a batch of whole clips, which would mix videos.
 
-    A backbone takes ``(N * num_segments, in_channels, H, W)`` with pixels, and
-    without ``num_segments`` any number of images.
+    A backbone takes ``(N * num_segments, in_channels, H, W)`` with H, W > 0, and
+    one without ``num_segments`` any number of images.
     """
     name, num_segments = type(backbone).__name__, getattr(backbone, 'num_segments', 1)
     if frames.dim() != 4 or frames.size(1) != backbone.in_channels or 0 in frames.shape[2:]:
         raise ValueError(
-            f'{tuple(frames.shape)} are no frames (N * num_segments, {backbone.in_channels}, H, W) for {name}: set its '
-            "in_channels, and format the frames with FormatShape(input_format='NCHW')"
+            f'{name} expects frames (N * num_segments, {backbone.in_channels}, H, W), got {tuple(frames.shape)}: set '
+            "its in_channels, and format the frames with FormatShape(input_format='NCHW')"
         )
     if frames.size(0) % num_segments:
         raise ValueError(
-            f'{frames.size(0)} frames are no whole clips of num_segments = {num_segments} frames: give '
-            f'{name} the frames per clip of the sampler in the pipeline as num_segments'
+            f'{name} got {frames.size(0)} frames, not a multiple of num_segments = {num_segments}: set its '
+            'num_segments to the frames per clip of the sampler in the pipeline'
         )

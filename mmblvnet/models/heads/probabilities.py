@@ -1,4 +1,4 @@
-"""Probabilities from scores, by what the head was trained with."""
+"""Probabilities from scores, by softmax or sigmoid as the loss of the head implies."""
 
 from types import MethodType
 
@@ -7,26 +7,25 @@ from torch import Tensor, nn
 
 
 def activation_of(head: nn.Module) -> str:
-    """What turns the scores of a head into probabilities.
+    """Return ``'softmax'`` or ``'sigmoid'``, which turns a head's scores into probabilities.
 
-    It follows from the loss, which compares the classes of a video
-    (``'softmax'``), or asks for a yes or no per class (``'sigmoid'``). Of a
-    loss that is not MMAction2's, nor derived from one, ``multi_class`` of the
-    head tells.
+    A cross-entropy loss over exclusive classes implies the softmax, a binary
+    loss per class the sigmoid. For a loss that is neither MMAction2's nor
+    derived from one of its losses, ``multi_class`` of the head decides.
     """
     loss = getattr(head, 'loss_cls', None)
     if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
         return 'softmax'
-    yes_or_no = isinstance(loss, (BCELossWithLogits, CBFocalLoss, HVULoss)) or getattr(head, 'multi_class', False)
-    return 'sigmoid' if yes_or_no else 'softmax'
+    is_binary = isinstance(loss, (BCELossWithLogits, CBFocalLoss, HVULoss)) or getattr(head, 'multi_class', False)
+    return 'sigmoid' if is_binary else 'softmax'
 
 
 def average_as_trained(head: nn.Module) -> None:
-    """Let ``average_clips='prob'`` average what the head was trained for.
+    """Let ``average_clips='prob'`` average sigmoids if the head's loss is binary per class.
 
-    MMAction2's heads take the softmax, in which the classes of a video that
-    each have a yes take it from one another. A head whose loss asks for a yes
-    or no is changed; one with an average of its own is left alone.
+    MMAction2's heads always average the softmax, in which several correct
+    classes of a video lower each other's probability. A head with an
+    ``average_clip`` of its own is left unchanged.
     """
     own = getattr(type(head), 'average_clip', None)
     if own is BaseHead.average_clip and activation_of(head) == 'sigmoid':
@@ -40,16 +39,16 @@ def _average_clip(head: nn.Module, cls_scores: Tensor, num_segs: int = 1) -> Ten
 
 
 def activate(scores: Tensor, activation: str) -> Tensor:
-    """Probabilities from scores, by what :func:`activation_of` gives."""
+    """Apply the activation that :func:`activation_of` returned to scores ``(.., num_classes)``."""
     return scores.sigmoid() if activation == 'sigmoid' else scores.softmax(-1)
 
 
 def as_probabilities(scores: Tensor, head: nn.Module) -> Tensor:
-    """Probabilities of the classes, ``(num_classes, )``, of a video.
+    """Return the class probabilities of a video, ``(num_classes, )``.
 
-    A head predicts scores ``(num_classes, )``, or those of each view where it
-    does not average them; they are probabilities already where its
-    ``average_clips`` says so.
+    ``scores`` is what the head predicted: ``(num_classes, )``, or ``(views,
+    num_classes)`` if it does not average views. With ``average_clips='prob'``
+    these are probabilities already.
     """
     if head.average_clips != 'prob':
         scores = activate(scores, activation_of(head))

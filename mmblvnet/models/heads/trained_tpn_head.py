@@ -5,12 +5,12 @@ from torch import Tensor
 
 @MODELS.register_module()
 class TrainedTPNHead(TPNHead):
-    """MMAction2's ``TPNHead`` that is tested with its classifier as it is now.
+    """MMAction2's ``TPNHead``, which always tests with its current classifier.
 
-    For ``fcn_test``, MMAction2 1.2.0 copies the classifier at the first test
-    and keeps the copy: from the second validation on, training is judged by
-    the classifier of the first, and checkpoints hold weights that no new
-    model has. Its arguments are those of ``TPNHead``.
+    For ``fcn_test``, MMAction2 1.2.0 copies the classifier at the first
+    validation and keeps the copy: later validations use outdated weights, and
+    checkpoints contain weights that a new model does not have. The arguments
+    are those of ``TPNHead``.
     """
 
     def forward(self, *args, **kwargs) -> Tensor:

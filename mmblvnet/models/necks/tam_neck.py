@@ -10,27 +10,26 @@ from ..common import TemporalAggregation
 
 @MODELS.register_module()
 class TAMNeck(BaseModule):
-    """Temporal aggregation of the maps of any backbone.
+    """Temporal aggregation of the feature maps of any backbone.
 
     Each level goes through a Temporal Aggregation Module of its own.
 
-    Under ``Recognizer2D`` the last level is returned, since 2D heads take one
-    map. The clips of several views are kept apart, and the frames of each are
-    averaged, so that ``TSNHead`` and every other head that is content with
-    one map per clip can follow. Under ``Recognizer3D`` all levels are
-    returned with their frames.
+    In a ``Recognizer2D`` the neck returns the last level only, since 2D heads
+    take one map. It keeps the views apart and averages the frames of each, so
+    that ``TSNHead`` and all other heads that accept one map per clip can
+    follow. In a ``Recognizer3D`` it returns all levels with all frames.
 
     Args:
         in_channels (int or Sequence[int]): Channels of the maps: one number
             per level, or a single one for the last level alone.
         num_segments (int): Frames per clip that reach the neck.
         blend_frames (int): Frames that are blended. Defaults to 3.
-        keep_frames (bool): Under ``Recognizer2D``, return one map per frame
-            instead of one per clip, for the heads that are told the number
-            of frames themselves (``TSMHead``, ``TRNHead``).
+        keep_frames (bool): Whether to return, in a ``Recognizer2D``, one map
+            per frame instead of one per clip, for heads that are configured
+            with the number of frames (``TSMHead``, ``TRNHead``).
             Defaults to False.
-        causal (bool): Whether only earlier frames are blended into a frame.
-            Defaults to False.
+        causal (bool): Whether only the current and earlier frames are
+            blended. Defaults to False.
         init_cfg (dict or list[dict], optional): Initialization config.
             Defaults to None.
 
@@ -51,7 +50,7 @@ class TAMNeck(BaseModule):
         if isinstance(in_channels, int):
             in_channels = (in_channels,)
         if not in_channels:
-            raise ValueError(f'in_channels = {in_channels} of TAMNeck names no level: give the channels of each map')
+            raise ValueError(f'in_channels = {in_channels} of TAMNeck is empty: give the channels of each map')
         self.in_channels = tuple(in_channels)
         self.num_segments = num_segments
         self.keep_frames = keep_frames
@@ -66,23 +65,24 @@ class TAMNeck(BaseModule):
 
         Args:
             x (Tensor or Sequence[Tensor]): From ``Recognizer2D`` a list of
-                maps ``(N, C, views * T, H, W)``. From ``Recognizer3D`` maps
-                ``(N, C, T, H, W)``, one or a tuple of them.
+                maps ``(N, C, views * T, H, W)``; from ``Recognizer3D`` one
+                tensor, or a tuple of tensors, ``(N, C, T, H, W)``.
             data_samples (list[:obj:`ActionDataSample`], optional): Unused.
 
         Returns:
-            tuple: The maps and a dict of no losses. For a list, the last
-            level as ``(N * views, C, 1, H, W)`` or, with ``keep_frames``,
-            ``(N * views * T, C, 1, H, W)``; otherwise as they came in.
+            tuple: The maps and an empty dict of auxiliary losses. For a list,
+            the last level as ``(N * views, C, 1, H, W)`` or, with
+            ``keep_frames``, ``(N * views * T, C, 1, H, W)``; otherwise the
+            shapes of the input.
 
         Raises:
-            ValueError: If the maps are not those the neck was built for.
+            ValueError: If number, channels or frames of the maps do not fit.
         """
         levels = [x] if isinstance(x, Tensor) else list(x)
         if len(self.tams) == 1:
             levels = levels[-1:]
         self._check_levels(levels)
-        # Recognizer2D makes a list of what its backbone returns.
+        # Only Recognizer2D passes a list.
         if isinstance(x, list):
             # [N * views * T, C, H, W]
             frames = _aggregate(self.tams[-1], levels[-1]).flatten(0, 1)
@@ -97,20 +97,18 @@ class TAMNeck(BaseModule):
         shapes = [tuple(level.shape) for level in levels]
         if any(len(shape) != 5 for shape in shapes):
             raise ValueError(
-                f'TAMNeck got maps of {shapes} instead of 5 dimensions each: Recognizer2D takes a single map of a '
-                'backbone apart; let the backbone return a tuple, e.g. by out_indices=(2, 3)'
+                f'TAMNeck expects 5-D maps, got the shapes {shapes}: Recognizer2D splits a single tensor along its '
+                'batch; let the backbone return a tuple, e.g. with out_indices=(2, 3)'
             )
         channels = tuple(shape[1] for shape in shapes)
         if channels != self.in_channels:
             raise ValueError(f'TAMNeck got maps of {channels} channels, but has in_channels = {self.in_channels}')
         frames = [shape[2] for shape in shapes]
         if any(count % self.num_segments for count in frames):
-            raise ValueError(
-                f'TAMNeck got {frames} frames, no whole clips of num_segments = {self.num_segments} frames'
-            )
+            raise ValueError(f'TAMNeck got {frames} frames, not multiples of num_segments = {self.num_segments}')
 
 
 def _aggregate(tam: TemporalAggregation, level: Tensor) -> Tensor:
-    """The frames of ``(N, C, T, H, W)`` as ``(N, T, C, H, W)``."""
+    """Run a TAM on maps ``(N, C, T, H, W)``; return ``(N, T, C, H, W)``."""
     frames = level.transpose(1, 2)
     return tam(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

@@ -90,5 +90,5 @@ def test_a_long_list_is_shortened():
 def test_the_file_that_resuming_found_by_itself_is_named(tmp_path, weights):
     (tmp_path / 'last_checkpoint').write_text('epoch_3.pth')
     runner = SimpleNamespace(model=Model(), work_dir=str(tmp_path), _train_loop=Loop(), _resume=True, _load_from=None)
-    with pytest.raises(RuntimeError, match='epoch_3.pth holds no training'):
+    with pytest.raises(RuntimeError, match='epoch_3.pth contains only weights'):
         CheckpointCheckHook().after_load_checkpoint(runner, dict(state_dict=weights))

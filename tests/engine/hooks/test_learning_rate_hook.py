@@ -125,7 +125,7 @@ def test_the_config_decides_where_the_checkpoint_differs(tmp_path, change):
     assert runner.iter == ends.iter
     group = runner.optim_wrapper.param_groups[0]
     assert group['weight_decay'] == options.get('decay', 0)
-    assert re.search(f'WARNING - The config differs .*{message}', log(tmp_path / 'a'))
+    assert re.search(f'WARNING - Settings of the config .*{message}', log(tmp_path / 'a'))
     # The rate at which training resumes.
     assert f'is {rates[0]:g} now' in log(tmp_path / 'a')
 

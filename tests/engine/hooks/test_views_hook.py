@@ -30,7 +30,7 @@ def messages(caplog, frames_of_batches, num_frames, average='score'):
     [
         ([[48, 48], [48]], 8, 'score', ['Views per video: 6, each of 8 frames, .* before the softmax']),
         ([[16]], 8, 'prob', ['video: 2, .* after the softmax']),
-        ([[8], [24]], 8, None, ['video: 1,.*kept apart', 'video: 3,']),
+        ([[8], [24]], 8, None, ['video: 1,.*not averaged', 'video: 3,']),
         ([[25]], None, 'score', ['Frames per video: 25,']),
     ],
 )

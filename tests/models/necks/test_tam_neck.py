@@ -59,5 +59,5 @@ def test_maps_of_another_model_are_refused(levels, message):
 def test_an_argument_out_of_range_is_named():
     with pytest.raises(ValueError, match='num_segments = 0'):
         TAMNeck(6, num_segments=0)
-    with pytest.raises(ValueError, match='names no level'):
+    with pytest.raises(ValueError, match='is empty'):
         TAMNeck((), num_segments=4)
