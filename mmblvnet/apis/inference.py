@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmblvnet.checkpoints.safe_loading import load_safely
 from mmblvnet.checkpoints.validation import mismatches, report, weights_in
-from mmblvnet.datasets.pipelines import update_pipelines, video_pipeline_of
+from mmblvnet.datasets.pipelines import check_frames_per_clip, update_pipelines, video_pipeline_of
 from mmblvnet.datasets.reading_errors import read_video
 from mmblvnet.models import BLResNet
 from mmblvnet.models.common.folding import fold_norms
@@ -45,18 +45,21 @@ def load_recognizer(
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint cannot be read or does not fit the model.
+        ValueError: If the config has no model, or a file cannot be read or does not fit.
     """
     for file in (config, checkpoint):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f'{file} does not exist')
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(config) if Path(config).suffix in ('.json', '.py', '.yaml', '.yml') else Config()
+    if 'model' not in cfg:
+        raise ValueError(f'{config} is not the config of a model: give the config, then its checkpoint')
     update_pipelines(cfg)
     # torchvision's networks would download these; MMAction2 skips `pretrained`.
     if cfg.model.backbone.get('weights'):
         cfg.model.backbone.weights = None
     model = init_recognizer(cfg, device=device or ('cuda:0' if torch.cuda.is_available() else 'cpu'))
     average_as_trained(model.cls_head)
+    check_frames_per_clip(model, cfg, 'test')
     if checkpoint is None:
         return model
     try:

@@ -1,9 +1,16 @@
 """Finding the pipeline that a config uses, and changing it."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
-from mmblvnet.datasets.pipelines import pipeline_of, update_pipelines, video_pipeline_of, with_clip_len
+from mmblvnet.datasets.pipelines import (
+    check_frames_per_clip,
+    pipeline_of,
+    update_pipelines,
+    video_pipeline_of,
+    with_clip_len,
+)
 from mmengine.config import Config
 from paths import CONFIGS, MOTION
 
@@ -88,3 +95,36 @@ def test_a_pipeline_without_a_single_sampler_is_refused():
     for pipeline in (PIPELINE[:1], PIPELINE * 2):
         with pytest.raises(ValueError, match='ExactVideoInit'):
             with_clip_len(pipeline, 32)
+
+
+PAIRED = dict(num_segments=16, frame_output='pair')
+
+
+@pytest.mark.parametrize(
+    'backbone, head, sampler, message',
+    [
+        (PAIRED, 8, dict(type='BigLittleSampleFrames', clip_len=16, num_clips=2), None),
+        (PAIRED, 8, dict(type='SampleFrames', clip_len=1, num_clips=16), None),
+        (PAIRED, 8, dict(type='UniformSample', clip_len=16, num_clips=3), None),
+        (dict(num_segments=16), 16, dict(type='BigLittleDenseSampleFrames', clip_len=16), None),
+        (dict(), 8, dict(type='SampleFrames', clip_len=3), None),
+        (PAIRED, 8, dict(type='BigLittleSampleFrames', clip_len=8, num_clips=2), 'has clip_len = 8 and num_clips = 2'),
+        (PAIRED, 8, dict(type='BigLittleSampleFrames', clip_len=32), 'clip_len = 32 .* num_segments = 16'),
+        (PAIRED, 8, dict(type='SampleFrames', clip_len=1, num_clips=8), 'SampleFrames of the val .* num_clips = 8'),
+        (
+            PAIRED,
+            16,
+            dict(type='BigLittleSampleFrames', clip_len=16),
+            'cls_head.num_segments = 16: set it to 8, the maps',
+        ),
+        (dict(num_segments=16), 8, dict(type='BigLittleSampleFrames', clip_len=16), ': set it to 16'),
+    ],
+)
+def test_sampler_and_head_have_to_count_the_frames_of_the_backbone(backbone, head, sampler, message):
+    model = SimpleNamespace(backbone=SimpleNamespace(**backbone), cls_head=SimpleNamespace(num_segments=head))
+    cfg = config(dict(type='RepeatDataset', dataset=dict(DATA, pipeline=[NEW, sampler])), 'val')
+    if message is None:
+        check_frames_per_clip(model, cfg, 'val')
+        return
+    with pytest.raises(ValueError, match=message):
+        check_frames_per_clip(model, cfg, 'val')

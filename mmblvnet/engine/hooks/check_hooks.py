@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmblvnet.checkpoints.safe_loading import load_checkpoint
 from mmblvnet.checkpoints.validation import mismatches, report, weights_in
+from mmblvnet.datasets.pipelines import check_frames_per_clip
 
 HEAD = 'cls_head.'
 SAFE = 'safe://'
@@ -103,15 +104,16 @@ def _file_of(runner: Runner) -> Optional[str]:
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
-    """Hook that checks labels before a run and reports broken videos during it.
+    """Hook that checks the data before a run and reports broken videos during it.
 
     The labels have to fit the head's number of classes; -1 means that there is
-    none, which is allowed in validation and test. The hook logs each video that
-    a :class:`CheckedVideoDataset` could not read once, and their number at the
+    none, which is allowed in validation and test. Sampler, backbone and head
+    have to agree on the frames per clip. The hook logs each video that a
+    :class:`CheckedVideoDataset` could not read once, and their number at the
     end of each epoch, validation or test.
 
     Raises:
-        ValueError: If a label does not fit the head.
+        ValueError: If a label does not fit the head, or the frames per clip differ.
     """
 
     # Adds a metric before RuntimeInfoHook passes the metrics to the log.
@@ -123,15 +125,15 @@ class DataCheckHook(Hook):
         self._broken = defaultdict(dict)
 
     def before_train(self, runner: Runner) -> None:
-        _check_labels(runner, runner.train_dataloader.dataset, lowest=0)
+        _check_data(runner, 'train', lowest=0)
         if runner.val_loop is not None:
             self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        _check_labels(runner, runner.val_dataloader.dataset, lowest=-1)
+        _check_data(runner, 'val', lowest=-1)
 
     def before_test(self, runner: Runner) -> None:
-        _check_labels(runner, runner.test_dataloader.dataset, lowest=-1)
+        _check_data(runner, 'test', lowest=-1)
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._broken[mode].clear()
@@ -170,8 +172,10 @@ class DataCheckHook(Hook):
         self.after_val_epoch(runner, metrics, 'test')
 
 
-def _check_labels(runner: Runner, dataset, lowest: int) -> None:
-    head = getattr(model_of(runner), 'cls_head', None)
+def _check_data(runner: Runner, split: str, lowest: int) -> None:
+    model, dataset = model_of(runner), getattr(runner, f'{split}_dataloader').dataset
+    check_frames_per_clip(model, runner.cfg, split)
+    head = getattr(model, 'cls_head', None)
     num_classes = getattr(head, 'num_classes', None)
     # Only MMEngine's data sets return a label without loading the sample.
     if num_classes is None or not hasattr(dataset, 'get_data_info'):

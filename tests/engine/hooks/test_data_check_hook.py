@@ -181,12 +181,13 @@ class Labels:
         return dict(frame_dir='some/folder', label=self.labels[i])
 
 
-def check(train, val=None, num_classes=3):
+def check(train, val=None, num_classes=3, cfg=(), **model):
     """Run the hook's check of labels before training."""
     train, val = (dataset and SimpleNamespace(dataset=dataset) for dataset in (train, val))
     DataCheckHook().before_train(
         SimpleNamespace(
-            model=SimpleNamespace(cls_head=SimpleNamespace(num_classes=num_classes)),
+            model=SimpleNamespace(cls_head=SimpleNamespace(num_classes=num_classes), **model),
+            cfg=dict(cfg),
             train_dataloader=train,
             val_dataloader=val,
             val_loop=val,
@@ -199,6 +200,14 @@ def test_labels_that_fit_or_are_not_known_are_left_alone():
     check(Labels([torch.eye(3)[2]]))
     check([1, 2, 3])
     check(Labels([7]), num_classes=None)
+
+
+def test_another_number_of_frames_is_named_before_training():
+    data = Labels([0])
+    cfg = dict(val_dataloader=dict(dataset=dict(pipeline=[dict(type='BigLittleSampleFrames', clip_len=8)])))
+    check(data, data, cfg=cfg, backbone=SimpleNamespace(num_segments=8))
+    with pytest.raises(ValueError, match='of the val pipeline has clip_len = 8'):
+        check(data, data, cfg=cfg, backbone=SimpleNamespace(num_segments=16))
 
 
 @pytest.mark.parametrize(
