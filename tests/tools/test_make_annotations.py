@@ -37,6 +37,11 @@ def test_given_splits_are_kept(tmp_path):
     )
 
 
+def test_trains_are_a_class(tmp_path):
+    make_videos(tmp_path, *many('train', 2), *many('bus', 2))
+    assert [*find_splits(tmp_path, 0.5, 0)['train']] == ['bus', 'train']
+
+
 def test_problems_of_a_folder_are_named(tmp_path):
     for number, (paths, message) in enumerate(
         [
@@ -46,6 +51,8 @@ def test_problems_of_a_folder_are_named(tmp_path):
             (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'Class b has 1 videos; --val-fraction 0.2 leaves none'),
             (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
             (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
+            (['train/a/1.mp4', 'test/a/1.mp4'], r"has \['test', 'train'\], .* on \('train', 'val'\)"),
+            (['Train/a/1.mp4', 'Validation/a/1.mp4'], r"\['Train', 'Validation'\], which are no classes"),
             (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'], r"\['b', 'c'\] are only in one"),
         ]
     ):

@@ -23,6 +23,8 @@ from typing import Dict, List
 from mmblvnet.apis.video_source import find_videos, is_hidden
 
 SPLITS = ('train', 'val')
+# What others call them, and what else there may be.
+ALSO_SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 
 # The paths of each class's videos, relative to the root folder.
 Videos = Dict[str, List[str]]
@@ -76,6 +78,11 @@ def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder: give one that has a folder of videos per class')
     if not all((folder / split).is_dir() for split in SPLITS):
+        others = sorted(path.name for path in folder.iterdir() if path.name.lower() in ALSO_SPLITS)
+        if len(others) > 1:
+            raise ValueError(
+                f'{folder} has {others}, which are no classes: call what to train and validate on {SPLITS}'
+            )
         return _hold_out(_find_classes(folder, folder), fraction, seed)
     splits = {split: _find_classes(folder / split, folder) for split in SPLITS}
     differing = set(splits['train']) ^ set(splits['val'])
