@@ -39,6 +39,9 @@ class _CheckedDataset:
         self._broken: Dict[str, str] = {}
         self._num_failures = 0
         super().__init__(ann_file, *args, max_refetch=max_refetch, **kwargs)  # type: ignore[call-arg]
+        if self.multi_class and any(getattr(step, 'flip_label_map', None) for step in self.pipeline.transforms):
+            remedy = 'leave out the transform, or the map if mirrored videos keep their labels'
+            raise ValueError(f'flip_label_map does not change the labels of multi_class=True: {remedy}')
 
     def load_data_list(self) -> List[dict]:
         """Load the annotation file and check each of its lines.

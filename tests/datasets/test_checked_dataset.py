@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -201,6 +202,22 @@ def broken(tmp_path, videos):
 def gone(tmp_path):
     """Return the path of a video that does not exist."""
     return tmp_path / 'gone.webm'
+
+
+def test_a_flip_that_spoils_several_labels_is_refused(annotate):
+    flip = dict(type='Flip', flip_label_map={0: 1, 1: 0})
+    for pipeline in ([flip], [dict(type='Flip')]):
+        CheckedVideoDataset(annotate('a.webm 0'), pipeline=pipeline, num_classes=3)
+    with pytest.raises(ValueError, match='flip_label_map does not change the labels'):
+        CheckedVideoDataset(annotate('a.webm 0 2'), pipeline=[flip], num_classes=3, multi_class=True)
+
+
+def test_views_that_the_head_keeps_apart_are_averaged():
+    views = np.array([[[0.5, 0.4, 0.1], [0.0, 0.9, 0.1]], [[0.6, 0.3, 0.1], [0.6, 0.3, 0.1]]])
+    metric = LabelledAccMetric()
+    expected = metric.calculate([np.array([0.25, 0.65, 0.1]), views[1, 0]], [1, 0])
+    assert metric.calculate(list(views), [1, 0]) == expected
+    assert expected['top1'] == 1
 
 
 def test_another_sample_takes_the_place_of_a_broken_one_in_training(annotate, videos, broken):
