@@ -16,7 +16,9 @@ class LabelledAccMetric(AccMetric):
     """
 
     def calculate(self, preds: List[np.ndarray], labels: List[Union[int, np.ndarray]]) -> Dict:
-        """Return the metrics, by name, of scores ``(num_classes, )`` and one label per sample."""
+        """Return the metrics, by name, of scores ``([views,] num_classes)`` and one label per sample."""
+        # Without average_clips, a head returns the scores of each view.
+        preds = [scores if scores.ndim == 1 else scores.mean(0) for scores in preds]
         results = super().calculate(preds, labels)
         labelled = [i for i, label in enumerate(labels) if np.min(label) >= 0]
         if 'mean1' in results and 0 < len(labelled) < len(labels):
