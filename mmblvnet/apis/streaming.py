@@ -116,7 +116,7 @@ class StreamingRecognizer:
 
         Args:
             frames (Tensor): Its next frames, ``(n, C, H, W)``: pictures in
-                uint8, or already normalized by the ``data_preprocessor``.
+                integers, or already normalized by the ``data_preprocessor``.
             stream (Hashable): The stream's name.
 
         Returns:
@@ -190,9 +190,10 @@ class StreamingRecognizer:
 
     def _prepare(self, name: Hashable, frames: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
-        if frames.dim() != 4 or not len(frames):
-            raise ValueError(f'frames of a stream have the shape (n, C, H, W) with n >= 1, not {tuple(frames.shape)}')
-        if frames.dtype == torch.uint8:
+        channels = getattr(self.model.backbone, 'in_channels', 3)
+        if frames.dim() != 4 or frames.size(1) != channels or 0 in frames.shape:
+            raise ValueError(f'frames of a stream are (n, {channels}, H, W) with n >= 1, not {tuple(frames.shape)}')
+        if not frames.is_floating_point():
             frames = self.model.data_preprocessor(dict(inputs=[frames], data_samples=[ActionDataSample()]))['inputs'][0]
         known = self.streams.get(name)
         if known and known.waiting.shape[1:] != frames.shape[1:]:

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -195,7 +196,8 @@ def test_pictures_are_normalised(model, stream):
     frames = torch.randint(0, 256, (18, 3, 32, 32), dtype=torch.uint8)
     prepared = model.data_preprocessor(dict(inputs=[frames], data_samples=[]))['inputs'][0].double()
     expected = stream.push(prepared) + stream.close()
-    assert_same(stream.push(frames) + stream.close(), expected)
+    for pictures in (frames, frames.int()):
+        assert_same(stream.push(pictures) + stream.close(), expected)
 
 
 def test_the_model_is_left_as_it_is(model):
@@ -249,8 +251,9 @@ def test_other_modules_that_mix_frames_are_refused(backbone, head, problem):
 
 
 def test_frames_of_another_shape_are_refused(stream):
-    with pytest.raises(ValueError, match=r'n >= 1, not \(3, 32, 32\)'):
-        stream.push(torch.randn(3, 32, 32))
+    for shape in ((3, 32, 32), (0, 3, 32, 32), (1, 32, 32, 3), (1, 1, 32, 32)):
+        with pytest.raises(ValueError, match=rf'\(n, 3, H, W\) with n >= 1, not {re.escape(str(shape))}'):
+            stream.push(torch.zeros(shape, dtype=torch.uint8))
     stream.push(torch.randn(1, 3, 32, 32))
     with pytest.raises(ValueError, match='close it and begin another'):
         stream.push(torch.randn(1, 3, 32, 40))
