@@ -43,19 +43,21 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     results = []
     for video in track_iter_progress(videos, file=sys.stderr) if (len(videos) > 1) else videos:
         try:
+            results.append(dict(video=video))
             best = top_predictions(apis.classify_video(model, video), names, args.topk)
+            results[-1].update(predictions_of(best))
             if args.video_out:
                 visualization.annotate_video(video, annotated_file(args.video_out, video, root), best)
-            results.append(dict(video=video, **predictions_of(best)))
-        except (BrokenVideoError, ValueError) as error:
-            results.append(dict(video=video, error=reason(error)))
+        except (BrokenVideoError, EOFError, ValueError) as error:
+            results[-1]['error'] = reason(error)
     show(results)
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
     broken = [f'{result["video"]}: {result["error"]}' for result in results if 'error' in result]
     if not broken:
         return None
-    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be predicted:', *broken])
+    undone = 'predicted or written' if args.video_out else 'predicted'
+    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be {undone}:', *broken])
 
 
 def annotated_file(folder: str, video: str, root: str) -> Path:
@@ -214,6 +216,11 @@ def parse_args() -> Namespace:
     for name, modes in useful_with.items():
         if mode not in modes and getattr(args, name) is not None:
             parser.error(f'--{name.replace("_", "-")} cannot be used with {mode}')
+    for file in filter(None, (args.json, args.picture)):
+        if not Path(file).absolute().parent.is_dir():
+            parser.error(f'{file} cannot be written: {Path(file).parent} is not a folder')
+    if args.picture and not args.picture.endswith(('.png', '.svg', '.pdf')):
+        parser.error(f'--picture {args.picture} does not end in .png, .svg or .pdf')
     args.sample_fps = args.sample_fps or 8
     return args
 

@@ -122,9 +122,9 @@ def open_source(source: str, fps: Optional[float] = None, live: Optional[bool] =
         raise FileNotFoundError(f'{source} does not exist') from error
     except (av.FFmpegError, ValueError) as error:
         raise ValueError(f'{source} cannot be opened as a video: {error}') from error
-    fps = fps or own_fps
     # FFmpeg guesses 1000 from timestamps in milliseconds without a frame rate.
-    if not 0 < fps < 1000:
+    fps = fps or (own_fps if own_fps < 1000 else 0)
+    if not fps > 0:
         raise ValueError(f'{source} has no usable frame rate: give --fps')
     return _file_frames(frames, to_rgb, fps, source)
 

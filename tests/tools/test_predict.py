@@ -74,6 +74,18 @@ def test_missing_files_and_foreign_checkpoints_are_named(run, placeholders, tmp_
         assert message in status
     status, _ = run(COMMAND, CHECKPOINT=placeholders['VIDEO'])
     assert 'cannot be read as a checkpoint' in status
+    config = tmp_path / 'other.py'
+    model = 'dict(backbone=dict(num_segments=16), cls_head=dict(num_segments=8))'
+    config.write_text(f"_base_ = '{placeholders['CONFIG']}'\nmodel = {model}\n")
+    status, _ = run(COMMAND, CONFIG=config)
+    assert 'clip_len = 8 and num_clips = 2' in status
+    for text in ('num_classes = 8', '_base_ = []'):
+        config.write_text(text)
+        status, _ = run(COMMAND, CONFIG=config)
+        assert status == f'{config} is no config of a model: give one, and after it its checkpoint'
+    # As MMAction2's demo has them.
+    status, _ = run('python tools/predict.py CONFIG CHECKPOINT VIDEO')
+    assert status.startswith(f'{placeholders["CHECKPOINT"]} is no config')
 
 
 def test_a_folder_goes_on_after_a_broken_video(run, placeholders, decided, tmp_path):
@@ -95,6 +107,20 @@ def test_a_folder_goes_on_after_a_broken_video(run, placeholders, decided, tmp_p
         new, old = (cv2.VideoCapture(str(path)) for path in (f'annotated/{name}.mp4', folder / name))
         for value in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS):
             assert new.get(value) == old.get(value)
+
+
+def test_a_video_that_cannot_be_written_is_still_predicted(run, tmp_path):
+    folder = tmp_path / 'videos'
+    folder.mkdir()
+    # No view has this frame.
+    spoil_frame(write_video(folder / 'a.mp4'), 5)
+    write_video(folder / 'b.mp4')
+    status, printed = run(f'{COMMAND} --json out.json --video-out annotated --topk 1', VIDEO=folder)
+    assert '1 of 2 videos could not be predicted or written' in status
+    a, b = json.loads(Path('out.json').read_text())
+    assert 'predictions' in a and 'EOFError' in a['error']
+    assert 'predictions' in b and 'error' not in b
+    assert Path('annotated/b.mp4').is_file()
 
 
 def test_raw_scores_are_shown_as_probabilities(run, placeholders, tmp_path):
@@ -218,6 +244,9 @@ def test_options_without_effect_or_sense_are_refused(run, monkeypatch):
         '--stream --window 2': 'not allowed with argument',
         '--window 0': '0 is not a finite number greater than 0',
         '--topk 0': '--topk 0 is less than 1',
+        '--json absent/out.json': 'absent is no folder, in which absent/out.json',
+        '--window 1 --picture absent/out.png': 'absent is no folder',
+        '--stream --picture out.pickle': '--picture out.pickle does not end in .png',
         '--compile': 'install g++',
     }.items():
         status, printed = run(f'{COMMAND} {options}')
