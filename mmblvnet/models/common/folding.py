@@ -13,4 +13,8 @@ def fold_norms(module: nn.Module) -> nn.Module:
     """
     # Not chained: train() and eval() of MMAction2's backbones return None.
     module.eval()
-    return fuse_conv_bn(module).to(memory_format=torch.channels_last)
+    # Not Module.to(), which refuses the 3D convolutions of non-local blocks.
+    for parameter in fuse_conv_bn(module).parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmblvnet.engine.hooks import FuseConvBNHook
+from mmblvnet.models.common.folding import fold_norms
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from networks import recognizer
@@ -33,6 +34,15 @@ def test_a_folded_backbone_gives_the_same_maps(backbone):
     assert norms(model) == []
     folded = model.backbone(x)
     assert (folded - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_networks_with_3d_convolutions_are_folded():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Unflatten(1, (4, 1)), nn.Conv3d(4, 4, 1))
+    x = torch.randn(2, 3, 8, 8)
+    expected = network.eval()(x)
+    folded = fold_norms(network)
+    assert folded[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(folded(x), expected)
 
 
 def test_the_model_is_restored_after_the_test():
