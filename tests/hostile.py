@@ -177,7 +177,7 @@ FILES = dict(
     list=(lambda file, trace: torch.save([1, 2], file), 'holds a list'),
     empty=(bytes_are(b''), UNSAFE),
     text=(bytes_are(b'Not a checkpoint.\n' * 99), UNSAFE),
-    directory=(lambda file, trace: file.mkdir(), 'is no file'),
+    directory=(lambda file, trace: file.mkdir(), 'not a file'),
     absent=(lambda file, trace: None, 'can not be found'),
     torchscript=(torchscript, UNSAFE),
 )

@@ -33,8 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmblvnet.apis import accelerate, load_recognizer
 from mmblvnet.datasets.pipelines import dry_run
-from mmblvnet.deployment import export_onnx, export_openvino, load_exported
-from mmblvnet.deployment.formats import quantize
+from mmblvnet.deployment.formats import export_onnx, export_openvino, load_exported, quantize
 from mmblvnet.models.common import TemporalAggregation
 
 MODES = ('inference', 'training')

@@ -20,11 +20,11 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-from mmblvnet import apis, visualization
+from mmblvnet import apis
 from mmblvnet.apis import Moment, Prediction, top_predictions
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.datasets.pipelines import video_pipeline_of
-from mmblvnet.visualization.predictions import clock
+from mmblvnet.visualization import predictions
 
 BAR_LENGTH = 30
 # The columns of a part's times, in seconds.
@@ -47,7 +47,7 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
             best = top_predictions(apis.classify_video(model, video), names, args.topk)
             results[-1].update(predictions_of(best))
             if args.video_out:
-                visualization.annotate_video(video, annotated_file(args.video_out, video, root), best)
+                predictions.annotate_video(video, annotated_file(args.video_out, video, root), best)
         except (BrokenVideoError, EOFError, ValueError) as error:
             results[-1]['error'] = reason(error)
     show(results)
@@ -56,8 +56,7 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     broken = [f'{result["video"]}: {result["error"]}' for result in results if 'error' in result]
     if not broken:
         return None
-    undone = 'predicted or written' if args.video_out else 'predicted'
-    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be {undone}:', *broken])
+    return '\n'.join([f'\n{len(broken)} of {len(videos)} videos could not be predicted or written:', *broken])
 
 
 def annotated_file(folder: str, video: str, root: str) -> Path:
@@ -96,7 +95,7 @@ def reason(error: Exception) -> str:
 
 def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Optional[str]:
     """Predict part after part of a file or a stream, and return what failed, or None."""
-    annotated = visualization.AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
+    annotated = predictions.AnnotatedVideo(args.video_out, args.sample_fps) if args.video_out else None
     known: List[Prediction] = []
 
     def watch(picture: np.ndarray, moments: Sequence[Moment], count: int) -> None:
@@ -114,12 +113,12 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     apis.accelerate(backbone, args.precision, args.compile)
     source = args.videos[0]
     frames = apis.open_source(source, args.fps) if args.reopen is None else apis.keep_open(source, args.reopen)
-    timeline, half, problem = visualization.Timeline(), classifier.period / 2, None
+    timeline, half, problem = predictions.Timeline(), classifier.period / 2, None
     try:
         for moment, best in write_parts(classifier.classify(frames), names, args):
             delay = f'  {moment.delay:+.1f} s' if args.stream else ''
             line = f'{best[0].probability:8.3f}  {best[0].name}{delay}'
-            print(f'{clock(moment.start)} - {clock(moment.end)}{line}', flush=True)
+            print(f'{predictions.clock(moment.start)} - {predictions.clock(moment.end)}{line}', flush=True)
             middle = (moment.start + moment.end) / 2
             timeline.add(middle - half, middle + half, moment.probabilities)
     except KeyboardInterrupt:
@@ -137,7 +136,7 @@ def predict_parts(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
         part = f'window of {args.window} s' if args.window else 'pair of frames'
         return problem or f'{source} ended before the first {part} did'
     if args.picture:
-        visualization.draw_timeline(timeline, names, args.picture)
+        predictions.draw_timeline(timeline, names, args.picture)
     return problem
 
 

@@ -18,15 +18,17 @@ import matplotlib
 import mmaction
 import numpy as np
 
-from mmblvnet import visualization
 from mmblvnet.apis import load_recognizer, read_class_names, top_predictions
 from mmblvnet.datasets import BrokenVideoError
+from mmblvnet.visualization.clips import draw_clips, explain, has_branches, prepare_video
+from mmblvnet.visualization.curves import draw_curves, read_curves
+from mmblvnet.visualization.temporal_weights import draw_temporal_weights, temporal_weights
 
 
 def show_weights(args: argparse.Namespace) -> None:
     """Draw the weights of the Temporal Aggregation Modules."""
     model = load_recognizer(args.config, args.checkpoint, 'cpu')
-    visualization.draw_temporal_weights(visualization.temporal_weights(model), args.out)
+    draw_temporal_weights(temporal_weights(model), args.out)
 
 
 def show_frames(args: argparse.Namespace) -> None:
@@ -38,26 +40,26 @@ def show_frames(args: argparse.Namespace) -> None:
     random = args.split == 'train'
     clips = []
     for _ in range(args.draws if random else 1):
-        clips += visualization.prepare_video(model, args.video, args.split)[1]
+        clips += prepare_video(model, args.video, args.split)[1]
     kind, title = 'draw' if random else 'view', f'{clips[0].total_frames} frames'
-    visualization.draw_clips(clips, args.out, kind, visualization.has_branches(model), title)
+    draw_clips(clips, args.out, kind, has_branches(model), title)
 
 
 def show_gradcam(args: argparse.Namespace) -> None:
     """Draw where a recognizer sees the most probable class (Grad-CAM)."""
     model = load_recognizer(args.config, args.checkpoint, args.device)
     names = read_class_names(args.label_map, model.cls_head.num_classes)
-    clips, probabilities = visualization.explain(model, args.video, args.layer, args.split)
+    clips, probabilities = explain(model, args.video, args.layer, args.split)
     (best,) = top_predictions(probabilities, names, 1)
     title = f'{args.layer}: {best.probability:.0%} {best.name}'
-    visualization.draw_clips(clips, args.out, 'view', visualization.has_branches(model), title)
+    draw_clips(clips, args.out, 'view', has_branches(model), title)
 
 
 def show_curves(args: argparse.Namespace) -> None:
     """Draw the loss and the accuracy of training runs."""
-    runs = [visualization.read_curves(folder, args.metric) for folder in args.work_dirs]
+    runs = [read_curves(folder, args.metric) for folder in args.work_dirs]
     names = [Path(folder).resolve().name for folder in args.work_dirs]
-    visualization.draw_curves(runs, names, args.metric, args.out)
+    draw_curves(runs, names, args.metric, args.out)
 
 
 def run_confusion_matrix(args: Sequence[str]) -> None:

@@ -97,7 +97,7 @@ def frames_per_view(model: nn.Module) -> Optional[int]:
 
 
 def check_frames_per_clip(model: nn.Module, cfg: Config, split: str) -> None:
-    """Refuse a sampler or a head that counts other frames than the backbone."""
+    """Raise a ValueError if the sampler or the head expects other frames per clip than the backbone."""
     backbone, head = getattr(model, 'backbone', None), getattr(model, 'cls_head', None)
     frames = getattr(backbone, 'num_segments', None)
     if not frames:
@@ -107,9 +107,9 @@ def check_frames_per_clip(model: nn.Module, cfg: Config, split: str) -> None:
     if getattr(head, 'num_segments', maps) != maps:
         raise ValueError(f'cls_head.num_segments = {head.num_segments}: set it to {maps}, the maps per clip of {whose}')
     for dataset in _datasets_of(cfg, split):
-        for sampler in (step for step in dataset.get('pipeline') or () if 'clip_len' in step):
+        for sampler in (s for s in dataset.get('pipeline') or () if isinstance(s, dict) and 'clip_len' in s):
             kind, clip_len, num_clips = get_str_type(sampler['type']), sampler['clip_len'], sampler.get('num_clips', 1)
-            # A clip of MMAction2's samplers may be of one frame.
+            # A clip of the network may be several clips of MMAction2's samplers, of one frame each.
             if clip_len != frames if kind.startswith('BigLittle') else clip_len * num_clips % frames:
                 given = f'{kind} of the {split} pipeline has clip_len = {clip_len} and num_clips = {num_clips}'
                 raise ValueError(f'{given}, but the model has {whose}: give both the same frames per clip')

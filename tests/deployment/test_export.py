@@ -7,16 +7,14 @@ import onnx
 import pytest
 import torch
 from families import FAMILIES, build, frames_of
-from mmblvnet.deployment import (
+from mmblvnet.deployment.exportable import (
+    TOLERANCE,
     ExportableRecognizer,
     check_parity,
-    export_onnx,
-    export_openvino,
-    export_torch,
-    load_exported,
+    example_frames,
+    reference_scores,
 )
-from mmblvnet.deployment.exportable import TOLERANCE, example_frames, reference_scores
-from mmblvnet.deployment.formats import quantize
+from mmblvnet.deployment.formats import export_onnx, export_openvino, export_torch, load_exported, quantize
 
 
 def exportable(model, with_preprocessing=True):
@@ -119,7 +117,7 @@ def test_a_child_may_end_after_openvino_files_are_closed(doubling):
     # With two OpenVINO cores the signal stack was freed, and SIGCHLD crashed.
     program = f"""
 import os, signal
-from mmblvnet.deployment import export_openvino, load_exported
+from mmblvnet.deployment.formats import export_openvino, load_exported
 export_openvino({str(doubling)!r}, {str(doubling.with_suffix('.xml'))!r})
 first, second = [load_exported({str(doubling.with_suffix('.xml'))!r}) for _ in range(2)]
 del first

@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
-from mmblvnet.deployment import frames_shape
+from mmblvnet.deployment.exportable import frames_shape
 from mmengine.config import Config
 from paths import CONFIGS, FLAGSHIP
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from documents import code_blocks
 from mmaction.registry import MODELS
-from mmblvnet.deployment import ExportableStream, check_stream_parity, export_onnx, export_openvino
+from mmblvnet.deployment.exportable import ExportableStream, check_stream_parity
+from mmblvnet.deployment.formats import export_onnx, export_openvino
 from networks import SMALL_CHANNELS, SmallBLVNet, recognizer
 from onnxruntime import InferenceSession
 from packaging.version import Version

@@ -51,8 +51,8 @@ def test_problems_of_a_folder_are_named(tmp_path):
             (['a/1.mp4', 'a/2.mp4', 'b/1.mp4'], 'Class b has 1 videos; --val-fraction 0.2 leaves none'),
             (['a/1.mp4', 'a/2.mp4', 'b/c\n1.mp4'], 'line break'),
             (['a/1.mp4', 'a/2.mp4', 'b/\udce9.mp4'], 'not in UTF-8'),
-            (['train/a/1.mp4', 'test/a/1.mp4'], r"has \['test', 'train'\], .* on \('train', 'val'\)"),
-            (['Train/a/1.mp4', 'Validation/a/1.mp4'], r"\['Train', 'Validation'\], which are no classes"),
+            (['train/a/1.mp4', 'test/a/1.mp4'], r"has \['test', 'train'\], .* two splits \('train', 'val'\)"),
+            (['Train/a/1.mp4', 'Validation/a/1.mp4'], r"\['Train', 'Validation'\], which are not classes"),
             (['train/a/1.mp4', 'train/b/1.mp4', 'val/a/2.mp4', 'val/c/2.mp4'], r"\['b', 'c'\] are only in one"),
         ]
     ):

@@ -82,10 +82,10 @@ def test_missing_files_and_foreign_checkpoints_are_named(run, placeholders, tmp_
     for text in ('num_classes = 8', '_base_ = []'):
         config.write_text(text)
         status, _ = run(COMMAND, CONFIG=config)
-        assert status == f'{config} is no config of a model: give one, and after it its checkpoint'
+        assert status == f'{config} is not the config of a model: give the config, then its checkpoint'
     # As MMAction2's demo has them.
     status, _ = run('python tools/predict.py CONFIG CHECKPOINT VIDEO')
-    assert status.startswith(f'{placeholders["CHECKPOINT"]} is no config')
+    assert status.startswith(f'{placeholders["CHECKPOINT"]} is not the config')
 
 
 def test_a_folder_goes_on_after_a_broken_video(run, placeholders, decided, tmp_path):
@@ -244,8 +244,8 @@ def test_options_without_effect_or_sense_are_refused(run, monkeypatch):
         '--stream --window 2': 'not allowed with argument',
         '--window 0': '0 is not a finite number greater than 0',
         '--topk 0': '--topk 0 is less than 1',
-        '--json absent/out.json': 'absent is no folder, in which absent/out.json',
-        '--window 1 --picture absent/out.png': 'absent is no folder',
+        '--json absent/out.json': 'absent/out.json cannot be written: absent is not a folder',
+        '--window 1 --picture absent/out.png': 'absent is not a folder',
         '--stream --picture out.pickle': '--picture out.pickle does not end in .png',
         '--compile': 'install g++',
     }.items():

@@ -1,7 +1,7 @@
 import numpy as np
 from mmblvnet.apis import Prediction
 from mmblvnet.datasets import VideoReader
-from mmblvnet.visualization import annotate_video, draw_predictions
+from mmblvnet.visualization.predictions import annotate_video, draw_predictions
 from reliability.damaged_videos import COMMON, HEIGHT, WIDTH, rotated, shown_number, write_good
 
 

@@ -2,7 +2,7 @@ import json
 
 import cv2
 import pytest
-from mmblvnet.visualization import draw_curves, read_curves
+from mmblvnet.visualization.curves import draw_curves, read_curves
 
 
 def write_log(work_dir, start, *rows):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 from mmaction.structures import ActionDataSample
-from mmblvnet.visualization import explain, prepare_video
-from mmblvnet.visualization.clips import FrameGradCAM
+from mmblvnet.visualization.clips import FrameGradCAM, explain, prepare_video
 from mmengine.config import Config
 from networks import SMALL_CHANNELS, recognizer
 from paths import MOTION

@@ -8,8 +8,8 @@ from matplotlib.colors import to_rgb
 from mmaction.registry import TRANSFORMS
 from mmblvnet.datasets import BrokenVideoError
 from mmblvnet.models import BLVNet
-from mmblvnet.visualization import clips, draw_clips, has_branches, prepare_video
-from mmblvnet.visualization.clips import BIG, LITTLE, Clip
+from mmblvnet.visualization import clips
+from mmblvnet.visualization.clips import BIG, LITTLE, Clip, draw_clips, has_branches, prepare_video
 from mmengine.config import Config
 from paths import CONFIGS, MOTION
 from tiny_videos import NUM_FRAMES, shown_numbers, write_video

@@ -5,8 +5,7 @@ import pytest
 import torch
 from mmaction.registry import MODELS
 from mmblvnet.models.common import TemporalAggregation
-from mmblvnet.visualization import draw_temporal_weights, temporal_weights
-from mmblvnet.visualization.temporal_weights import OFFSET_COLORS
+from mmblvnet.visualization.temporal_weights import OFFSET_COLORS, draw_temporal_weights, temporal_weights
 from torch import nn
 
 

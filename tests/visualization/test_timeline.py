@@ -1,7 +1,6 @@
 import cv2
 import torch
-from mmblvnet.visualization import Timeline, draw_timeline
-from mmblvnet.visualization.predictions import clock
+from mmblvnet.visualization.predictions import Timeline, clock, draw_timeline
 
 
 def test_columns_merge_as_windows_are_added():

@@ -20,7 +20,8 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer, accelerate
-from mmblvnet.deployment import ExportableStream, export_onnx, reference_scores
+from mmblvnet.deployment.exportable import ExportableStream, reference_scores
+from mmblvnet.deployment.formats import export_onnx
 
 CONFIG = _tools.TOOLS.parent / 'configs/blvnet_tam_r50_8x2_sthv2.py'
 SAMPLED_PER_SECOND = 8

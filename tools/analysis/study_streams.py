@@ -23,7 +23,7 @@ from mmengine.dataset import Compose
 from torch import Tensor, nn
 
 from mmblvnet.apis import StreamingRecognizer
-from mmblvnet.deployment import reference_scores
+from mmblvnet.deployment.exportable import reference_scores
 
 PAIRS = 4
 # Actions per video, the range of frames per action, and frames from one sampled

@@ -23,7 +23,7 @@ from typing import Dict, List
 from mmblvnet.apis.video_source import find_videos, is_hidden
 
 SPLITS = ('train', 'val')
-# What others call them, and what else there may be.
+# Names of splits elsewhere, which cannot be those of classes.
 ALSO_SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 
 # The paths of each class's videos, relative to the root folder.
@@ -80,9 +80,7 @@ def find_splits(folder: Path, fraction: float, seed: int) -> Dict[str, Videos]:
     if not all((folder / split).is_dir() for split in SPLITS):
         others = sorted(path.name for path in folder.iterdir() if path.name.lower() in ALSO_SPLITS)
         if len(others) > 1:
-            raise ValueError(
-                f'{folder} has {others}, which are no classes: call what to train and validate on {SPLITS}'
-            )
+            raise ValueError(f'{folder} has {others}, which are not classes: name the two splits {SPLITS}')
         return _hold_out(_find_classes(folder, folder), fraction, seed)
     splits = {split: _find_classes(folder / split, folder) for split in SPLITS}
     differing = set(splits['train']) ^ set(splits['val'])

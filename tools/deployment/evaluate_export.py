@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
-from mmblvnet.deployment import load_exported
+from mmblvnet.deployment.formats import load_exported
 from mmblvnet.deployment.exportable import preprocessed
 
 
