@@ -186,14 +186,14 @@ def parse_args() -> Namespace:
     add('--compile', action='store_true', help='compile the network first: pays for many or long videos')
     add = parser.add_mutually_exclusive_group().add_argument
     add('--window', type=positive, help='classify windows of so many seconds in a long or live video')
-    add('--stream', action='store_true', help='classify all of a long or live video, computing each frame once')
+    add('--stream', action='store_true', help='classify every moment of a long or live video, each frame computed once')
     useful_with = {}
 
     def add_for(modes: Sequence[str], name: str, text: str, **settings) -> None:
         option = parser.add_argument(name, help=f'with {" or ".join(modes)}: {text}', **settings)
         useful_with[option.dest] = modes
 
-    add_for([FILES], '--json', 'a JSON file for the predictions')
+    add_for([FILES], '--json', 'a JSON file for the predictions and errors')
     add_for([FILES, STREAM], '--video-out', 'a folder, or for a stream an MP4 file, for the annotated videos')
     add_for([WINDOW], '--stride', 'seconds from a window to the next, half a window by default', type=positive)
     sample_fps = 'frames per second that the network sees, as in its training clips; 8 by default'
@@ -202,7 +202,7 @@ def parse_args() -> Namespace:
     add_for([STREAM], '--reopen', reopen, type=positive, metavar='SECONDS')
     add_for([WINDOW, STREAM], '--csv', 'a CSV file for the times and classes of each part')
     add_for([WINDOW, STREAM], '--json-lines', 'a file for the same, a JSON object per line')
-    add_for([WINDOW, STREAM], '--picture', 'a file for the timeline, as .png')
+    add_for([WINDOW, STREAM], '--picture', 'a file for the timeline, as .png, .svg or .pdf')
     add_for([WINDOW, STREAM], '--fps', 'frame rate of a file that names none or a wrong one', type=positive)
     args = parser.parse_args()
     if args.compile and not shutil.which(os.environ.get('CXX', 'g++')):

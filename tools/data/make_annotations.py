@@ -23,7 +23,7 @@ from typing import Dict, List
 from mmblvnet.apis.video_source import find_videos, is_hidden
 
 SPLITS = ('train', 'val')
-# Names of splits elsewhere, which cannot be those of classes.
+# Names of splits elsewhere, two of which are not taken for classes.
 ALSO_SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 
 # The paths of each class's videos, relative to the root folder.
