@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Hashable, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
-from mmaction.models import Recognizer2D, TSMHead, TSNHead
+from mmaction.models import ResNet, Recognizer2D, TSMHead, TSNHead
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
@@ -44,6 +44,7 @@ class _Stream:
     recent: Tensor
     # The maps that each temporal module keeps; none before the first step.
     maps: Dict[str, Tensor] = field(default_factory=dict)
+    # Groups that have gone through the network.
     num_groups: int = 0
     # Known only when the stream ends.
     num_frames: int = ENDLESS
@@ -54,8 +55,8 @@ class StreamingRecognizer:
 
     Its scores equal those of the same network over one clip of all frames of
     the stream. It runs BLVNet, ResNetTAM, and TAMNeck behind a backbone that
-    sees each frame by itself. Several streams are identified by name
-    (any hashable, 0 by default); an unknown name raises a KeyError.
+    sees each frame by itself. Several streams are identified by name (any
+    hashable, 0 by default); to close or save an unknown one is a KeyError.
 
     Args:
         model (nn.Module): A ``Recognizer2D``, as :func:`load_recognizer`
@@ -77,6 +78,8 @@ class StreamingRecognizer:
         _check_streamable(model)
         self.model = copy.deepcopy(model).eval()
         backbone, head = self.model.backbone, self.model.cls_head
+        # In MobileNetV2, which takes 3, in_channels is that of a later layer.
+        self._channels = backbone.in_channels if isinstance(backbone, (BLResNet, ResNet)) else 3
         self.group = 2 if isinstance(backbone, BLVNet) else 1
         if num_pairs is None:
             num_pairs = (frames_per_view(model) or 0) // self.group
@@ -190,9 +193,9 @@ class StreamingRecognizer:
 
     def _prepare(self, name: Hashable, frames: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
-        channels = getattr(self.model.backbone, 'in_channels', 3)
-        if frames.dim() != 4 or frames.size(1) != channels or 0 in frames.shape:
-            raise ValueError(f'frames of a stream are (n, {channels}, H, W) with n >= 1, not {tuple(frames.shape)}')
+        if frames.dim() != 4 or frames.size(1) != self._channels or 0 in frames.shape:
+            expected = f'(n, {self._channels}, H, W) with n >= 1'
+            raise ValueError(f'frames of a stream are {expected}, not {tuple(frames.shape)}')
         if not frames.is_floating_point():
             frames = self.model.data_preprocessor(dict(inputs=[frames], data_samples=[ActionDataSample()]))['inputs'][0]
         known = self.streams.get(name)
@@ -261,8 +264,7 @@ class StreamingRecognizer:
     @torch.no_grad()
     def _find_delay(self) -> int:
         parameter = next(self.model.parameters())
-        channels = getattr(self.model.backbone, 'in_channels', 3)
-        frames = parameter.new_zeros(self.group, channels, 64, 64)
+        frames = parameter.new_zeros(self.group, self._channels, 64, 64)
         zero = torch.zeros(1, dtype=torch.long, device=parameter.device)
         step = StreamStep({}, zero, zero + ENDLESS, self.group)
         self.scores_of(frames, step)

@@ -257,3 +257,9 @@ def test_frames_of_another_shape_are_refused(stream):
     stream.push(torch.randn(1, 3, 32, 32))
     with pytest.raises(ValueError, match='close it and begin another'):
         stream.push(torch.randn(1, 3, 32, 40))
+
+
+def test_a_backbone_may_use_in_channels_for_another_layer():
+    backbone = dict(type='MobileNetV2', widen_factor=0.25)
+    stream = StreamingRecognizer(recognizer(backbone, dict(type='TSMHead', in_channels=1280, num_segments=2)).eval())
+    assert len(stream.push(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))) == 2
