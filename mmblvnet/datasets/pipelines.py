@@ -104,7 +104,7 @@ def check_frames_per_clip(model: nn.Module, cfg: Config, split: str) -> None:
         return
     whose = f'{type(backbone).__name__} with num_segments = {frames}'
     maps = frames // 2 if getattr(backbone, 'frame_output', None) == 'pair' else frames
-    if getattr(head, 'num_segments', maps) != maps:
+    if (getattr(head, 'num_segments', None) or maps) != maps:
         raise ValueError(f'cls_head.num_segments = {head.num_segments}: set it to {maps}, the maps per clip of {whose}')
     for dataset in _datasets_of(cfg, split):
         for sampler in (s for s in dataset.get('pipeline') or () if isinstance(s, dict) and 'clip_len' in s):

@@ -108,6 +108,8 @@ PAIRED = dict(num_segments=16, frame_output='pair')
         (PAIRED, 8, dict(type='UniformSample', clip_len=16, num_clips=3), None),
         (dict(num_segments=16), 16, dict(type='BigLittleDenseSampleFrames', clip_len=16), None),
         (dict(), 8, dict(type='SampleFrames', clip_len=3), None),
+        # FeatureHead has num_segments=None by default.
+        (PAIRED, None, dict(type='BigLittleSampleFrames', clip_len=16), None),
         (PAIRED, 8, dict(type='BigLittleSampleFrames', clip_len=8, num_clips=2), 'has clip_len = 8 and num_clips = 2'),
         (PAIRED, 8, dict(type='BigLittleSampleFrames', clip_len=32), 'clip_len = 32 .* num_segments = 16'),
         (PAIRED, 8, dict(type='SampleFrames', clip_len=1, num_clips=8), 'SampleFrames of the val .* num_clips = 8'),
