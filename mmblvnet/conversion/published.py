@@ -185,8 +185,7 @@ def convert_published(content: dict, flow_channels: Optional[int] = None) -> Tup
     Returns:
         tuple: The weights, named as in a recognizer (video networks) or as in
         a backbone and a ``classifier`` (image networks); and a dict with the
-        name of the ``key_format``, the backbone's config and
-        ``num_classes``.
+        name of the ``key_format``, the backbone's config and ``num_classes``.
 
     Raises:
         ValueError: If the format is unknown, or weights are missing,

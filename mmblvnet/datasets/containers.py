@@ -75,7 +75,7 @@ def check_container(file: WatchedFile, container: InputContainer, num_packets: i
             # It is whole, but its header also counts chunks without content.
             num_frames = len(stream.index_entries)
     if num_frames and num_frames != num_packets:
-        raise UnreadableVideoError(f'{num_packets} frames were found, but its header says {num_frames}')
+        raise UnreadableVideoError(f'{num_packets} frames were found, but its header or index says {num_frames}')
     # FFmpeg continues to read from here.
     file.seek(position)
 

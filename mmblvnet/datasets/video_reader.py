@@ -220,7 +220,7 @@ class VideoReader:
         return 0
 
     def _decode_indexed(self, start: int, last: int) -> Iterator[Tuple[int, av.VideoFrame]]:
-        """Decode from ``start`` to ``last``, places of ``_order``; yield frames with their indices."""
+        """Decode from the packet ``start`` to ``last``, an item of ``_order``; yield frames with their indices."""
         if not self._uses_timestamps:
             yield from enumerate(islice(self._decode(0), last + 1))
             return

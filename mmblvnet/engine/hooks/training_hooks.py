@@ -23,8 +23,8 @@ class LearningRateHook(Hook):
     scales it to those. When training is resumed, MMEngine takes the settings of
     the optimizer and the schedules from the checkpoint, and the old number of
     iterations per epoch; with this hook the config decides, and a warning names
-    both values. Schedules that depend on metrics (``ReduceOnPlateauLR``) are
-    restored from the checkpoint.
+    both values. If a schedule depends on metrics (``ReduceOnPlateauLR``), all
+    settings are restored from the checkpoint.
 
     Args:
         new_lr (bool): Whether resumed training may use another learning rate

@@ -35,8 +35,7 @@ class BLVNet(BLResNet):
             its frames, as heads and necks with ``num_segments=T`` expect;
             ``'pair'`` returns it once, for heads that are configured with
             the number of pairs, like ``TSMHead(num_segments=T // 2)``. The
-            scores are the same.
-            Defaults to ``'repeat'``.
+            scores are the same. Defaults to ``'repeat'``.
         causal (bool): Whether temporal modules see the current and earlier
             frames only, as live video needs. Defaults to False.
 

@@ -29,7 +29,7 @@ def add_tam(block: Type[nn.Module], num_frames: int, blend_frames: int, causal: 
             self.tam = TemporalAggregation(inplanes, num_frames, blend_frames, causal)
 
         def forward(self, x: Tensor) -> Tensor:
-            # BasicBlock has no option with_cp.
+            # BasicBlock refuses with_cp and does not store it.
             if getattr(self, 'with_cp', False) and x.requires_grad:
                 return checkpoint_selectively([self], self._forward, x)
             return self._forward(x)
