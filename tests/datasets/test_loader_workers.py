@@ -1,7 +1,9 @@
 """Random numbers of seeded data loaders: the order of samples and what workers draw."""
 
+import gc
 import random
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from paths import MOTION
+from tiny_videos import write_video
 
 ALONE = dict(num_workers=0)
 # MMAction2's configs set fork; Python 3.14 has another default.
@@ -38,6 +41,13 @@ class Unsendable:
 class UnsendableSamples(Draws):
     def __getitem__(self, index):
         return Unsendable()
+
+
+class Collections(Draws):
+    """Samples that collect the garbage of the main process, unless it is frozen."""
+
+    def __getitem__(self, index):
+        return gc.collect()
 
 
 def build(dataset, **settings):
@@ -114,3 +124,16 @@ def test_num_workers_can_be_0_without_another_change():
         settings = dict(cfg[f'{split}_dataloader'], num_workers=0)
         assert settings['worker_init_fn']['type'] == start_worker.__name__
         Runner.build_dataloader(dict(settings, dataset=Draws()))
+
+
+def test_a_worker_frees_no_decoder_of_the_main_process(tmp_path):
+    gc.collect()
+    gc.disable()
+    try:
+        # The decoder has threads, and remains in a reference cycle of PyAV.
+        container = av.open(write_video(tmp_path / 'a.webm'))
+        next(container.decode(video=0))
+        del container
+        assert len(list(build(Collections(), timeout=30, **OURS))) == 6
+    finally:
+        gc.enable()

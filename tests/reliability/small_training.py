@@ -1,5 +1,6 @@
 """A training that takes milliseconds, run in forked processes that tests can kill."""
 
+import gc
 import json
 import os
 import sys
@@ -119,6 +120,8 @@ def in_a_process(folder: Path, function: Callable, *args) -> int:
     process = os.fork()
     if process:
         return process
+    # Freeing decoders of the tests would wait for threads that a fork does not have.
+    gc.freeze()
     with open(folder / 'output.txt', 'w') as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
