@@ -42,8 +42,8 @@ def predict_files(model: nn.Module, names: Sequence[str], args: Namespace) -> Op
     root = os.path.commonpath([Path(v).absolute().parent for v in videos])
     results = []
     for video in track_iter_progress(videos, file=sys.stderr) if (len(videos) > 1) else videos:
+        results.append(dict(video=video))
         try:
-            results.append(dict(video=video))
             best = top_predictions(apis.classify_video(model, video), names, args.topk)
             results[-1].update(predictions_of(best))
             if args.video_out:
